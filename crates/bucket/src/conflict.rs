@@ -27,7 +27,7 @@ pub(super) async fn keep_in_place(
     path: &VaultPath,
 ) -> Result<KeptBeside, DestinationError> {
     let key = context.keys.of(path)?;
-    let changed = || context.errors.changed(path, None);
+    let changed = || context.errors.changed(path, None, None);
     let Occupant::Object(facts) = context.recall(path, &key).await? else { return Err(changed()) };
     let Some(version) = facts.version.e_tag.clone() else {
         return Err(context.errors.io(Action::Copy, path.as_str(), "the service names no version of it"));

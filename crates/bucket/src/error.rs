@@ -8,8 +8,8 @@ use std::sync::{Mutex, OnceLock};
 
 use object_store::client::HttpError;
 use obsync_core::{DestinationError, KnownContent, ProblemCode};
-use obsync_protocol::VaultPath;
 use obsync_protocol::printable;
+use obsync_protocol::{Uid, VaultPath};
 
 use super::reasons::innermost;
 use super::refusal::{self, Next, Operation, Refused};
@@ -564,8 +564,19 @@ impl ErrorContext {
         DestinationError::Unavailable { location: self.location(), reason: reason.into(), code }
     }
 
-    pub(super) fn changed(&self, path: &VaultPath, found: Option<KnownContent>) -> DestinationError {
-        DestinationError::Changed { path: path.as_str().to_owned(), location: self.location(), found }
+    /// The error for another object than expected. What it is is said where that is known.
+    pub(super) fn changed(
+        &self,
+        path: &VaultPath,
+        found: Option<KnownContent>,
+        version: Option<Uid>,
+    ) -> DestinationError {
+        DestinationError::Changed {
+            path: path.as_str().to_owned(),
+            location: self.location(),
+            found,
+            version,
+        }
     }
 
     /// The error for something at a path that needs no service to be wrong.

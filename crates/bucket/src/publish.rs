@@ -7,11 +7,8 @@
 //! The judgement on an object that is in the way:
 //!
 //! - It has the content that is to come, or the one that is to be replaced: it is replaced.
-//! - It is an earlier version of the same vault's (by its stamp, if that fits its size: the same vault and no higher uid): an earlier life of this
-//!   destination put it there, and it is replaced.
-//! - It is a later version of the same vault's: another obsync is further than this one. It stays, and the publication fails
-//!   for this file; the next run looks again.
-//! - It is anything else, another vault's object included: somebody else's. It is left alone, and the engine decides.
+//! - It is anything else: it is left alone, and the engine decides. It learns the content where that was read, and the version
+//!   where the object says that it is one of this vault's.
 
 use std::sync::OnceLock;
 use std::sync::atomic::Ordering;
@@ -25,7 +22,7 @@ use obsync_core::{
     DestinationError, Expect, FileMeta, KnownContent, LocalFacts, Publication, PublicationContent,
     PublishFailure, Published, Staged,
 };
-use obsync_protocol::{VaultId, VaultPath};
+use obsync_protocol::{Uid, VaultId, VaultPath};
 use tokio_util::sync::CancellationToken;
 
 use super::conditions::Conditional;
@@ -224,12 +221,10 @@ enum Verdict {
     Free,
     /// It is exactly what is to be published.
     Done,
-    /// It may be replaced: obsync wrote it for this vault, or it has the content already.
+    /// It may be replaced: it is what is expected, or has the content already.
     Replace(UpdateVersion),
-    /// A later version of the same vault's. It stays.
-    Newer,
-    /// Somebody else wrote it. Its content, if that was read.
-    Foreign(Option<KnownContent>),
+    /// It is not what is expected. Its content, if that is known, and the version of this vault that it says it is.
+    Unexpected { found: Option<KnownContent>, version: Option<Uid> },
 }
 
 /// A staged content on its way to its path. (It can be sent, but not shared, because an upload cannot: so its methods all
@@ -255,7 +250,7 @@ impl Place<'_> {
             };
             let guard = match self.judge(&found, expect).await? {
                 // Only a write has a condition that tells if this is not so any more.
-                Some(Verdict::Done | Verdict::Newer | Verdict::Foreign(_)) if was_remembered => continue,
+                Some(Verdict::Done | Verdict::Unexpected { .. }) if was_remembered => continue,
                 Some(Verdict::Done) => {
                     let facts = found.facts().and_then(|facts| local_facts(&facts.version, facts.size));
                     return Ok(Published { facts });
@@ -265,8 +260,9 @@ impl Place<'_> {
                 Some(Verdict::Free) if contradictions >= CONTRADICTIONS => Guard::Anything,
                 Some(Verdict::Free) => Guard::Nothing,
                 Some(Verdict::Replace(version)) => Guard::Version(version),
-                Some(Verdict::Newer) => return Err(self.is_behind()),
-                Some(Verdict::Foreign(found)) => return Err(self.context.errors.changed(path, found)),
+                Some(Verdict::Unexpected { found, version }) => {
+                    return Err(self.context.errors.changed(path, found, version));
+                }
             };
             self.context.cache.forget(path);
             match self.write(&guard).await {
@@ -359,22 +355,12 @@ impl Place<'_> {
             let Some(content) = content else { return Ok(None) };
             facts = facts.with_content(content);
         }
+        if is(&facts, Some(true)) {
+            return Ok(Some(Verdict::Replace(facts.version)));
+        }
+        let found = facts.content().map(|hash| KnownContent { hash, size: facts.size });
         let ours = facts.proven_metadata().filter(|metadata| metadata.vault.as_ref() == self.context.vault());
-        Ok(Some(match ours.map(|metadata| metadata.uid) {
-            _ if is(&facts, Some(true)) => Verdict::Replace(facts.version),
-            Some(uid) if uid <= meta.uid => Verdict::Replace(facts.version),
-            Some(_) => Verdict::Newer,
-            None => {
-                let content = facts.content();
-                Verdict::Foreign(content.map(|hash| KnownContent { hash, size: facts.size }))
-            }
-        }))
-    }
-
-    fn is_behind(&self) -> DestinationError {
-        let reason =
-            "a newer version of it is there already, written by another obsync; the next run looks again";
-        self.context.errors.io(Action::Write, self.staged.path.as_str(), reason)
+        Ok(Some(Verdict::Unexpected { found, version: ours.map(|metadata| metadata.uid) }))
     }
 
     async fn write(&mut self, guard: &Guard) -> Result<UpdateVersion, RequestError> {

@@ -207,11 +207,7 @@ async fn read(context: &Context, unread: Unread) -> Result<Outcome, DestinationE
 /// Opens an object to be sent. It is read as it is now: if it is replaced meanwhile, reading fails.
 pub(super) async fn open(context: &Context, path: &VaultPath) -> Result<OpenFile, DestinationError> {
     let key = context.keys.of(path)?;
-    let changed = || DestinationError::Changed {
-        path: path.as_str().to_owned(),
-        location: context.errors.location(),
-        found: None,
-    };
+    let changed = || context.errors.changed(path, None, None);
     let Occupant::Object(found) = context.look(path, &key).await? else { return Err(changed()) };
     let version = UpdateVersion { e_tag: found.version.e_tag.clone(), version: None };
     let (_, content) = match context.objects.read(&key, &version).await {

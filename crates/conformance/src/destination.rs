@@ -38,6 +38,11 @@ pub trait DestinationUnderTest: Send + Sync {
         true
     }
 
+    /// Whether files say which version of the vault they were written as.
+    fn says_versions(&self) -> bool {
+        false
+    }
+
     /// Whether what is staged outlives the run.
     fn keeps_staged(&self) -> bool {
         true
@@ -53,7 +58,9 @@ pub async fn check_destination<S: DestinationUnderTest>(fresh: impl AsyncFn() ->
     what_is_published_is_there_with_its_time(&fresh().await).await;
     a_batch_is_answered_in_its_order(&fresh().await).await;
     what_is_not_expected_is_left_alone_and_told(&fresh().await).await;
+    what_obsync_wrote_is_left_alone_where_something_else_is_expected(&fresh().await).await;
     a_rejected_file_can_be_published_once_its_place_is_free(&fresh().await).await;
+    a_content_that_is_kept_beside_twice_is_there_once(&fresh().await).await;
     what_obsync_wrote_is_replaced(&fresh().await).await;
     what_obsync_did_not_write_is_kept_beside(&fresh().await).await;
     what_is_there_already_is_adopted(&fresh().await).await;
@@ -140,6 +147,49 @@ async fn what_is_not_expected_is_left_alone_and_told(site: &impl DestinationUnde
     assert_eq!(rejected(Expect::Content(KnownContent::of(b"longer text"))).await, None);
     assert_eq!(site.content("a.md").await.as_deref(), Some(&b"a user's"[..]));
     assert_eq!(listed(&store).await, ["a.md"]);
+}
+
+/// Whether an earlier or a later version may be replaced is for the engine to say.
+async fn what_obsync_wrote_is_left_alone_where_something_else_is_expected(site: &impl DestinationUnderTest) {
+    let known = KnownContent::of(b"written");
+    place(&site.open().await, "a.md", b"written", TIME, None).await;
+    for expect in [Expect::Absent, Expect::Content(KnownContent::of(b"another"))] {
+        let store = site.open().await;
+        let content = PublicationContent::Staged(stage(&store, "a.md", b"new text", TIME).await);
+        let publication = Publication { content, expect };
+        let failure =
+            store.publish(vec![publication]).await.pop().expect("one answer").expect_err("rejected");
+        match failure.error {
+            DestinationError::Changed { found, version, .. } if site.says_versions() => {
+                assert_eq!((found, version), (Some(known), Some(meta(b"", 0).uid)));
+            }
+            DestinationError::Changed { version, .. } => assert_eq!(version, None),
+            error => panic!("{error:?}"),
+        }
+        assert_file(site, "a.md", b"written", TIME).await;
+    }
+    let store = site.open().await;
+    let staged = stage(&store, "a.md", b"new text", TIME).await;
+    publish_one(&store, staged, Some(known)).await.expect("what is expected is replaced");
+    assert_eq!(listed(&store).await, ["a.md"]);
+}
+
+/// A program that writes the same text again and again would leave one more copy in each run.
+async fn a_content_that_is_kept_beside_twice_is_there_once(site: &impl DestinationUnderTest) {
+    let store = site.open().await;
+    let mut names = Vec::new();
+    for _ in 0..2 {
+        site.plant("a.md", b"a user's").await;
+        names.push(place(&store, "a.md", b"ours", TIME, None).await.conflict.expect("a conflict"));
+    }
+    assert_eq!(names[0], names[1]);
+    assert_eq!(site.content(names[0].as_str()).await.as_deref(), Some(&b"a user's"[..]));
+    assert_eq!(listed(&store).await.len(), 2);
+    // Another text is no copy of it, although it has its size.
+    site.plant("a.md", b"a USER's").await;
+    let other = place(&store, "a.md", b"ours", TIME, None).await.conflict.expect("a conflict");
+    assert_ne!(other, names[0]);
+    assert_eq!(site.content(other.as_str()).await.as_deref(), Some(&b"a USER's"[..]));
 }
 
 async fn a_rejected_file_can_be_published_once_its_place_is_free(site: &impl DestinationUnderTest) {

@@ -1,7 +1,7 @@
 //! Short ways to do with a store what most checks begin with.
 
 use obsync_core::{
-    Destination, DestinationError, DestinationExt, FileMeta, KeptBeside, KnownContent, LocalFacts,
+    Destination, DestinationError, DestinationExt, Expect, FileMeta, KeptBeside, KnownContent, LocalFacts,
     Publication, PublicationContent, PublishFailure, Staged,
 };
 use obsync_protocol::{ContentHash, Uid, VaultPath};
@@ -57,11 +57,21 @@ pub async fn publish_one(
             }
             Err(failure) => failure,
         };
-        if !matches!(failure.error, DestinationError::Changed { .. }) {
-            if let Some(kept) = kept {
-                store.put_back(&path, &kept).await;
+        let uid = failure.publication.content.meta().uid;
+        match failure.error {
+            DestinationError::Changed { found: Some(found), version: Some(version), .. }
+                if version <= uid =>
+            {
+                publication = Publication { expect: Expect::Content(found), ..*failure.publication };
+                continue;
             }
-            return Err(failure);
+            DestinationError::Changed { version: None, .. } => {}
+            _ => {
+                if let Some(kept) = kept {
+                    store.put_back(&path, &kept).await;
+                }
+                return Err(failure);
+            }
         }
         publication = *failure.publication;
         match store.keep_beside(&path).await {

@@ -3,12 +3,12 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use obsync_protocol::VaultPath;
+use obsync_protocol::{Uid, VaultPath};
 use tokio_util::sync::CancellationToken;
 
 use crate::destination::{
-    BatchLimit, Destination, DestinationError, DestinationExt, KeptBeside, Publication, PublicationContent,
-    PublishFailure, Published, Staged,
+    BatchLimit, Destination, DestinationError, DestinationExt, KeptBeside, Publication,
+    PublicationContent, PublishFailure, Published, Staged,
 };
 use crate::error::PullError;
 use crate::governor::Reservation;
@@ -16,7 +16,7 @@ use crate::journal::JournalChange;
 use crate::ledger::Ledger;
 use crate::model::{FileMeta, KnownContent, Record, RecordKind};
 use crate::progress::{FileAction, Progress};
-use crate::reconcile::{Action, Local, decide_content};
+use crate::reconcile::{Occupied, decide_occupied};
 use crate::report::{Conflict, StepAction};
 use crate::schedule::{Source, Target, Transfer};
 use crate::state::StateStore;
@@ -176,6 +176,9 @@ fn take_apart(portion: Vec<Ready>) -> (Vec<Publication>, Vec<Account>) {
     parts.unzip()
 }
 
+/// Why a file does not replace a later version of itself.
+const IS_BEHIND: &str =
+    "a newer version of it is there already, written by another obsync; the next run looks again";
 /// How often a file is tried whose place another program keeps changing.
 const ATTEMPTS: usize = 16;
 
@@ -334,14 +337,16 @@ impl<'a, 'r> Publisher<'a, 'r> {
                 DestinationError::Changed { .. } | DestinationError::InTheWay { .. } if stops => {
                     self.put_back(&mut ready).await;
                 }
-                DestinationError::Changed { found, .. } => match self.keep_beside(ready, *found).await {
-                    Ok(ready) => again.extend(ready),
-                    Err(error) => {
-                        let rest = rest.map(|unpublished| unpublished.ready);
-                        self.put_all_back(again.into_iter().chain(rest)).await;
-                        return Err(error);
+                DestinationError::Changed { found, version, .. } => {
+                    match self.make_place(ready, *found, *version).await {
+                        Ok(ready) => again.extend(ready),
+                        Err(error) => {
+                            let rest = rest.map(|unpublished| unpublished.ready);
+                            self.put_all_back(again.into_iter().chain(rest)).await;
+                            return Err(error);
+                        }
                     }
-                },
+                }
                 DestinationError::InTheWay { occupant, .. } if cleared.contains(occupant) => {
                     again.push(ready)
                 }
@@ -369,19 +374,38 @@ impl<'a, 'r> Publisher<'a, 'r> {
         stopped_by.map_or(Ok(again), |error| Err(error.into()))
     }
 
-    /// Decides what becomes of a file that was found in the place of another, and keeps it under another name where it is a
-    /// user's. Returns the file that is to take its place, if that is worth another attempt.
-    async fn keep_beside(
+    /// Decides what becomes of a file that was found in the place of another. Returns the file that is to take its place, if that
+    /// is worth another attempt.
+    async fn make_place(
         &mut self,
         mut ready: Ready,
         found: Option<KnownContent>,
+        version: Option<Uid>,
     ) -> Result<Option<Ready>, PullError> {
-        let wanted = KnownContent::from(ready.content.meta());
+        let meta = ready.content.meta();
         let recorded = ready.transfer.targets.first().and_then(|target| target.replaces);
-        let local = found.map_or(Local::Other, Local::File);
-        if decide_content(recorded, local, wanted) != Action::KeepBoth {
-            return Ok(Some(ready));
+        match decide_occupied(recorded, found, version, meta.into(), meta.uid) {
+            Occupied::KeepBoth => self.keep_beside(ready).await,
+            Occupied::Retry { replaces } if replaces == recorded => Ok(Some(ready)),
+            Occupied::Retry { replaces } => {
+                if let Some(target) = ready.transfer.targets.first_mut() {
+                    target.replaces = replaces;
+                }
+                // Somebody put this there after another file of its place was kept.
+                if let Some(kept) = ready.kept.take() {
+                    self.conflict(ready.path().clone(), kept.kept_as);
+                }
+                Ok(Some(ready))
+            }
+            Occupied::Newer => {
+                self.cannot_be_placed(ready, IS_BEHIND).await;
+                Ok(None)
+            }
         }
+    }
+
+    /// Keeps a user's file under another name. Returns the file that is to take its place, if that is worth another attempt.
+    async fn keep_beside(&mut self, mut ready: Ready) -> Result<Option<Ready>, PullError> {
         let path = ready.content.path().clone();
         match self.store.keep_beside(&path).await {
             Ok(kept) => {

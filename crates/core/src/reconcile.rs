@@ -212,6 +212,43 @@ pub(crate) fn decide_content(recorded: Option<KnownContent>, local: Local, wante
     }
 }
 
+/// What becomes of a file that a publication found in its place instead of what it expected.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Occupied {
+    /// The publication is tried again, and may replace this content.
+    Retry { replaces: Option<KnownContent> },
+    /// It is a user's: it gets another name, then the publication is tried again.
+    KeepBoth,
+    /// Another obsync wrote it, for a later version of the vault. It stays.
+    Newer,
+}
+
+/// Decides about a file that was `found` where version `uid` of the vault's file is to be put. `version` is what the file says of
+/// itself ([`DestinationError::Changed`](crate::DestinationError::Changed)).
+pub(crate) fn decide_occupied(
+    recorded: Option<KnownContent>,
+    found: Option<KnownContent>,
+    version: Option<Uid>,
+    wanted: KnownContent,
+    uid: Uid,
+) -> Occupied {
+    let is_known =
+        |found: KnownContent| [Some(wanted), recorded].iter().flatten().any(|known| known.hash == found.hash);
+    let local = match (found, version) {
+        (None, _) => Local::Other,
+        (Some(found), Some(version)) if !is_known(found) => match version <= uid {
+            true => Local::Earlier(found),
+            false => return Occupied::Newer,
+        },
+        (Some(found), _) => Local::File(found),
+    };
+    match decide_content(recorded, local, wanted) {
+        Action::Put { replaces } => Occupied::Retry { replaces },
+        Action::KeepBoth => Occupied::KeepBoth,
+        _ => Occupied::Retry { replaces: recorded },
+    }
+}
+
 fn decide_folder(base: Option<&RecordKind>, uid: Uid, rules: &Rules) -> Decision {
     match base {
         Some(RecordKind::Folder(known)) if rules.is_full_for(uid) => {

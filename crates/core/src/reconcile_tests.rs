@@ -188,3 +188,27 @@ fn what_has_the_wanted_content_is_adopted_whoever_put_it_there() {
         }
     }
 }
+
+#[test]
+fn what_obsync_wrote_as_an_earlier_version_is_replaced_and_as_a_later_one_left_alone() {
+    let (wanted, known, found) = (content("A"), content("B"), content("C"));
+    let decided = |recorded, found, version: Option<u64>| {
+        decide_occupied(recorded, found, version.map(Uid), wanted, Uid(BASE))
+    };
+    for recorded in [None, Some(known)] {
+        assert_eq!(decided(recorded, None, None), Occupied::KeepBoth);
+        assert_eq!(decided(recorded, Some(found), None), Occupied::KeepBoth);
+        for version in [1, BASE] {
+            let replaced = Occupied::Retry { replaces: Some(found) };
+            assert_eq!(decided(recorded, Some(found), Some(version)), replaced);
+        }
+        assert_eq!(decided(recorded, Some(found), Some(BASE + 1)), Occupied::Newer);
+        // What is to come is there already, whoever wrote it.
+        for version in [None, Some(1), Some(BASE + 1)] {
+            assert_eq!(decided(recorded, Some(wanted), version), Occupied::Retry { replaces: recorded });
+        }
+    }
+    for version in [None, Some(1), Some(BASE + 1)] {
+        assert_eq!(decided(Some(known), Some(known), version), Occupied::Retry { replaces: Some(known) });
+    }
+}

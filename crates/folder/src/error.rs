@@ -128,7 +128,7 @@ impl ErrorContext {
     }
 
     pub(super) fn changed(&self, path: &str, found: Option<KnownContent>) -> DestinationError {
-        DestinationError::Changed { path: path.to_owned(), location: self.location(), found }
+        DestinationError::Changed { path: path.to_owned(), location: self.location(), found, version: None }
     }
 
     pub(super) fn too_long(&self, path: &str) -> DestinationError {
@@ -177,9 +177,12 @@ pub(super) fn again(error: &DestinationError) -> DestinationError {
         DestinationError::InTheWay { path, occupant } => {
             DestinationError::InTheWay { path: path.clone(), occupant: occupant.clone() }
         }
-        DestinationError::Changed { path, location, found } => {
-            DestinationError::Changed { path: path.clone(), location: location.clone(), found: *found }
-        }
+        DestinationError::Changed { path, location, found, version } => DestinationError::Changed {
+            path: path.clone(),
+            location: location.clone(),
+            found: *found,
+            version: *version,
+        },
         DestinationError::LeadsOut { path, location } => {
             DestinationError::LeadsOut { path: path.clone(), location: location.clone() }
         }

@@ -197,6 +197,36 @@ async fn a_bucket_whose_state_was_lost_is_adopted() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn of_what_obsync_wrote_and_the_vault_forgot_an_earlier_version_is_replaced_and_a_later_one_stays() {
+    let bench = Bench::new().await;
+    for path in ["earlier.md", "later.md"] {
+        bench.vault.write(path, "first", T).unwrap();
+    }
+    bench.pull().await;
+    for path in ["earlier.md", "later.md"] {
+        bench.vault.write(path, "second", T).unwrap();
+    }
+    bench.vault.purge().unwrap();
+    // As another obsync leaves it that is further than this one.
+    let key = crate::sites::key("later.md");
+    let mut metadata = bench.bucket.object("later.md").unwrap().metadata;
+    metadata.insert("uid".to_owned(), "1000000".to_owned());
+    let metadata: Vec<(&str, &str)> =
+        metadata.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+    bench.bucket.cloud.s3().put(crate::sites::BUCKET, &key, b"first".to_vec(), &metadata);
+    bench.lose_state();
+    for _ in 0..2 {
+        let report = bench.pull().await;
+        assert!(report.conflicts.is_empty(), "{report:#?}");
+        let failed: Vec<&str> = report.failures.iter().map(|failure| failure.path.as_str()).collect();
+        assert_eq!(failed, ["later.md"], "{report:#?}");
+        assert!(report.failures[0].reason.contains("a newer version of it is there already"), "{report:#?}");
+        assert_eq!(bench.bucket.text("earlier.md").as_deref(), Some("second"));
+        assert_eq!(bench.bucket.text("later.md").as_deref(), Some("first"));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_vault_that_another_tool_put_there_is_adopted_and_described() {
     let bench = Bench::new().await;
     for n in 0..100 {

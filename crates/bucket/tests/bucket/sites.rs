@@ -85,6 +85,10 @@ impl DestinationUnderTest for MemoryBucket {
     fn keeps_staged(&self) -> bool {
         false
     }
+
+    fn says_versions(&self) -> bool {
+        true
+    }
 }
 
 /// A bucket of the loopback cloud's S3.
@@ -189,5 +193,9 @@ impl DestinationUnderTest for S3Bucket {
 
     fn keeps_staged(&self) -> bool {
         false
+    }
+
+    fn says_versions(&self) -> bool {
+        true
     }
 }

@@ -40,7 +40,8 @@ pub trait Destination: Describe + Naming + Inspect + Scan + Receive {
     async fn set_aside(&self, path: &VaultPath) -> Result<VaultPath, DestinationError>;
 
     /// Keeps the file at `path` under a free name beside it that says "Conflicted copy", so that its place can be taken. A
-    /// destination that can do so leaves it in its place until then.
+    /// destination that can do so leaves it in its place until then. A content that is under such a name already is not kept
+    /// once more.
     async fn keep_beside(&self, path: &VaultPath) -> Result<KeptBeside, DestinationError> {
         let kept_as = self.set_aside(path).await?;
         Ok(KeptBeside { kept_as, expect: Expect::Absent })

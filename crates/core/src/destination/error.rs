@@ -2,7 +2,7 @@
 
 use std::io;
 
-use obsync_protocol::VaultPath;
+use obsync_protocol::{Uid, VaultPath};
 
 use crate::model::KnownContent;
 use crate::problem::ProblemCode;
@@ -45,6 +45,9 @@ pub enum DestinationError {
         location: String,
         /// The content of the file that is there, where it was read: only one that could make a difference is.
         found: Option<KnownContent>,
+        /// The version of this vault that the file says it was written as, where its content still is that version's. `None` in a
+        /// destination whose files say nothing of themselves, and where `found` is.
+        version: Option<Uid>,
     },
     /// A symbolic link leads out of the destination.
     #[error(
