@@ -1,4 +1,5 @@
-//! Makes staged files visible in batches and records them: the only place where "staged" becomes "there".
+//! Makes staged files visible: the only place where "staged" becomes "there". The [`Publisher`] does so in batches, which it
+//! announces and records; [`publish_announced`] and [`publish_one`] do so for callers who announce and record themselves.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -7,7 +8,7 @@ use obsync_protocol::{Uid, VaultPath};
 use tokio_util::sync::CancellationToken;
 
 use crate::destination::{
-    BatchLimit, Destination, DestinationError, DestinationExt, KeptBeside, Publication,
+    BatchLimit, Destination, DestinationError, DestinationExt, Expect, KeptBeside, Publication,
     PublicationContent, PublishFailure, Published, Staged,
 };
 use crate::error::PullError;
@@ -20,6 +21,44 @@ use crate::reconcile::{Occupied, decide_occupied};
 use crate::report::{Conflict, StepAction};
 use crate::schedule::{Source, Target, Transfer};
 use crate::state::StateStore;
+
+/// Publishes files that are announced already and recorded by the caller. Answers in order.
+///
+/// # Errors
+///
+/// One that means that the run cannot go on.
+pub(crate) async fn publish_announced(
+    store: &dyn Destination,
+    batch: Vec<Publication>,
+) -> Result<Vec<Result<Published, DestinationError>>, PullError> {
+    let mut answers = Vec::with_capacity(batch.len());
+    for answer in store.publish(batch).await {
+        answers.push(match answer.map_err(|failure| failure.error) {
+            Err(error) if error.is_fatal() => return Err(error.into()),
+            answer => answer,
+        });
+    }
+    Ok(answers)
+}
+
+/// Publishes a staged file of which the caller keeps the account. `None`: something else than expected is in its place and was
+/// left alone.
+///
+/// # Errors
+///
+/// Any other that the destination has with it.
+pub(crate) async fn publish_one(
+    store: &dyn Destination,
+    staged: Staged,
+    expect: Expect,
+) -> Result<Option<Published>, PullError> {
+    let publication = Publication { content: PublicationContent::Staged(staged), expect };
+    match publish_announced(store, vec![publication]).await?.pop() {
+        Some(Ok(published)) => Ok(Some(published)),
+        Some(Err(DestinationError::Changed { .. } | DestinationError::InTheWay { .. })) | None => Ok(None),
+        Some(Err(error)) => Err(error.into()),
+    }
+}
 
 /// A file that is ready to be published.
 pub(crate) struct Ready {

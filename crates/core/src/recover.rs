@@ -2,10 +2,11 @@
 
 use obsync_protocol::{Uid, VaultPath};
 
-use crate::destination::{DestinationExt, Expect, Publication, PublicationContent, PublishFailure, Wanted};
+use crate::destination::{DestinationExt, Expect, Publication, PublicationContent, Wanted};
 use crate::error::PullError;
 use crate::journal::JournalEntry;
 use crate::model::{FileMeta, Intent, KnownContent, Record};
+use crate::publish::publish_announced;
 use crate::report::{Conflict, Report};
 use crate::run::Run;
 use crate::state::{Commit, VaultState};
@@ -84,12 +85,12 @@ impl Run<'_> {
         let records: Vec<Record> =
             publications.iter().map(|publication| publication.content.record()).collect();
         let mut placed = Vec::new();
-        for (record, published) in records.into_iter().zip(self.store.publish(publications).await) {
+        // After an error that ends the run, what was announced stays so for a run that can find out what became of it.
+        let published = publish_announced(self.store.as_ref(), publications).await?;
+        for (record, published) in records.into_iter().zip(published) {
             match published {
                 Ok(published) => placed.push(Record::seen(record.path, record.kind, published.facts)),
-                // What was announced stays so, for a run that can find out what became of it.
-                Err(PublishFailure { error, .. }) if error.is_fatal() => return Err(error.into()),
-                Err(PublishFailure { error, .. }) => tracing::debug!(%error, "not what was announced"),
+                Err(error) => tracing::debug!(%error, "not what was announced"),
             }
         }
         Ok(placed)

@@ -4,11 +4,10 @@ use obsync_protocol::limits::MERGED_TEXT;
 use obsync_protocol::{ContentHash, Uid, VaultPath};
 use tokio::io::AsyncReadExt;
 
-use crate::destination::{
-    DestinationError, DestinationExt, Expect, Publication, PublicationContent, Published,
-};
+use crate::destination::{Expect, Published};
 use crate::error::PullError;
 use crate::model::{FileMeta, Intent, KnownContent};
+use crate::publish::publish_one;
 use crate::run::Run;
 use crate::state::Commit;
 
@@ -58,19 +57,11 @@ impl Run<'_> {
             self.announce(Some(Intent::Exchange { path: path.clone(), staged, expected: Some(content) }))
                 .await?;
         }
-        let publication = Publication { content: PublicationContent::Staged(staged), expect };
-        let published = self.store.publish(vec![publication]).await.into_iter().next();
+        let published = publish_one(self.store.as_ref(), staged, expect).await;
         if replaces {
             self.announce(None).await?;
         }
-        match published {
-            Some(Ok(published)) => Ok(Some(published)),
-            Some(Err(failure)) => match failure.error {
-                DestinationError::Changed { .. } | DestinationError::InTheWay { .. } => Ok(None),
-                error => Err(error.into()),
-            },
-            None => Ok(None),
-        }
+        published
     }
 
     /// Announces an exchange beside what is announced already, or that the last one is done.

@@ -5,13 +5,14 @@ use obsync_client::Session;
 use obsync_protocol::{Uid, VaultPath};
 
 use crate::conflicted_copy::{self, DeviceName};
-use crate::destination::{DestinationError, DestinationExt, Expect, Publication, PublicationContent};
+use crate::destination::Expect;
 use crate::entry::{EntryKind, RemoteEntry};
 use crate::error::PullError;
 use crate::journal::{JournalChange, JournalEntry, Side};
 use crate::merge::{MergeKind, merge};
 use crate::model::{Intent, KnownContent, Record};
 use crate::progress::FileAction;
+use crate::publish::publish_one;
 use crate::report::{Conflict, Report};
 use crate::run::Run;
 use crate::state::Commit;
@@ -205,15 +206,8 @@ impl Run<'_> {
         let Some(staged) = self.stage_version(version, path, times, after).await? else {
             return Ok(Put::Gone);
         };
-        let (content, expect) = (PublicationContent::Staged(staged), Expect::Absent);
-        match self.store.publish(vec![Publication { content, expect }]).await.into_iter().next() {
-            Some(Ok(_)) => Ok(Put::Done),
-            Some(Err(failure)) => match failure.error {
-                DestinationError::Changed { .. } | DestinationError::InTheWay { .. } => Ok(Put::Occupied),
-                error => Err(error.into()),
-            },
-            None => Ok(Put::Gone),
-        }
+        let published = publish_one(self.store.as_ref(), staged, Expect::Absent).await?;
+        Ok(published.map_or(Put::Occupied, |_| Put::Done))
     }
 }
 
