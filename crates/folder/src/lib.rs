@@ -119,6 +119,13 @@ impl FolderDestination {
         Ok(FolderDestination { context: Arc::new(context) })
     }
 
+    /// Replaces files as on a file system where two files cannot change places: for tests.
+    #[doc(hidden)]
+    pub fn without_exchange(self) -> Self {
+        self.context.no_exchange.store(true, std::sync::atomic::Ordering::Relaxed);
+        self
+    }
+
     /// Takes the lock on the folder, for as long as this store lives: an advisory lock on the file `.obsync/lock`, which
     /// dies with its holder. If that file, or the folder, does not exist yet the lock is taken before the first write, so
     /// that a run that only reads leaves nothing. A file system without locks is tolerated with a warning.

@@ -6,8 +6,10 @@ use std::fs::{self, File, OpenOptions};
 use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::{Arc, Mutex};
 
+use obsync_conformance::confined::{Confinement, confined};
 use obsync_conformance::{at, meta, place, publish_one, stage};
 use obsync_core::{
     Describe, Destination, DestinationError, DestinationExt, Expect, KnownContent, Publication,
@@ -167,6 +169,76 @@ async fn what_a_user_does_at_any_step_of_publishing_is_kept() {
         }
     }
     assert_eq!(reached, BTreeSet::from(PUBLISHING));
+}
+
+#[tokio::test]
+async fn what_a_user_does_at_any_step_of_publishing_without_exchange_is_kept() {
+    let home = TempDir::new().unwrap();
+    let steps = [Step::Prepared, Step::Compared, Step::Placed, Step::Flushed];
+    for (number, options) in [false, true].map(with_trash).into_iter().enumerate() {
+        replace_without_exchange(home.path(), &format!("{number}"), options, &steps).await;
+    }
+}
+
+/// A file is not renamed there, but a copy beside its place is.
+#[tokio::test]
+async fn what_a_user_does_at_any_step_of_publishing_below_a_mount_is_kept() {
+    let test = "interleaved::what_a_user_does_at_any_step_of_publishing_below_a_mount_is_kept";
+    let Some(disk) = confined(test, Confinement::Disk("size=16m")) else { return };
+    let mounted = disk.join("mounted");
+    fs::create_dir(&mounted).unwrap();
+    assert!(Command::new("mount").args(["-t", "tmpfs", "none"]).arg(&mounted).status().unwrap().success());
+    let steps = [Step::Prepared, Step::Copied, Step::Compared, Step::Placed, Step::Flushed];
+    replace_without_exchange(&disk, "mounted", FolderOptions::default(), &steps).await;
+}
+
+fn with_trash(trash: bool) -> FolderOptions {
+    FolderOptions { trash, ..FolderOptions::default() }
+}
+
+/// Replaces a note for each step and each deed, which a user does there, each note in a folder of its own below `folder`.
+async fn replace_without_exchange(root: &Path, folder: &str, options: FolderOptions, steps: &[Step]) {
+    let mut reached = BTreeSet::new();
+    let cases = steps.iter().flat_map(|step| DEEDS.map(|deed| (*step, deed)));
+    for (number, (at_step, deed)) in cases.enumerate() {
+        let path = format!("{folder}/{number}/note.md");
+        let store = FolderDestination::open(root, options).unwrap();
+        place(&store, &path, RECORDED.as_bytes(), 1_700_000_000_000, None).await;
+        drop(store);
+        let note = root.join(&path);
+        let open = Mutex::new(OpenOptions::new().append(true).open(&note).unwrap());
+        let done = Arc::new(Mutex::new(false));
+        let (is_done, edited) = (done.clone(), note.clone());
+        let watch = move |step: Step, _: Option<&obsync_protocol::VaultPath>| {
+            let mut done = is_done.lock().unwrap();
+            if step == at_step && !*done {
+                *done = true;
+                do_it(deed, &edited, &open);
+            }
+        };
+        let store = FolderDestination::open_watched(root, options, watch).unwrap().without_exchange();
+        let staged = stage(&store, &path, FROM_VAULT.as_bytes(), 1_700_000_001_000).await;
+        let case = format!("{at_step:?}, {deed:?}");
+        let placed = publish_one(&store, staged, Some(KnownContent::of(RECORDED.as_bytes()))).await;
+        let placed = placed.unwrap_or_else(|failure| panic!("{case}: {}", failure.error));
+        if *done.lock().unwrap() {
+            reached.insert(at_step);
+        }
+        store.flush().await.unwrap();
+        store.discard_staged().await.unwrap();
+        let mut texts = BTreeSet::new();
+        collect(note.parent().unwrap(), &mut texts);
+        let is_before = at_step <= Step::Compared;
+        if is_before {
+            assert_eq!(fs::read_to_string(&note).unwrap(), FROM_VAULT, "{case}");
+            assert_eq!(placed.conflict.is_some(), deed != Deed::Delete, "{case}");
+        }
+        // Who goes on writing to the file that was replaced writes to one that is gone.
+        let is_gone = !is_before && deed == Deed::WriteOn;
+        assert!(deed == Deed::Delete || is_gone || has_users(&texts), "{case}: {texts:?}");
+        assert!(!root.join(".obsync/staging").exists(), "{case}");
+    }
+    assert_eq!(reached, BTreeSet::from_iter(steps.iter().copied()));
 }
 
 #[tokio::test]
