@@ -29,6 +29,7 @@ mod sizes;
 mod spellings;
 mod steps;
 mod stopping;
+mod test_sources;
 mod two_way;
 mod two_way_histories;
 mod two_way_kills;
