@@ -94,6 +94,29 @@ async fn an_entry_that_lies_about_its_size_fails_alone_until_it_is_mended() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn names_that_some_file_system_refuses_are_keys_and_what_is_no_name_anywhere_is_accepted_once() {
+    let mut bench = Bench::new().await;
+    for path in ["CON.md", "trailing. ", "folder. /note.md", "RE:FRAME (2026).md"] {
+        bench.vault.write(path, path, T).unwrap();
+    }
+    assert_eq!(bench.pull().await.outcome, Outcome::Complete);
+    bench.assert_exact().await;
+    bench.vault.write_hostile_path("a\nb.md", "text").unwrap();
+    let report = bench.pull().await;
+    assert_eq!((report.outcome, report.failed()), (Outcome::Failures, 1), "{report:#?}");
+    bench.options.accept_failures = true;
+    assert_eq!(bench.pull().await.outcome, Outcome::Complete);
+    bench.options.accept_failures = false;
+    for report in [bench.pull().await, bench.pull_full().await] {
+        assert_eq!((report.outcome, report.accepted_failures), (Outcome::Complete, 1), "{report:#?}");
+    }
+    bench.vault.write_hostile_path("a\nc.md", "text").unwrap();
+    let report = bench.pull().await;
+    assert_eq!((report.outcome, report.failed(), report.accepted_failures), (Outcome::Failures, 1, 1));
+    assert_eq!(bench.bucket.keys().len(), 4);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn renames_download_nothing() {
     let bench = Bench::new().await;
     for n in 0..200 {

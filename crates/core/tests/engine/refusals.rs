@@ -129,11 +129,28 @@ async fn a_name_with_a_colon_fails_alone_where_it_would_name_a_stream() {
     assert_eq!(bench.pull().await.outcome, Outcome::Complete);
 }
 
+/// Windows has neither of these names; this file system has both.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_name_that_only_another_system_refuses_comes_as_it_is() {
+    let bench = Bench::new().await;
+    for path in ["CON.md", "aux/NUL", "trailing. ", "folder. /note.md", " leading.md"] {
+        bench.vault.write(path, path, T).unwrap();
+    }
+    let report = bench.pull().await;
+    assert_eq!((report.outcome, report.pulled.files), (Outcome::Complete, 5), "{report:#?}");
+    bench.assert_exact().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_can_never_be_here_is_accepted_once_and_new_failures_stand_out() {
-    // A name that is too long here, and two that are refused before anybody looks where they would be.
+    // A name that is too long here, and others that are refused before anybody looks where they would be.
     let [long, other_long] = ["n", "o"].map(|letter| format!("{}.md", letter.repeat(300)));
-    let cases = [(long.as_str(), other_long.as_str()), ("a\\b.md", "a\\c.md"), ("a\tb.md", "a\tc.md")];
+    let cases = [
+        (long.as_str(), other_long.as_str()),
+        ("a\\b.md", "a\\c.md"),
+        ("a\tb.md", "a\tc.md"),
+        ("a\nb.md", "a\nc.md"),
+    ];
     for (never, other) in cases {
         check_acceptance(never, other).await;
     }
