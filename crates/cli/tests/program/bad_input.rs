@@ -3,16 +3,17 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader};
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
+use obsync_conformance::not_tested;
 use obsync_testkit::{Chance, Faults, VaultSpec};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
 
-use crate::world::{EMAIL, PASSWORD, VAULT_PASSWORD, World, put, ran};
+use crate::world::{EMAIL, PASSWORD, Ran, VAULT_PASSWORD, World, put, ran};
 
 const NOON: i64 = 1_767_268_800_000;
 
@@ -44,9 +45,15 @@ fn start(world: &World, home: &Path, args: &[&str]) -> Child {
 
 /// A pull that waits for a content that never comes.
 fn stalled_pull(world: &World) -> Child {
-    world.server.faults().set(Faults { stall_in_content: Chance::always(), ..Faults::default() });
+    pull_that_stalls(world, Chance::always(), &[])
+}
+
+/// A pull whose contents stop in the middle by this chance. Returns when it waits for the first one.
+fn pull_that_stalls(world: &World, chance: Chance, options: &[&str]) -> Child {
+    world.server.faults().set(Faults { stall_in_content: chance, ..Faults::default() });
     let pulls = world.server.stats().pulls;
-    let pull = start(world, &world.home(), &["pull", "Notes", "notes", "--json"]);
+    let args = [&["pull", "Notes", "notes", "--json"], options].concat();
+    let pull = start(world, &world.home(), &args);
     world.runtime.block_on(async {
         let stalled = world.server.wait_for(|stats| stats.pulls > pulls);
         tokio::time::timeout(Duration::from_secs(60), stalled).await.unwrap();
@@ -231,6 +238,203 @@ fn a_destination_that_is_a_link_is_what_it_leads_to_or_told() {
         assert!(fs::symlink_metadata(world.path(link)).unwrap().is_symlink(), "it was left alone");
     }
     assert!(!world.path("nowhere").exists());
+}
+
+#[test]
+fn a_destination_that_may_not_be_read_is_told_and_left_alone() {
+    let world = furnished();
+    world.must(&["pull", "Notes", "notes"]);
+    put(&world.path("fresh/mine.md"), "mine");
+    for destination in ["notes", "fresh"] {
+        let folder = world.path(destination);
+        let before = fs::metadata(&folder).unwrap().permissions();
+        fs::set_permissions(&folder, fs::Permissions::from_mode(0o0)).unwrap();
+        let Some(refused) = without_privileges(&world, &["pull", "Notes", destination]) else { return };
+        let refused = refused.expect(1);
+        assert!(refused.stderr.contains(destination), "{}", refused.stderr);
+        assert!(refused.stderr.to_lowercase().contains("permission"), "{}", refused.stderr);
+        fs::set_permissions(&folder, before).unwrap();
+    }
+    assert_eq!(fs::read_dir(world.path("fresh")).unwrap().count(), 1);
+    world.must(&["pull", "Notes", "notes"]);
+    assert_eq!(world.differences("Notes", "notes"), [""; 0]);
+}
+
+#[test]
+fn a_folder_that_is_renamed_midway_keeps_what_is_in_it_and_the_next_pull_fills_the_place() {
+    let world = furnished();
+    world.must(&["pull", "Notes", "notes"]);
+    put(&world.path("notes/Mine.md"), "mine");
+    for number in 0..20 {
+        world.vault("Notes").write(&format!("{number}.md"), format!("note {number}"), NOON).unwrap();
+    }
+    let pull = pull_that_stalls(&world, Chance::next(1), &["--timeout", "2", "--connections", "1"]);
+    fs::rename(world.path("notes"), world.path("renamed")).unwrap();
+    let ended = pull.wait_with_output().unwrap();
+    let stderr = String::from_utf8_lossy(&ended.stderr);
+    assert!(matches!(ended.status.code(), Some(0 | 1 | 5)), "{:?}: {stderr}", ended.status);
+    // The folder that was opened is the one that was written to, whatever its name is now.
+    let expected = world.vault("Notes").expected().unwrap();
+    for (path, text) in world.files("renamed") {
+        let is_users = path == "Mine.md" && text == "mine";
+        assert!(is_users || expected.files.iter().any(|file| file.path == path), "{path}");
+    }
+    for destination in ["notes", "renamed"] {
+        world.must(&["pull", "Notes", destination]);
+    }
+    assert_eq!(world.differences("Notes", "notes"), [""; 0]);
+    assert_eq!(fs::read_to_string(world.path("renamed/Mine.md")).unwrap(), "mine");
+    fs::remove_file(world.path("renamed/Mine.md")).unwrap();
+    assert_eq!(world.differences("Notes", "renamed"), [""; 0]);
+}
+
+#[test]
+fn a_folder_that_is_removed_midway_is_filled_by_the_next_pull() {
+    let world = furnished();
+    world.must(&["pull", "Notes", "notes"]);
+    for number in 0..20 {
+        world.vault("Notes").write(&format!("{number}.md"), format!("note {number}"), NOON).unwrap();
+    }
+    let pull = pull_that_stalls(&world, Chance::next(1), &["--timeout", "2", "--connections", "1"]);
+    fs::remove_dir_all(world.path("notes")).unwrap();
+    let ended = pull.wait_with_output().unwrap();
+    let stderr = String::from_utf8_lossy(&ended.stderr);
+    assert!(matches!(ended.status.code(), Some(1 | 5)), "{:?}: {stderr}", ended.status);
+    assert!(!stderr.contains("panicked") && stderr.contains("notes"), "{stderr}");
+    world.must(&["pull", "Notes", "notes"]);
+    assert_eq!(world.differences("Notes", "notes"), [""; 0]);
+}
+
+#[test]
+fn a_marker_of_a_newer_release_is_told_and_left_alone() {
+    let world = furnished();
+    world.must(&["pull", "Notes", "notes"]);
+    world.vault("Notes").write("More.md", "more", NOON).unwrap();
+    let marker = world.path("notes/.obsync/id");
+    let text = fs::read_to_string(&marker).unwrap();
+    let newer = text.replace("\"format\":1", "\"format\":2,\"more\":{}");
+    assert_ne!(newer, text);
+    fs::write(&marker, &newer).unwrap();
+    for options in [&[][..], &["--full"], &["--dry-run"]] {
+        let refused = world.run(&[&["pull", "Notes", "notes"], options].concat()).expect(1);
+        assert!(refused.stderr.contains("a newer obsync wrote it (format 2"), "{}", refused.stderr);
+        assert!(refused.stderr.contains("update obsync"), "{}", refused.stderr);
+    }
+    assert_eq!(fs::read_to_string(&marker).unwrap(), newer);
+    assert_eq!(world.files("notes").len(), 1);
+    fs::write(&marker, text).unwrap();
+    world.must(&["pull", "Notes", "notes"]);
+    assert_eq!(world.differences("Notes", "notes"), [""; 0]);
+}
+
+/// As where somebody copied the folder of one vault over that of another.
+#[test]
+fn the_marker_of_another_vault_is_told_and_every_file_compared() {
+    for is_known_here in [true, false] {
+        let world = World::with(|builder| {
+            builder.vault(VaultSpec::managed("Notes")).vault(VaultSpec::managed("Other"))
+        });
+        let home = if is_known_here { world.home() } else { world.path("another-home") };
+        let pull_other =
+            || ran(world.command(&["pull", "Other", "other", "--json"]).env("OBSYNC_HOME", &home)).expect(0);
+        for number in 0..5 {
+            world.vault("Notes").write(&format!("{number}.md"), format!("note {number}"), NOON).unwrap();
+        }
+        world.vault("Other").write("other.md", "of another vault", NOON).unwrap();
+        world.must(&["pull", "Notes", "notes"]);
+        pull_other();
+        fs::copy(world.path("other/.obsync/id"), world.path("notes/.obsync/id")).unwrap();
+        fs::write(world.path("notes/0.md"), "edited here").unwrap();
+        fs::remove_file(world.path("notes/1.md")).unwrap();
+        let pull = world.run(&["pull", "Notes", "notes", "--json"]).expect(0);
+        let report = pull.json();
+        assert!(report["warnings"][0].as_str().unwrap().contains("another vault was brought"), "{report:#}");
+        assert!(pull.stderr.contains("another vault was brought to this destination"), "{}", pull.stderr);
+        let counted = ["adopted", "pulled"].map(|part| report[part]["files"].as_u64().unwrap());
+        assert_eq!(counted, [3, 2], "{report:#}");
+        let kept = report["conflicts"][0]["kept_as"].as_str().unwrap().to_owned();
+        assert_eq!(fs::read_to_string(world.path("notes").join(&kept)).unwrap(), "edited here");
+        fs::remove_file(world.path("notes").join(kept)).unwrap();
+        assert_eq!(world.differences("Notes", "notes"), [""; 0]);
+        // From then on each is its own again.
+        for report in [world.must(&["pull", "Notes", "notes", "--json"]).json(), pull_other().json()] {
+            assert!(report.get("doubt").is_none() && report["warnings"].is_null(), "{report:#}");
+            assert!(report["pulled"]["files"] == 0 && report["adopted"]["files"] == 0, "{report:#}");
+        }
+        assert_eq!(world.differences("Other", "other"), [""; 0]);
+    }
+}
+
+/// The database of a pull that an earlier release began: what it recorded counts, and what it had put in place, too.
+#[test]
+fn a_pull_goes_on_with_a_state_of_format_1() {
+    let world = furnished();
+    let notes = world.vault("Notes");
+    for number in 0..5 {
+        notes.write(&format!("{number}.md"), format!("note {number}"), NOON).unwrap();
+    }
+    world.must(&["pull", "Notes", "notes"]);
+    let state = fs::read_dir(world.home().join("state")).unwrap().map(|file| file.unwrap().path());
+    let state = state.into_iter().find(|path| path.extension().is_some_and(|end| end == "sqlite")).unwrap();
+    put_into_format_1(&state, "4.md");
+    fs::remove_file(world.path("notes/.obsync/id")).unwrap();
+    notes.write("0.md", "changed", NOON + 1).unwrap();
+    notes.delete("1.md").unwrap();
+    fs::write(world.path("notes/2.md"), "edited here").unwrap();
+
+    world.must(&["status", "notes"]);
+    let report = world.must(&["pull", "Notes", "notes", "--json"]).json();
+    assert_eq!(
+        (&report["pulled"]["files"], &report["adopted"]["files"]),
+        (&json!(1), &json!(1)),
+        "{report:#}"
+    );
+    assert_eq!((&report["deleted"]["files"], report.get("doubt")), (&json!(1), None), "{report:#}");
+    assert_eq!(fs::read_to_string(world.path("notes/2.md")).unwrap(), "edited here");
+    notes.write("2.md", "edited here", NOON + 2).unwrap();
+    world.must(&["pull", "Notes", "notes", "--full"]);
+    assert_eq!(world.differences("Notes", "notes"), [""; 0]);
+    world.must(&["verify", "notes"]);
+}
+
+/// Puts what a state says into a database of the last release with format 1, as if a run had died after it put `announced` in
+/// place.
+fn put_into_format_1(state: &Path, announced: &str) {
+    let present = state.with_extension("present");
+    fs::rename(state, &present).unwrap();
+    fs::write(state, include_bytes!("../../../sqlite/tests/data/format-1-last.sqlite")).unwrap();
+    fs::set_permissions(state, fs::Permissions::from_mode(0o600)).unwrap();
+    let old = rusqlite::Connection::open(state).unwrap();
+    old.execute("ATTACH ?1 AS present", [present.to_str().unwrap()]).unwrap();
+    let columns = "path, uid, hash, size, mtime, ctime";
+    old.execute_batch(&format!(
+        "DELETE FROM vault; DELETE FROM records; DELETE FROM announced; DELETE FROM deferred;
+         INSERT INTO vault SELECT id, vault_id, vault_name, destination, created, committed, version, listed, filter, 0
+             FROM present.vault;
+         INSERT INTO records ({columns}) SELECT {columns} FROM present.records WHERE path != '{announced}';
+         INSERT INTO announced SELECT {columns} FROM present.records WHERE path = '{announced}';
+         UPDATE vault SET version = (SELECT uid - 1 FROM announced);
+         DETACH present"
+    ))
+    .unwrap();
+    drop(old);
+    fs::remove_file(present).unwrap();
+}
+
+/// Runs the program without the rights of a superuser. `None`: this machine does not allow that.
+fn without_privileges(world: &World, args: &[&str]) -> Option<Ran> {
+    if !rustix::process::geteuid().is_root() {
+        return Some(world.run(args));
+    }
+    let none = ["--bounding-set=-all", "--inh-caps=-all"];
+    if !Command::new("setpriv").args(none).arg("true").status().is_ok_and(|status| status.success()) {
+        not_tested("this machine does not allow a process to give up its rights");
+        return None;
+    }
+    let mut command = assert_cmd::Command::new("setpriv");
+    command.args(none).arg(env!("CARGO_BIN_EXE_obsync")).args(args).current_dir(world.path("")).env_clear();
+    command.env("OBSYNC_HOME", world.home()).env("OBSYNC_API_URL", world.server.url());
+    Some(ran(command.env("OBSIDIAN_EMAIL", EMAIL).env("OBSIDIAN_PASSWORD", PASSWORD)))
 }
 
 #[test]

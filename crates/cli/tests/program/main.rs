@@ -29,6 +29,7 @@ mod noop;
 mod others;
 mod pins;
 mod pull;
+mod rights;
 mod schemas;
 mod screens;
 mod scripts;
