@@ -1,4 +1,4 @@
-//! What the system says about a path, told as the engine's [`DestinationError`].
+//! Turns system errors about a path into the engine's [`DestinationError`].
 
 use std::io;
 use std::path::Path;
@@ -42,7 +42,7 @@ impl Action {
     }
 }
 
-/// The destination's name, with which every error is told.
+/// The destination's name, which is part of every error.
 #[derive(Clone, Debug)]
 pub(super) struct ErrorContext(Arc<str>);
 
@@ -211,27 +211,27 @@ pub(super) fn again(error: &DestinationError) -> DestinationError {
 mod tests {
     use super::*;
 
-    fn told(action: Action, errno: Errno) -> DestinationError {
+    fn error_for(action: Action, errno: Errno) -> DestinationError {
         ErrorContext::new("vault".to_owned()).error(action, "a.md", errno)
     }
 
     #[test]
     fn a_full_disk_and_a_used_up_quota_are_both_full() {
-        assert!(matches!(told(Action::Write, Errno::NOSPC), DestinationError::Full { .. }));
-        assert!(matches!(told(Action::Place, Errno::DQUOT), DestinationError::Full { .. }));
+        assert!(matches!(error_for(Action::Write, Errno::NOSPC), DestinationError::Full { .. }));
+        assert!(matches!(error_for(Action::Place, Errno::DQUOT), DestinationError::Full { .. }));
     }
 
     #[test]
     fn an_invalid_argument_means_the_name_only_where_a_name_is_given() {
-        assert!(matches!(told(Action::Place, Errno::INVAL), DestinationError::NameRefused { .. }));
-        assert!(matches!(told(Action::Read, Errno::INVAL), DestinationError::Io { .. }));
-        assert!(matches!(told(Action::Read, Errno::ILSEQ), DestinationError::NameRefused { .. }));
+        assert!(matches!(error_for(Action::Place, Errno::INVAL), DestinationError::NameRefused { .. }));
+        assert!(matches!(error_for(Action::Read, Errno::INVAL), DestinationError::Io { .. }));
+        assert!(matches!(error_for(Action::Read, Errno::ILSEQ), DestinationError::NameRefused { .. }));
     }
 
     #[test]
     fn a_read_only_file_system_ends_the_run_but_one_forbidden_file_does_not() {
-        assert!(told(Action::Place, Errno::ROFS).is_fatal());
-        assert!(!told(Action::Place, Errno::ACCESS).is_fatal());
+        assert!(error_for(Action::Place, Errno::ROFS).is_fatal());
+        assert!(!error_for(Action::Place, Errno::ACCESS).is_fatal());
         assert!(ErrorContext::new("vault".to_owned()).root_error(Action::Write, Errno::ACCESS).is_fatal());
     }
 }

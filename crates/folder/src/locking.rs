@@ -39,8 +39,8 @@ impl Root {
         if self.claimed.load(Ordering::Acquire) {
             return Ok(());
         }
-        let held = self.take_lock(Access::Write)?;
-        if let Some(lock) = &*held {
+        let guard = self.take_lock(Access::Write)?;
+        if let Some(lock) = &*guard {
             lock.name();
         }
         self.claimed.store(true, Ordering::Release);
@@ -48,11 +48,11 @@ impl Root {
     }
 
     fn take_lock(&self, access: Access) -> Result<MutexGuard<'_, Option<FolderLock>>, DestinationError> {
-        let mut held = mutex::lock(&self.lock);
-        if held.is_none() {
-            *held = take(self, access)?;
+        let mut guard = mutex::lock(&self.lock);
+        if guard.is_none() {
+            *guard = take(self, access)?;
         }
-        Ok(held)
+        Ok(guard)
     }
 }
 

@@ -59,8 +59,8 @@ impl Root {
         };
         let facts = rustix::fs::fstat(&handle).map_err(|error| errors.root_error(Action::Read, error))?;
         let clone = handle.try_clone().map_err(|error| errors.root_error(Action::Read, error))?;
-        let told = || rustix::fs::fstatvfs(&handle).map_or(0, |told| told.f_namemax);
-        let name_max = options.name_max.unwrap_or_else(|| longest_name(told()));
+        let limit = || rustix::fs::fstatvfs(&handle).map_or(0, |facts| facts.f_namemax);
+        let name_max = options.name_max.unwrap_or_else(|| longest_name(limit()));
         let durability = match file_system::is_flushed_by_file(&handle) {
             true => Durability::EachFile,
             false => options.durability,
@@ -127,10 +127,10 @@ fn not_a_folder(dest: &Path) -> String {
 }
 
 /// Bytes that a name may have where the file system says so; some say nothing.
-fn longest_name(told: u64) -> usize {
-    match usize::try_from(told) {
+fn longest_name(limit: u64) -> usize {
+    match usize::try_from(limit) {
         Ok(0) | Err(_) => COMMON_NAME_MAX,
-        Ok(told) => told,
+        Ok(limit) => limit,
     }
 }
 
@@ -140,8 +140,8 @@ mod tests {
 
     #[test]
     fn names_are_as_long_as_the_file_system_says() {
-        for (told, expected) in [(0, COMMON_NAME_MAX), (143, 143), (255, 255), (1530, 1530)] {
-            assert_eq!(longest_name(told), expected);
+        for (limit, expected) in [(0, COMMON_NAME_MAX), (143, 143), (255, 255), (1530, 1530)] {
+            assert_eq!(longest_name(limit), expected);
         }
     }
 }

@@ -48,8 +48,8 @@ impl Clock {
     }
 
     fn renew(&self) {
-        let stamp = self.own.as_ref().and_then(|own| stamp(own).ok()).unwrap_or_else(system_time);
-        self.now.store(stamp, Ordering::Release);
+        let now = self.own.as_ref().and_then(|own| file_system_time(own).ok()).unwrap_or_else(system_time);
+        self.now.store(now, Ordering::Release);
     }
 
     /// Whether a file with these facts can have been changed since it was recorded with the very same ones.
@@ -96,7 +96,7 @@ fn times(facts: &LocalFacts) -> Option<(i64, i64)> {
 
 /// The time that the file system gives to a file, in nanoseconds since the epoch.
 #[allow(clippy::unnecessary_cast, reason = "the fields have other types on each system")]
-fn stamp(own: &Dir) -> rustix::io::Result<i64> {
+fn file_system_time(own: &Dir) -> rustix::io::Result<i64> {
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
     let file = rustix::fs::openat(own, STAMP, flags, Mode::from_raw_mode(0o600))?;
     // One may be left of a run that was killed.

@@ -136,7 +136,7 @@ mod tests {
     use super::*;
 
     /// What becomes of the names, as text.
-    fn told(entries: &[&str], known: &[&str], others: &[&str]) -> Vec<String> {
+    fn described(entries: &[&str], known: &[&str], others: &[&str]) -> Vec<String> {
         let (mut entries, mut known) = (entries.to_vec(), known.to_vec());
         entries.sort_unstable();
         known.sort_unstable();
@@ -144,21 +144,21 @@ mod tests {
         let matched = match_names(&entries, &known, &others);
         let vault_name =
             |place: &Place| place.name.clone().unwrap_or_else(|| entries[place.entry].to_owned());
-        let mut told: Vec<String> = Vec::new();
+        let mut lines: Vec<String> = Vec::new();
         for place in &matched.places {
             let kind = if place.known.is_some() { "known" } else { "new" };
             assert!(place.known.is_none_or(|index| known[index] == vault_name(place)));
-            told.push(format!("{kind} {}", vault_name(place)));
+            lines.push(format!("{kind} {}", vault_name(place)));
         }
         let twin = |(_, place): &(usize, usize)| format!("twin of {}", vault_name(&matched.places[*place]));
-        told.extend(matched.twins.iter().map(twin));
-        told.extend(matched.missing.iter().map(|index| format!("missing {}", known[*index])));
+        lines.extend(matched.twins.iter().map(twin));
+        lines.extend(matched.missing.iter().map(|index| format!("missing {}", known[*index])));
         let respelled = |(index, place): &(usize, usize)| {
             format!("{} is now {}", known[*index], vault_name(&matched.places[*place]))
         };
-        told.extend(matched.respelled.iter().map(respelled));
-        told.sort();
-        told
+        lines.extend(matched.respelled.iter().map(respelled));
+        lines.sort();
+        lines
     }
 
     const NFC: &str = "Caf\u{e9}";
@@ -166,36 +166,39 @@ mod tests {
 
     #[test]
     fn equal_names_are_known_and_others_new_or_missing() {
-        assert_eq!(told(&["a", "b"], &["b", "c"], &[]), ["known b", "missing c", "new a"]);
-        assert_eq!(told(&[], &[], &[]), Vec::<String>::new());
+        assert_eq!(described(&["a", "b"], &["b", "c"], &[]), ["known b", "missing c", "new a"]);
+        assert_eq!(described(&[], &[], &[]), Vec::<String>::new());
     }
 
     #[test]
     fn a_name_is_normalised_only_if_it_is_not_recorded_as_it_is() {
-        assert_eq!(told(&[NFD], &[NFD], &[]), [format!("known {NFD}")]);
-        assert_eq!(told(&[NFD], &[NFC], &[]), [format!("known {NFC}")]);
-        assert_eq!(told(&[NFD], &[], &[]), [format!("new {NFC}")]);
-        assert_eq!(told(&["a\u{a0}b"], &["a b"], &[]), ["known a b"]);
-        assert_eq!(told(&["a\u{202f}b"], &["a\u{202f}b"], &[]), ["known a\u{202f}b"]);
+        assert_eq!(described(&[NFD], &[NFD], &[]), [format!("known {NFD}")]);
+        assert_eq!(described(&[NFD], &[NFC], &[]), [format!("known {NFC}")]);
+        assert_eq!(described(&[NFD], &[], &[]), [format!("new {NFC}")]);
+        assert_eq!(described(&["a\u{a0}b"], &["a b"], &[]), ["known a b"]);
+        assert_eq!(described(&["a\u{202f}b"], &["a\u{202f}b"], &[]), ["known a\u{202f}b"]);
     }
 
     #[test]
     fn a_recorded_name_whose_other_spelling_is_there_is_not_missing() {
-        assert_eq!(told(&[NFC], &[NFD], &[]), [format!("{NFD} is now {NFC}"), format!("new {NFC}")]);
-        assert_eq!(told(&["Note"], &["note"], &[]), ["new Note", "note is now Note"]);
+        assert_eq!(described(&[NFC], &[NFD], &[]), [format!("{NFD} is now {NFC}"), format!("new {NFC}")]);
+        assert_eq!(described(&["Note"], &["note"], &[]), ["new Note", "note is now Note"]);
         // Both are recorded, so that this is no renaming; still it is not certain that one was removed.
-        assert_eq!(told(&["Note"], &["Note", "note"], &[]), ["known Note"]);
-        assert_eq!(told(&[], &[".obsidian"], &[".Obsidian"]), Vec::<String>::new());
+        assert_eq!(described(&["Note"], &["Note", "note"], &[]), ["known Note"]);
+        assert_eq!(described(&[], &[".obsidian"], &[".Obsidian"]), Vec::<String>::new());
     }
 
     #[test]
     fn of_twins_the_recorded_one_is_had_or_the_normalised_one() {
-        assert_eq!(told(&[NFC, NFD], &[NFC], &[]), [format!("known {NFC}"), format!("twin of {NFC}")]);
-        assert_eq!(told(&[NFC, NFD], &[], &[]), [format!("new {NFC}"), format!("twin of {NFC}")]);
-        assert_eq!(told(&[NFC, NFD], &[NFC, NFD], &[]), [format!("known {NFD}"), format!("known {NFC}")]);
-        assert_eq!(told(&["Note", "note"], &["note"], &[]), ["known note", "twin of note"]);
-        assert_eq!(told(&["NOTE", "note"], &[], &[]), ["new NOTE", "twin of NOTE"]);
+        assert_eq!(described(&[NFC, NFD], &[NFC], &[]), [format!("known {NFC}"), format!("twin of {NFC}")]);
+        assert_eq!(described(&[NFC, NFD], &[], &[]), [format!("new {NFC}"), format!("twin of {NFC}")]);
+        assert_eq!(
+            described(&[NFC, NFD], &[NFC, NFD], &[]),
+            [format!("known {NFD}"), format!("known {NFC}")]
+        );
+        assert_eq!(described(&["Note", "note"], &["note"], &[]), ["known note", "twin of note"]);
+        assert_eq!(described(&["NOTE", "note"], &[], &[]), ["new NOTE", "twin of NOTE"]);
         let upper = "CAF\u{c9}";
-        assert_eq!(told(&[upper, NFD], &[NFC], &[]), [format!("known {NFC}"), format!("twin of {NFC}")]);
+        assert_eq!(described(&[upper, NFD], &[NFC], &[]), [format!("known {NFC}"), format!("twin of {NFC}")]);
     }
 }
