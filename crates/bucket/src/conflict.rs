@@ -51,12 +51,12 @@ pub(super) async fn keep_beside(
         return Ok(Some(kept_as));
     }
     let ends_with_mark = conflicted_copy::is_configuration(path);
-    let stamp = conflicted_copy::stamp(context.options.device);
+    let label = conflicted_copy::label(context.options.device);
     let limit = context.keys.room_beside(path);
     // Whether a copy to this name was tried already.
     let (mut copy, mut tried) = (1, false);
     for _ in 0..COPIES {
-        let name = conflicted_copy::name(path.file_name(), ends_with_mark, &stamp, copy, limit);
+        let name = conflicted_copy::name(path.file_name(), ends_with_mark, &label, copy, limit);
         let kept_as = beside(path, &name).ok_or_else(|| DestinationError::NameTooLong {
             path: path.as_str().to_owned(),
             location: context.errors.location(),

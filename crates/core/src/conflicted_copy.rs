@@ -53,7 +53,7 @@ impl fmt::Debug for DeviceName {
 }
 
 /// Who makes a conflicted copy and when, as its name tells it: the device, and year, month, day, hour and minute, local time.
-pub fn stamp(device: DeviceName) -> String {
+pub fn label(device: DeviceName) -> String {
     format!("{device} {}", jiff::Zoned::now().strftime("%Y%m%d%H%M"))
 }
 
@@ -64,8 +64,8 @@ const LONGEST_MARK: usize = MARK.len() + DEVICE + " 202501312359 4294967295)".le
 
 /// `name (Conflicted copy laptop 202501312359).md`, and from the second copy on `… 2).md`; at most `limit` bytes long.
 /// With `ends_with_mark` the extension is a part of the name, as that of a folder is, and the mark comes last.
-pub fn name(name: &str, ends_with_mark: bool, stamp: &str, copy: u32, limit: usize) -> String {
-    let number = if copy == 1 { stamp.to_owned() } else { format!("{stamp} {copy}") };
+pub fn name(name: &str, ends_with_mark: bool, label: &str, copy: u32, limit: usize) -> String {
+    let number = if copy == 1 { label.to_owned() } else { format!("{label} {copy}") };
     marked(name, ends_with_mark, &number, limit)
 }
 

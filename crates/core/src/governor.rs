@@ -239,11 +239,11 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_pause_holds_back_what_is_new_and_leaves_what_is_admitted() {
         let governor = Governor::default();
-        let held = is_admitted(&governor, 1).await;
+        let first = is_admitted(&governor, 1).await;
         governor.pause(true);
         assert!(is_admitted(&governor, 1).await.is_none());
         governor.pause(false);
         assert!(is_admitted(&governor, 1).await.is_some());
-        drop(held);
+        drop(first);
     }
 }

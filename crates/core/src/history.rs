@@ -61,7 +61,7 @@ impl Historian {
                 Ok(Ok(had)) => return had,
                 // A session on which nothing was asked for a while is cut off.
                 Ok(Err(error)) => tracing::debug!(%error, "what the vault had before cannot be looked up"),
-                Err(_) => tracing::debug!("what the vault had before is not told in time"),
+                Err(_) => tracing::debug!("the history of a path does not come in time"),
             }
             *link = SessionLink::Unopened;
         }

@@ -120,8 +120,8 @@ impl Rehearsal<'_, '_> {
             return Ok(vec![false; wanted.len()]);
         }
         let gone = self.gone(&wanted);
-        let held = self.run.store.holds(wanted).await?;
-        Ok(held.into_iter().zip(gone).map(|(held, gone)| held && !gone).collect())
+        let present = self.run.store.holds(wanted).await?;
+        Ok(present.into_iter().zip(gone).map(|(present, gone)| present && !gone).collect())
     }
 
     async fn look(&self, wanted: Vec<Wanted>) -> Result<Vec<Found>, DestinationError> {
@@ -150,8 +150,8 @@ impl Rehearsal<'_, '_> {
 
     async fn touches(&mut self, touches: &[Transfer]) -> Result<(), DestinationError> {
         for batch in touches.chunks(BATCH) {
-            for (transfer, held) in batch.iter().zip(self.holds(wanted(batch)).await?) {
-                if held {
+            for (transfer, is_present) in batch.iter().zip(self.holds(wanted(batch)).await?) {
+                if is_present {
                     transfer
                         .targets
                         .iter()

@@ -89,10 +89,10 @@ fn move_beside(
     ends_with_mark: bool,
 ) -> Result<VaultPath, DestinationError> {
     let failed = |error| root.errors.error(Action::SetAside, path.as_str(), error);
-    let stamp = conflicted_copy::stamp(root.device_name());
+    let label = conflicted_copy::label(root.device_name());
     let limit = root.name_max();
     for copy in 1..=COPIES {
-        let name = conflicted_copy::name(path.file_name(), ends_with_mark, &stamp, copy, limit);
+        let name = conflicted_copy::name(path.file_name(), ends_with_mark, &label, copy, limit);
         let aside = beside(&root.errors, path, &name)?;
         match rename_new(from, old, dir, &name) {
             Ok(()) => {

@@ -250,10 +250,10 @@ impl Run<'_> {
         after: u64,
         report: &mut Report,
     ) -> Result<Option<JournalEntry>, PullError> {
-        let stamp = conflicted_copy::stamp(DeviceName::new(&self.source.client.options().device));
+        let label = conflicted_copy::label(DeviceName::new(&self.source.client.options().device));
         let ends_with_mark = conflicted_copy::is_configuration(path);
         for copy in 1..NAMES {
-            let name = conflicted_copy::name(path.file_name(), ends_with_mark, &stamp, copy, LONGEST_NAME);
+            let name = conflicted_copy::name(path.file_name(), ends_with_mark, &label, copy, LONGEST_NAME);
             let kept_as = match path.parent() {
                 Some(parent) => VaultPath::parse(&format!("{parent}/{name}")),
                 None => VaultPath::parse(&name),
