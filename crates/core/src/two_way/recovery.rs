@@ -138,7 +138,7 @@ impl Run<'_> {
         session.listing(&mut |_| {}).await?;
         report.connections += 1;
         let mut all = all.into_iter();
-        while let Some(mut undecided) = all.next() {
+        for mut undecided in all.by_ref() {
             let looked_up = self.settle_one(&mut session, &mut undecided, known, &mut settled, report).await;
             match looked_up {
                 Ok(()) if undecided.left.is_empty() => {}
