@@ -141,7 +141,7 @@ struct Watch {
 
 impl Watch {
     fn begin(
-        place: WatchedPlace,
+        mut place: WatchedPlace,
         options: WatchOptions,
         sender: mpsc::Sender<LocalEvent>,
         stop: Arc<AtomicBool>,
@@ -157,6 +157,13 @@ impl Watch {
                 return None;
             }
         };
+        if !wait_for(&place.root, &sender, &stop) {
+            return None;
+        }
+        // What happens is told with the whole path of its place, and a link would be watched itself.
+        if let Ok(root) = place.root.canonicalize() {
+            place.root = root;
+        }
         let most = options.most_watches.unwrap_or(usize::MAX);
         let (watched, untold, has_failed) = (BTreeSet::new(), false, false);
         let mut watch =
@@ -313,6 +320,18 @@ impl Watch {
             self.has_failed = self.sender.try_send(LocalEvent::Failed(reason)).is_ok();
         }
     }
+}
+
+/// Waits until a folder is there: the first run makes it. `false`: nobody listens any more.
+fn wait_for(folder: &Path, sender: &mpsc::Sender<LocalEvent>, stop: &AtomicBool) -> bool {
+    const LOOK_AGAIN: Duration = Duration::from_millis(200);
+    while !folder.is_dir() {
+        if stop.load(Ordering::Relaxed) || sender.is_closed() {
+            return false;
+        }
+        thread::sleep(LOOK_AGAIN);
+    }
+    true
 }
 
 /// Hands events on without ever waiting: the watcher's own thread has to answer.

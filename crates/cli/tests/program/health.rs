@@ -364,6 +364,8 @@ fn a_follower_that_is_to_end_does_so_within_a_second() {
 #[test]
 fn a_follower_that_does_not_see_every_change_any_more_says_why_where_it_is_asked() {
     let world = furnished();
+    // Watched before it looks for the first time.
+    fs::create_dir(world.path("notes")).unwrap();
     let follower = Follower::start(&world, &["sync", "Notes", "notes", "--yes"], &[]);
     let unwatched = || metric(&follower.get("/metrics").1, "obsync_folder_unwatched");
     assert_eq!(follower.until("/readyz", 200), "ready\n");

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::Path;
 use std::time::Duration;
 
 use obsync_conformance::at;
@@ -54,15 +53,22 @@ async fn last_of(watcher: &mut Watcher, path: &str) -> Touch {
 }
 
 #[tokio::test]
-async fn a_folder_that_is_named_relative_to_the_current_one_is_watched() {
+async fn a_folder_is_watched_by_a_relative_path_through_a_link_and_once_it_is_made() {
     let destination = TestFolder::new();
-    let up: String = std::env::current_dir().unwrap().components().skip(1).map(|_| "../").collect();
-    let relative = format!("{up}{}/", destination.root().strip_prefix("/").unwrap().display());
-    let mut watcher = Watcher::new(Path::new(&relative), Filter::default(), WatchOptions::default());
-    assert_eq!(timeout(LONG, watcher.next()).await.unwrap(), Some(LocalEvent::Standing));
-    until_silent(&mut watcher).await;
-    fs::write(destination.path("note.md"), "text").unwrap();
-    assert_eq!(last_of(&mut watcher, "note.md").await, Touch::Saved { size: Some(4) });
+    let (root, later) = (destination.root(), destination.home().join("later"));
+    let to_the_top = "../".repeat(std::env::current_dir().unwrap().components().count() - 1);
+    let relative = format!("{to_the_top}{}", root.strip_prefix("/").unwrap().display());
+    let link = destination.home().join("link");
+    std::os::unix::fs::symlink(&root, &link).unwrap();
+    for (number, given, place) in [(0, relative.into(), &root), (1, link, &root), (2, later.clone(), &later)]
+    {
+        let mut watcher = Watcher::new(&given, Filter::default(), WatchOptions::default());
+        fs::create_dir_all(place).unwrap();
+        assert_eq!(timeout(LONG, watcher.next()).await.unwrap(), Some(LocalEvent::Standing), "{given:?}");
+        let name = format!("{number}.md");
+        fs::write(place.join(&name), "text").unwrap();
+        told_until(&mut watcher, &name).await;
+    }
 }
 
 #[tokio::test]
@@ -140,11 +146,15 @@ async fn more_folders_than_may_be_watched_are_said() {
 }
 
 #[tokio::test]
-async fn a_folder_that_is_not_there_is_said() {
-    let destination = TestFolder::new();
-    let mut watcher = Watcher::new(&destination.root(), Filter::default(), WatchOptions::default());
-    let event = timeout(LONG, watcher.next()).await.unwrap().unwrap();
-    assert!(matches!(event, LocalEvent::Failed(_)), "{event:?}");
+async fn a_folder_that_is_not_there_any_more_is_said() {
+    let (destination, mut watcher) = watched(Filter::default()).await;
+    fs::rename(destination.root(), destination.home().join("elsewhere")).unwrap();
+    loop {
+        match timeout(LONG, watcher.next()).await.unwrap().unwrap() {
+            LocalEvent::Failed(reason) => return assert_eq!(reason, "it was removed or moved"),
+            event => assert!(matches!(event, LocalEvent::Paths(_)), "{event:?}"),
+        }
+    }
 }
 
 #[tokio::test]
