@@ -4,9 +4,17 @@
     cargo build --release -p obsync-cli -p obsync-dev
     dev/interop/two-clients.py --seconds 600 --other 'some-client --login {email} {password} --vault {vault} ... {dir}'
 
+    dev/interop/two-clients.py --seconds 600 --kills 30 --pace 0.3 --appends
+
+The second kills obsync 30 times on its way (SIGKILL, and started again at once), edits more than three times as often, and appends lines
+only.
+
 The other client's command line is a shell command that signs in and then stays connected until it is killed. It gets {url} (the
 development server's), {dir} (its folder), {home} (a folder of its own), {email}, {password}, {vault} and {vault_password}.
-Without --other a second obsync takes its place.
+Without --other a second obsync takes its place. The official client, where `ob` runs it against {url}:
+
+    --other 'ob login --email {email} --password {password} && ob sync-setup --vault {vault} --path {dir} --password {vault_password} &&
+             exec ob sync --path {dir} --continuous'
 
 Each edit adds a word of its own to a note: a line in an existing note, a new note, the same note on both sides at once, several
 in a row; notes are renamed and deleted, too. In the end both folders must be equal, and each word must be in some note, unless
@@ -34,6 +42,9 @@ def arguments():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=int, default=60, help="how long to edit")
     parser.add_argument("--seed", type=int, default=1, help="what is edited depends on it")
+    parser.add_argument("--kills", type=int, default=0, help="how often to kill obsync meanwhile")
+    parser.add_argument("--pace", type=float, default=1.0, help="what to multiply the pauses between two edits by")
+    parser.add_argument("--appends", action="store_true", help="append lines only")
     parser.add_argument("--other", help="the other client's command line")
     parser.add_argument("--programs", default="target/release", help="where obsync and obsync-dev are")
     return parser.parse_args()
@@ -42,6 +53,7 @@ def arguments():
 class Duel:
     def __init__(self, options, root):
         self.random = random.Random(options.seed)
+        self.options = options
         self.root = root
         self.programs = Path(options.programs).resolve()
         self.folders = [root / "other", root / "obsync"]
@@ -51,7 +63,7 @@ class Duel:
             folder.mkdir()
 
     def start(self, command, name, environment=None):
-        log = open(self.root / f"{name}.log", "w", encoding="utf-8")
+        log = open(self.root / f"{name}.log", "a", encoding="utf-8")
         child = subprocess.Popen(command, env=environment, stdout=log, stderr=log, start_new_session=True)
         self.children.append(child)
         return child
@@ -65,7 +77,15 @@ class Duel:
         subprocess.run([*sync, "--yes", "--quiet"], env=environment, check=True, timeout=120)
         # Deletions are a part of what is tried: none is to wait for somebody.
         free = ["--max-delete", "none", "--max-delete-in-vault", "none"]
-        self.start([*sync, "--follow", *free], name, environment)
+        self.follower = ([*sync, "--follow", *free], name, environment)
+        self.start(*self.follower)
+
+    def kill(self):
+        """Kills the obsync that was started last, and starts it again."""
+        child = self.children.pop()
+        os.killpg(child.pid, signal.SIGKILL)
+        child.wait(timeout=30)
+        self.start(*self.follower)
 
     def begin(self, other):
         vault = f"{VAULT}:{VAULT_PASSWORD}:3"
@@ -108,7 +128,8 @@ class Duel:
     def edit(self, side, name):
         path = self.folders[side] / name
         lines = path.read_text().splitlines(keepends=True)
-        lines.insert(self.random.randint(0, len(lines)), f"{self.word(side)} said here\n")
+        place = len(lines) if self.options.appends else self.random.randint(0, len(lines))
+        lines.insert(place, f"{self.word(side)} said here\n")
         self.save(path, "".join(lines))
 
     def somewhere(self, name):
@@ -120,7 +141,7 @@ class Duel:
         folder = self.folders[side]
         names = notes(folder)
         name = self.random.choice(names)
-        if chance < 0.62:
+        if chance < 0.62 or (self.options.appends and chance < 0.85):
             self.edit(side, name)
             return "edit"
         if chance < 0.72:
@@ -147,14 +168,20 @@ class Duel:
         return "several"
 
     def play(self, seconds):
-        until = time.monotonic() + seconds
+        begun = time.monotonic()
+        until = begun + seconds
+        kills = sorted(begun + self.random.random() * seconds for _ in range(self.options.kills))
         while time.monotonic() < until:
+            if kills and kills[0] <= time.monotonic():
+                kills.pop(0)
+                self.kill()
+                self.counts["kill"] = self.counts.get("kill", 0) + 1
             try:
                 what = self.act()
                 self.counts[what] = self.counts.get(what, 0) + 1
             except (FileNotFoundError, IndexError):
                 pass  # The other side was quicker.
-            time.sleep(self.random.choice([0.2, 0.6, 1.5]))
+            time.sleep(self.random.choice([0.2, 0.6, 1.5]) * self.options.pace)
 
     def settle(self):
         """Waits until both folders are equal and stay so for a while; tells them as they are after three minutes at most."""
