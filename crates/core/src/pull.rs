@@ -105,7 +105,10 @@ impl Run<'_> {
         let earlier = self.add_deferred(&mut survey, report).await?;
         if self.direction == Direction::Both && !self.options.dry_run {
             self.give_way(&mut survey, report).await?;
-            self.carry_edits(&mut survey).await?;
+        }
+        // Records that are not believed say nothing of edits. A run has forgotten them by now.
+        if self.direction == Direction::Both && !survey.disbelieved {
+            self.carry_edits(&mut survey, report).await?;
             self.merge_contested(&mut survey, report).await?;
         }
         let mut plan = self.plan(&mut survey).await?;

@@ -6,6 +6,7 @@ use obsync_protocol::limits::{CONFIG_DIRS_NAMED, FAILURES_LISTED};
 use obsync_protocol::{Filter, SkipReason, Uid, VaultId, VaultInfo, VaultPath};
 use serde::Serialize;
 
+use crate::foreseen::Foreseen;
 use crate::identity::Doubt;
 use crate::model::{Deferred, DeferredCause, Direction};
 use crate::problem::Ending;
@@ -143,19 +144,12 @@ pub enum StepAction {
     PushFolder,
     /// A file or folder would be deleted in the vault.
     DeleteInVault,
-    /// A file that was changed on both sides was merged here.
+    /// A file that was changed on both sides would be merged here, or was.
     Merge,
     /// A file that is there already would be recorded as the vault's.
     Adopt,
     /// A file that obsync did not write would be kept under another name, as a file of the vault comes to its place.
     KeepBeside,
-}
-
-impl Step {
-    /// Whether a file comes to the path.
-    pub(crate) fn is_arrival(&self) -> bool {
-        matches!(self.action, StepAction::Download | StepAction::Copy)
-    }
 }
 
 /// What a pull did.
@@ -174,6 +168,9 @@ pub struct Report {
     /// When the first of the files that the vault refused is sent again, in milliseconds since the epoch.
     #[serde(skip)]
     pub(crate) retry_at: Option<i64>,
+    /// What a dry run foresees of the destination.
+    #[serde(skip)]
+    pub(crate) foreseen: Foreseen,
     /// The vault's id.
     #[cfg_attr(feature = "schema", schemars(with = "String"))]
     pub vault_id: VaultId,
@@ -340,6 +337,7 @@ impl Report {
             vault_version: version,
             was_overtaken: false,
             retry_at: None,
+            foreseen: Foreseen::default(),
             vault_id: vault.id.clone(),
             vault: vault.name.clone(),
             destination,
