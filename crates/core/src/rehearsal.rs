@@ -112,6 +112,7 @@ impl Rehearsal<'_, '_> {
 
     fn copy(&mut self, path: &VaultPath, size: u64, from: VaultPath) {
         self.report.copied.add(size);
+        self.report.note_copy(path, &from);
         let step = Step { action: StepAction::Copy, path: path.clone(), size: Some(size), from: Some(from) };
         self.report.steps.push(step);
     }
@@ -198,7 +199,7 @@ impl Rehearsal<'_, '_> {
                     _ if keeps => self.report.retained.add(removal.size),
                     Found::Wanted => {
                         self.removed.insert(path.clone());
-                        self.report.deleted.add(removal.size);
+                        self.report.count_removal(path, removal.size);
                         self.step(StepAction::Remove, path, Some(removal.size));
                     }
                     Found::Other(_) | Found::Unknown => {
