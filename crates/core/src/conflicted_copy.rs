@@ -57,6 +57,11 @@ pub fn label(device: DeviceName) -> String {
     format!("{device} {}", jiff::Zoned::now().strftime("%Y%m%d%H%M"))
 }
 
+/// The longest name that any file system takes, in bytes.
+const LONGEST_NAME: usize = 255;
+/// Up to so many copies of one file are made in a minute.
+pub(crate) const COPIES: u32 = 1000;
+
 /// What the mark of a copy begins with.
 const MARK: &str = " (Conflicted copy ";
 /// The longest mark, in bytes: a device, a time, and the number of a copy made at it.
@@ -67,6 +72,13 @@ const LONGEST_MARK: usize = MARK.len() + DEVICE + " 202501312359 4294967295)".le
 pub fn name(name: &str, ends_with_mark: bool, label: &str, copy: u32, limit: usize) -> String {
     let number = if copy == 1 { label.to_owned() } else { format!("{label} {copy}") };
     marked(name, ends_with_mark, &number, limit)
+}
+
+/// The path of the copy of a file beside it. `None`: no such path can be.
+pub(crate) fn path(of: &VaultPath, label: &str, copy: u32) -> Option<VaultPath> {
+    let name = name(of.file_name(), is_configuration(of), label, copy, LONGEST_NAME);
+    let path = of.parent().map_or_else(|| name.clone(), |folder| format!("{folder}/{name}"));
+    VaultPath::parse(&path).ok()
 }
 
 /// The name with this number in its mark.

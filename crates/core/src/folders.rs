@@ -143,6 +143,38 @@ impl Publisher<'_, '_> {
         self.ledger.failed(&entry, error.to_string());
     }
 
+    /// Which of these folders are not there.
+    pub(crate) async fn absent_folders(
+        &self,
+        folders: &[FolderChange],
+    ) -> Result<Vec<FolderChange>, PullError> {
+        if folders.is_empty() {
+            return Ok(Vec::new());
+        }
+        let paths = folders.iter().map(|folder| folder.path.clone()).collect();
+        let present = self.store.have_folders(paths).await?;
+        Ok(folders
+            .iter()
+            .zip(present)
+            .filter(|(_, present)| !present)
+            .map(|(folder, _)| folder.clone())
+            .collect())
+    }
+
+    /// Counts those of these folders that files brought with them.
+    pub(crate) async fn note_made(&mut self, absent: Vec<FolderChange>) -> Result<(), PullError> {
+        if absent.is_empty() {
+            return Ok(());
+        }
+        let paths = absent.iter().map(|folder| folder.path.clone()).collect();
+        let present = self.store.have_folders(paths).await?;
+        for (folder, _) in absent.into_iter().zip(present).filter(|(_, present)| *present) {
+            self.ledger.report.folders_created += 1;
+            self.ledger.journal(JournalChange::CreateFolder, &folder.path, folder.uid, None);
+        }
+        Ok(())
+    }
+
     /// Makes the vault's folders.
     pub(crate) async fn create_folders(&mut self, folders: Vec<FolderChange>) -> Result<(), PullError> {
         if folders.is_empty() {

@@ -24,6 +24,7 @@ mod entry;
 mod error;
 mod folders;
 mod follow;
+mod foreseen;
 mod governor;
 mod history;
 mod hurdle;

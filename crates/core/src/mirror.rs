@@ -4,11 +4,12 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use obsync_protocol::VaultPath;
+use obsync_protocol::{Uid, VaultPath};
 
 use crate::destination::{DestinationError, DestinationExt, Removable, Removal};
 use crate::error::PullError;
 use crate::identity::MarkerFound;
+use crate::journal::{JournalChange, JournalEntry, Side};
 use crate::model::{Direction, Record};
 use crate::problem::ProblemCode;
 use crate::reconcile::Mode;
@@ -67,9 +68,11 @@ impl Run<'_> {
         let removable = |file: &LocalFile| Removable { path: file.path.clone(), content: file.content };
         let removals: Vec<Removable> = tree.files.iter().map(removable).collect();
         let outcomes = self.store.remove_files(removals).await;
+        let mut journal = Vec::new();
         for (file, outcome) in tree.files.iter().zip(outcomes) {
             match outcome {
-                Ok(Removal::Removed | Removal::Missing) => {}
+                Ok(Removal::Removed) => journal.push(self.taken_back(&file.path)),
+                Ok(Removal::Missing) => {}
                 // It was changed once more: the pull that follows keeps it beside.
                 Ok(Removal::Kept | Removal::Retained) => {
                     report.set_aside.retain(|path| *path != file.path);
@@ -80,6 +83,10 @@ impl Run<'_> {
                     self.warn(format!("{} could not be set aside: {error}", file.path), report);
                 }
             }
+        }
+        if !journal.is_empty() {
+            let commit = Commit { journal, state: self.state.load().await?, ..Commit::default() };
+            commit_beside(self.state.as_ref(), commit).await?;
         }
         let recorded: HashMap<&VaultPath, &Record> =
             records.iter().map(|record| (&record.path, record)).collect();
@@ -92,6 +99,13 @@ impl Run<'_> {
             return Err(error.into());
         }
         Ok(self.store.flush().await?)
+    }
+
+    /// The line for the journal of a file that went to the trash. What the vault has instead gets its own.
+    fn taken_back(&self, path: &VaultPath) -> JournalEntry {
+        let device = Some(self.source.client.options().device.clone());
+        let line = JournalEntry::new(Side::Here, JournalChange::Delete, path.clone(), Uid(0));
+        JournalEntry { device, ..line }
     }
 
     async fn is_known_place(&self) -> Result<bool, PullError> {

@@ -516,6 +516,7 @@ impl<'a, 'r> Publisher<'a, 'r> {
         };
         if let Some(action) = action {
             let from = transfer.source.local().filter(|_| origin == Origin::Copied);
+            from.into_iter().for_each(|from| report.note_copy(&target.path, from));
             report.note_arrival(action, &target.path, meta.size, from);
         }
         if matches!(origin, Origin::Pulled | Origin::Copied) {

@@ -105,7 +105,10 @@ impl Run<'_> {
         let earlier = self.add_deferred(&mut survey, report).await?;
         if self.direction == Direction::Both && !self.options.dry_run {
             self.give_way(&mut survey, report).await?;
-            self.carry_edits(&mut survey).await?;
+        }
+        // Records that are not believed say nothing of edits. A run has forgotten them by now.
+        if self.direction == Direction::Both && !survey.disbelieved {
+            self.carry_edits(&mut survey, report).await?;
             self.merge_contested(&mut survey, report).await?;
         }
         let mut plan = self.plan(&mut survey).await?;
@@ -386,6 +389,10 @@ impl Run<'_> {
         });
         self.progress.planned(files, bytes);
         publisher.touch(touches, scout).await?;
+        let absent = match rescues.is_empty() {
+            true => Vec::new(),
+            false => publisher.absent_folders(&folders).await?,
+        };
         let rescued = publisher.rescue(rescues, &mut removals, scout, &self.stop).await?;
         unfinished.renamed.extend(publisher.keep_what_is_wanted(&mut removals, &transfers, &rescued).await?);
         unfinished.renamed.extend(rescued.sources);
@@ -393,6 +400,7 @@ impl Run<'_> {
         if !self.stop.is_cancelled() {
             publisher.publish(rescued.waiting).await?;
         }
+        publisher.note_made(absent).await?;
         transfers.extend(rescued.later);
         transfers.extend(std::mem::take(&mut publisher.refetch));
         // Where there was nothing, no folder is in the way of anything, and nothing in the way of a folder: they are made

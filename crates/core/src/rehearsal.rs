@@ -8,12 +8,13 @@ use std::collections::{BTreeSet, HashSet};
 use obsync_protocol::{ContentHash, Filter, VaultPath, Verdict};
 
 use crate::accepted::Accepted;
+use crate::conflicted_copy::{self, COPIES, DeviceName};
 use crate::destination::{DestinationError, DestinationExt, Found, Wanted};
 use crate::entry::EntryKind;
 use crate::error::PullError;
 use crate::history::Historian;
 use crate::listing::Listing;
-use crate::model::{DeferredKey, KnownContent};
+use crate::model::{DeferredKey, KnownContent, Record, RecordKind};
 use crate::reconcile::{Action, Local, Reach, decide_content};
 use crate::report::{Failure, Report, Step, StepAction};
 use crate::run::Run;
@@ -104,8 +105,14 @@ impl Rehearsal<'_, '_> {
         self.report.steps.push(Step { action, path: path.clone(), size, from: None });
     }
 
+    /// Nothing would be recorded of a path: what is there is its user's, or nothing is.
+    fn forget(&mut self, path: &VaultPath) {
+        self.report.foreseen.forgotten.insert(path.clone());
+    }
+
     fn copy(&mut self, path: &VaultPath, size: u64, from: VaultPath) {
         self.report.copied.add(size);
+        self.report.note_copy(path, &from);
         let step = Step { action: StepAction::Copy, path: path.clone(), size: Some(size), from: Some(from) };
         self.report.steps.push(step);
     }
@@ -166,7 +173,7 @@ impl Rehearsal<'_, '_> {
     async fn rescues(&mut self, rescues: &[Transfer]) -> Result<(), DestinationError> {
         for rescue in rescues {
             for (target, action) in rescue.targets.iter().zip(self.decide(rescue).await?) {
-                self.beside(target, action);
+                self.beside(target, action).await?;
             }
             let source = match rescue.source.local() {
                 Some(from) if self.has(from, rescue).await? => Some(from.clone()),
@@ -188,14 +195,17 @@ impl Rehearsal<'_, '_> {
             for (removal, found) in batch.iter().zip(self.look(asked.collect()).await?) {
                 let path = &removal.file.path;
                 match found {
-                    Found::Nothing => {}
+                    Found::Nothing => self.forget(path),
                     _ if keeps => self.report.retained.add(removal.size),
                     Found::Wanted => {
                         self.removed.insert(path.clone());
-                        self.report.deleted.add(removal.size);
+                        self.report.count_removal(path, removal.size);
                         self.step(StepAction::Remove, path, Some(removal.size));
                     }
-                    Found::Other(_) | Found::Unknown => self.report.kept.push(path.clone()),
+                    Found::Other(_) | Found::Unknown => {
+                        self.report.kept.push(path.clone());
+                        self.forget(path);
+                    }
                 }
             }
         }
@@ -219,12 +229,12 @@ impl Rehearsal<'_, '_> {
         stays.extend(files.filter(|path| !self.removed.iter().any(|removed| removed.as_str() == path)));
         stays.extend(plan.wanted_paths().map(|path| path.as_str().to_owned()));
         for (FolderChange { path, .. }, present) in folders.iter().zip(present) {
-            if !crate::schedule::is_at_or_below(path.as_str(), &stays) {
-                // As the run counts: also one that is gone already.
-                self.report.folders_deleted += 1;
-                if present {
-                    self.step(StepAction::RemoveFolder, path, None);
-                }
+            let stays = crate::schedule::is_at_or_below(path.as_str(), &stays);
+            // As the run counts: also one that is gone already.
+            self.report.folders_deleted += u64::from(!stays);
+            match present && !stays {
+                true => self.step(StepAction::RemoveFolder, path, None),
+                false => self.forget(path),
             }
         }
         Ok(())
@@ -232,23 +242,19 @@ impl Rehearsal<'_, '_> {
 
     async fn folders(&mut self, folders: &[FolderChange]) -> Result<(), DestinationError> {
         let paths: Vec<VaultPath> = folders.iter().map(|folder| folder.path.clone()).collect();
-        // Those that come with what is copied first, or with a folder below.
-        let mut implied: HashSet<VaultPath> = self
-            .report
-            .steps
-            .iter()
-            .filter(|step| step.is_arrival())
-            .flat_map(|step| step.path.ancestors())
-            .collect();
         let present = match self.is_empty && self.run.store.traits().has_folders {
             true => vec![false; paths.len()],
             false => self.run.store.have_folders(paths).await?,
         };
-        for (FolderChange { path, .. }, present) in folders.iter().zip(present) {
-            if !present && !implied.contains(path) {
+        for (FolderChange { path, uid, .. }, present) in folders.iter().zip(present) {
+            if present {
+                let record = Record::seen(path.clone(), RecordKind::Folder(*uid), None);
+                self.report.foreseen.records.push(record);
+            }
+            if !present {
                 self.report.folders_created += 1;
                 self.step(StepAction::CreateFolder, path, None);
-                implied.extend(path.ancestors());
+                self.report.foreseen.arrivals.insert(path.clone());
             }
         }
         Ok(())
@@ -260,7 +266,7 @@ impl Rehearsal<'_, '_> {
             let (mut missing, mut in_place) = (Vec::new(), None);
             for (target, action) in transfer.targets.iter().zip(actions) {
                 if action != Action::Adopt {
-                    self.beside(target, action);
+                    self.beside(target, action).await?;
                     missing.push(target);
                     continue;
                 }
@@ -268,6 +274,9 @@ impl Rehearsal<'_, '_> {
                 if !target.is_recorded_as(transfer.hash) {
                     self.report.adopted.add(transfer.size);
                     self.step(StepAction::Adopt, &target.path, Some(transfer.size));
+                    let kind = RecordKind::File(target.meta(transfer.hash, transfer.size));
+                    let record = Record::seen(target.path.clone(), kind, None);
+                    self.report.foreseen.records.push(record);
                 } else if !target.recorded {
                     self.step(StepAction::Touch, &target.path, None);
                 }
@@ -314,17 +323,36 @@ impl Rehearsal<'_, '_> {
     }
 
     /// What is a user's is kept under another name.
-    fn beside(&mut self, target: &Target, action: Action) {
+    async fn beside(&mut self, target: &Target, action: Action) -> Result<(), DestinationError> {
         let makes_room = self.removed.contains(&target.path) || target.obstructed;
         if action == Action::KeepBoth && !makes_room {
             self.step(StepAction::KeepBeside, &target.path, None);
+            if let Some(copy) = self.free_name(&target.path).await? {
+                self.report.foreseen.moved.insert(target.path.clone(), copy);
+            }
         }
+        Ok(())
+    }
+
+    /// The name that a file would be kept under, as far as that can be told without trying.
+    async fn free_name(&self, path: &VaultPath) -> Result<Option<VaultPath>, DestinationError> {
+        let device = DeviceName::new(&self.run.source.client.options().device);
+        let label = conflicted_copy::label(device);
+        for copy in 1..COPIES {
+            let Some(name) = conflicted_copy::path(path, &label, copy) else { return Ok(None) };
+            let facts = self.run.store.facts(vec![name.clone()]).await?;
+            if facts.is_none_or(|facts| facts.iter().all(Option::is_none)) {
+                return Ok(Some(name));
+            }
+        }
+        Ok(None)
     }
 
     /// A content comes to these targets: to the first from `source` or the vault, to the others from there.
     fn bring(&mut self, transfer: &Transfer, targets: Vec<&Target>, source: Option<VaultPath>) {
         let filter = &self.run.options.filter;
         for target in &targets {
+            self.report.foreseen.arrivals.insert(target.path.clone());
             if !target.is_recorded_as(transfer.hash) {
                 self.report.note_code(&target.path, filter);
             }

@@ -1,11 +1,12 @@
 //! What a pull did, for people and for scripts (`obsync pull --json` prints this).
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use obsync_protocol::limits::{CONFIG_DIRS_NAMED, FAILURES_LISTED};
 use obsync_protocol::{Filter, SkipReason, Uid, VaultId, VaultInfo, VaultPath};
 use serde::Serialize;
 
+use crate::foreseen::Foreseen;
 use crate::identity::Doubt;
 use crate::model::{Deferred, DeferredCause, Direction};
 use crate::problem::Ending;
@@ -143,19 +144,12 @@ pub enum StepAction {
     PushFolder,
     /// A file or folder would be deleted in the vault.
     DeleteInVault,
-    /// A file that was changed on both sides was merged here.
+    /// A file that was changed on both sides would be merged here, or was.
     Merge,
     /// A file that is there already would be recorded as the vault's.
     Adopt,
     /// A file that obsync did not write would be kept under another name, as a file of the vault comes to its place.
     KeepBeside,
-}
-
-impl Step {
-    /// Whether a file comes to the path.
-    pub(crate) fn is_arrival(&self) -> bool {
-        matches!(self.action, StepAction::Download | StepAction::Copy)
-    }
 }
 
 /// What a pull did.
@@ -174,6 +168,19 @@ pub struct Report {
     /// When the first of the files that the vault refused is sent again, in milliseconds since the epoch.
     #[serde(skip)]
     pub(crate) retry_at: Option<i64>,
+    /// Copied from another path that was then removed: files that have another path in the vault. They are among `copied` and
+    /// `deleted`.
+    #[serde(skip)]
+    pub moved: Tally,
+    /// These files, by the path that they had and the one that they have; the first [`FAILURES_LISTED`].
+    #[serde(skip)]
+    pub moved_files: Vec<(VaultPath, VaultPath)>,
+    /// The first path to which a file was copied, by the one from which.
+    #[serde(skip)]
+    pub(crate) copied_from: HashMap<VaultPath, VaultPath>,
+    /// What a dry run foresees of the destination.
+    #[serde(skip)]
+    pub(crate) foreseen: Foreseen,
     /// The vault's id.
     #[cfg_attr(feature = "schema", schemars(with = "String"))]
     pub vault_id: VaultId,
@@ -340,6 +347,10 @@ impl Report {
             vault_version: version,
             was_overtaken: false,
             retry_at: None,
+            moved: Tally::default(),
+            moved_files: Vec::new(),
+            copied_from: HashMap::new(),
+            foreseen: Foreseen::default(),
             vault_id: vault.id.clone(),
             vault: vault.name.clone(),
             destination,
@@ -480,9 +491,24 @@ impl Report {
         }
     }
 
+    /// Takes in that a file was copied. Should the one that it was copied from be removed, it was moved.
+    pub(crate) fn note_copy(&mut self, path: &VaultPath, from: &VaultPath) {
+        self.copied_from.entry(from.clone()).or_insert_with(|| path.clone());
+    }
+
+    /// Counts a file that was removed.
+    pub(crate) fn count_removal(&mut self, path: &VaultPath, size: u64) {
+        self.deleted.add(size);
+        let Some(to) = self.copied_from.remove(path) else { return };
+        self.moved.add(size);
+        if self.moved_files.len() < FAILURES_LISTED {
+            self.moved_files.push((path.clone(), to));
+        }
+    }
+
     /// Takes in a file that was removed.
     pub(crate) fn note_removal(&mut self, path: &VaultPath, size: u64) {
-        self.deleted.add(size);
+        self.count_removal(path, size);
         if self.deleted_files.len() < FAILURES_LISTED {
             self.deleted_files.push(path.clone());
         }

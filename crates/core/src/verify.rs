@@ -4,11 +4,12 @@
 
 use std::collections::{HashMap, HashSet};
 
-use obsync_protocol::VaultPath;
+use obsync_protocol::{Filter, VaultPath, Verdict};
 use serde::Serialize;
 
+use crate::conflicted_copy::is_configuration;
 use crate::destination::{Checked, CheckedBy, Destination, DestinationError, Inventory, StoredFile, Wanted};
-use crate::model::{DeferredCause, DeferredKind, FileMeta, Intent, KnownContent};
+use crate::model::{DeferredCause, DeferredKind, Direction, FileMeta, Intent, KnownContent};
 use crate::progress::Progress;
 use crate::report::{Failure, Tally};
 use crate::state::{StateError, StateStore, VaultState};
@@ -41,6 +42,9 @@ pub struct Verification {
     pub retained: Vec<String>,
     /// Files that are not of the vault (as far as it was pulled).
     pub extra: Vec<String>,
+    /// How many files there are besides that no run brings, sends or touches: what Obsidian syncs on no device, what the last
+    /// run's choice of files leaves out, and in a synced folder the configuration that is only here. They are no fault.
+    pub never_synced: u64,
     /// Folders that cannot be read.
     pub unreadable: Vec<String>,
     /// Files of the vault in such folders, which may be there or not.
@@ -192,7 +196,8 @@ pub async fn verify(
     lists: bool,
     progress: &dyn Progress,
 ) -> Result<Verification, VerifyError> {
-    let version = state.load().await?.version;
+    let known = state.load().await?;
+    let (version, left_out) = (known.version, LeftOut::of(&known));
     let Inventory { files, unreadable } = store.list().await?;
     let mut found: HashMap<String, u64> = files.into_iter().map(|file| (file.path, file.size)).collect();
     let mut verification = Verification {
@@ -240,6 +245,7 @@ pub async fn verify(
                 None if is_retained || known_as_retained.contains(&file.path) => {
                     verification.retained.push(file.path.clone())
                 }
+                None if left_out.covers(&file.path) => verification.never_synced += 1,
                 None => verification.extra.push(file.path.clone()),
             }
         }
@@ -308,6 +314,25 @@ async fn add_deferred(
         }
     }
     Ok(deleted_here)
+}
+
+/// What no run brings or sends (docs/PROTOCOL.md section 5).
+struct LeftOut {
+    filter: Filter,
+    /// Whether runs send, which leave a configuration folder alone.
+    sends: bool,
+}
+
+impl LeftOut {
+    fn of(known: &VaultState) -> Self {
+        let filter = known.filter.as_deref().and_then(Filter::of_fingerprint).unwrap_or_default();
+        LeftOut { filter, sends: known.direction != Direction::Pull }
+    }
+
+    fn covers(&self, path: &str) -> bool {
+        let Ok(path) = VaultPath::parse(path) else { return false };
+        self.filter.verdict(&path, false) != Verdict::Sync || (self.sends && is_configuration(&path))
+    }
 }
 
 /// The paths of files that were kept when the vault deleted them.

@@ -48,12 +48,14 @@ struct News {
     has_failures: bool,
     /// Other deletions wait than after the one before.
     is_held_back: bool,
+    /// It ended with another status than the one before.
+    is_other_ending: bool,
 }
 
 impl Said {
     /// Takes in a run.
     fn take(&mut self, report: &Report) -> News {
-        self.last = Some(report.clone());
+        let before = self.last.replace(report.clone()).map(|last| last.outcome);
         self.runs += 1;
         let held_back: Vec<VaultPath> =
             report.held_back.iter().chain(&report.held_back_in_vault).cloned().collect();
@@ -61,6 +63,7 @@ impl Said {
             is_work: self.runs == 1 || !report.did_nothing(),
             has_failures: !report.failures.is_empty() && report.failures != self.failures,
             is_held_back: !held_back.is_empty() && held_back != self.held_back,
+            is_other_ending: before.is_some_and(|before| before != report.outcome),
         };
         // A run that was cut off does not know all of them.
         if report.outcome != Outcome::Interrupted {
@@ -195,7 +198,8 @@ impl Observer for Teller {
     fn ran(&self, report: &Report) {
         // The first tells that it is at work; later ones only what they did, and what waits that did not before.
         let news = self.lock().take(report);
-        if news.is_any() {
+        // A program is to hear of every status; a person hears why.
+        if news.is_any() || (self.json && news.is_other_ending) {
             self.print(report, news);
         }
     }

@@ -275,6 +275,10 @@ fn tell(
         ));
     }
     list("Deleted in the vault, and kept", verification.retained.iter().cloned(), &mut lines);
+    if verification.never_synced > 0 {
+        let files = human::files(verification.never_synced);
+        lines.push(format!("Beside the vault, as no run syncs them: {files}."));
+    }
     if verification.accepted_failures > 0 {
         let count = human::counted(verification.accepted_failures, "change", "changes");
         lines.push(format!("Not here, as you accepted: {count}; `obsync status` names them."));

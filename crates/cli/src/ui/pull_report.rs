@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use obsync_core::{Direction, Outcome, Report, Step, StepAction, Tally};
-use obsync_protocol::{printable, shown_name};
+use obsync_protocol::{VaultPath, printable, shown_name};
 
 use crate::ui::human;
 use crate::ui::listing::{named, named_of};
@@ -160,20 +160,25 @@ fn done(report: &Report, lines: &mut Vec<String>) {
     if report.adopted.files > 0 {
         lines.push(format!("Found in place, so not downloaded: {}.", tally(report.adopted)));
     }
-    if report.copied.files > 0 {
-        lines
-            .push(format!("Copied here, as the vault has the same content twice: {}.", tally(report.copied)));
+    let (copied, deleted) = (without(report.copied, report.moved), without(report.deleted, report.moved));
+    if copied.files > 0 {
+        lines.push(format!("Copied here, as the vault has the same content twice: {}.", tally(copied)));
+    }
+    if report.moved.files > 0 {
+        lines.push(format!("Moved, as in the vault: {}.", human::files(report.moved.files)));
+        let names = report.moved_files.iter().map(|(from, to)| format!("{from} is now {to}"));
+        named_of(report.moved.files, names, lines);
     }
     if report.folders_created > 0 {
         lines.push(format!("Made {}.", human::folders(report.folders_created)));
     }
-    if report.deleted.files > 0 || report.folders_deleted > 0 {
-        let deleted = files_and_folders(
-            (report.deleted.files > 0).then(|| human::files(report.deleted.files)),
-            report.folders_deleted,
-        );
-        lines.push(format!("Deleted, as in the vault: {deleted}."));
-        named_of(report.deleted.files, report.deleted_files.iter().map(ToString::to_string), lines);
+    if deleted.files > 0 || report.folders_deleted > 0 {
+        let files = (deleted.files > 0).then(|| human::files(deleted.files));
+        let counted = files_and_folders(files, report.folders_deleted);
+        lines.push(format!("Deleted, as in the vault: {counted}."));
+        let is_moved = |path: &&VaultPath| report.moved_files.iter().any(|(from, _)| from == *path);
+        let names = report.deleted_files.iter().filter(|path| !is_moved(path)).map(ToString::to_string);
+        named_of(deleted.files, names.collect::<Vec<_>>().into_iter(), lines);
     }
     if report.retained.files > 0 {
         lines
@@ -181,6 +186,11 @@ fn done(report: &Report, lines: &mut Vec<String>) {
     }
     kept(report, lines);
     code(report, lines);
+}
+
+/// What is left of these files without those.
+fn without(all: Tally, some: Tally) -> Tally {
+    Tally { files: all.files.saturating_sub(some.files), bytes: all.bytes.saturating_sub(some.bytes) }
 }
 
 /// Files and folders, as far as there are any.
@@ -290,7 +300,7 @@ fn run_of(report: &Report) -> &'static str {
 /// What a dry run found, in one sentence: the last one, as steps can be many.
 fn would_take(report: &Report) -> String {
     let (vault, destination) = (&report.vault, &report.destination);
-    match report.steps.len() as u64 {
+    match (report.steps.len() + report.set_aside.len()) as u64 {
         0 if report.held_back() > 0 => format!(
             "{} of {vault:?} to {destination} would hold back {} and change nothing.",
             run_of(report),
@@ -314,11 +324,14 @@ fn deeds(report: &Report) -> String {
         deeds.push(format!("download {}", tally(report.pulled)));
     }
     let counted = [
-        (report.copied.files, "copy", human::files as fn(u64) -> String),
+        (report.set_aside.len() as u64, "take back", human::files as fn(u64) -> String),
+        (without(report.copied, report.moved).files, "copy", human::files),
+        (report.moved.files, "move", human::files),
         (count(StepAction::Adopt), "take as they are", human::files),
         (count(StepAction::Touch), "set the times of", human::files),
         (count(StepAction::KeepBeside), "keep beside", human::files),
-        (report.deleted.files, "delete", human::files),
+        (count(StepAction::Merge), "merge", human::files),
+        (without(report.deleted, report.moved).files, "delete", human::files),
         (report.folders_created, "make", human::folders),
         (count(StepAction::RemoveFolder), "delete", human::folders),
         (count(StepAction::Push), "send", human::files),

@@ -231,10 +231,10 @@ fn later_pulls_bring_what_is_new_and_tell_what_was_done() {
     exit status 0
     --- stdout
     Pulled 1 file (14 bytes) from "Notes" to notes in [TIME] s (version 22).
-    Copied here, as the vault has the same content twice: 1 file (11 bytes).
+    Moved, as in the vault: 1 file.
+      Daily/2026-01-01.md is now Daily/New year.md
     Made 1 folder.
-    Deleted, as in the vault: 2 files and 2 folders.
-      Daily/2026-01-01.md
+    Deleted, as in the vault: 1 file and 2 folders.
       Archive/2020/Old.md
     "#);
     assert_eq!(world.differences("Notes", "notes"), ["missing file \".obsidian/workspace.json\""]);

@@ -1,6 +1,7 @@
 //! What goes with two-way sync: the log, mirrors, the device's name, and what is found out of the service.
 
 use std::fs;
+use std::io::{BufRead, BufReader};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
@@ -144,6 +145,7 @@ fn a_mirror_takes_local_changes_back_into_the_trash() {
     fs::remove_file(world.path("notes/2.md")).unwrap();
     let plan = world.must(&["pull", "Notes", "notes", "--mirror", "--dry-run"]).stdout;
     assert!(plan.contains("Would be taken back") && plan.contains("added.md"), "{plan}");
+    assert!(plan.contains("take back 2 files") && !plan.contains("change nothing"), "{plan}");
     let told = world.must(&["pull", "Notes", "notes", "--mirror"]).stdout;
     assert!(told.contains("Taken back, as they were changed or added here: 2 files"), "{told}");
     let differences = world.differences("Notes", "notes");
@@ -242,6 +244,53 @@ fn a_follower_tells_once_that_a_file_is_refused_and_status_says_when_it_goes_aga
     assert_eq!(world.server.stats().changes_requested, 1);
     let (code, told) = follower.stop();
     assert_eq!((code, told.matches("refused.md").count()), (0, 1), "{told}");
+}
+
+/// The lines that a follower prints until one has this exit status, read as JSON; it is ended then.
+fn lines_until(mut follower: std::process::Child, exit_code: u64) -> Vec<serde_json::Value> {
+    let (sender, lines) = std::sync::mpsc::channel();
+    let stdout = BufReader::new(follower.stdout.take().unwrap());
+    std::thread::spawn(move || {
+        stdout.lines().map_while(Result::ok).for_each(|line| drop(sender.send(line)));
+    });
+    let mut all: Vec<serde_json::Value> = Vec::new();
+    while all.last().is_none_or(|line| line["exit_code"] != exit_code) {
+        let line = lines.recv_timeout(Duration::from_secs(60));
+        let line = line.unwrap_or_else(|error| panic!("{error}, after {all:#?}"));
+        all.push(serde_json::from_str(&line).unwrap());
+    }
+    kill_process(Pid::from_child(&follower), Signal::TERM).unwrap();
+    assert_eq!(follower.wait().unwrap().code(), Some(0));
+    all
+}
+
+#[test]
+fn a_follower_prints_a_line_for_each_run_that_holds_deletions_back() {
+    for is_local in [true, false] {
+        let world = World::new();
+        for number in 0..30 {
+            world.vault("Notes").write(&format!("{number}.md"), format!("note {number}"), NOON).unwrap();
+        }
+        world.must(&["sync", "Notes", "notes", "--yes"]);
+        let args = ["sync", "Notes", "notes", "--yes", "--follow", "--json"];
+        let follower = start(&world, &args).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+        world.vault("Notes").write("begin.md", "begun", NOON).unwrap();
+        until("the follower is at work", || world.path("notes/begin.md").exists());
+        for number in 0..25 {
+            let name = format!("{number}.md");
+            match is_local {
+                true => fs::remove_file(world.path("notes").join(&name)).unwrap(),
+                false => drop(world.vault("Notes").delete(&name).unwrap()),
+            }
+        }
+        let lines = lines_until(follower, 9);
+        let last = lines.last().unwrap();
+        assert_eq!(
+            (&last["outcome"], &last["error"]["code"]),
+            (&"held_back".into(), &"held_back".into()),
+            "{last:#}"
+        );
+    }
 }
 
 #[test]

@@ -12,10 +12,13 @@ use crate::destination::{DestinationExt, Expect, Removable, Removal};
 use crate::entry::{EntryKind, RemoteEntry};
 use crate::error::PullError;
 use crate::journal::{JournalChange, JournalEntry, Side};
-use crate::model::{FileMeta, Intent, KnownContent, LocalFacts, Record, RecordKind};
+use crate::model::{Intent, KnownContent, LocalFacts, Record};
+use crate::report::Report;
 use crate::run::Run;
 use crate::state::Commit;
 use crate::survey::Survey;
+
+use super::merging::seen;
 
 /// A file that has another path in the vault now.
 struct Moved {
@@ -27,12 +30,18 @@ struct Moved {
 
 impl Run<'_> {
     /// Moves the files that were edited here and renamed there, and takes their entries out of the listing.
-    pub(crate) async fn carry_edits(&self, survey: &mut Survey) -> Result<(), PullError> {
+    pub(crate) async fn carry_edits(
+        &self,
+        survey: &mut Survey,
+        report: &mut Report,
+    ) -> Result<(), PullError> {
         for moved in self.moved(survey).await? {
             let (from, to) = (moved.record.path.clone(), moved.entry.path.clone());
-            if self.carry(moved, survey).await? {
-                self.progress
-                    .notice(&format!("{from} was edited here and renamed in the vault; it is {to} now"));
+            if self.carry(moved, survey, report).await? {
+                if !self.options.dry_run {
+                    let notice = format!("{from} was edited here and renamed in the vault; it is {to} now");
+                    self.progress.notice(&notice);
+                }
                 survey.listing.entries.remove(&from);
                 survey.listing.entries.remove(&to);
             }
@@ -76,7 +85,7 @@ impl Run<'_> {
     }
 
     /// Moves one of them. `false`: it was not edited here, or something is in its way.
-    async fn carry(&self, moved: Moved, survey: &Survey) -> Result<bool, PullError> {
+    async fn carry(&self, moved: Moved, survey: &Survey, report: &mut Report) -> Result<bool, PullError> {
         let Moved { record, entry } = moved;
         let (from, to) = (&record.path, &entry.path);
         let EntryKind::File { hash, .. } = entry.kind else { return Ok(false) };
@@ -95,6 +104,15 @@ impl Run<'_> {
         if content.hash == hash {
             return Ok(false);
         }
+        let size = record.file().map_or(0, |file| file.size);
+        let carried = seen(&entry, KnownContent { hash, size }, None);
+        if self.options.dry_run {
+            let foreseen = &mut report.foreseen;
+            foreseen.records.push(carried);
+            foreseen.forgotten.insert(from.clone());
+            foreseen.moved.insert(from.clone(), to.clone());
+            return Ok(true);
+        }
         let mtime = match found {
             LocalFacts::File { modified, .. } => modified / 1_000_000,
             LocalFacts::Object { .. } => entry.mtime,
@@ -102,9 +120,7 @@ impl Run<'_> {
         if self.put_text(to, text, Expect::Absent, (mtime, entry.ctime)).await?.is_none() {
             return Ok(false);
         }
-        let size = record.file().map_or(0, |file| file.size);
-        let meta = FileMeta { hash, size, mtime: entry.mtime, ctime: entry.ctime, uid: entry.uid };
-        let records = vec![Record::seen(to.clone(), RecordKind::File(meta), None)];
+        let records = vec![carried];
         let line = JournalEntry::new(Side::Here, JournalChange::Write, to.clone(), entry.uid);
         let device = survey.listing.devices.of(entry.uid);
         let journal =

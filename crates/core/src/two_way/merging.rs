@@ -12,7 +12,7 @@ use crate::error::PullError;
 use crate::journal::{JournalChange, JournalEntry, Side};
 use crate::merge::{MergeKind, merge};
 use crate::model::{FileMeta, KnownContent, LocalFacts, Record, RecordKind};
-use crate::report::Report;
+use crate::report::{Report, Step, StepAction};
 use crate::run::Run;
 use crate::state::{Commit, VaultState, commit_beside};
 use crate::survey::Survey;
@@ -125,7 +125,10 @@ impl Run<'_> {
             let path = file.entry.path.clone();
             match merge(file.kind, base.as_deref(), &file.local, &remote) {
                 Ok(text) => {
-                    if self.put_merged(file, text, &survey.known).await? {
+                    if self.options.dry_run {
+                        report.foresee_merged(&file.entry, &text);
+                        merged.push(path);
+                    } else if self.put_merged(file, text, &survey.known).await? {
                         self.progress
                             .notice(&format!("merged what was changed here and in the vault: {path}"));
                         report.note_merged(&path);
@@ -158,12 +161,10 @@ impl Run<'_> {
             let Some(placed) = placed else { return Ok(false) };
             facts = placed.facts.filter(|_| is_the_vaults);
         }
-        let KnownContent { hash, size } = listed;
-        let meta = FileMeta { hash, size, mtime: entry.mtime, ctime: entry.ctime, uid: entry.uid };
-        let line = JournalEntry::new(Side::Here, JournalChange::Merge, entry.path.clone(), entry.uid);
+        let record = seen(&entry, listed, facts);
+        let line = JournalEntry::new(Side::Here, JournalChange::Merge, entry.path, entry.uid);
         let device = Some(self.source.client.options().device.clone());
         let journal = vec![JournalEntry { device, size: Some(wanted.size), ..line }];
-        let record = Record::seen(entry.path, RecordKind::File(meta), facts);
         let commit = Commit { records: vec![record], journal, state: known.clone(), ..Commit::default() };
         commit_beside(self.state.as_ref(), commit).await?;
         Ok(true)
@@ -175,6 +176,27 @@ impl Run<'_> {
         // Nothing is below itself.
         dirs.into_iter().find(|dir| path.is_below(dir)).unwrap_or_else(|| path.clone())
     }
+}
+
+impl Report {
+    /// Tells that a file would be merged.
+    fn foresee_merged(&mut self, entry: &RemoteEntry, text: &[u8]) {
+        let (Some(listed), path) = (listed_content(entry), &entry.path) else { return };
+        let content = KnownContent::of(text);
+        self.steps.push(Step { action: StepAction::Merge, path: path.clone(), size: None, from: None });
+        self.foreseen.records.push(seen(entry, listed, None));
+        match content.hash == listed.hash {
+            true => drop(self.foreseen.arrivals.insert(path.clone())),
+            false => drop(self.foreseen.merged.insert(path.clone(), content)),
+        }
+    }
+}
+
+/// The record of a file here that was made from what the vault lists.
+pub(super) fn seen(entry: &RemoteEntry, content: KnownContent, facts: Option<LocalFacts>) -> Record {
+    let KnownContent { hash, size } = content;
+    let meta = FileMeta { hash, size, mtime: entry.mtime, ctime: entry.ctime, uid: entry.uid };
+    Record::seen(entry.path.clone(), RecordKind::File(meta), facts)
 }
 
 impl Contested {

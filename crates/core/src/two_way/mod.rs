@@ -34,6 +34,7 @@ use tokio_util::sync::CancellationToken;
 use crate::brake::MaxDelete;
 use crate::destination::{Destination, DestinationError};
 use crate::error::PullError;
+use crate::foreseen::Foreseen;
 use crate::identity::{DestinationIdentity, Doubt};
 use crate::line::Lines;
 use crate::model::{DeferredCause, DeferredKind, Direction, Record};
@@ -332,7 +333,8 @@ impl TwoWay<'_, '_> {
             None => {
                 // Records that are not believed are none, though a dry run does not forget them.
                 let believes = !(run.options.dry_run && report.doubt.is_some());
-                let scanned = self.scan_all(self.is_full && round == 1, believes).await?;
+                let reads_all = self.is_full && round == 1;
+                let scanned = self.scan_all(reads_all, believes, &report.foreseen).await?;
                 let Some((records, tree)) = scanned else { return Ok(None) };
                 (None, records, tree)
             }
@@ -394,6 +396,7 @@ impl TwoWay<'_, '_> {
         &self,
         reads_all: bool,
         believes: bool,
+        foreseen: &Foreseen,
     ) -> Result<Option<(Arc<Vec<Record>>, LocalTree)>, PullError> {
         let mut records = match believes {
             true => self.run.state.all_records().await?,
@@ -402,8 +405,10 @@ impl TwoWay<'_, '_> {
         if reads_all {
             records.iter_mut().for_each(|record| record.facts = None);
         }
+        foreseen.apply_to_records(&mut records);
         let records = Arc::new(records);
         let Some(mut tree) = self.scan(&records).await? else { return Ok(None) };
+        foreseen.apply_to_tree(&mut tree);
         if !self.run.store.traits().has_folders {
             tree.add_folders(&records);
         }
@@ -414,7 +419,8 @@ impl TwoWay<'_, '_> {
     /// not enough to tell, because something is absent or lost half of its bytes, which is looked at twice, or a name has twins.
     async fn scan_few(&self, report: &Report) -> Result<Option<FewScanned>, PullError> {
         let has_news = self.options.direction == SyncDirection::Push { mirrors: true } && report.listed > 0;
-        let is_enough = !self.is_first && !self.is_full && !has_news && report.doubt.is_none();
+        let is_dry = self.run.options.dry_run;
+        let is_enough = !is_dry && !self.is_first && !self.is_full && !has_news && report.doubt.is_none();
         let Some(only) = self.options.only.as_ref().filter(|_| is_enough) else {
             return Ok(None);
         };

@@ -4,7 +4,7 @@
 use obsync_client::Session;
 use obsync_protocol::{Uid, VaultPath};
 
-use crate::conflicted_copy::{self, DeviceName};
+use crate::conflicted_copy::{self, COPIES, DeviceName};
 use crate::destination::Expect;
 use crate::entry::{EntryKind, RemoteEntry};
 use crate::error::PullError;
@@ -23,10 +23,6 @@ use super::settlement::{Seen, SentChange, SentKind, Settlement, settle};
 
 /// How many pages of one path's history are read at most.
 const PAGES: usize = 20;
-/// How many names a conflicted copy may find taken.
-const NAMES: u32 = 1000;
-/// The longest name that every file system takes, in bytes.
-const LONGEST_NAME: usize = 255;
 
 impl Run<'_> {
     /// Settles a change by the history of its path.
@@ -251,14 +247,8 @@ impl Run<'_> {
         report: &mut Report,
     ) -> Result<Option<JournalEntry>, PullError> {
         let label = conflicted_copy::label(DeviceName::new(&self.source.client.options().device));
-        let ends_with_mark = conflicted_copy::is_configuration(path);
-        for copy in 1..NAMES {
-            let name = conflicted_copy::name(path.file_name(), ends_with_mark, &label, copy, LONGEST_NAME);
-            let kept_as = match path.parent() {
-                Some(parent) => VaultPath::parse(&format!("{parent}/{name}")),
-                None => VaultPath::parse(&name),
-            };
-            let Ok(kept_as) = kept_as else { break };
+        for copy in 1..COPIES {
+            let Some(kept_as) = conflicted_copy::path(path, &label, copy) else { break };
             match self.put_version(&kept_as, lost, after).await? {
                 Put::Done => {
                     self.progress.notice(&format!("kept what another device wrote to {path} as {kept_as}"));

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use obsync_core::{MaxDelete, Outcome, PullError, StepAction};
+use obsync_core::{JournalChange, MaxDelete, Outcome, PullError, Side, StateStore, StepAction};
 use obsync_folder::FolderOptions;
 use obsync_testkit::Chance;
 
@@ -139,4 +139,26 @@ async fn a_mirror_that_takes_nothing_back_leaves_all_as_it_is_after_one_that_was
     bench.options.max_delete = MaxDelete::Unlimited;
     bench.pull().await;
     assert!(notes.iter().all(|(path, text)| bench.read(path) == *text));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_journal_has_a_line_for_each_file_that_a_mirror_puts_into_the_trash() {
+    let mut bench = pulled(&[("a.md", "a"), ("b.md", "b")]).await;
+    bench.edit("a.md", "mine");
+    bench.edit("added.md", "added");
+    bench.options.max_delete = MaxDelete::Unlimited;
+    bench.options.mirrors = true;
+    bench.pull().await;
+    let journal = bench.state().journal(None, 100).await.unwrap();
+    let mut lines: Vec<_> = journal.iter().map(|line| (line.path.as_str(), line.side, line.change)).collect();
+    lines.sort_by_key(|(path, _, change)| (*path, *change != JournalChange::Delete));
+    let here = Side::Here;
+    assert_eq!(
+        lines,
+        [
+            ("a.md", here, JournalChange::Delete),
+            ("a.md", here, JournalChange::Write),
+            ("added.md", here, JournalChange::Delete)
+        ]
+    );
 }

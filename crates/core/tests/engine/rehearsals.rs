@@ -1,5 +1,5 @@
-//! What a dry run says is what the run then does, and a dry run changes nothing. Files that a user edited are not in these
-//! histories.
+//! What a dry run says is what the run then does, and a dry run changes nothing: of a pull in histories without edits here, and
+//! of a sync with changes on both sides.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -9,6 +9,7 @@ use proptest::prelude::*;
 use proptest::test_runner::RngSeed;
 
 use crate::bench::Bench;
+use crate::two_way::in_step;
 
 const T: i64 = 1_700_000_000_000;
 
@@ -176,6 +177,166 @@ proptest! {
             let after = bench.contents();
             let is_same = |path: &&String| before.get(*path) == after.get(*path);
             compare(&said, &did, &before.keys().filter(is_same).cloned().collect());
+        });
+    }
+}
+
+/// A place of a sync. No file is a folder here: one that gives way is not foreseen.
+const BOTH: [&str; 6] = ["a.md", "b.md", "folder/c.md", "folder/d.md", "folder/deep/e.md", "other/z.png"];
+
+/// One thing that happens on one of two sides.
+#[derive(Clone, Debug)]
+enum Change {
+    Write { here: bool, at: usize, content: u8 },
+    Delete { here: bool, at: usize },
+    Rename { here: bool, from: usize, to: usize },
+}
+
+fn change() -> impl Strategy<Value = Change> {
+    let at = 0..BOTH.len();
+    let here = any::<bool>();
+    prop_oneof![
+        6 => (here, at.clone(), 0u8..5).prop_map(|(here, at, content)| Change::Write { here, at, content }),
+        2 => (here, at.clone()).prop_map(|(here, at)| Change::Delete { here, at }),
+        2 => (here, at.clone(), at).prop_map(|(here, from, to)| Change::Rename { here, from, to }),
+    ]
+}
+
+/// Texts of which two can be merged, if they were made from the first.
+fn text(number: u8) -> String {
+    (1..8)
+        .map(
+            |line| {
+                if line == number * 2 { format!("line {line} changed\n") } else { format!("line {line}\n") }
+            },
+        )
+        .collect()
+}
+
+fn change_side(bench: &Bench, change: &Change) {
+    let local = |at: usize| bench.dest().join(BOTH[at]);
+    // What cannot be where it comes does not happen.
+    match change {
+        Change::Write { here: true, at, content } => bench.edit(BOTH[*at], &text(*content)),
+        Change::Write { here: false, at, content } => {
+            drop(bench.vault.write(BOTH[*at], text(*content), T + i64::from(*content)));
+        }
+        Change::Delete { here: true, at } => drop(fs::remove_file(local(*at))),
+        Change::Delete { here: false, at } => drop(bench.vault.delete(BOTH[*at])),
+        Change::Rename { here: true, from, to } => {
+            if local(*from).is_file() {
+                fs::create_dir_all(local(*to).parent().unwrap()).unwrap();
+                fs::rename(local(*from), local(*to)).unwrap();
+            }
+        }
+        Change::Rename { here: false, from, to } => drop(bench.vault.rename(BOTH[*from], BOTH[*to])),
+    }
+}
+
+/// The same path for every minute in which a copy can be made.
+fn timeless(path: &str) -> String {
+    path.split(" (Conflicted copy ").next().map_or_else(String::new, |before| match before == path {
+        true => path.to_owned(),
+        false => format!("copy of {before}"),
+    })
+}
+
+/// What a sync does with files on both sides, and with folders of the vault.
+fn deeds_of_sync(steps: &[Step]) -> BTreeSet<(String, String)> {
+    let deed = |step: &Step| {
+        let action = match step.action {
+            // Where a copy could be made from is nobody's promise.
+            StepAction::Download | StepAction::Copy => "Arrive".to_owned(),
+            StepAction::Touch
+            | StepAction::CreateFolder
+            | StepAction::RemoveFolder
+            | StepAction::KeepBeside => return None,
+            action => format!("{action:?}"),
+        };
+        Some((action, timeless(step.path.as_str())))
+    };
+    steps.iter().filter_map(deed).collect()
+}
+
+async fn syncs(bench: &mut Bench) -> (Report, Report) {
+    bench.options.list_changes = true;
+    bench.options.dry_run = true;
+    fs::create_dir_all(bench.dest()).unwrap();
+    let before = bench.tree();
+    let said = bench.sync().await;
+    assert_eq!(before.differences(&bench.dest()).unwrap(), [""; 0], "a dry run changed something");
+    bench.options.dry_run = false;
+    (said, bench.sync().await)
+}
+
+fn compare_syncs(said: &Report, did: &Report) {
+    let [of_dry_run, of_run] = [&said.steps, did.changes.as_ref().unwrap()].map(|steps| deeds_of_sync(steps));
+    assert_eq!(of_dry_run, of_run, "said: {said:#?}\ndid: {did:#?}");
+    let beside = said.steps.iter().filter(|step| step.action == StepAction::KeepBeside);
+    let beside: BTreeSet<&str> = beside.map(|step| step.path.as_str()).collect();
+    let kept: BTreeSet<&str> = did.conflicts.iter().map(|conflict| conflict.path.as_str()).collect();
+    assert_eq!(beside, kept, "said: {said:#?}\ndid: {did:#?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dry_run_of_a_first_sync_sends_the_copy_of_a_clash_and_nothing_that_is_the_same() {
+    let mut bench = Bench::new().await;
+    bench.vault.write("Daily/same.md", "same", T).unwrap();
+    bench.vault.write("Daily/today.md", "the vault's", T).unwrap();
+    bench.edit("Daily/same.md", "same");
+    bench.edit("Daily/today.md", "mine");
+    let (said, did) = syncs(&mut bench).await;
+    compare_syncs(&said, &did);
+    let expected =
+        [("Adopt", "Daily/same.md"), ("Arrive", "Daily/today.md"), ("Push", "copy of Daily/today")];
+    let expected = expected.map(|(action, path)| (action.to_owned(), path.to_owned()));
+    assert_eq!(deeds_of_sync(&said.steps), BTreeSet::from(expected), "{said:#?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dry_run_of_a_sync_merges_and_lets_an_edit_of_the_vault_survive_a_deletion_here() {
+    let mut bench =
+        in_step(&[("merge.md", &text(0)), ("Welcome.md", "welcome"), ("old.md", "to be moved")]).await;
+    bench.edit("merge.md", &text(1));
+    bench.vault.write("merge.md", text(3), T + 5000).unwrap();
+    fs::remove_file(bench.dest().join("Welcome.md")).unwrap();
+    bench.vault.write("Welcome.md", "welcome back", T + 5000).unwrap();
+    bench.edit("old.md", "to be moved, and edited");
+    bench.vault.rename("old.md", "new.md").unwrap();
+    let (said, did) = syncs(&mut bench).await;
+    compare_syncs(&said, &did);
+    let expected =
+        [("Arrive", "Welcome.md"), ("Merge", "merge.md"), ("Push", "merge.md"), ("Push", "new.md")];
+    let expected = expected.map(|(action, path)| (action.to_owned(), path.to_owned()));
+    assert_eq!(deeds_of_sync(&said.steps), BTreeSet::from(expected), "{said:#?}");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig {
+        cases: 40,
+        rng_seed: RngSeed::Fixed(16),
+        failure_persistence: None,
+        max_shrink_iters: 40,
+        ..ProptestConfig::default()
+    })]
+
+    #[test]
+    fn what_a_dry_run_of_a_sync_says_is_what_the_sync_then_does(
+        first in prop::collection::vec(change(), 1..10),
+        is_first in any::<bool>(),
+        then in prop::collection::vec(change(), 0..10),
+    ) {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+        runtime.block_on(async {
+            let mut bench = Bench::new().await;
+            fs::create_dir_all(bench.dest()).unwrap();
+            first.iter().for_each(|change| change_side(&bench, change));
+            if !is_first {
+                bench.sync().await;
+            }
+            then.iter().for_each(|change| change_side(&bench, change));
+            let (said, did) = syncs(&mut bench).await;
+            compare_syncs(&said, &did);
         });
     }
 }

@@ -170,3 +170,26 @@ async fn contents_that_change_places_on_a_disk_that_is_nearly_full_come_by_and_b
     }
     bench.assert_exact().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_move_is_told_from_a_deletion_and_every_folder_that_it_makes_is_counted() {
+    let mut bench = Bench::new().await;
+    bench.vault.write("Old/note.md", "to be moved", T).unwrap();
+    bench.vault.write("gone.md", "to be deleted", T).unwrap();
+    bench.pull().await;
+    bench.vault.create_folder("New").unwrap();
+    bench.vault.create_folder("New/deep").unwrap();
+    bench.vault.rename("Old/note.md", "New/deep/note.md").unwrap();
+    bench.vault.delete("gone.md").unwrap();
+    bench.options.dry_run = true;
+    let said = bench.pull().await;
+    bench.options.dry_run = false;
+    let did = bench.pull().await;
+    for report in [&said, &did] {
+        assert_eq!((report.copied.files, report.deleted.files), (1, 2), "{report:#?}");
+        assert_eq!((report.moved.files, report.folders_created), (1, 2), "{report:#?}");
+        let [(from, to)] = &report.moved_files[..] else { panic!("{report:#?}") };
+        assert_eq!((from.as_str(), to.as_str()), ("Old/note.md", "New/deep/note.md"));
+    }
+    bench.assert_exact().await;
+}

@@ -164,3 +164,24 @@ async fn files_of_the_vault_in_a_folder_that_cannot_be_read_are_neither_missing_
     assert_eq!(verification.unverified[0].as_str(), "folder/c.md");
     assert!(!verification.is_clean());
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_no_run_syncs_is_no_fault_and_is_counted_apart() {
+    let bench = pulled().await;
+    for path in [".obsidian/workspace.json", ".git/config", "folder/.hidden.md"] {
+        bench.edit(path, "not of the vault");
+    }
+    let verification = bench.verify().await;
+    assert!(verification.is_clean(), "{verification:#?}");
+    assert_eq!(verification.never_synced, 3);
+    // The vault could have this one.
+    bench.edit(".obsidian/app.json", "{}");
+    let verification = bench.verify().await;
+    assert_eq!((verification.extra, verification.never_synced), (vec![".obsidian/app.json".to_owned()], 3));
+    // A sync does not send it.
+    std::fs::remove_dir_all(bench.dest().join(".git")).unwrap();
+    bench.sync().await;
+    let verification = bench.verify().await;
+    assert!(verification.is_clean(), "{verification:#?}");
+    assert_eq!(verification.never_synced, 3);
+}
