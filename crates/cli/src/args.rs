@@ -253,6 +253,11 @@ pub(crate) struct Verify {
     pub(crate) destination: Destination,
     #[command(flatten)]
     pub(crate) state: StateOption,
+    /// Wait this long for another obsync that is working on the destination, such as 90s, 10m
+    ///
+    /// Beside a follower (`--follow`) that has nothing to do, files are compared without waiting.
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    pub(crate) wait: Option<Duration>,
     /// Name every file that was looked at, and whether it was read or compared by its metadata
     #[arg(long)]
     pub(crate) list_files: bool,
@@ -310,6 +315,11 @@ pub(crate) struct Reset {
     /// The folder or bucket
     #[arg(value_name = "DEST")]
     pub(crate) destination: Destination,
+    /// Forget other folders alone that were at this path before
+    ///
+    /// Such as that of a disk that was replaced. What is known of the folder that is there now stays.
+    #[arg(long)]
+    pub(crate) gone: bool,
     #[command(flatten)]
     pub(crate) state: StateOption,
     /// Do not ask

@@ -70,6 +70,12 @@ impl Credentials {
             .map(|account| Saved { token: Token::new(account.token.expose_secret()), email: account.email }))
     }
 
+    /// The addresses of the services that a token is kept for.
+    pub(crate) fn services(&self, console: &Console) -> Result<Vec<String>, Failed> {
+        let content: CredentialsFile = self.file.read(console)?;
+        Ok(content.accounts.into_keys().collect())
+    }
+
     /// Keeps a token in place of the one before it.
     pub(crate) fn save(&self, api_url: &Url, saved: &Saved, console: &Console) -> Result<(), Failed> {
         self.file.update(console, |content: &mut CredentialsFile| {

@@ -113,7 +113,7 @@ pub(crate) async fn with_token<T>(
         }
     }
     let Some(account) = account else {
-        return Err(not_signed_in());
+        return Err(not_signed_in(context));
     };
     let saved = account.sign_in(client).await?;
     keep(context, &saved);
@@ -183,7 +183,7 @@ impl AccountOptions<'_> {
             Some(email) => email,
             None => match context.credentials().load(context.api_url(), &context.console)? {
                 Some(saved) => saved.email,
-                None => return Err(not_signed_in()),
+                None => return Err(not_signed_in(context)),
             },
         };
         let password = match self.password_command {
@@ -200,12 +200,20 @@ impl AccountOptions<'_> {
     }
 }
 
-fn not_signed_in() -> Failed {
+fn not_signed_in(context: &Context) -> Failed {
     let has_home = ["HOME", "OBSYNC_HOME"].iter().any(|name| std::env::var_os(name).is_some());
-    let why = if has_home {
-        ""
-    } else {
-        " (neither HOME nor OBSYNC_HOME is set, so a kept sign-in cannot be found)"
+    // What is wrong with the file was said by whoever looked for the token in it.
+    let elsewhere = context.credentials().services(&context.console).unwrap_or_default();
+    let why = match elsewhere.as_slice() {
+        [] if has_home => String::new(),
+        [] if context.home.require().is_err() => {
+            " (neither HOME nor OBSYNC_HOME is set, so a kept sign-in cannot be found)".to_owned()
+        }
+        [] => format!(
+            " (HOME is not set; a kept sign-in was looked for in {}, where the password database says that your home is)",
+            context.home.config().display()
+        ),
+        services => format!(" at {}, but at {}", context.api_url(), services.join(", ")),
     };
     let message = format!(
         "you are not signed in{why}; run `obsync login`, or set OBSIDIAN_AUTH_TOKEN, or OBSIDIAN_EMAIL and OBSIDIAN_PASSWORD"

@@ -220,7 +220,7 @@ impl Lock<'_> {
 fn other_password(vault: &str) -> String {
     format!(
         "this is not the password that opened the vault {vault:?} before; nothing was sent. If you changed the password, \
-         docs/SEMANTICS.md (\"Encryption that changes\") says how to go on"
+         run the same command with --accept-encryption-change (docs/SEMANTICS.md, \"Encryption that changes\")"
     )
 }
 

@@ -94,14 +94,15 @@ An empty variable counts as unset. Text is printed as UTF-8 whatever the locale.
 
 const EXIT_CODES: &str = "\
 Every command ends with one of these:
-  0  done
-  1  an error that none of the others describes (destination not usable, disk
-     full, damaged state)
+  0  done; also when a question was answered with no
+  1  an error that none of the others describes (destination not usable, no
+     space for anything, damaged state)
   2  the command line cannot be understood
   3  sign-in: account or vault password, two-factor code, expired token or
      subscription; or a vault is encrypted otherwise than before
   4  no such vault or destination, or more than one
-  5  finished, but some files failed (pull) or differ (verify)
+  5  finished, but some files failed (pull; such as those for which a disk has
+     no space) or differ (verify)
   6  interrupted or cut off midway; the next run goes on where this one stopped
   7  another obsync is working on the destination
   8  the service was not reached, or may not be talked to; nothing was done

@@ -164,7 +164,7 @@ pub(crate) struct Sync {
     /// With --follow: how long a file that changes again and again must be left alone before it is sent (such as 2s or 1m)
     #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "2s")]
     pub(crate) quiet_for: Duration,
-    /// Do not ask before the first run
+    /// Do not ask before the first run; needed for that one without a terminal and with --json
     #[arg(long)]
     pub(crate) yes: bool,
     /// Name of this device in the vault's history and in the names of conflicted copies [default: the host's name]

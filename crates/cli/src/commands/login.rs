@@ -61,7 +61,7 @@ async fn password(options: &Login) -> Result<Password, Failed> {
     }
     if !ask::can_ask() {
         return Err(Failed::new(
-            Exit::Usage,
+            Exit::SignIn,
             "the password is missing; pipe it in with --password-stdin, or set OBSIDIAN_PASSWORD or OBSIDIAN_PASSWORD_FILE",
         ));
     }

@@ -290,11 +290,12 @@ async fn bring(
         if way.sending().is_some_and(|(sync, _)| !sync.yes)
             && !may_begin(&source, store.clone(), &state, way, manner, context).await?
         {
-            return Err(Failed::new(Exit::Unfinished, "nothing was done"));
+            return Ok(None);
         }
         if options.dry_run {
             return bring_into(&source, store, &state, way, manner, context, verbose, health, look_again)
-                .await;
+                .await
+                .map(Some);
         }
         // It is only said: each keeps to its own files.
         if state.store().load().await?.version == 0 {
@@ -308,12 +309,15 @@ async fn bring(
         if brought.report.version > 0 {
             known.keep_waiting_pin().await?;
         }
-        Ok(brought)
+        Ok(Some(brought))
     };
     let result = pulling.await;
     state.close().await;
     let confirm = known.command("confirm", &[&options.destination.to_string()], &[]);
-    let Brought { report, is_first } = context.unless_stopped(result)?;
+    let Some(Brought { report, is_first }) = context.unless_stopped(result)? else {
+        context.say("Nothing was done.")?;
+        return Ok(Exit::Done);
+    };
     if options.follow {
         return Ok(follower_stopped(&report, is_first, context, limit));
     }
@@ -334,6 +338,9 @@ fn misses_deleted(options: &Sync) -> Result<bool, Failed> {
 }
 
 /// Shows somebody at a terminal what the first run that sends would do, and asks.
+///
+/// # Errors
+/// When there is nobody to ask.
 async fn may_begin(
     source: &PullSource,
     store: Arc<dyn obsync_core::Destination>,
@@ -345,8 +352,15 @@ async fn may_begin(
     let options = way.options();
     let known = state.store().load().await?;
     let is_first = known.direction == Direction::Pull || !known.listed;
-    if !is_first || options.dry_run || options.json || context.console.is_quiet() || !ask::can_ask() {
+    if !is_first || options.dry_run {
         return Ok(true);
+    }
+    if options.json || !ask::can_ask() {
+        let message = format!(
+            "there is nobody to ask whether to send from {} for the first time; give --yes",
+            options.destination
+        );
+        return Err(Failed::new(Exit::Usage, message));
     }
     let Manner { doubt, keep_everything, .. } = manner;
     let pull_options = PullOptions { doubt, keep_everything, dry_run: true, ..pull_options(options) };
@@ -354,7 +368,7 @@ async fn may_begin(
     let plan = way.run(source, store, state.store(), pull_options, progress, stop).await;
     let plan = plan.map_err(|error| failed(error, true))?;
     context.say(&pull_report::sentences(&plan))?;
-    ask::yes("The first run deletes nothing on either side. Go on?").await
+    context.or_stopped(ask::yes("The first run deletes nothing on either side. Go on?")).await
 }
 
 /// Says before a first pull that another destination lies inside this one, or around it.

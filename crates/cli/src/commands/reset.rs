@@ -26,7 +26,10 @@ pub(crate) struct ResetDocument {
 
 pub(super) async fn run(options: &Reset, context: &Context) -> Result<Exit, Failed> {
     let known = Known::of(&options.destination, &options.state.place, context).await?;
-    let states = known.found_there().await?;
+    let states = match options.gone {
+        true => known.found_gone().await?,
+        false => known.found_there().await?,
+    };
     let destination = &options.destination;
     if !options.yes {
         if !ask::can_ask() {
@@ -34,11 +37,23 @@ pub(super) async fn run(options: &Reset, context: &Context) -> Result<Exit, Fail
                 format!("there is nobody to ask whether to forget the state of {destination}; give --yes");
             return Err(Failed::new(Exit::Usage, message));
         }
-        let question = format!("Forget what is known of {destination}? No note is touched.");
+        let question = match options.gone {
+            true => format!("Forget the other folders that were at {destination}? No note is touched."),
+            false => format!("Forget what is known of {destination}? No note is touched."),
+        };
         if !ask::yes(&question).await? {
             context.say("Nothing was done.")?;
             return Ok(Exit::Done);
         }
+    }
+    if options.gone {
+        for state in &states {
+            context.unless_stopped(known.forget(state).await)?;
+        }
+        let forgotten = states.len() as u64;
+        let document = ResetDocument { destination: destination.to_string(), forgotten, direction: None };
+        let sentence = format!("Other folders that were at {destination} are forgotten: {forgotten}.");
+        return context.did(options.json, document, &sentence);
     }
     let (direction, waiting) = known_of(&known, &states, context).await;
     // Held to the end, so that no pull begins meanwhile.

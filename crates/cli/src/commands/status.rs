@@ -80,11 +80,12 @@ pub(super) async fn run(options: &Status, context: &Context) -> Result<Exit, Fai
             Err(failed) => unreadable.push(Unreadable::new(found, &failed, options.wanted.is_some())),
         }
     }
+    StateRow::mark_replaced(&mut rows);
     rows.sort_by(|one: &StateRow, other| one.destination.cmp(&other.destination));
     let too_old = match options.max_age {
         // Something was pulled, and nobody can say when.
         Some(_) if rows.is_empty() && !unreadable.is_empty() => Vec::new(),
-        Some(age) => too_old(&rows, age),
+        Some(age) => too_old(&rows, age, options.wanted.is_some()),
         None => Vec::new(),
     };
     let (exit, problem) = end(&unreadable, &too_old);
@@ -124,12 +125,15 @@ fn end(unreadable: &[Unreadable], too_old: &[String]) -> (Exit, Option<Problem>)
 }
 
 /// Which destinations were not checked within this time, a sentence each.
-fn too_old(rows: &[StateRow], age: Duration) -> Vec<String> {
+fn too_old(rows: &[StateRow], age: Duration, is_asked_for: bool) -> Vec<String> {
+    // A first pull that failed left nothing to be kept fresh, and a folder that another replaced will never be checked again.
+    let counts = |row: &&StateRow| !row.is_replaced() && (is_asked_for || !row.is_blank());
+    let rows: Vec<&StateRow> = rows.iter().filter(counts).collect();
     if rows.is_empty() {
         return vec!["nothing was pulled yet".to_owned()];
     }
     let now = Timestamp::now();
-    rows.iter().filter_map(|row| row.too_old(age, now)).collect()
+    rows.into_iter().filter_map(|row| row.too_old(age, now)).collect()
 }
 
 /// How the vault of a state is encrypted: by the pins of this user, else by the one in the folder, or those in the table. One

@@ -1,6 +1,5 @@
 //! `obsync vaults`: the vaults of the account and those shared with it.
 
-use obsync_core::Outstanding;
 use obsync_core::pin::{VaultKind, fingerprint};
 use obsync_protocol::{Redactor, VaultInfo, VaultList, shown_name};
 use serde::Serialize;
@@ -11,8 +10,8 @@ use crate::args::Vaults;
 use crate::context::Context;
 use crate::exit::{Exit, Failed};
 use crate::target::state_place::StatePlace;
-use crate::target::state_row::{direction, direction_for_people};
-use crate::target::states::Registry;
+use crate::target::state_row::{StateRow, direction_for_people};
+use crate::target::states::{Registry, State};
 use crate::ui::human;
 use crate::ui::table;
 
@@ -81,18 +80,21 @@ pub(super) async fn run(options: &Vaults, context: &Context) -> Result<Exit, Fai
 /// The destinations of each vault that states on this computer know. A state that cannot be read is the trouble of `status`.
 async fn synced(context: &Context, redactor: &Redactor) -> Vec<(String, SyncedWith)> {
     let Ok(registry) = Registry::of(&StatePlace::Local, context).await else { return Vec::new() };
-    let mut synced = Vec::new();
+    let mut rows = Vec::new();
     for found in registry.all().await.unwrap_or_default() {
-        let Ok(state) = registry.read(&found).await else { continue };
-        let (Some(vault), Some(destination)) = (state.vault(), state.destination()) else { continue };
-        let store = state.store();
-        let (known, left) = (store.load().await, Outstanding::of(store.as_ref(), redactor).await);
-        if let (Ok(known), Ok(left)) = (known, left) {
-            let direction = direction(known.direction);
-            let waiting = (left.waiting.len() + left.held_back_in_vault.len()) as u64;
-            synced.push((vault.id, SyncedWith { destination, direction, waiting }));
-        }
+        let Ok(State::Database(state)) = registry.read(&found).await else { continue };
+        rows.extend(StateRow::of_database(&state, redactor).await.ok().flatten());
     }
+    StateRow::mark_replaced(&mut rows);
+    rows.retain(|row| !row.is_blank() && !row.is_replaced());
+    let mut synced: Vec<(String, SyncedWith)> = rows
+        .iter()
+        .map(|row| {
+            let destination = row.destination().to_owned();
+            let (direction, waiting) = (row.direction(), row.waiting());
+            (row.vault_id().to_owned(), SyncedWith { destination, direction, waiting })
+        })
+        .collect();
     synced.sort_by(|(_, one), (_, other)| one.destination.cmp(&other.destination));
     synced
 }

@@ -2,20 +2,23 @@
 
 use std::sync::Arc;
 
+use jiff::Timestamp;
 use obsync_bucket::BucketOptions;
 use obsync_core::{
-    Direction, Phase, Problem, ProblemCode, Progress, Unfinished, Verification, VerifiedFile, VerifyError,
-    verify,
+    Direction, Phase, Problem, ProblemCode, Progress, StateError, StateStore, Unfinished, Verification,
+    VerifiedFile, VerifyError, verify,
 };
 use obsync_protocol::{Filter, escaped, printable, shown_name};
 use serde::Serialize;
 
+use super::waiting::patiently;
 use crate::answer::Answer;
 use crate::args::Verify;
 use crate::context::Context;
 use crate::exit::{Exit, Failed};
+use crate::target::disks::Absence;
 use crate::target::known::{Known, Nested, Purpose};
-use crate::target::states::StateVault;
+use crate::target::states::{State, StateVault};
 use crate::ui::human;
 use crate::ui::listing::named;
 use crate::ui::progress::Display;
@@ -73,17 +76,14 @@ async fn take_nested(known: &Known, verification: &mut Verification) -> Result<V
 }
 
 pub(super) async fn run(options: &Verify, context: &Context) -> Result<Exit, Failed> {
+    patiently(options.wait, &context.stop, async || verify_once(options, context).await).await
+}
+
+async fn verify_once(options: &Verify, context: &Context) -> Result<Exit, Failed> {
     let known = Known::of(&options.destination, &options.state.place, context).await?;
     let state = known.only_state().await?;
-    // The lock of a folder keeps runs out while it is looked at. A bucket has none.
-    state.refuse_while_at_work().await.map_err(|error| known.with_holder(error.into()))?;
-    let store = known.store(BucketOptions::default(), Purpose::default(), context).await?;
-    let display = Display::new(Arc::clone(&context.console));
-    display.phase(Phase::Transferring);
-    let drawing = display.draw(false);
-    let result = verify(store.as_ref(), state.store().as_ref(), options.list_files, display.as_ref()).await;
-    drop(drawing);
-    let mut verification = result.map_err(failed)?;
+    let absence = known.absence(&state).await?;
+    let mut verification = look(&known, &state, options, context).await?;
     let nested = take_nested(&known, &mut verification).await?;
     let vault = state.vault();
     let recorded = state.store().load().await?;
@@ -94,16 +94,55 @@ pub(super) async fn run(options: &Verify, context: &Context) -> Result<Exit, Fai
     let commands = commands(&known, vault.as_ref(), &usual, &verification, options);
     let exit = if verification.is_clean() { Exit::Done } else { Exit::Failures };
     if options.json {
-        let problem = problem(&verification, &commands, &usual);
+        let problem = problem(&verification, &commands, &usual, absence);
         context.console.answer(&Answer::new(
             exit,
             problem,
             document(options, vault, verification, commands, nested),
         ))?;
     } else {
-        tell(&verification, &commands, &usual, &nested, options, context)?;
+        tell(&verification, &commands, &usual, &nested, absence, options, context)?;
     }
     Ok(exit)
+}
+
+/// Compares what is there with the state, where nobody is at work, or beside a follower that has nothing to do.
+async fn look(
+    known: &Known,
+    state: &State,
+    options: &Verify,
+    context: &Context,
+) -> Result<Verification, Failed> {
+    // The lock of a folder keeps runs out while it is looked at. A bucket has none.
+    let rest = match state.refuse_while_at_work().await {
+        Ok(()) => None,
+        Err(error) => {
+            let at_work = known.with_holder(error.into());
+            match resting(state).await? {
+                Some(began) => Some((began, at_work)),
+                None => return Err(at_work),
+            }
+        }
+    };
+    let purpose = Purpose { looks: rest.is_some(), ..Purpose::default() };
+    let store = known.store(BucketOptions::default(), purpose, context).await?;
+    let display = Display::new(Arc::clone(&context.console));
+    display.phase(Phase::Transferring);
+    let drawing = display.draw(false);
+    let result = verify(store.as_ref(), state.store().as_ref(), options.list_files, display.as_ref()).await;
+    drop(drawing);
+    match rest {
+        // What a run did meanwhile would be taken for damage.
+        Some((began, at_work)) if resting(state).await? != Some(began) => Err(at_work),
+        _ => result.map_err(failed),
+    }
+}
+
+/// When the last run of a follower began that waits for the next one now.
+async fn resting(state: &State) -> Result<Option<Timestamp>, StateError> {
+    let State::Database(state) = state else { return Ok(None) };
+    let run = state.last_run().await?;
+    Ok(run.filter(|run| run.of_follower && run.ended.is_some()).map(|run| run.began))
 }
 
 fn document(
@@ -126,7 +165,12 @@ fn document(
 }
 
 /// What is wrong, for scripts: the gravest first.
-fn problem(verification: &Verification, commands: &[String], usual: &Usual) -> Option<Problem> {
+fn problem(
+    verification: &Verification,
+    commands: &[String],
+    usual: &Usual,
+    absence: Option<Absence>,
+) -> Option<Problem> {
     if verification.is_clean() {
         return None;
     }
@@ -153,6 +197,10 @@ fn problem(verification: &Verification, commands: &[String], usual: &Usual) -> O
     };
     let problem = Problem::new(code, message);
     Some(match commands.first() {
+        Some(command) if absence.is_some() => problem.with_hint(format!(
+            "mount its disk, if it is not mounted; else `{command}`, {}",
+            usual.missing()
+        )),
         Some(command) if is_confirm(command) => problem.with_hint(format!("`{command}`")),
         Some(command) => problem.with_hint(format!("`{command}`, {}", usual.missing())),
         None => problem,
@@ -246,6 +294,7 @@ fn tell(
     commands: &[String],
     usual: &Usual,
     nested: &[NestedPlace],
+    absence: Option<Absence>,
     options: &Verify,
     context: &Context,
 ) -> Result<(), Failed> {
@@ -258,9 +307,9 @@ fn tell(
         ways(verification)
     );
     let mut lines = Vec::new();
-    if options.destination.is_missing_folder() {
+    if let Some(absence) = absence {
         lines.push(format!(
-            "{} is not there: the folder is missing, or its disk is not mounted.",
+            "{} is not there: {absence}. Mount its disk, if that is missing, before anything else.",
             options.destination
         ));
     }

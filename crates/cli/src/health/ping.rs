@@ -122,7 +122,7 @@ impl Pinger {
                 Err(Refusal { reason, .. }) => {
                     is_down = true;
                     let host = self.url.host_str().unwrap_or_default();
-                    console.warn(&format!("the ping of {host} did not arrive: {reason}"));
+                    console.warn_always(&format!("the ping of {host} did not arrive: {reason}"));
                 }
             }
         }

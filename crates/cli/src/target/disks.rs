@@ -1,6 +1,7 @@
 //! Which of the states on this computer is that of the disk that is at a path now. Two disks can take turns there, and a
 //! folder can be moved: both are told by the id in the destination's marker.
 
+use std::fmt;
 use std::path::{Path, PathBuf};
 
 use obsync_core::{Describe, MarkerFound, RandomId, StateError, StateStore};
@@ -35,6 +36,46 @@ impl Present {
             // A state that was never told its destination's id is that of whatever is there.
             Present::Folder(present) => id.is_none() || id == present,
         }
+    }
+}
+
+/// Why the folder that a state knows is not there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Absence {
+    /// No folder is at its path.
+    NoFolder,
+    /// A folder without a marker is: a mount point without its disk, say.
+    NoMarker,
+    /// A folder with another id is.
+    OtherMarker(RandomId),
+    /// The same, and a state on this computer is that folder's.
+    Replaced,
+}
+
+impl fmt::Display for Absence {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            Absence::NoFolder => "the folder is missing, or its disk is not mounted",
+            Absence::NoMarker => "its marker is missing; is its disk mounted?",
+            Absence::OtherMarker(_) => "a folder with another marker is at its path",
+            Absence::Replaced => "another destination is at its path now",
+        })
+    }
+}
+
+/// Why the folder with this id is not at its path; `None` where it is, and where that cannot be known.
+pub(crate) async fn absence(folder: &Path, id: Option<RandomId>) -> Option<Absence> {
+    if !folder.is_absolute() {
+        return None;
+    }
+    if !folder.is_dir() {
+        return Some(Absence::NoFolder);
+    }
+    match at(folder).await {
+        _ if id.is_none() => None,
+        Present::Folder(None) => Some(Absence::NoMarker),
+        Present::Folder(Some(other)) if Some(other) != id => Some(Absence::OtherMarker(other)),
+        Present::Folder(_) | Present::Bucket | Present::Unclear => None,
     }
 }
 
@@ -163,6 +204,21 @@ pub(super) async fn of_present(
         candidates.into_iter().filter(|candidate| candidate.id.is_some() && candidate.id == present.id());
     let known: Vec<PathBuf> = known.map(|candidate| candidate.path).collect();
     Ok(if known.is_empty() { all } else { known })
+}
+
+/// The databases of folders that were at a path where another is now whose database is there, too.
+pub(super) async fn of_replaced(
+    catalog: &StateCatalog,
+    canonical: &str,
+    present: Present,
+) -> Result<Vec<PathBuf>, StateError> {
+    let candidates = Candidate::all(catalog.of_destination(canonical)?).await?;
+    let is_here = |candidate: &Candidate| candidate.id.is_some() && candidate.id == present.id();
+    if !candidates.iter().any(is_here) {
+        return Ok(Vec::new());
+    }
+    let gone = candidates.into_iter().filter(|candidate| candidate.id.is_some() && !is_here(candidate));
+    Ok(gone.map(|candidate| candidate.path).collect())
 }
 
 /// The database of a destination with this id that was elsewhere and is there no more.

@@ -1,5 +1,7 @@
 //! A destination and what is known of it.
 
+use std::collections::HashSet;
+use std::path::Path;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -13,7 +15,7 @@ use obsync_protocol::{VaultId, VaultInfo};
 use crate::context::Context;
 use crate::exit::{Exit, Failed};
 use crate::target::destination::Destination;
-use crate::target::disks::{self, Present};
+use crate::target::disks::{self, Absence, Present};
 use crate::target::state_place::StatePlace;
 use crate::target::states::{Found, Registry, State, StateVault};
 use crate::ui::shell;
@@ -292,6 +294,24 @@ impl Known {
         Ok(found)
     }
 
+    /// The states of other folders that were at the path of this one before.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub(crate) async fn found_gone(&self) -> Result<Vec<Found>, Failed> {
+        let gone = match &self.registry {
+            Registry::Local(catalog) => {
+                disks::of_replaced(catalog, &self.canonical, self.present().await).await?
+            }
+            Registry::Table(_) => Vec::new(),
+        };
+        if gone.is_empty() {
+            let message = format!("no other folder that was at {} is known", self.destination);
+            return Err(Failed::new(Exit::NotFound, message).coded(ProblemCode::DestinationUnknown));
+        }
+        Ok(gone.into_iter().map(Found::Database).collect())
+    }
+
     /// Opens the one state of this destination to look at it.
     ///
     /// # Errors
@@ -300,7 +320,11 @@ impl Known {
         let found = self.found_there().await?;
         let [found] = found.as_slice() else {
             let message = format!(
-                "more than one vault was pulled to {0}, so what should be there is not known; `{1}` forgets both",
+                "{} was at {} before, so what should be there is not known; `{}` forgets all that is known of it",
+                match self.are_of_one_vault(&found).await {
+                    true => "more than one folder of this vault (is the disk mounted?)",
+                    false => "more than one vault",
+                },
                 self.destination,
                 self.command("reset", &[&self.destination.to_string()], &[])
             );
@@ -311,6 +335,24 @@ impl Known {
             self.pulled.get_or_init(|| vault);
         }
         Ok(state)
+    }
+
+    async fn are_of_one_vault(&self, found: &[Found]) -> bool {
+        let mut vaults = HashSet::new();
+        for found in found {
+            vaults.insert(
+                self.registry.read(found).await.ok().and_then(|state| state.vault()).map(|vault| vault.id),
+            );
+        }
+        vaults.len() == 1
+    }
+
+    /// Why the folder of a state is not there; `None` where it is, and of a bucket.
+    pub(crate) async fn absence(&self, state: &State) -> Result<Option<Absence>, Failed> {
+        let Destination::Folder(_) = &self.destination else { return Ok(None) };
+        let known = state.store().load().await?.destination;
+        let id = known.filter(|known| !known.is_unwritten()).map(|known| known.id);
+        Ok(disks::absence(Path::new(&self.canonical), id).await)
     }
 
     /// Opens a state that was found there, and locks it.

@@ -1,11 +1,14 @@
 //! What a state says, for `obsync status`: as JSON and in lines for people.
 
+use std::collections::HashSet;
 use std::path::Path;
 use std::time::Duration;
 
 use jiff::Timestamp;
 use obsync_core::pin::VaultKind;
-use obsync_core::{Direction, Failure, LastRun, Outstanding, RunOutcome, StateError, StateStore, Unfinished};
+use obsync_core::{
+    Direction, Failure, LastRun, Outstanding, RandomId, RunOutcome, StateError, StateStore, Unfinished,
+};
 use obsync_dynamodb::{DynamoState, DynamoSummary, LeaseHolder, StateKey, StoredProgress};
 use obsync_folder::{FolderDestination, FolderOptions};
 use obsync_protocol::{Redactor, printable, shown_name};
@@ -13,6 +16,7 @@ use obsync_sqlite::{SqliteState, StateSummary};
 use serde::{Serialize, Serializer};
 
 use crate::answer;
+use crate::target::disks::{self, Absence};
 use crate::ui::{human, shell};
 
 /// One state.
@@ -21,8 +25,17 @@ use crate::ui::{human, shell};
 pub(crate) struct StateRow {
     /// The destination's canonical text.
     pub(crate) destination: String,
-    /// Whether the folder is there; unknown of a bucket, which nobody asked.
+    /// Whether the folder is there with the marker that this state knows; unknown of a bucket, which nobody asked.
     present: Option<bool>,
+    /// Why it is not.
+    #[serde(skip)]
+    absence: Option<Absence>,
+    /// The id in the marker.
+    #[serde(skip)]
+    id: Option<RandomId>,
+    /// Whether a run ever came to the end of the vault's list.
+    #[serde(skip)]
+    listed: bool,
     vault_id: String,
     vault: String,
     /// How the vault was encrypted when it was last opened; unknown where no pin says so.
@@ -90,11 +103,17 @@ impl StateRow {
         let may_be =
             !summary.listed || last_run.as_ref().is_some_and(|run| run.ended.is_none() || run.of_follower);
         let folder = Path::new(&summary.identity.destination);
-        let present = folder.is_absolute().then(|| folder.is_dir());
+        let known = state.load().await?;
+        // Of an id that was never written nothing is there.
+        let id = known.destination.filter(|destination| !destination.is_unwritten()).map(|known| known.id);
+        let absence = disks::absence(folder, id).await;
+        let present = folder.is_absolute().then_some(absence.is_none());
         let at_work = (may_be && state.is_at_work()).then(|| AtWork { owner: holder(folder), until: None });
-        let direction = direction(state.load().await?.direction);
+        let direction = direction(known.direction);
         let row = StateRow {
             present,
+            absence,
+            id,
             direction,
             outstanding,
             last_check: state.last_check().await?,
@@ -146,8 +165,11 @@ impl StateRow {
     /// destination; `None` if all is well.
     pub(crate) fn too_old(&self, age: Duration, now: Timestamp) -> Option<String> {
         let destination = &self.destination;
-        if self.present == Some(false) {
-            return Some(format!("{destination} is not there: it is missing, or its disk is not mounted"));
+        if let Some(absence) = self.absence {
+            return Some(format!("{destination} is not there: {absence}"));
+        }
+        if self.is_blank() {
+            return Some(format!("nothing was ever pulled to {destination}"));
         }
         let Some(checked) = self.last_check else {
             return Some(format!("no run to {destination} was successful yet"));
@@ -160,10 +182,51 @@ impl StateRow {
         })
     }
 
+    /// Whether no run ever brought anything: the first one failed.
+    pub(crate) fn is_blank(&self) -> bool {
+        let is_empty = self.version == 0 && self.files == 0 && self.folders == 0 && !self.listed;
+        is_empty && self.last_check.is_none() && self.at_work.is_none()
+    }
+
+    /// Whether another destination that is known here is at the path now, so that this one is no more.
+    pub(crate) fn is_replaced(&self) -> bool {
+        self.absence == Some(Absence::Replaced)
+    }
+
+    /// How many changes wait to be sent, or to be confirmed.
+    pub(crate) fn waiting(&self) -> u64 {
+        (self.outstanding.waiting.len() + self.outstanding.held_back_in_vault.len()) as u64
+    }
+
+    /// The direction for scripts.
+    pub(crate) fn direction(&self) -> &'static str {
+        self.direction
+    }
+
+    /// Finds those among the rows at whose path another of them is now.
+    pub(crate) fn mark_replaced(rows: &mut [Self]) {
+        let there: HashSet<(String, RandomId)> =
+            rows.iter().filter(|row| row.absence.is_none()).filter_map(Self::place).collect();
+        for row in rows {
+            if let Some(Absence::OtherMarker(id)) = row.absence
+                && there.contains(&(row.destination.clone(), id))
+            {
+                row.absence = Some(Absence::Replaced);
+            }
+        }
+    }
+
+    fn place(&self) -> Option<(String, RandomId)> {
+        Some((self.destination.clone(), self.id?))
+    }
+
     fn of_summary(key: &StateKey, summary: &DynamoSummary) -> Self {
         StateRow {
             destination: key.destination.clone(),
             present: None,
+            absence: None,
+            id: None,
+            listed: true,
             vault_id: key.vault_id.to_string(),
             vault: summary.vault_name.clone(),
             encryption: None,
@@ -211,8 +274,18 @@ impl StateRow {
             format!("  checked    {}", self.last_check.map_or_else(|| "never".to_owned(), human::time)),
             format!("  changed    {}", self.last_change.map_or_else(|| "never".to_owned(), human::time)),
         ];
-        if self.present == Some(false) {
-            lines.insert(1, "  not there  the folder is missing, or its disk is not mounted".to_owned());
+        if self.is_blank() {
+            lines.insert(1, "  empty      nothing was ever pulled there".to_owned());
+        }
+        if let Some(absence) = self.absence {
+            let forget = match absence {
+                Absence::Replaced => {
+                    let command = shell::command("reset", &[&self.destination], &["--gone"]);
+                    format!("; `{command}` forgets it")
+                }
+                _ => String::new(),
+            };
+            lines.insert(1, format!("  not there  {absence}{forget}"));
         }
         lines.extend(self.unfinished.iter().map(|reason| format!("  unfinished {}", unfinished(*reason))));
         lines.extend(self.at_work.as_ref().map(AtWork::describe));
@@ -329,6 +402,9 @@ impl From<StateSummary> for StateRow {
         StateRow {
             destination: summary.identity.destination,
             present: None,
+            absence: None,
+            id: None,
+            listed: summary.listed,
             vault_id: summary.identity.vault_id.to_string(),
             vault: summary.identity.vault_name,
             encryption: None,

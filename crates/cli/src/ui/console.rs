@@ -159,6 +159,11 @@ impl Console {
         self.note(&format!("obsync: warning: {text}"));
     }
 
+    /// The same also with `-q`: nothing else would tell it.
+    pub(crate) fn warn_always(&self, text: &str) {
+        self.error(&format!("obsync: warning: {text}"));
+    }
+
     /// Tells what went wrong.
     pub(crate) fn error(&self, text: &str) {
         self.write_err(&format!("{}\n", self.printable(text)));

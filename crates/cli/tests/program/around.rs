@@ -19,7 +19,7 @@ fn a_vault_that_was_made_is_end_to_end_encrypted_and_opened_without_its_password
     assert!(vault.salt().len() == 32 && vault.salt().bytes().all(|byte| byte.is_ascii_hexdigit()));
     assert!(vault.password().is_none(), "the service has no password");
     put(&world.path("notes/First.md"), "first");
-    world.must(&["sync", "Journal", "notes"]);
+    world.must(&["sync", "Journal", "notes", "--yes"]);
     world.must(&["pull", "Journal", "elsewhere"]);
     assert_eq!(world.files("elsewhere"), [("First.md".to_owned(), "first".to_owned())]);
 }
@@ -71,7 +71,7 @@ fn a_folder_that_was_parted_from_its_vault_keeps_every_note_and_goes_to_another_
         World::with(|builder| builder.vault(VaultSpec::managed("Notes")).vault(VaultSpec::managed("Other")));
     world.vault("Notes").write("A.md", "a", NOON).unwrap();
     world.vault("Other").write("B.md", "b", NOON).unwrap();
-    world.must(&["sync", "Notes", "notes"]);
+    world.must(&["sync", "Notes", "notes", "--yes"]);
     let version = world.vault("Notes").version();
     let refused = world.run(&["unlink", "notes"]).expect(2).stderr;
     assert!(refused.contains("--yes"), "{refused}");
@@ -84,7 +84,7 @@ fn a_folder_that_was_parted_from_its_vault_keeps_every_note_and_goes_to_another_
     world.run(&["status", "notes"]).expect(4);
     world.run(&["unlink", "notes", "--yes"]).expect(4);
 
-    world.must(&["sync", "Other", "notes"]);
+    world.must(&["sync", "Other", "notes", "--yes"]);
     assert_eq!(world.files("notes").len(), 2);
     assert!(world.differences("Other", "notes").is_empty());
 }
@@ -111,15 +111,15 @@ fn the_status_tells_the_direction_and_the_deletions_that_the_vault_waits_for() {
         let row = world.must(&["status", "notes", "--json"]).json()["destinations"][0].clone();
         row["direction"].as_str().unwrap().to_owned()
     };
-    world.must(&["push", "Notes", "notes"]);
+    world.must(&["push", "Notes", "notes", "--yes"]);
     assert_eq!(direction(), "push");
     world.vault("Notes").write("20.md", "of the vault", NOON).unwrap();
-    world.must(&["sync", "Notes", "notes"]);
+    world.must(&["sync", "Notes", "notes", "--yes"]);
     assert_eq!(direction(), "both");
     for number in 0..15 {
         fs::remove_file(world.path(&format!("notes/{number:02}.md"))).unwrap();
     }
-    world.run(&["sync", "Notes", "notes"]).expect(9);
+    world.run(&["sync", "Notes", "notes", "--yes"]).expect(9);
     let row = world.must(&["status", "notes", "--json"]).json()["destinations"][0].clone();
     assert_eq!(row["held_back_in_vault"].as_array().unwrap().len(), 15, "{row}");
     assert_eq!(row["held_back"].as_array().unwrap().len(), 0, "{row}");

@@ -41,7 +41,9 @@ fn a_run_pings_its_start_and_its_success_with_one_id_and_the_report() {
     for (command, said) in [("pull", "Pulled 1 file"), ("sync", "Nothing new in"), ("push", "Nothing new in")]
     {
         let monitor = Monitor::answering(200);
-        world.must(&[command, "Notes", "notes", "--ping", &monitor.url()]);
+        let url = monitor.url();
+        let args = [command, "Notes", "notes", "--ping", &url, "--yes"];
+        world.must(&args[..args.len() - usize::from(command == "pull")]);
         let (start, success) = (monitor.next(), monitor.next());
         let run = start.path.strip_prefix("/check-5e1f/start?rid=").unwrap();
         assert_eq!((run.len(), start.body.as_str()), (36, ""));
@@ -107,7 +109,7 @@ fn a_monitor_that_is_away_or_refuses_fails_no_run_and_its_address_stays_secret()
     let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let refusing = Monitor::answering(404);
     for (url, reason) in [(format!("http://{free}/check-5e1f"), ""), (refusing.url(), "it answered 404")] {
-        let told = world.must(&["pull", "Notes", "notes", "--ping", &url]).stderr;
+        let told = world.must(&["pull", "Notes", "notes", "--ping", &url, "--quiet"]).stderr;
         let warning = format!("the ping of 127.0.0.1 did not arrive: {reason}");
         assert_eq!(told.matches(&warning).count(), 1, "{told}");
         assert!(!told.contains("5e1f"), "{told}");

@@ -44,7 +44,7 @@ fn a_follower_without_anything_to_do_takes_next_to_nothing() {
     }
     world.must(&["sync", "Notes", "notes", "--yes"]);
     let mut follower = Command::new(env!("CARGO_BIN_EXE_obsync"))
-        .args(["sync", "Notes", "notes", "--follow", "--quiet"])
+        .args(["sync", "Notes", "notes", "--yes", "--follow", "--quiet"])
         .current_dir(world.path(""))
         .env_clear()
         .env("OBSYNC_HOME", world.home())

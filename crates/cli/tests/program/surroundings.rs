@@ -204,10 +204,10 @@ fn names_with_escape_sequences_are_shown_escaped_by_commands_that_send() {
     let world = with_a_note();
     world.must(&["sync", "Notes", "both", "--yes"]);
     world.vault("Notes").write(EVIL, "of the vault", 1_700_000_000_000).unwrap();
-    let mut told = vec![world.must(&["sync", "Notes", "both"])];
+    let mut told = vec![world.must(&["sync", "Notes", "both", "--yes"])];
     std::fs::remove_file(world.path("both").join(EVIL)).unwrap();
     told.push(world.must(&["sync", "Notes", "both", "--dry-run"]));
-    told.push(world.must(&["sync", "Notes", "both"]));
+    told.push(world.must(&["sync", "Notes", "both", "--yes"]));
     let log = world.must(&["log", "both"]);
     assert!(told[1].stdout.contains(ESCAPED) && told[2].stdout.contains(ESCAPED), "{told:#?}");
     assert!(log.stdout.contains(ESCAPED), "{log:?}");
@@ -219,7 +219,7 @@ fn names_with_escape_sequences_are_shown_escaped_by_commands_that_send() {
     let made = world.must(&["create", &format!("{VAULT}2"), "--encryption", "standard", "--json"]);
     assert_eq!(made.json()["vault"], format!("{VAULT}2"));
     told.push(made);
-    told.push(world.run(&["push", "Notes", VAULT]).expect(4));
+    told.push(world.run(&["push", "Notes", VAULT, "--yes"]).expect(4));
     for Ran { stdout, stderr, .. } in &told {
         for text in [stdout, stderr] {
             assert!(!text.contains(['\u{1b}', '\u{202e}']), "{text:?}");

@@ -252,11 +252,16 @@ fn the_first_run_that_sends_shows_its_plan_and_does_nothing_without_a_yes() {
             terminal.expect("here.md");
             terminal.expect("The first run deletes nothing on either side. Go on? [y/N] ");
             terminal.press(refusal);
-            terminal.expect("nothing was done");
-            assert_eq!(terminal.end().0, Some(6), "{way} {refusal:?}");
+            terminal.expect("Nothing was done.");
+            assert_eq!(terminal.end().0, Some(0), "{way} {refusal:?}");
             assert_eq!(in_vault(), ["there.md"], "{way} {refusal:?}");
             assert!(!folder.join("there.md").exists(), "{way} {refusal:?}");
         }
+        let in_time = [way, way, way, "--max-time", "3s"];
+        let mut terminal = Terminal::run(&world, &in_time, &CREDENTIALS);
+        terminal.expect("Go on? [y/N] ");
+        let (code, shown) = terminal.end();
+        assert!(code == Some(6) && shown.contains("--max-time"), "{way}: {shown}");
         let mut terminal = Terminal::run(&world, &command, &CREDENTIALS);
         terminal.expect("Go on? [y/N] ");
         terminal.press("yes\n");

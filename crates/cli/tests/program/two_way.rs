@@ -22,7 +22,7 @@ fn in_step() -> World {
 }
 
 fn sync(world: &World) {
-    world.must(&["sync", "Notes", "notes", "--device-name", "laptop"]);
+    world.must(&["sync", "Notes", "notes", "--yes", "--device-name", "laptop"]);
 }
 
 #[test]
@@ -54,7 +54,8 @@ fn conflicted_copies_and_reports_name_the_device() {
     let world = in_step();
     put(&world.path("notes/a.md"), "mine");
     world.vault("Notes").write("a.md", "theirs", NOON + 1).unwrap();
-    let report = world.must(&["sync", "Notes", "notes", "--device-name", "Ada's laptop", "--json"]).json();
+    let report =
+        world.must(&["sync", "Notes", "notes", "--yes", "--device-name", "Ada's laptop", "--json"]).json();
     assert_eq!(report["device"], "Ada's laptop", "{report:#}");
     let kept_as = report["conflicts"][0]["kept_as"].as_str().unwrap();
     assert!(kept_as.starts_with("a (Conflicted copy Ada's laptop 2"), "{kept_as}");
@@ -76,7 +77,7 @@ fn what_a_sync_replaces_merges_and_removes_here_is_in_the_trash() {
     vault.write("merged.md", "1 there\n2\n3\n", NOON + 1).unwrap();
     vault.write("replaced.md", "new", NOON + 1).unwrap();
     put(&world.path("notes/merged.md"), "1\n2\n3 here\n");
-    world.must(&["sync", "Notes", "notes"]);
+    world.must(&["sync", "Notes", "notes", "--yes"]);
     assert_eq!(fs::read_to_string(world.path("notes/merged.md")).unwrap(), "1 there\n2\n3 here\n");
     let mut texts: Vec<String> =
         world.files("notes/.obsync/trash").into_iter().map(|(_, text)| text).collect();
@@ -129,7 +130,7 @@ fn what_is_edited_again_and_again_waits_as_long_as_it_is_to() {
     let mut follower = follower;
     assert_eq!(follower.wait().unwrap().code(), Some(0));
     // A run that looks at everything does not wait.
-    world.must(&["sync", "Notes", "notes"]);
+    world.must(&["sync", "Notes", "notes", "--yes"]);
     assert_eq!(text("log.md"), "edit 9");
 }
 
@@ -210,7 +211,7 @@ fn with_v_a_sync_names_what_the_vault_gets_and_loses() {
     sync(&world);
     put(&world.path("notes/new.md"), "new");
     fs::remove_file(world.path("notes/b.md")).unwrap();
-    let args = ["sync", "Notes", "notes", "-v", "--max-delete-in-vault", "none"];
+    let args = ["sync", "Notes", "notes", "--yes", "-v", "--max-delete-in-vault", "none"];
     let said = world.must(&args).stderr;
     assert!(said.contains("sent new.md\n") && said.contains("deleted in the vault b.md\n"), "{said}");
 }
@@ -351,4 +352,21 @@ fn vaults_and_reset_know_what_the_last_run_left_to_be_sent() {
     world.must(&sync);
     assert_eq!(world.files("notes").len(), 21);
     assert_eq!(vault.contents().unwrap().len(), 21);
+}
+
+#[test]
+fn the_first_run_that_sends_is_not_begun_where_there_is_nobody_to_ask() {
+    let world = World::new();
+    put(&world.path("notes/here.md"), "here");
+    for command in ["sync", "push"] {
+        for more in [&[][..], &["--json"], &["--quiet"]] {
+            let args = [&[command, "Notes", "notes"], more].concat();
+            let refused = world.run(&args).expect(2).stderr;
+            assert!(refused.contains("there is nobody to ask whether to send from notes"), "{refused}");
+            assert!(refused.contains("give --yes"), "{refused}");
+        }
+        assert!(world.vault("Notes").contents().unwrap().is_empty());
+    }
+    world.must(&["sync", "Notes", "notes", "--yes"]);
+    world.must(&["sync", "Notes", "notes"]);
 }

@@ -16,7 +16,7 @@ fn objects_that_others_put_reach_the_vault_and_objects_that_are_gone_delete_noth
     place.cloud.s3().put(BUCKET, &format!("{PREFIX}/new/folder/c.md"), "of another program", &[]);
     place.cloud.s3().put(BUCKET, &format!("{PREFIX}/a.md"), "edited in the bucket", &[]);
     place.cloud.s3().delete(BUCKET, &format!("{PREFIX}/b.md"));
-    place.must(&["sync", "Notes", DEST]);
+    place.must(&["sync", "Notes", DEST, "--yes"]);
     let files = place.world.vault("Notes").contents().unwrap();
     assert_eq!(files["a.md"], b"edited in the bucket");
     assert_eq!(files["new/folder/c.md"], b"of another program");
@@ -27,14 +27,14 @@ fn objects_that_others_put_reach_the_vault_and_objects_that_are_gone_delete_noth
     assert!(folders.contains(&"new/folder".into()), "{folders:?}");
     // Whoever owns the bucket says whether that is a deletion: of what was there in the run before.
     place.cloud.s3().delete(BUCKET, &format!("{PREFIX}/new/folder/c.md"));
-    place.must(&["sync", "Notes", DEST, "--bucket-deletes"]);
+    place.must(&["sync", "Notes", DEST, "--yes", "--bucket-deletes"]);
     assert!(!has(&place, "new/folder/c.md") && has(&place, "b.md"));
     // What the vault changes comes to the bucket, and nothing is sent twice.
     place.write("a.md", "edited in the vault");
-    place.must(&["sync", "Notes", DEST]);
+    place.must(&["sync", "Notes", DEST, "--yes"]);
     assert_eq!(&place.object("a.md").unwrap().content[..], b"edited in the vault");
     let version = place.world.vault("Notes").version();
-    place.must(&["sync", "Notes", DEST]);
+    place.must(&["sync", "Notes", DEST, "--yes"]);
     assert_eq!(place.world.vault("Notes").version(), version);
 }
 
@@ -57,7 +57,7 @@ fn a_bucket_can_be_pushed_and_its_deletions_are_an_option_of_buckets_only() {
         );
         assert!(!place.world.path("folder").exists());
     }
-    place.run(&["sync", "Notes", "folder", "--bucket-deletes", "--json"]).expect(2).json();
+    place.run(&["sync", "Notes", "folder", "--yes", "--bucket-deletes", "--json"]).expect(2).json();
     // The variable says it of buckets, so it is none of a folder's business.
     let mut sync = place.command(&["sync", "Notes", "folder", "--yes"]);
     ran(sync.env("OBSYNC_BUCKET_DELETES", "true")).expect(0);
