@@ -505,7 +505,7 @@ fn a_sequel_removes_nothing_that_it_does_not_list() {
 /// Where names are folded, the new name of a file is that very file, whatever its content could be copied from.
 #[test]
 fn a_removal_is_in_the_way_of_a_rename_by_case_beside_an_equal_file_that_stays() {
-    let known = [known_file("Template.md", "text", 1), known_file("daily.md", "text", 2)];
+    let known = [known_file("daily.md", "text", 2), known_file("Template.md", "text", 1)];
     let given = Given { folds_names: NameFolding::Case, ..given(known) };
     let plan = given.plan([deleted("daily.md", 3), file("Daily.md", "text", 4)]);
     assert!(plan.rescues.is_empty());

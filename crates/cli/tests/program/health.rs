@@ -372,6 +372,14 @@ fn a_follower_that_does_not_see_every_change_any_more_says_why_where_it_is_asked
     let unwatched = || metric(&follower.get("/metrics").1, "obsync_folder_unwatched");
     assert_eq!(follower.until("/readyz", 200), "ready\n");
     assert!(unwatched() < 0.5);
+    // The folder is watched by then.
+    fs::write(world.path("notes/probe.md"), "probe").unwrap();
+    let is_sent = || world.vault("Notes").contents().unwrap().contains_key("probe.md");
+    let begun = Instant::now();
+    while !is_sent() {
+        assert!(begun.elapsed() < Duration::from_secs(60), "it sends nothing");
+        std::thread::sleep(Duration::from_millis(50));
+    }
     fs::rename(world.path("notes"), world.path("elsewhere")).unwrap();
     let begun = Instant::now();
     while unwatched() < 0.5 {
