@@ -98,7 +98,8 @@ fn a_run_in_whose_way_another_is_says_which_one_that_is() {
         assert_eq!(world.run(command).expect(7).stderr, format!("{told}{advice}"));
     }
     // It changes nothing, and so does the other one, as far as the state says.
-    world.run(&["verify", "notes"]).expect(0);
+    let verified = world.run(&["verify", "notes"]);
+    assert_eq!(verified.expect(7).stderr, format!("{told} (`--wait 10m` does), or stop it\n"));
     drop(lock);
     world.must(&["pull", "Notes", "notes"]);
 }
