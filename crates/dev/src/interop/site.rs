@@ -60,6 +60,10 @@ impl DestinationUnderTest for RemotePlace {
         false
     }
 
+    fn says_versions(&self) -> bool {
+        true
+    }
+
     fn keeps_staged(&self) -> bool {
         false
     }
