@@ -62,9 +62,7 @@ impl Watcher {
     pub fn new(dest: &Path, filter: Filter, options: WatchOptions) -> Self {
         let (sender, events) = mpsc::channel(SETS_WAITING);
         let stop = Arc::new(AtomicBool::new(false));
-        // What changed is told by its whole path, whatever the folder was named by.
-        let root = std::path::absolute(dest).unwrap_or_else(|_| dest.to_path_buf());
-        let place = WatchedPlace { root, filter };
+        let place = WatchedPlace { root: dest.to_path_buf(), filter };
         let stands = Arc::new(AtomicBool::new(false));
         let (stopped, failing, standing) = (stop.clone(), sender.clone(), stands.clone());
         let work = move || {

@@ -210,14 +210,14 @@ async fn trees_that_are_not_notes_while_git_rewrites_them_lose_nothing() {
     assert_eq!(bench.files().len(), 300);
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn swapped_names_a_file_here_and_a_folder_there_at_once_are_both_kept() {
+/// A folder in step after another device wrote `there` in the moment in which `here` was synced: each a path and its text.
+async fn written_at_once(here: (&str, &str), there: (&'static str, &'static str)) -> Bench {
     let bench = in_step(&[("kept.md", "k")]).await;
-    bench.edit("x", "a file");
+    bench.edit(here.0, here.1);
     let other = bench.vault.as_device("B");
     bench
         .sync_while(move || {
-            other.write("x/c.md", "in a folder", T).unwrap();
+            other.write(there.0, there.1, T).unwrap();
         })
         .await
         .unwrap();
@@ -225,6 +225,12 @@ async fn swapped_names_a_file_here_and_a_folder_there_at_once_are_both_kept() {
         assert_eq!(bench.sync().await.outcome, Outcome::Complete);
     }
     bench.assert_in_step().await;
+    bench
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn swapped_names_a_file_here_and_a_folder_there_at_once_are_both_kept() {
+    let bench = written_at_once(("x", "a file"), ("x/c.md", "in a folder")).await;
     let texts = bench.vault.contents().unwrap();
     assert_eq!(texts.get("x/c.md").map(Vec::as_slice), Some(&b"in a folder"[..]), "{texts:?}");
     assert!(texts.values().any(|text| text == b"a file"), "{texts:?}");
@@ -233,19 +239,7 @@ async fn swapped_names_a_file_here_and_a_folder_there_at_once_are_both_kept() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn swapped_names_a_folder_here_and_a_file_there_at_once_are_both_kept() {
-    let bench = in_step(&[("kept.md", "k")]).await;
-    bench.edit("x/c.md", "in a folder");
-    let other = bench.vault.as_device("B");
-    bench
-        .sync_while(move || {
-            other.write("x", "a file", T).unwrap();
-        })
-        .await
-        .unwrap();
-    for _ in 0..2 {
-        assert_eq!(bench.sync().await.outcome, Outcome::Complete);
-    }
-    bench.assert_in_step().await;
+    let bench = written_at_once(("x/c.md", "in a folder"), ("x", "a file")).await;
     let texts = bench.vault.contents().unwrap();
     for text in ["in a folder", "a file"] {
         assert!(texts.values().any(|other| other == text.as_bytes()), "{text}: {texts:?}");
