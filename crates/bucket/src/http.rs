@@ -111,7 +111,7 @@ impl Resolve for Names {
 struct NoName(io::Error);
 
 /// What the resolver said, if it may know better in a moment.
-fn resolver_trouble(error: &HttpError) -> Option<String> {
+fn resolver_failure(error: &HttpError) -> Option<String> {
     let mut next: Option<&(dyn Error + 'static)> = Some(error);
     while let Some(current) = next {
         if let Some(NoName(failed)) = current.downcast_ref() {
@@ -146,7 +146,7 @@ impl NoWay {
 
 /// The same error, but as one after which nobody tries again if that cannot help: of a certificate that is not accepted,
 /// of a proxy that wants another password, of a host that has never answered and where nobody listens.
-fn settled(host: &str, is_unknown: bool, error: HttpError) -> HttpError {
+fn final_error(host: &str, is_unknown: bool, error: HttpError) -> HttpError {
     if let Some(problem) = CertificateProblem::within(host, &error) {
         return NoWay::error(ProblemCode::Certificate, problem.to_string());
     }
@@ -210,7 +210,7 @@ impl Paced {
         let mut wait = NameWait::new(NAMES_LIMIT);
         loop {
             let outcome = HttpService::call(&self.client, request.clone()).await;
-            match outcome.as_ref().err().and_then(resolver_trouble) {
+            match outcome.as_ref().err().and_then(resolver_failure) {
                 Some(reason) if wait.pause(host, &reason).await => {}
                 _ => return outcome,
             }
@@ -255,7 +255,7 @@ impl HttpService for Paced {
         let is_unknown = self.waits.is_unknown();
         let proxy = self.proxy_for(&request);
         let answer = self.waits.answer(&host, self.once_resolved(&host, request)).await;
-        let outcome = answer.map_err(|error| settled(&host, is_unknown, error));
+        let outcome = answer.map_err(|error| final_error(&host, is_unknown, error));
         let outcome = outcome.map_err(|error| by_way_of(proxy, error));
         permit.end(&outcome);
         self.traffic.count_answer();

@@ -460,9 +460,9 @@ impl Objects {
     /// Waits, not longer than `limit`, until what goes on in the background is done; whether it is.
     pub(super) async fn drain(&self, limit: Duration) -> bool {
         self.background.close();
-        let settled = tokio::time::timeout(limit, self.background.wait()).await.is_ok();
+        let is_done = tokio::time::timeout(limit, self.background.wait()).await.is_ok();
         self.background.reopen();
-        settled
+        is_done
     }
 
     /// Bytes of a part, and of what is held at a time of a content that passes through here.

@@ -10,18 +10,18 @@ use object_store::PutPayload;
 pub(super) struct Parts {
     size: usize,
     pending: VecDeque<Bytes>,
-    held: usize,
+    buffered: usize,
 }
 
 impl Parts {
     /// Parts of `size` bytes; the last may be smaller.
     pub(super) fn new(size: usize) -> Self {
-        Parts { size, pending: VecDeque::new(), held: 0 }
+        Parts { size, pending: VecDeque::new(), buffered: 0 }
     }
 
     pub(super) fn push(&mut self, stretch: Bytes) {
         if !stretch.is_empty() {
-            self.held += stretch.len();
+            self.buffered += stretch.len();
             self.pending.push_back(stretch);
         }
     }
@@ -29,12 +29,12 @@ impl Parts {
     /// A part that is full, if more follows it: the last one is left to [`rest`](Self::rest), so that a content of exactly
     /// one part needs no upload.
     pub(super) fn next_full(&mut self) -> Option<PutPayload> {
-        (self.held > self.size).then(|| self.take(self.size))
+        (self.buffered > self.size).then(|| self.take(self.size))
     }
 
     /// All that is left.
     pub(super) fn rest(&mut self) -> PutPayload {
-        self.take(self.held)
+        self.take(self.buffered)
     }
 
     fn take(&mut self, size: usize) -> PutPayload {
@@ -50,7 +50,7 @@ impl Parts {
             missing -= stretch.len();
             taken.push(stretch);
         }
-        self.held -= size - missing;
+        self.buffered -= size - missing;
         taken.into_iter().collect()
     }
 }
@@ -79,7 +79,7 @@ mod tests {
                     prop_assert_eq!(part.content_length(), size);
                     found.extend(bytes(part));
                 }
-                prop_assert!(parts.held <= size);
+                prop_assert!(parts.buffered <= size);
             }
             found.extend(bytes(parts.rest()));
             prop_assert_eq!(found, stretches.concat());

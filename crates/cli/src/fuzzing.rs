@@ -29,13 +29,13 @@ pub fn private_files(directory: &Path, data: &[u8]) {
     }
     match Credentials::new(&home).load(&service, &console) {
         Ok(saved) => drop(saved.map(|saved| (saved.token.expose().len(), saved.email))),
-        Err(failed) => told(&failed.message, "credentials.json"),
+        Err(failed) => check_sentence(&failed.message, "credentials.json"),
     }
     let Ok(vault) = VaultId::try_new("vault-1") else { return };
     let subject = Subject::new(&service, &vault, "salt", EncryptionVersion::V3);
     match KeyFile::new(&home).load(&subject, &console) {
         Ok(key) => assert!(key.is_none_or(|key| key.expose_hex().expose_secret().len() == 64)),
-        Err(failed) => told(&failed.message, "keys.json"),
+        Err(failed) => check_sentence(&failed.message, "keys.json"),
     }
     // An unreadable pin is a refusal: what is read as none must be a file without any.
     if let Ok(pins) = PinFile::new(&home).load(&KeyFile::new(&home), &console) {
@@ -53,7 +53,7 @@ fn put(directory: &Path, data: &[u8]) -> std::io::Result<()> {
 }
 
 /// The sentence names the file and says where it is damaged, and has nothing of what is in it.
-fn told(message: &str, file: &str) {
+fn check_sentence(message: &str, file: &str) {
     let rest = message.split_once(file).map(|(_, rest)| rest);
     let is_ours = rest.is_some_and(|rest| {
         rest.starts_with(" is damaged at line ") || rest.contains("UTF-8") || rest.contains("larger than")

@@ -258,11 +258,11 @@ impl Health {
     fn ping_for_follower(&self, is_success: bool, report: &str) {
         {
             let now = Instant::now();
-            let mut told = self.notified();
-            if told.last.is_some_and(|(last, at)| last == is_success && now - at < PING_EVERY) {
+            let mut notified = self.notified();
+            if notified.last.is_some_and(|(last, at)| last == is_success && now - at < PING_EVERY) {
                 return;
             }
-            told.last = Some((is_success, now));
+            notified.last = Some((is_success, now));
         }
         self.ping(match is_success {
             true => Signal::Success(report.to_owned()),

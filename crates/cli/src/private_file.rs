@@ -131,12 +131,12 @@ impl PrivateFile {
 
     /// Gives the file another name, where it is too large to be mended.
     fn set_aside<T: Content>(&self, console: &Console) -> Result<T, Failed> {
-        let aside = format!("{}.too-large", self.name);
+        let new_name = format!("{}.too-large", self.name);
         let moved = Folder::open(self.directory())
-            .and_then(|folder| folder.map_or(Ok(()), |folder| folder.rename(&self.name, &aside)));
+            .and_then(|folder| folder.map_or(Ok(()), |folder| folder.rename(&self.name, &new_name)));
         moved.map_err(|error| self.cannot("set aside", &error))?;
         console.warn(&format!(
-            "{} was far larger than it can be and is called {aside} now; remove that. obsync asks for what was in it once \
+            "{} was far larger than it can be and is called {new_name} now; remove that. obsync asks for what was in it once \
              more",
             self.path.display()
         ));

@@ -42,8 +42,8 @@ pub fn confined(test: &str, confinement: Confinement) -> Option<PathBuf> {
         .args([test, "--exact", "--nocapture"])
         .env(PLACE, place.path());
     let output = command.output().unwrap();
-    let told = [String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr)].concat();
-    assert!(output.status.success() && told.contains("1 passed"), "in the child process:\n{told}");
+    let printed = [String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr)].concat();
+    assert!(output.status.success() && printed.contains("1 passed"), "in the child process:\n{printed}");
     None
 }
 

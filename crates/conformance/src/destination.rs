@@ -15,13 +15,13 @@ pub(super) const TIME: i64 = 1_722_222_222_123;
 /// Another one, before the epoch.
 const OLD_TIME: i64 = -86_400_001;
 
-/// A place for one vault store, and a way to look at it that does not go through the store.
+/// A place for one destination, and a way to look at it that does not go through the destination.
 #[async_trait]
 pub trait DestinationUnderTest: Send + Sync {
-    /// The kind of store.
+    /// The kind of destination.
     type Store: Destination;
 
-    /// The store, opened as a new run opens it.
+    /// The destination, opened as a new run opens it.
     async fn open(&self) -> Self::Store;
 
     /// Puts a file there, as somebody else than obsync would.
@@ -93,31 +93,31 @@ pub(super) async fn assert_file(site: &impl DestinationUnderTest, path: &str, co
 }
 
 /// The paths of all files, sorted.
-pub(super) async fn listed(store: &impl Destination) -> Vec<String> {
+pub(super) async fn listed(destination: &impl Destination) -> Vec<String> {
     let mut paths: Vec<String> =
-        store.list().await.expect("list").files.into_iter().map(|file| file.path).collect();
+        destination.list().await.expect("list").files.into_iter().map(|file| file.path).collect();
     paths.sort();
     paths
 }
 
 async fn what_is_published_is_there_with_its_time(site: &impl DestinationUnderTest) {
-    let store = site.open().await;
-    assert_eq!(place(&store, "deep/er/Note é.md", b"text", TIME, None).await.conflict, None);
-    place(&store, "empty.md", b"", OLD_TIME, None).await;
+    let destination = site.open().await;
+    assert_eq!(place(&destination, "deep/er/Note é.md", b"text", TIME, None).await.conflict, None);
+    place(&destination, "empty.md", b"", OLD_TIME, None).await;
     assert_file(site, "deep/er/Note é.md", b"text", TIME).await;
     assert_file(site, "empty.md", b"", OLD_TIME).await;
-    assert_eq!(listed(&store).await, ["deep/er/Note é.md", "empty.md"]);
+    assert_eq!(listed(&destination).await, ["deep/er/Note é.md", "empty.md"]);
 }
 
 async fn a_batch_is_answered_in_its_order(site: &impl DestinationUnderTest) {
-    let store = site.open().await;
+    let destination = site.open().await;
     site.plant("c.md", b"foreign").await;
     let mut batch = Vec::new();
     for path in ["a.md", "b/b.md", "c.md", "b/d.md"] {
-        let content = PublicationContent::Staged(stage(&store, path, path.as_bytes(), TIME).await);
+        let content = PublicationContent::Staged(stage(&destination, path, path.as_bytes(), TIME).await);
         batch.push(Publication { content, expect: Expect::Absent });
     }
-    let answers = store.publish(batch).await;
+    let answers = destination.publish(batch).await;
     let published: Vec<bool> = answers.iter().map(Result::is_ok).collect();
     assert_eq!(published, [true, true, false, true]);
     for path in ["a.md", "b/b.md", "b/d.md"] {
@@ -127,10 +127,11 @@ async fn a_batch_is_answered_in_its_order(site: &impl DestinationUnderTest) {
 }
 
 async fn what_is_not_expected_is_left_alone_and_told(site: &impl DestinationUnderTest) {
-    let store = site.open().await;
+    let destination = site.open().await;
     let rejected = async |expect: Expect| {
-        let content = PublicationContent::Staged(stage(&store, "a.md", b"new one", TIME).await);
-        let failure = store.publish(vec![Publication { content, expect }]).await.pop().expect("one answer");
+        let content = PublicationContent::Staged(stage(&destination, "a.md", b"new one", TIME).await);
+        let failure =
+            destination.publish(vec![Publication { content, expect }]).await.pop().expect("one answer");
         match failure.expect_err("rejected").error {
             DestinationError::Changed { path, found, .. } => {
                 assert_eq!(path, "a.md");
@@ -146,7 +147,7 @@ async fn what_is_not_expected_is_left_alone_and_told(site: &impl DestinationUnde
     assert_eq!(rejected(Expect::Content(other)).await, Some(user));
     assert_eq!(rejected(Expect::Content(KnownContent::of(b"longer text"))).await, None);
     assert_eq!(site.content("a.md").await.as_deref(), Some(&b"a user's"[..]));
-    assert_eq!(listed(&store).await, ["a.md"]);
+    assert_eq!(listed(&destination).await, ["a.md"]);
 }
 
 /// Whether an earlier or a later version may be replaced is for the engine to say.
@@ -154,11 +155,11 @@ async fn what_obsync_wrote_is_left_alone_where_something_else_is_expected(site: 
     let known = KnownContent::of(b"written");
     place(&site.open().await, "a.md", b"written", TIME, None).await;
     for expect in [Expect::Absent, Expect::Content(KnownContent::of(b"another"))] {
-        let store = site.open().await;
-        let content = PublicationContent::Staged(stage(&store, "a.md", b"new text", TIME).await);
+        let destination = site.open().await;
+        let content = PublicationContent::Staged(stage(&destination, "a.md", b"new text", TIME).await);
         let publication = Publication { content, expect };
         let failure =
-            store.publish(vec![publication]).await.pop().expect("one answer").expect_err("rejected");
+            destination.publish(vec![publication]).await.pop().expect("one answer").expect_err("rejected");
         match failure.error {
             DestinationError::Changed { found, version, .. } if site.says_versions() => {
                 assert_eq!((found, version), (Some(known), Some(meta(b"", 0).uid)));
@@ -168,57 +169,62 @@ async fn what_obsync_wrote_is_left_alone_where_something_else_is_expected(site: 
         }
         assert_file(site, "a.md", b"written", TIME).await;
     }
-    let store = site.open().await;
-    let staged = stage(&store, "a.md", b"new text", TIME).await;
-    publish_one(&store, staged, Some(known)).await.expect("what is expected is replaced");
-    assert_eq!(listed(&store).await, ["a.md"]);
+    let destination = site.open().await;
+    let staged = stage(&destination, "a.md", b"new text", TIME).await;
+    publish_one(&destination, staged, Some(known)).await.expect("what is expected is replaced");
+    assert_eq!(listed(&destination).await, ["a.md"]);
 }
 
 /// A program that writes the same text again and again would leave one more copy in each run.
 async fn a_content_that_is_kept_beside_twice_is_there_once(site: &impl DestinationUnderTest) {
-    let store = site.open().await;
+    let destination = site.open().await;
     let mut names = Vec::new();
     for _ in 0..2 {
         site.plant("a.md", b"a user's").await;
-        names.push(place(&store, "a.md", b"ours", TIME, None).await.conflict.expect("a conflict"));
+        names.push(place(&destination, "a.md", b"ours", TIME, None).await.conflict.expect("a conflict"));
     }
     assert_eq!(names[0], names[1]);
     assert_eq!(site.content(names[0].as_str()).await.as_deref(), Some(&b"a user's"[..]));
-    assert_eq!(listed(&store).await.len(), 2);
+    assert_eq!(listed(&destination).await.len(), 2);
     // Another text is no copy of it, although it has its size.
     site.plant("a.md", b"a USER's").await;
-    let other = place(&store, "a.md", b"ours", TIME, None).await.conflict.expect("a conflict");
+    let other = place(&destination, "a.md", b"ours", TIME, None).await.conflict.expect("a conflict");
     assert_ne!(other, names[0]);
     assert_eq!(site.content(other.as_str()).await.as_deref(), Some(&b"a USER's"[..]));
 }
 
 async fn a_rejected_file_can_be_published_once_its_place_is_free(site: &impl DestinationUnderTest) {
-    let store = site.open().await;
+    let destination = site.open().await;
     site.plant("a.md", b"a user's").await;
-    let content = PublicationContent::Staged(stage(&store, "a.md", b"new", TIME).await);
+    let content = PublicationContent::Staged(stage(&destination, "a.md", b"new", TIME).await);
     let publication = Publication { content, expect: Expect::Absent };
-    let failure = store.publish(vec![publication]).await.pop().expect("one answer").expect_err("rejected");
-    let kept = store.keep_beside(&at("a.md")).await.expect("kept");
+    let failure =
+        destination.publish(vec![publication]).await.pop().expect("one answer").expect_err("rejected");
+    let kept = destination.keep_beside(&at("a.md")).await.expect("kept");
     assert_eq!(site.content(kept.kept_as.as_str()).await.as_deref(), Some(&b"a user's"[..]));
     let publication = Publication { expect: kept.expect, ..*failure.publication };
-    store.publish(vec![publication]).await.pop().expect("one answer").expect("published");
+    destination.publish(vec![publication]).await.pop().expect("one answer").expect("published");
     assert_file(site, "a.md", b"new", TIME).await;
-    assert!(matches!(store.keep_beside(&at("missing.md")).await, Err(DestinationError::Changed { .. })));
+    assert!(matches!(
+        destination.keep_beside(&at("missing.md")).await,
+        Err(DestinationError::Changed { .. })
+    ));
 }
 
 async fn what_obsync_wrote_is_replaced(site: &impl DestinationUnderTest) {
-    let store = site.open().await;
-    place(&store, "a.md", b"first", TIME, None).await;
-    assert_eq!(place(&store, "a.md", b"second", TIME + 1, Some(b"first")).await.conflict, None);
+    let destination = site.open().await;
+    place(&destination, "a.md", b"first", TIME, None).await;
+    assert_eq!(place(&destination, "a.md", b"second", TIME + 1, Some(b"first")).await.conflict, None);
     assert_file(site, "a.md", b"second", TIME + 1).await;
-    assert_eq!(listed(&store).await, ["a.md"]);
+    assert_eq!(listed(&destination).await, ["a.md"]);
 }
 
 async fn what_obsync_did_not_write_is_kept_beside(site: &impl DestinationUnderTest) {
-    let store = site.open().await;
-    place(&store, "a.md", b"first", TIME, None).await;
+    let destination = site.open().await;
+    place(&destination, "a.md", b"first", TIME, None).await;
     site.plant("a.md", b"edited here").await;
-    let conflict = place(&store, "a.md", b"second", TIME, Some(b"first")).await.conflict.expect("a conflict");
+    let conflict =
+        place(&destination, "a.md", b"second", TIME, Some(b"first")).await.conflict.expect("a conflict");
     assert_file(site, "a.md", b"second", TIME).await;
     assert_eq!(site.content(conflict.as_str()).await.as_deref(), Some(&b"edited here"[..]));
     assert!(
@@ -228,15 +234,15 @@ async fn what_obsync_did_not_write_is_kept_beside(site: &impl DestinationUnderTe
 }
 
 async fn what_is_there_already_is_adopted(site: &impl DestinationUnderTest) {
-    let store = site.open().await;
+    let destination = site.open().await;
     site.plant("a.md", b"same").await;
-    assert_eq!(place(&store, "a.md", b"same", TIME, None).await.conflict, None);
+    assert_eq!(place(&destination, "a.md", b"same", TIME, None).await.conflict, None);
     assert_file(site, "a.md", b"same", TIME).await;
-    assert_eq!(listed(&store).await, ["a.md"]);
+    assert_eq!(listed(&destination).await, ["a.md"]);
 }
 
 async fn times_are_set_in_place(site: &impl DestinationUnderTest) {
-    let store = site.open().await;
+    let destination = site.open().await;
     site.plant("a.md", b"same").await;
     let in_place = |path: VaultPath| Publication {
         content: PublicationContent::InPlace { path, meta: meta(b"same", OLD_TIME) },
@@ -244,7 +250,7 @@ async fn times_are_set_in_place(site: &impl DestinationUnderTest) {
     };
     site.plant("saved.md", b"saved meanwhile").await;
     let batch = ["a.md", "missing.md", "saved.md"].map(|path| in_place(at(path)));
-    let mut answers = store.publish(batch.into()).await;
+    let mut answers = destination.publish(batch.into()).await;
     // A user can save or remove a file after it was looked at: then the content comes from the vault.
     for answer in answers.split_off(1) {
         let error = answer.expect_err("it has another content").error;
@@ -259,13 +265,13 @@ async fn times_are_set_in_place(site: &impl DestinationUnderTest) {
 }
 
 async fn only_the_very_content_is_held(site: &impl DestinationUnderTest) {
-    let store = site.open().await;
+    let destination = site.open().await;
     let wanted = |path: &str, content: &[u8]| Wanted {
         path: at(path),
         hash: ContentHash::of(content),
         size: content.len() as u64,
     };
-    assert_eq!(store.holds(vec![wanted("a.md", b"")]).await.expect("holds"), [false]);
+    assert_eq!(destination.holds(vec![wanted("a.md", b"")]).await.expect("holds"), [false]);
     site.plant("a.md", b"text").await;
     site.plant("empty.md", b"").await;
     let questions = vec![
@@ -277,14 +283,14 @@ async fn only_the_very_content_is_held(site: &impl DestinationUnderTest) {
         wanted("a.md/below", b"text"),
         wanted("empty.md", b""),
     ];
-    let held = store.holds(questions).await.expect("holds");
-    assert_eq!(held, [true, false, false, false, false, false, true]);
+    let present = destination.holds(questions).await.expect("holds");
+    assert_eq!(present, [true, false, false, false, false, false, true]);
 }
 
 async fn only_what_obsync_wrote_is_removed(site: &impl DestinationUnderTest) {
-    let store = site.open().await;
+    let destination = site.open().await;
     let file = |path: &str, content: &[u8]| Removable { path: at(path), content: KnownContent::of(content) };
-    place(&store, "a.md", b"ours", TIME, None).await;
+    place(&destination, "a.md", b"ours", TIME, None).await;
     site.plant("b.md", b"edited here").await;
     let files = vec![
         file("a.md", b"ours"),
@@ -292,16 +298,20 @@ async fn only_what_obsync_wrote_is_removed(site: &impl DestinationUnderTest) {
         file("c.md", b"ours"),
         file("no/folder.md", b"ours"),
     ];
-    let removals: Vec<Removal> =
-        store.remove_files(files).await.into_iter().map(|removal| removal.expect("an answer")).collect();
+    let removals: Vec<Removal> = destination
+        .remove_files(files)
+        .await
+        .into_iter()
+        .map(|removal| removal.expect("an answer"))
+        .collect();
     assert_eq!(removals, [Removal::Removed, Removal::Kept, Removal::Missing, Removal::Missing]);
-    store.flush().await.expect("flush");
-    assert_eq!(listed(&store).await, ["b.md"]);
+    destination.flush().await.expect("flush");
+    assert_eq!(listed(&destination).await, ["b.md"]);
 }
 
 async fn folders_are_made_and_removed_when_empty(site: &impl DestinationUnderTest) {
-    let store = site.open().await;
-    let made: Vec<bool> = store
+    let destination = site.open().await;
+    let made: Vec<bool> = destination
         .create_folders(vec![at("a/b/c"), at("a/b"), at("d")])
         .await
         .into_iter()
@@ -310,7 +320,7 @@ async fn folders_are_made_and_removed_when_empty(site: &impl DestinationUnderTes
     let expected = if site.has_folders() { [true, false, true] } else { [false; 3] };
     assert_eq!(made, expected);
     site.plant("a/b/note.md", b"text").await;
-    let gone: Vec<bool> = store
+    let gone: Vec<bool> = destination
         .remove_folders(vec![at("a/b/c"), at("a/b"), at("a"), at("d"), at("never/was")])
         .await
         .into_iter()
@@ -318,16 +328,16 @@ async fn folders_are_made_and_removed_when_empty(site: &impl DestinationUnderTes
         .collect();
     let expected = if site.has_folders() { [true, false, false, true, true] } else { [true; 5] };
     assert_eq!(gone, expected);
-    store.flush().await.expect("flush");
-    assert_eq!(listed(&store).await, ["a/b/note.md"]);
+    destination.flush().await.expect("flush");
+    assert_eq!(listed(&destination).await, ["a/b/note.md"]);
 }
 
 async fn what_is_set_aside_gets_a_free_name(site: &impl DestinationUnderTest) {
-    let store = site.open().await;
+    let destination = site.open().await;
     let mut names = Vec::new();
     for content in ["one", "two", "three"] {
         site.plant("a/note.md", content.as_bytes()).await;
-        let aside = store.set_aside(&at("a/note.md")).await.expect("set aside");
+        let aside = destination.set_aside(&at("a/note.md")).await.expect("set aside");
         assert_eq!(site.content("a/note.md").await, None);
         assert_eq!(aside.parent(), Some(at("a")));
         names.push((aside, content));
@@ -335,15 +345,15 @@ async fn what_is_set_aside_gets_a_free_name(site: &impl DestinationUnderTest) {
     for (aside, content) in names {
         assert_eq!(site.content(aside.as_str()).await.as_deref(), Some(content.as_bytes()));
     }
-    assert!(store.set_aside(&at("a/note.md")).await.is_err());
+    assert!(destination.set_aside(&at("a/note.md")).await.is_err());
 }
 
 async fn an_empty_store_says_so(site: &impl DestinationUnderTest) {
-    let store = site.open().await;
-    assert!(store.is_empty().await.expect("is_empty"));
-    assert!(listed(&store).await.is_empty());
-    let staged = stage(&store, "a.md", b"text", TIME).await;
-    assert!(store.is_empty().await.expect("is_empty"), "what is staged does not count");
-    publish_one(&store, staged, None).await.expect("publish");
-    assert!(!store.is_empty().await.expect("is_empty"));
+    let destination = site.open().await;
+    assert!(destination.is_empty().await.expect("is_empty"));
+    assert!(listed(&destination).await.is_empty());
+    let staged = stage(&destination, "a.md", b"text", TIME).await;
+    assert!(destination.is_empty().await.expect("is_empty"), "what is staged does not count");
+    publish_one(&destination, staged, None).await.expect("publish");
+    assert!(!destination.is_empty().await.expect("is_empty"));
 }

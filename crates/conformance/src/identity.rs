@@ -1,4 +1,4 @@
-//! What a store tells of itself and of its files: the marker, facts, and a look.
+//! What a destination tells of itself and of its files: the marker, facts, and a look.
 
 use obsync_core::{
     Describe, Destination, Found, Inspect, KnownContent, LocalFacts, MARKER_FORMAT, Marker, MarkerFound,
@@ -20,13 +20,13 @@ fn is(found: &MarkerFound, wanted: &Marker) -> bool {
 }
 
 pub(super) async fn a_marker_is_found_as_it_was_written_last(site: &impl DestinationUnderTest) {
-    let store = site.open().await;
-    assert!(store.is_empty().await.expect("is_empty"));
-    assert_eq!(store.identify(None).await.expect("identify"), MarkerFound::Absent);
+    let destination = site.open().await;
+    assert!(destination.is_empty().await.expect("is_empty"));
+    assert_eq!(destination.identify(None).await.expect("identify"), MarkerFound::Absent);
     for digit in ['1', '2'] {
         let written = marker(digit);
-        let marked = store.mark(&written).await.expect("mark").expect("a place for it");
-        store.end_run().await;
+        let marked = destination.mark(&written).await.expect("mark").expect("a place for it");
+        destination.end_run().await;
         let next = site.open().await;
         assert!(next.is_empty().await.expect("is_empty"), "a marker is no file of the vault");
         assert_eq!(listed(&next).await, [""; 0]);
@@ -39,8 +39,8 @@ pub(super) async fn a_marker_is_found_as_it_was_written_last(site: &impl Destina
 }
 
 pub(super) async fn a_look_tells_which_content_is_there(site: &impl DestinationUnderTest) {
-    let store = site.open().await;
-    place(&store, "a.md", b"text", 1_700_000_000_000, None).await;
+    let destination = site.open().await;
+    place(&destination, "a.md", b"text", 1_700_000_000_000, None).await;
     let wanted = |path: &str, content: &[u8]| Wanted {
         path: at(path),
         hash: ContentHash::of(content),
@@ -53,7 +53,7 @@ pub(super) async fn a_look_tells_which_content_is_there(site: &impl DestinationU
         wanted("missing.md", b"text"),
         wanted("no/folder.md", b"text"),
     ];
-    let found = store.look(questions).await.expect("look");
+    let found = destination.look(questions).await.expect("look");
     let text = Found::Other(KnownContent::of(b"text"));
     assert_eq!(found, [Found::Wanted, text, text, Found::Nothing, Found::Nothing]);
 }
@@ -61,14 +61,16 @@ pub(super) async fn a_look_tells_which_content_is_there(site: &impl DestinationU
 pub(super) async fn facts_are_those_of_the_file_as_long_as_nobody_changes_it(
     site: &impl DestinationUnderTest,
 ) {
-    let store = site.open().await;
-    let published = place(&store, "a.md", b"text", 1_700_000_000_000, None).await;
+    let destination = site.open().await;
+    let published = place(&destination, "a.md", b"text", 1_700_000_000_000, None).await;
     let facts = published.facts.expect("facts of a file that was just put there");
     assert_eq!(facts.size(), 4);
-    let Some(told) = store.facts(vec![at("a.md"), at("missing.md")]).await.expect("facts") else { return };
-    assert_eq!(told, [Some(facts.clone()), None]);
+    let Some(answers) = destination.facts(vec![at("a.md"), at("missing.md")]).await.expect("facts") else {
+        return;
+    };
+    assert_eq!(answers, [Some(facts.clone()), None]);
     assert!(matches!(facts, LocalFacts::File { .. }));
     site.plant("a.md", b"edit").await;
-    let after = store.facts(vec![at("a.md")]).await.expect("facts").expect("told before");
+    let after = destination.facts(vec![at("a.md")]).await.expect("facts").expect("told before");
     assert_ne!(after, [Some(facts)]);
 }

@@ -9,41 +9,41 @@ use super::destination::{DestinationUnderTest, TIME, assert_file, listed};
 use super::tools::{at, meta, place, publish_one, stage};
 
 pub(super) async fn nothing_is_visible_before_it_is_published(site: &impl DestinationUnderTest) {
-    let store = site.open().await;
+    let destination = site.open().await;
     site.plant("a.md", b"old").await;
-    let staged = stage(&store, "a.md", b"new", TIME).await;
+    let staged = stage(&destination, "a.md", b"new", TIME).await;
     assert_eq!(site.content("a.md").await.as_deref(), Some(&b"old"[..]));
-    assert_eq!(listed(&store).await, ["a.md"]);
-    publish_one(&store, staged, Some(KnownContent::of(b"old"))).await.expect("publish");
+    assert_eq!(listed(&destination).await, ["a.md"]);
+    publish_one(&destination, staged, Some(KnownContent::of(b"old"))).await.expect("publish");
     assert_file(site, "a.md", b"new", TIME).await;
 }
 
 pub(super) async fn a_file_can_come_in_pieces_of_any_size(site: &impl DestinationUnderTest) {
-    let store = site.open().await;
+    let destination = site.open().await;
     let content: Vec<u8> = (0..5_000_003_u32).map(|byte| (byte % 251) as u8).collect();
     for (path, size) in [("one piece", content.len()), ("large", 2 << 20), ("odd", 65_537), ("small", 4_099)]
     {
-        let mut writer = store.begin(&at(path), &meta(&content, TIME)).await.expect("begin");
+        let mut writer = destination.begin(&at(path), &meta(&content, TIME)).await.expect("begin");
         writer.write(Vec::new()).await.expect("an empty piece");
         for piece in content.chunks(size) {
             writer.write(piece.to_vec()).await.expect("write");
         }
         let staged = writer.finish().await.expect("finish");
-        publish_one(&store, staged, None).await.expect("publish");
+        publish_one(&destination, staged, None).await.expect("publish");
         assert_file(site, path, &content, TIME).await;
     }
 }
 
 pub(super) async fn a_writer_that_is_dropped_leaves_nothing(site: &impl DestinationUnderTest) {
-    let store = site.open().await;
+    let destination = site.open().await;
     let content = vec![7; 3 << 20];
-    let mut writer = store.begin(&at("a.md"), &meta(&content, TIME)).await.expect("begin");
+    let mut writer = destination.begin(&at("a.md"), &meta(&content, TIME)).await.expect("begin");
     writer.write(content.clone()).await.expect("write");
     drop(writer);
-    drop(store);
-    let store = site.open().await;
-    assert!(store.recover(&at("a.md"), &meta(&content, TIME)).await.expect("recover").is_none());
-    assert!(store.is_empty().await.expect("is_empty"));
+    drop(destination);
+    let destination = site.open().await;
+    assert!(destination.recover(&at("a.md"), &meta(&content, TIME)).await.expect("recover").is_none());
+    assert!(destination.is_empty().await.expect("is_empty"));
 }
 
 pub(super) async fn staged_content_outlives_the_run(site: &impl DestinationUnderTest) {
@@ -51,59 +51,62 @@ pub(super) async fn staged_content_outlives_the_run(site: &impl DestinationUnder
         return;
     }
     drop(stage(&site.open().await, "a.md", b"text", TIME).await);
-    let store = site.open().await;
-    let staged =
-        store.recover(&at("b.md"), &meta(b"text", TIME + 5)).await.expect("recover").expect("the content");
-    let again = store.recover(&at("c.md"), &meta(b"text", TIME)).await.expect("recover");
+    let destination = site.open().await;
+    let staged = destination
+        .recover(&at("b.md"), &meta(b"text", TIME + 5))
+        .await
+        .expect("recover")
+        .expect("the content");
+    let again = destination.recover(&at("c.md"), &meta(b"text", TIME)).await.expect("recover");
     assert!(again.is_none(), "one content was staged, so one is found");
-    publish_one(&store, staged, None).await.expect("publish");
+    publish_one(&destination, staged, None).await.expect("publish");
     assert_file(site, "b.md", b"text", TIME + 5).await;
 }
 
 pub(super) async fn what_is_staged_is_gone_when_it_is_discarded(site: &impl DestinationUnderTest) {
-    let store = site.open().await;
-    drop(stage(&store, "a.md", b"text", TIME).await);
+    let destination = site.open().await;
+    drop(stage(&destination, "a.md", b"text", TIME).await);
     site.plant("b.md", b"copied").await;
-    let copy = store.copy(&at("b.md"), &at("c.md"), &meta(b"copied", TIME)).await.expect("copy");
+    let copy = destination.copy(&at("b.md"), &at("c.md"), &meta(b"copied", TIME)).await.expect("copy");
     drop(copy.expect("the content"));
-    store.discard_staged().await.expect("discard");
-    store.end_run().await;
-    drop(store);
-    let store = site.open().await;
+    destination.discard_staged().await.expect("discard");
+    destination.end_run().await;
+    drop(destination);
+    let destination = site.open().await;
     for content in [&b"text"[..], b"copied"] {
-        let found = store.recover(&at("a.md"), &meta(content, TIME)).await.expect("recover");
+        let found = destination.recover(&at("a.md"), &meta(content, TIME)).await.expect("recover");
         assert!(found.is_none(), "what is discarded is gone");
     }
-    assert_eq!(listed(&store).await, ["b.md"]);
+    assert_eq!(listed(&destination).await, ["b.md"]);
 }
 
 pub(super) async fn what_does_not_hold_its_content_is_not_recovered(site: &impl DestinationUnderTest) {
-    let store = site.open().await;
+    let destination = site.open().await;
     // As a run leaves it that said what was coming and was killed before it had come.
     for (promised, came) in [(&b"the whole text"[..], &b"the who"[..]), (b"text", b"TEXT")] {
-        let mut writer = store.begin(&at("a.md"), &meta(promised, TIME)).await.expect("begin");
+        let mut writer = destination.begin(&at("a.md"), &meta(promised, TIME)).await.expect("begin");
         writer.write(came.to_vec()).await.expect("write");
         drop(writer.finish().await.expect("finish"));
     }
-    drop(store);
-    let store = site.open().await;
+    drop(destination);
+    let destination = site.open().await;
     for promised in [&b"the whole text"[..], b"text"] {
-        assert!(store.recover(&at("a.md"), &meta(promised, TIME)).await.expect("recover").is_none());
+        assert!(destination.recover(&at("a.md"), &meta(promised, TIME)).await.expect("recover").is_none());
     }
 }
 
 pub(super) async fn a_copy_is_checked(site: &impl DestinationUnderTest) {
-    let store = site.open().await;
+    let destination = site.open().await;
     site.plant("a.md", b"text").await;
     let copy = async |from: &str, content: &[u8]| {
-        store.copy(&at(from), &at("new/b.md"), &meta(content, TIME)).await.expect("copy")
+        destination.copy(&at(from), &at("new/b.md"), &meta(content, TIME)).await.expect("copy")
     };
     assert!(copy("a.md", b"TEXT").await.is_none(), "other content");
     assert!(copy("a.md", b"longer text").await.is_none(), "another size");
     assert!(copy("missing.md", b"text").await.is_none(), "no file");
     assert!(copy("no/folder.md", b"text").await.is_none(), "no folder");
     let staged = copy("a.md", b"text").await.expect("the content");
-    publish_one(&store, staged, None).await.expect("publish");
+    publish_one(&destination, staged, None).await.expect("publish");
     assert_file(site, "new/b.md", b"text", TIME).await;
     assert_eq!(site.content("a.md").await.as_deref(), Some(&b"text"[..]), "the source stays");
 }
@@ -111,60 +114,64 @@ pub(super) async fn a_copy_is_checked(site: &impl DestinationUnderTest) {
 /// A vault can list a size that is not that of the content. Every destination takes it at its word: there is no such content,
 /// be the hash that of what is there.
 pub(super) async fn a_content_of_another_size_than_listed_is_not_there(site: &impl DestinationUnderTest) {
-    let store = site.open().await;
-    place(&store, "a.md", b"text", TIME, None).await;
+    let destination = site.open().await;
+    place(&destination, "a.md", b"text", TIME, None).await;
     site.plant("planted.md", b"text").await;
     for size in [0, 3, 5] {
         let lie = FileMeta { size, ..meta(b"text", TIME) };
         for path in ["a.md", "planted.md"] {
             let wanted = || vec![Wanted { path: at(path), hash: lie.hash, size }];
-            assert_eq!(store.holds(wanted()).await.expect("holds"), [false], "{path} as of {size} bytes");
-            let found = store.look(wanted()).await.expect("look");
+            assert_eq!(
+                destination.holds(wanted()).await.expect("holds"),
+                [false],
+                "{path} as of {size} bytes"
+            );
+            let found = destination.look(wanted()).await.expect("look");
             assert!(!found.contains(&Found::Wanted), "{path} as of {size} bytes");
-            let copy = store.copy(&at(path), &at("b.md"), &lie).await.expect("copy");
+            let copy = destination.copy(&at(path), &at("b.md"), &lie).await.expect("copy");
             assert!(copy.is_none(), "{path} as of {size} bytes");
         }
         let file = Removable { path: at("a.md"), content: KnownContent { hash: lie.hash, size } };
-        let removal = store.remove_files(vec![file]).await.pop().expect("an answer").expect("removal");
+        let removal = destination.remove_files(vec![file]).await.pop().expect("an answer").expect("removal");
         assert_eq!(removal, Removal::Kept, "as of {size} bytes");
     }
     assert_file(site, "a.md", b"text", TIME).await;
 }
 
 pub(super) async fn a_copy_can_outlast_its_source(site: &impl DestinationUnderTest) {
-    let store = site.open().await;
+    let destination = site.open().await;
     for (path, content) in [("a.md", &b"one"[..]), ("b.md", b"two")] {
-        place(&store, path, content, TIME, None).await;
+        place(&destination, path, content, TIME, None).await;
     }
     // Two files change places, and one of them gets a third.
     let mut swap = Vec::new();
     for (from, to, content) in
         [("a.md", "b.md", &b"one"[..]), ("b.md", "a.md", b"two"), ("a.md", "c.md", b"one")]
     {
-        let copy = store.copy(&at(from), &at(to), &meta(content, TIME + 1)).await.expect("copy");
+        let copy = destination.copy(&at(from), &at(to), &meta(content, TIME + 1)).await.expect("copy");
         swap.push(copy.expect("the content"));
     }
     for staged in swap {
         let path = staged.path.clone();
         let before: &[u8] = if path.as_str() == "a.md" { b"one" } else { b"two" };
-        publish_one(&store, staged, Some(KnownContent::of(before))).await.expect("publish");
+        publish_one(&destination, staged, Some(KnownContent::of(before))).await.expect("publish");
         assert_eq!(site.mtime(path.as_str()).await, Some(TIME + 1));
     }
     assert_file(site, "a.md", b"two", TIME + 1).await;
     assert_file(site, "b.md", b"one", TIME + 1).await;
     assert_file(site, "c.md", b"one", TIME + 1).await;
-    assert_eq!(listed(&store).await, ["a.md", "b.md", "c.md"]);
+    assert_eq!(listed(&destination).await, ["a.md", "b.md", "c.md"]);
 }
 
 pub(super) async fn a_content_is_staged_once_for_any_number_of_paths(site: &impl DestinationUnderTest) {
     // Small enough to wait in memory, and large enough to go up in parts.
     for content in [b"text".to_vec(), vec![b'x'; 9 << 20]] {
-        let store = site.open().await;
+        let destination = site.open().await;
         site.plant("others.md", b"a user's text").await;
-        place(&store, "ours.md", b"old", TIME, None).await;
+        place(&destination, "ours.md", b"old", TIME, None).await;
         let paths =
             [("first.md", None), ("others.md", None), ("ours.md", Some(&b"old"[..])), ("new/last.md", None)];
-        let staged = stage(&store, "first.md", &content, TIME).await;
+        let staged = stage(&destination, "first.md", &content, TIME).await;
         let mut batch: Vec<Publication> = Vec::new();
         for (index, (path, replaces)) in paths.iter().enumerate() {
             let meta = meta(&content, TIME + index as i64);
@@ -177,34 +184,36 @@ pub(super) async fn a_content_is_staged_once_for_any_number_of_paths(site: &impl
         }
         // In two batches: the content stays staged between them.
         let second = batch.split_off(2);
-        let mut answers = store.publish(batch).await;
-        answers.extend(store.publish(second).await);
+        let mut answers = destination.publish(batch).await;
+        answers.extend(destination.publish(second).await);
         let failed: Vec<_> = answers.into_iter().filter_map(Result::err).collect();
         let [failure] = &failed[..] else { panic!("all but the user's: {failed:?}") };
         assert!(matches!(failure.error, DestinationError::Changed { .. }), "{}", failure.error);
         // What is handed back can be published by itself.
         let PublicationContent::Staged(again) = &failure.publication.content else { panic!("staged") };
-        publish_one(&store, again.clone(), Some(KnownContent::of(b"a user's text"))).await.expect("publish");
+        publish_one(&destination, again.clone(), Some(KnownContent::of(b"a user's text")))
+            .await
+            .expect("publish");
         for (index, (path, _)) in paths.iter().enumerate() {
             assert_file(site, path, &content, TIME + index as i64).await;
         }
-        store.discard_staged().await.expect("discard");
+        destination.discard_staged().await.expect("discard");
         for (path, _) in paths {
             let file = Removable { path: at(path), content: KnownContent::of(&content) };
             assert_eq!(
-                store.remove_files(vec![file]).await.pop().expect("one").expect("gone"),
+                destination.remove_files(vec![file]).await.pop().expect("one").expect("gone"),
                 Removal::Removed
             );
         }
-        store.end_run().await;
+        destination.end_run().await;
     }
 }
 
 pub(super) async fn a_path_that_fails_takes_no_other_with_it(site: &impl DestinationUnderTest) {
-    let store = site.open().await;
+    let destination = site.open().await;
     site.plant("first.md", b"a user's text").await;
     let content = vec![b'x'; 100];
-    let staged = stage(&store, "first.md", &content, TIME).await;
+    let staged = stage(&destination, "first.md", &content, TIME).await;
     let copy = |path: &str| Staged { path: at(path), ..staged.clone() };
     let batch = vec![
         PublicationContent::CopyOfStaged(copy("first.md")),
@@ -212,7 +221,7 @@ pub(super) async fn a_path_that_fails_takes_no_other_with_it(site: &impl Destina
         PublicationContent::Staged(copy("third.md")),
     ];
     let batch = batch.into_iter().map(|content| Publication { content, expect: Expect::Absent });
-    let answers: Vec<bool> = store.publish(batch.collect()).await.iter().map(Result::is_ok).collect();
+    let answers: Vec<bool> = destination.publish(batch.collect()).await.iter().map(Result::is_ok).collect();
     assert_eq!(answers, [false, true, true]);
     assert_file(site, "second.md", &content, TIME).await;
     assert_file(site, "third.md", &content, TIME).await;

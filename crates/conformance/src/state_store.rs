@@ -314,24 +314,24 @@ async fn each_cause_of_a_deferred_change_stays_itself(site: &impl StateStoreUnde
 }
 
 async fn a_confirmation_is_left_for_whoever_has_the_lock(site: &impl StateStoreUnderTest) {
-    let held = site.open().await;
+    let first = site.open().await;
     let change = deferred(DeferredKey::plain(&at("gone.md")), 7, DeferredCause::HeldBack { confirmed: None });
-    commit(&held, Commit { deferred: vec![change], ..Commit::default() }).await;
-    assert_eq!(held.confirmations().await.expect("confirmations"), [0; 0]);
+    commit(&first, Commit { deferred: vec![change], ..Commit::default() }).await;
+    assert_eq!(first.confirmations().await.expect("confirmations"), [0; 0]);
     let other = site.look().await;
     other.leave_confirmations(vec![7, 9]).await.expect("leave_confirmations");
     other.leave_confirmations(vec![7, 1 << 53]).await.expect("leave_confirmations");
-    let mut left = held.confirmations().await.expect("confirmations");
+    let mut left = first.confirmations().await.expect("confirmations");
     left.sort_unstable();
     left.dedup();
     assert_eq!(left, [7, 9, 1 << 53]);
-    held.forget_confirmations(&[7, 1 << 53]).await.expect("forget_confirmations");
-    assert_eq!(held.confirmations().await.expect("confirmations"), [9]);
+    first.forget_confirmations(&[7, 1 << 53]).await.expect("forget_confirmations");
+    assert_eq!(first.confirmations().await.expect("confirmations"), [9]);
     // The commit of a run leaves them alone.
-    commit(&held, commit_of_nothing()).await;
+    commit(&first, commit_of_nothing()).await;
     assert_eq!(site.look().await.confirmations().await.expect("confirmations"), [9]);
-    held.forget_confirmations(&[9]).await.expect("forget_confirmations");
-    assert_eq!(held.confirmations().await.expect("confirmations"), [0; 0]);
+    first.forget_confirmations(&[9]).await.expect("forget_confirmations");
+    assert_eq!(first.confirmations().await.expect("confirmations"), [0; 0]);
 }
 
 fn commit_of_nothing() -> Commit {

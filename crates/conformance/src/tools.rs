@@ -1,4 +1,4 @@
-//! Short ways to do with a store what most checks begin with.
+//! Short ways to do with a destination what most checks begin with.
 
 use obsync_core::{
     Destination, DestinationError, DestinationExt, Expect, FileMeta, KeptBeside, KnownContent, LocalFacts,
@@ -25,8 +25,8 @@ pub fn meta(content: &[u8], mtime: i64) -> FileMeta {
 }
 
 /// Stages a file.
-pub async fn stage(store: &dyn Destination, path: &str, content: &[u8], mtime: i64) -> Staged {
-    let mut writer = store.begin(&at(path), &meta(content, mtime)).await.expect("begin");
+pub async fn stage(destination: &dyn Destination, path: &str, content: &[u8], mtime: i64) -> Staged {
+    let mut writer = destination.begin(&at(path), &meta(content, mtime)).await.expect("begin");
     writer.write(content.to_vec()).await.expect("write");
     writer.finish().await.expect("finish")
 }
@@ -36,13 +36,13 @@ pub async fn stage(store: &dyn Destination, path: &str, content: &[u8], mtime: i
 pub struct Placed {
     /// Where the file that was in its place is kept now.
     pub conflict: Option<VaultPath>,
-    /// What the store says of the file.
+    /// What the destination says of the file.
     pub facts: Option<LocalFacts>,
 }
 
 /// Publishes one staged file over what obsync is said to have put there, and keeps what else is there, as the engine does.
 pub async fn publish_one(
-    store: &dyn Destination,
+    destination: &dyn Destination,
     staged: Staged,
     replaces: Option<KnownContent>,
 ) -> Result<Placed, PublishFailure> {
@@ -51,7 +51,7 @@ pub async fn publish_one(
         Publication { content: PublicationContent::Staged(staged), expect: replaces.into() };
     let mut kept: Option<KeptBeside> = None;
     loop {
-        let failure = match store.publish(vec![publication]).await.pop().expect("one answer") {
+        let failure = match destination.publish(vec![publication]).await.pop().expect("one answer") {
             Ok(published) => {
                 return Ok(Placed { conflict: kept.map(|kept| kept.kept_as), facts: published.facts });
             }
@@ -68,13 +68,13 @@ pub async fn publish_one(
             DestinationError::Changed { version: None, .. } => {}
             _ => {
                 if let Some(kept) = kept {
-                    store.put_back(&path, &kept).await;
+                    destination.put_back(&path, &kept).await;
                 }
                 return Err(failure);
             }
         }
         publication = *failure.publication;
-        match store.keep_beside(&path).await {
+        match destination.keep_beside(&path).await {
             Ok(now) => {
                 publication.expect = now.expect.clone();
                 kept = Some(now);
@@ -87,12 +87,12 @@ pub async fn publish_one(
 
 /// Stages and publishes a file where obsync is said to have put `replaces`.
 pub async fn place(
-    store: &dyn Destination,
+    destination: &dyn Destination,
     path: &str,
     content: &[u8],
     mtime: i64,
     replaces: Option<&[u8]>,
 ) -> Placed {
-    let staged = stage(store, path, content, mtime).await;
-    publish_one(store, staged, replaces.map(KnownContent::of)).await.expect("publish")
+    let staged = stage(destination, path, content, mtime).await;
+    publish_one(destination, staged, replaces.map(KnownContent::of)).await.expect("publish")
 }

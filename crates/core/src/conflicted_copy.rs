@@ -112,18 +112,20 @@ pub fn is_configuration(path: &VaultPath) -> bool {
 /// Whether a name is that of a copy of `name`, as [`name`] makes it for some device.
 pub fn is_copy_of(copy: &str, name: &str, ends_with_mark: bool, limit: usize) -> bool {
     let number = copy.rfind(MARK).and_then(|at| copy.get(at + MARK.len()..)?.split_once(')'));
-    number.is_some_and(|(number, _)| is_stamp(number) && marked(name, ends_with_mark, number, limit) == copy)
+    number.is_some_and(|(number, _)| {
+        is_timestamp(number) && marked(name, ends_with_mark, number, limit) == copy
+    })
 }
 
 /// The name of what this is a copy of, if it is one whose name was not too long for its mark.
 pub(crate) fn original(copy: &str) -> Option<String> {
     let at = copy.rfind(MARK)?;
     let (number, extension) = copy.get(at + MARK.len()..)?.split_once(')')?;
-    is_stamp(number).then(|| format!("{}{extension}", &copy[..at]))
+    is_timestamp(number).then(|| format!("{}{extension}", &copy[..at]))
 }
 
 /// Whether this is a device with a time, and the number of a copy or none.
-fn is_stamp(text: &str) -> bool {
+fn is_timestamp(text: &str) -> bool {
     let is_number = |word: &str| !word.is_empty() && word.bytes().all(|byte| byte.is_ascii_digit());
     let is_time = |word: &str| word.len() == 12 && is_number(word);
     let Some((before, last)) = text.rsplit_once(' ') else { return false };

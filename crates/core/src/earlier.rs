@@ -48,7 +48,7 @@ impl Run<'_> {
         }
         let refiltered = survey.known.filter.as_deref() != Some(self.options.filter.fingerprint().as_str());
         let is_looked_at = survey.is_whole() || refiltered;
-        let filtered = match is_looked_at || self.store.traits().keeps_deleted {
+        let filtered = match is_looked_at || self.destination.traits().keeps_deleted {
             true => {
                 earlier.retained = Some(HashSet::new());
                 self.state.deferred(DeferredKind::Filtered).await?

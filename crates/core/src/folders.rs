@@ -46,10 +46,10 @@ impl Publisher<'_, '_> {
             batch.iter().flat_map(|removal| removal.file.path.ancestors()).collect();
         let files: Vec<Removable> = batch.iter().map(|removal| removal.file.clone()).collect();
         self.announce_removals(&files).await?;
-        let outcomes = self.store.remove_files(files).await;
+        let outcomes = self.destination.remove_files(files).await;
         // Before the records go: a run that dies here removes the folders when it removes the files once more.
         self.prune(parents).await?;
-        self.store.flush().await?;
+        self.destination.flush().await?;
         let mut fatal = None;
         for (outcome, FileRemoval { file, size, uid, counts, .. }) in outcomes.into_iter().zip(batch) {
             match outcome {
@@ -90,7 +90,7 @@ impl Publisher<'_, '_> {
     /// Says durably which files are removed next. Without that a run that died in between would leave a record of a file that is
     /// not there any more, and the vault can have the very content again at this path.
     async fn announce_removals(&mut self, files: &[Removable]) -> Result<(), PullError> {
-        if self.store.traits().keeps_deleted {
+        if self.destination.traits().keeps_deleted {
             return Ok(());
         }
         files.iter().cloned().for_each(|file| self.ledger.removal_still_announced(file));
@@ -99,14 +99,14 @@ impl Publisher<'_, '_> {
 
     /// Removes empty folders that are not the vault's: they only existed because something was in them.
     async fn prune(&mut self, folders: BTreeSet<VaultPath>) -> Result<(), PullError> {
-        if !self.store.traits().has_folders {
+        if !self.destination.traits().has_folders {
             return Ok(());
         }
         let folders: Vec<VaultPath> = folders.into_iter().collect();
         let records = self.state.records(&folders).await?;
         // What lies deeper sorts behind what contains it.
         let implied = folders.into_iter().zip(records).rev().filter(|(_, record)| record.is_none());
-        let outcomes = self.store.remove_folders(implied.map(|(path, _)| path).collect()).await;
+        let outcomes = self.destination.remove_folders(implied.map(|(path, _)| path).collect()).await;
         match outcomes.into_iter().filter_map(Result::err).find(DestinationError::is_fatal) {
             Some(error) => Err(error.into()),
             None => Ok(()),
@@ -118,9 +118,9 @@ impl Publisher<'_, '_> {
             return Ok(());
         }
         let outcomes =
-            self.store.remove_folders(folders.iter().map(|folder| folder.path.clone()).collect()).await;
+            self.destination.remove_folders(folders.iter().map(|folder| folder.path.clone()).collect()).await;
         self.prune(folders.iter().flat_map(|folder| folder.path.ancestors()).collect()).await?;
-        self.store.flush().await?;
+        self.destination.flush().await?;
         for (outcome, FolderChange { path, uid, .. }) in outcomes.into_iter().zip(folders) {
             match outcome {
                 // A folder that is not empty holds something that is not the vault's (or not yet removed).
@@ -152,7 +152,7 @@ impl Publisher<'_, '_> {
             return Ok(Vec::new());
         }
         let paths = folders.iter().map(|folder| folder.path.clone()).collect();
-        let present = self.store.have_folders(paths).await?;
+        let present = self.destination.have_folders(paths).await?;
         Ok(folders
             .iter()
             .zip(present)
@@ -167,7 +167,7 @@ impl Publisher<'_, '_> {
             return Ok(());
         }
         let paths = absent.iter().map(|folder| folder.path.clone()).collect();
-        let present = self.store.have_folders(paths).await?;
+        let present = self.destination.have_folders(paths).await?;
         for (folder, _) in absent.into_iter().zip(present).filter(|(_, present)| *present) {
             self.ledger.report.folders_created += 1;
             self.ledger.journal(JournalChange::CreateFolder, &folder.path, folder.uid, None);
@@ -208,8 +208,8 @@ impl Publisher<'_, '_> {
     ) -> Result<Vec<(FolderChange, DestinationError)>, PullError> {
         let mut blocked = Vec::new();
         let outcomes =
-            self.store.create_folders(folders.iter().map(|folder| folder.path.clone()).collect()).await;
-        self.store.flush().await?;
+            self.destination.create_folders(folders.iter().map(|folder| folder.path.clone()).collect()).await;
+        self.destination.flush().await?;
         for (outcome, folder) in outcomes.into_iter().zip(folders) {
             match outcome {
                 Ok(made) => {

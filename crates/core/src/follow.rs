@@ -224,7 +224,7 @@ impl<'a> Pauses<'a> {
 #[expect(clippy::too_many_arguments, reason = "a run's, and those of the loop around it")]
 pub async fn follow(
     source: &PullSource,
-    store: Arc<dyn Destination>,
+    destination: Arc<dyn Destination>,
     state: Arc<dyn StateStore>,
     options: &FollowOptions,
     mut watch: Option<Box<dyn Watch>>,
@@ -235,7 +235,7 @@ pub async fn follow(
     let mut pauses = Pauses::new(&options.retry);
     let lines = Lines::kept(matches!(options.way, FollowWay::Sync(_)));
     // Whether all that was changed here since is what the watch tells of.
-    let mut is_settled = false;
+    let mut is_watch_enough = false;
     // Whether the next run lists over a new session and scans everything, and when the last one ended that did.
     let mut is_anew = true;
     let clock = ClockWatch::new(source.client.options().clock.as_ref());
@@ -246,9 +246,9 @@ pub async fn follow(
         observer.following(&Following::Running);
         let restless = watch.as_ref().map(|watch| watch.restless()).unwrap_or_default();
         let touched = watch.as_mut().and_then(|watch| watch.touched());
-        let only = touched.filter(|_| std::mem::take(&mut is_settled));
+        let only = touched.filter(|_| std::mem::take(&mut is_watch_enough));
         let way = options.way.only(only, restless);
-        let run = one_run(&lines, source, &store, &state, &way, &progress, &stop);
+        let run = one_run(&lines, source, &destination, &state, &way, &progress, &stop);
         clock.begin();
         let outcome = match run.await {
             Ok(report) => {
@@ -256,7 +256,7 @@ pub async fn follow(
                 if is_anew {
                     looked = clock.now();
                 }
-                is_settled = report.outcome == Outcome::Complete && !report.was_overtaken;
+                is_watch_enough = report.outcome == Outcome::Complete && !report.was_overtaken;
                 retry_at = report.retry_at;
                 Ok(())
             }
@@ -296,11 +296,11 @@ pub async fn follow(
         is_anew = match woken {
             Woken::Stop => return Ok(()),
             Woken::News => {
-                is_settled &= watch.as_ref().is_some_and(|watch| watch.blind().is_none());
+                is_watch_enough &= watch.as_ref().is_some_and(|watch| watch.blind().is_none());
                 false
             }
             Woken::Anew | Woken::Lost { .. } => {
-                is_settled = false;
+                is_watch_enough = false;
                 true
             }
         };
@@ -325,20 +325,20 @@ fn is_passing(error: &ClientError) -> bool {
 async fn one_run(
     lines: &Lines,
     source: &PullSource,
-    store: &Arc<dyn Destination>,
+    destination: &Arc<dyn Destination>,
     state: &Arc<dyn StateStore>,
     way: &FollowWay,
     progress: &Arc<dyn Progress>,
     stop: &CancellationToken,
 ) -> Result<Report, PullError> {
-    let (store, state, progress) = (store.clone(), state.clone(), progress.clone());
+    let (destination, state, progress) = (destination.clone(), state.clone(), progress.clone());
     let run = async {
         match way {
             FollowWay::Pull(options) => {
-                pull_over(lines, source, store, state, options, progress, stop.clone()).await
+                pull_over(lines, source, destination, state, options, progress, stop.clone()).await
             }
             FollowWay::Sync(options) => {
-                sync_over(lines, source, store, state, options, progress, stop.clone()).await
+                sync_over(lines, source, destination, state, options, progress, stop.clone()).await
             }
         }
     };

@@ -36,7 +36,7 @@ impl Run<'_> {
         report: &mut Report,
     ) -> Result<MarkerFound, PullError> {
         let tag = known.destination.as_ref().and_then(|destination| destination.tag.as_deref());
-        let found = self.store.identify(tag).await?;
+        let found = self.destination.identify(tag).await?;
         // A look at everything begins with version 0, and what is recorded counts all the same.
         let begun = known.version > 0 || known.listed;
         let doubt = match judge(known.destination.as_ref(), begun, &found, &self.source.vault.id) {
@@ -75,7 +75,7 @@ impl Run<'_> {
             let has_files = self.state.all_records().await?.iter().any(|record| record.file().is_some());
             return Ok(has_files.then_some(Doubt::OtherFiles));
         }
-        let sample = self.state.sample(self.store.traits().sample).await?;
+        let sample = self.state.sample(self.destination.traits().sample).await?;
         match self.are_all_lost(sample).await? {
             false => Ok(None),
             true => self.doubt_more_files().await,
@@ -100,7 +100,7 @@ impl Run<'_> {
         if sample.is_empty() {
             return Ok(false);
         }
-        let lost = self.store.are_lost(sample).await?;
+        let lost = self.destination.are_lost(sample).await?;
         Ok(lost.is_some_and(|lost| lost.into_iter().all(|is_lost| is_lost)))
     }
 
@@ -112,7 +112,9 @@ impl Run<'_> {
         }
         let records = Arc::new(self.state.all_records().await?);
         let filter = self.options.filter.clone();
-        let Some(tree) = self.store.scan(ScanInput { records, filter }).await? else { return Ok(false) };
+        let Some(tree) = self.destination.scan(ScanInput { records, filter }).await? else {
+            return Ok(false);
+        };
         let found: HashSet<ContentHash> =
             tree.files.iter().filter(|file| file.content.size > 0).map(|file| file.content.hash).collect();
         let is_moved = |record: &&Record| record.file().is_some_and(|file| found.contains(&file.hash));
@@ -187,7 +189,7 @@ impl Run<'_> {
         if !is_new {
             return Ok(Some(marker));
         }
-        let marked = self.store.mark(&marker).await?;
+        let marked = self.destination.mark(&marker).await?;
         ledger.identify(marked.map(|marked| marker.identity(marked)));
         Ok(None)
     }
@@ -195,7 +197,7 @@ impl Run<'_> {
     /// Draws what tells a destination or a generation from others.
     pub(crate) fn draw_id(&self) -> Result<RandomId, DestinationError> {
         RandomId::draw().map_err(|error| DestinationError::Unavailable {
-            location: self.store.location(),
+            location: self.destination.location(),
             reason: format!("the system has no random numbers ({error})"),
             code: ProblemCode::Error,
         })
@@ -210,7 +212,7 @@ impl Run<'_> {
         let Some(marker) = marker else { return Ok(None) };
         tokio::select! {
             biased;
-            marked = self.store.mark(marker) => Ok(Some(marked?.map(|marked| marker.identity(marked)))),
+            marked = self.destination.mark(marker) => Ok(Some(marked?.map(|marked| marker.identity(marked)))),
             () = self.stop.cancelled() => Ok(None),
         }
     }

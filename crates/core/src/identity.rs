@@ -80,7 +80,7 @@ pub struct DestinationIdentity {
     pub generation: RandomId,
     /// The generation that is about to be written to the destination. After a crash either is right.
     pub next: Option<RandomId>,
-    /// The store's name for the marker's bytes, where it has one: an object that still has it need not be read.
+    /// The destination's name for the marker's bytes, where it has one: an object that still has it need not be read.
     pub tag: Option<String>,
 }
 
@@ -168,13 +168,13 @@ impl MarkerError {
 pub enum MarkerFound {
     /// There is none.
     Absent,
-    /// The very one that the state knows, by the tag that the store gave it.
+    /// The very one that the state knows, by the tag that the destination gave it.
     Unchanged,
-    /// This, and the tag that the store gives it.
+    /// This, and the tag that the destination gives it.
     Marker {
         /// What it says.
         marker: Marker,
-        /// The store's name for its present bytes, where it has one.
+        /// The destination's name for its present bytes, where it has one.
         tag: Option<String>,
     },
     /// Something that is no marker.
@@ -182,7 +182,7 @@ pub enum MarkerFound {
         /// What is wrong.
         reason: String,
     },
-    /// The store has no place for one.
+    /// The destination has no place for one.
     Impossible,
 }
 

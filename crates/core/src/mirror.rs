@@ -31,7 +31,7 @@ impl Run<'_> {
         let records = Arc::new(self.state.all_records().await?);
         let filter = self.options.filter.clone();
         let input = ScanInput { records: records.clone(), filter };
-        let Some(scanned) = self.stop.run_until_cancelled(self.store.scan(input)).await else {
+        let Some(scanned) = self.stop.run_until_cancelled(self.destination.scan(input)).await else {
             return Ok(None);
         };
         let tree =
@@ -67,7 +67,7 @@ impl Run<'_> {
     ) -> Result<(), PullError> {
         let removable = |file: &LocalFile| Removable { path: file.path.clone(), content: file.content };
         let removals: Vec<Removable> = tree.files.iter().map(removable).collect();
-        let outcomes = self.store.remove_files(removals).await;
+        let outcomes = self.destination.remove_files(removals).await;
         let mut journal = Vec::new();
         for (file, outcome) in tree.files.iter().zip(outcomes) {
             match outcome {
@@ -94,11 +94,11 @@ impl Run<'_> {
             tree.folders.into_iter().filter(|path| !recorded.contains_key(path)).collect();
         folders.sort_by_key(|path| std::cmp::Reverse(path.segments().count()));
         // One that is not empty holds what is not synced.
-        let removed = self.store.remove_folders(folders).await;
+        let removed = self.destination.remove_folders(folders).await;
         if let Some(error) = removed.into_iter().filter_map(Result::err).find(DestinationError::is_fatal) {
             return Err(error.into());
         }
-        Ok(self.store.flush().await?)
+        Ok(self.destination.flush().await?)
     }
 
     /// The line for the journal of a file that went to the trash. What the vault has instead gets its own.
@@ -110,12 +110,12 @@ impl Run<'_> {
 
     async fn is_known_place(&self) -> Result<bool, PullError> {
         let Some(known) = self.state.load().await?.destination else { return Ok(false) };
-        let found = self.store.identify(None).await?;
+        let found = self.destination.identify(None).await?;
         Ok(matches!(found, MarkerFound::Marker { marker, .. } if marker.id == known.id))
     }
 
     fn refused(&self, reason: &str) -> PullError {
-        let (location, code) = (self.store.location(), ProblemCode::Destination);
+        let (location, code) = (self.destination.location(), ProblemCode::Destination);
         DestinationError::Unavailable { location, reason: reason.to_owned(), code }.into()
     }
 }

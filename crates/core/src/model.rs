@@ -15,7 +15,7 @@ pub struct FileMeta {
     pub size: u64,
     /// Time of the last change, milliseconds since the epoch; becomes the file's modification time.
     pub mtime: i64,
-    /// Time of creation, milliseconds since the epoch; kept where a store has a place for it.
+    /// Time of creation, milliseconds since the epoch; kept where a destination has a place for it.
     pub ctime: i64,
     /// The vault's version that brought this content to this path.
     pub uid: Uid,

@@ -28,11 +28,11 @@ use crate::state::StateStore;
 ///
 /// One that means that the run cannot go on.
 pub(crate) async fn publish_announced(
-    store: &dyn Destination,
+    destination: &dyn Destination,
     batch: Vec<Publication>,
 ) -> Result<Vec<Result<Published, DestinationError>>, PullError> {
     let mut answers = Vec::with_capacity(batch.len());
-    for answer in store.publish(batch).await {
+    for answer in destination.publish(batch).await {
         answers.push(match answer.map_err(|failure| failure.error) {
             Err(error) if error.is_fatal() => return Err(error.into()),
             answer => answer,
@@ -48,12 +48,12 @@ pub(crate) async fn publish_announced(
 ///
 /// Any other that the destination has with it.
 pub(crate) async fn publish_one(
-    store: &dyn Destination,
+    destination: &dyn Destination,
     staged: Staged,
     expect: Expect,
 ) -> Result<Option<Published>, PullError> {
     let publication = Publication { content: PublicationContent::Staged(staged), expect };
-    match publish_announced(store, vec![publication]).await?.pop() {
+    match publish_announced(destination, vec![publication]).await?.pop() {
         Some(Ok(published)) => Ok(Some(published)),
         Some(Err(DestinationError::Changed { .. } | DestinationError::InTheWay { .. })) | None => Ok(None),
         Some(Err(error)) => Err(error.into()),
@@ -223,25 +223,25 @@ const ATTEMPTS: usize = 16;
 
 /// Publishes and records.
 pub(crate) struct Publisher<'a, 'r> {
-    pub(crate) store: Arc<dyn Destination>,
+    pub(crate) destination: Arc<dyn Destination>,
     pub(crate) state: Arc<dyn StateStore>,
     pub(crate) ledger: &'a mut Ledger<'r>,
     pub(crate) progress: Arc<dyn Progress>,
     /// Cancelled when nothing new is to be begun.
     pub(crate) stop: CancellationToken,
-    /// Contents that the store let go of before they were at these paths, to be fetched once more.
+    /// Contents that the destination let go of before they were at these paths, to be fetched once more.
     pub(crate) refetch: Vec<Transfer>,
 }
 
 impl<'a, 'r> Publisher<'a, 'r> {
     pub(crate) fn new(
-        store: Arc<dyn Destination>,
+        destination: Arc<dyn Destination>,
         state: Arc<dyn StateStore>,
         ledger: &'a mut Ledger<'r>,
         progress: Arc<dyn Progress>,
         stop: CancellationToken,
     ) -> Self {
-        Publisher { store, state, ledger, progress, stop, refetch: Vec::new() }
+        Publisher { destination, state, ledger, progress, stop, refetch: Vec::new() }
     }
 
     /// Publishes a batch, and commits it.
@@ -279,21 +279,22 @@ impl<'a, 'r> Publisher<'a, 'r> {
     /// announced and not recorded, at most.
     async fn publish_batch(&mut self, batch: Vec<Ready>) -> Result<Vec<Unpublished>, PullError> {
         let mut unpublished = Vec::new();
-        let mut portions = portions(batch, self.store.traits().batch_limit);
+        let mut portions = portions(batch, self.destination.traits().batch_limit);
         let Some(mut portion) = portions.next() else { return Ok(unpublished) };
         self.announce(&portion, Vec::new()).await?;
         loop {
             let next = portions.next();
             let under_way = news(&portion);
             let (publications, accounts) = take_apart(portion);
-            let (store, stop) = (self.store.clone(), self.stop.clone());
+            let (destination, stop) = (self.destination.clone(), self.stop.clone());
             let announcing = async {
                 match &next {
                     Some(next) => self.announce(next, under_way).await,
                     None => Ok(()),
                 }
             };
-            let (outcomes, announced) = tokio::join!(store.publish_until(publications, &stop), announcing);
+            let (outcomes, announced) =
+                tokio::join!(destination.publish_until(publications, &stop), announcing);
             // What is staged and not published is there for the next run.
             let go_on = self.take_in(outcomes, accounts, &mut unpublished) && !self.stop.is_cancelled();
             match (announced, next) {
@@ -311,12 +312,12 @@ impl<'a, 'r> Publisher<'a, 'r> {
         }
     }
 
-    /// Says durably that this portion is published next, while `under_way` is; meanwhile the store prepares it.
+    /// Says durably that this portion is published next, while `under_way` is; meanwhile the destination prepares it.
     async fn announce(&mut self, portion: &[Ready], under_way: Vec<Record>) -> Result<(), PullError> {
         let staged = portion.iter().filter_map(|ready| ready.content.staged());
         let handles = staged.map(|staged| staged.handle.clone()).collect();
         let records = under_way.into_iter().chain(news(portion)).collect();
-        let (announced, ()) = tokio::join!(self.ledger.announce(records), self.store.prepare(handles));
+        let (announced, ()) = tokio::join!(self.ledger.announce(records), self.destination.prepare(handles));
         Ok(announced?)
     }
 
@@ -446,7 +447,7 @@ impl<'a, 'r> Publisher<'a, 'r> {
     /// Keeps a user's file under another name. Returns the file that is to take its place, if that is worth another attempt.
     async fn keep_beside(&mut self, mut ready: Ready) -> Result<Option<Ready>, PullError> {
         let path = ready.content.path().clone();
-        match self.store.keep_beside(&path).await {
+        match self.destination.keep_beside(&path).await {
             Ok(kept) => {
                 if let Some(before) = ready.kept.replace(kept) {
                     self.conflict(path, before.kept_as);
@@ -470,7 +471,7 @@ impl<'a, 'r> Publisher<'a, 'r> {
     async fn put_back(&mut self, ready: &mut Ready) {
         let Some(kept) = ready.kept.take() else { return };
         let path = ready.content.path();
-        if !self.store.put_back(path, &kept).await {
+        if !self.destination.put_back(path, &kept).await {
             self.conflict(path.clone(), kept.kept_as);
         }
     }
@@ -567,7 +568,7 @@ impl<'a, 'r> Publisher<'a, 'r> {
             if is_vaults {
                 continue;
             }
-            match self.store.set_aside(&occupant).await {
+            match self.destination.set_aside(&occupant).await {
                 Ok(kept_as) => {
                     self.conflict(occupant.clone(), kept_as);
                     cleared.insert(occupant);

@@ -37,20 +37,20 @@ use crate::watermark::Watermark;
 /// When the run as a whole cannot go on. What was done until then is recorded, and the next pull goes on from there.
 pub async fn pull(
     source: &PullSource,
-    store: Arc<dyn Destination>,
+    destination: Arc<dyn Destination>,
     state: Arc<dyn StateStore>,
     options: &PullOptions,
     progress: Arc<dyn Progress>,
     stop: CancellationToken,
 ) -> Result<Report, PullError> {
-    pull_over(&Lines::none(), source, store, state, options, progress, stop).await
+    pull_over(&Lines::none(), source, destination, state, options, progress, stop).await
 }
 
 /// The same over a session that stays open.
 pub(crate) async fn pull_over(
     lines: &Lines,
     source: &PullSource,
-    store: Arc<dyn Destination>,
+    destination: Arc<dyn Destination>,
     state: Arc<dyn StateStore>,
     options: &PullOptions,
     progress: Arc<dyn Progress>,
@@ -58,12 +58,12 @@ pub(crate) async fn pull_over(
 ) -> Result<Report, PullError> {
     let begun = Instant::now();
     let known = state.load().await?;
-    let mut report = Report::new(&source.vault, store.location(), known.version);
+    let mut report = Report::new(&source.vault, destination.location(), known.version);
     report.changes = options.list_changes.then(Vec::new);
     let source = &PullSource { client: source.client.for_run(), ..source.clone() };
     let mirroring = PullOptions { mode: Mode::Full, ..options.clone() };
     let options = if options.mirrors { &mirroring } else { options };
-    let run = Run { source, store, state, options, direction: Direction::Pull, progress, stop, lines };
+    let run = Run { source, destination, state, options, direction: Direction::Pull, progress, stop, lines };
     let outcome = async {
         if !options.is_narrowed {
             run.warn_of_direction(&known, &mut report);
@@ -140,11 +140,11 @@ impl Run<'_> {
             return Ok(Schedule::default());
         }
         let folds_names = match self.options.dry_run {
-            true => self.store.folds_names(FoldingProbe::LookOnly).await?,
+            true => self.destination.folds_names(FoldingProbe::LookOnly).await?,
             false if entries.iter().any(is_accented) => {
-                self.store.folds_names(FoldingProbe::Normalization).await?
+                self.destination.folds_names(FoldingProbe::Normalization).await?
             }
-            false => self.store.folds_names(FoldingProbe::Case).await?,
+            false => self.destination.folds_names(FoldingProbe::Case).await?,
         };
         let records = match !is_partial || folds_names.is_any() {
             // It was not forgotten, because this run is not to write anything.
@@ -183,7 +183,7 @@ impl Run<'_> {
         self.progress.in_place(in_place.files, in_place.bytes);
         let repositories = self.repositories(&plan, survey.scout.is_empty).await?;
         plan.refuse(|path| {
-            self.store.admits(path).map_err(|error| error.to_string())?;
+            self.destination.admits(path).map_err(|error| error.to_string())?;
             repositories.admits(path)
         });
         Ok(plan)
@@ -197,7 +197,7 @@ impl Run<'_> {
         confirmed: &HashSet<VaultPath>,
         report: &mut Report,
     ) -> Result<(), PullError> {
-        let now = match self.store.traits().keeps_deleted {
+        let now = match self.destination.traits().keeps_deleted {
             // No file goes, but texts can.
             true => plan.count_emptied(confirmed),
             false => plan.count_deletions(confirmed),
@@ -228,7 +228,7 @@ impl Run<'_> {
         if !is_empty {
             let folders = repositories.folders();
             if !folders.is_empty() {
-                repositories.present(self.store.repository_parts(folders).await?);
+                repositories.present(self.destination.repository_parts(folders).await?);
             }
         }
         Ok(repositories)
@@ -289,8 +289,9 @@ impl Run<'_> {
             keeps: self.lines.keeps(),
             governor: self.options.governor.clone(),
         };
-        let (store, state, progress) = (self.store.clone(), self.state.clone(), self.progress.clone());
-        let mut publisher = Publisher::new(store, state, &mut ledger, progress, self.stop.clone());
+        let (destination, state, progress) =
+            (self.destination.clone(), self.state.clone(), self.progress.clone());
+        let mut publisher = Publisher::new(destination, state, &mut ledger, progress, self.stop.clone());
         let plan = self.take_on(&mut publisher, plan, &mut survey).await?;
         publisher.ledger.open(&self.options.filter.fingerprint()).await?;
         let marker = self.begin_marking(publisher.ledger, &plan, &survey.marker).await?;
@@ -446,7 +447,7 @@ impl Run<'_> {
             // What is staged is kept for the next run.
             return Ok(ledger.commit().await?);
         }
-        self.store.discard_staged().await?;
+        self.destination.discard_staged().await?;
         // An older vault says nothing of what came after it.
         let cursor = match survey.reach {
             Reach::Additions => ledger.cursor(),

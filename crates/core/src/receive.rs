@@ -1,4 +1,4 @@
-//! Takes one content from the server: decrypts and hashes it while it arrives, hands it to the store, and checks tag and
+//! Takes one content from the server: decrypts and hashes it while it arrives, hands it to the destination, and checks tag and
 //! hash before it may be staged as complete.
 
 use std::sync::Arc;
@@ -23,7 +23,7 @@ const PLAIN_PIECE: usize = 512 << 10;
 
 /// The engine's side of the fetch pool.
 pub(crate) struct ContentReceiver {
-    pub(crate) store: Arc<dyn Destination>,
+    pub(crate) destination: Arc<dyn Destination>,
     pub(crate) keys: VaultKeys,
     pub(crate) progress: Arc<dyn Progress>,
 }
@@ -102,7 +102,7 @@ fn encrypted_size(transfer: &Transfer) -> u64 {
     if transfer.size == 0 { 0 } else { transfer.size.saturating_add(CONTENT_OVERHEAD) }
 }
 
-/// One content on its way into the store.
+/// One content on its way into the destination.
 struct Incoming<'a> {
     receiver: &'a ContentReceiver,
     job: &'a Transfer,
@@ -135,7 +135,7 @@ impl Incoming<'_> {
             None => {
                 let target = &self.job.targets[0];
                 let meta = target.meta(self.job.hash, self.job.size);
-                self.receiver.store.begin(&target.path, &meta).await
+                self.receiver.destination.begin(&target.path, &meta).await
             }
         }
     }

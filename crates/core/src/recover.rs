@@ -14,7 +14,7 @@ use crate::state::{Commit, VaultState};
 impl Run<'_> {
     /// Gives users their files back that a run which was killed had taken out of their places.
     pub(crate) async fn return_taken(&self, report: &mut Report) -> Result<(), PullError> {
-        if self.options.dry_run || !self.store.has_taken().await? {
+        if self.options.dry_run || !self.destination.has_taken().await? {
             return Ok(());
         }
         let records = self.state.all_records().await?.into_iter().map(|record| (record.path, None));
@@ -28,7 +28,7 @@ impl Run<'_> {
         let mut journal = Vec::new();
         // What is announced comes last: of two entries of one path it counts.
         for (path, kept_as) in
-            self.store.return_taken(records.chain(announced).chain(exchanged).collect()).await?
+            self.destination.return_taken(records.chain(announced).chain(exchanged).collect()).await?
         {
             let path = path.unwrap_or_else(|| kept_as.clone());
             self.progress.notice(&format!("kept what was at {path} as {kept_as}"));
@@ -73,7 +73,7 @@ impl Run<'_> {
             hash: meta.hash,
             size: meta.size,
         });
-        let present = self.store.holds(wanted.collect()).await?;
+        let present = self.destination.holds(wanted.collect()).await?;
         // Published once more, in place: that run may have died before it was durable.
         let publications =
             files.into_iter().zip(present).filter(|(_, present)| *present).map(|((path, meta), _)| {
@@ -87,7 +87,7 @@ impl Run<'_> {
             publications.iter().map(|publication| publication.content.record()).collect();
         let mut placed = Vec::new();
         // After an error that ends the run, what was announced stays so for a run that can find out what became of it.
-        let published = publish_announced(self.store.as_ref(), publications).await?;
+        let published = publish_announced(self.destination.as_ref(), publications).await?;
         for (record, published) in records.into_iter().zip(published) {
             match published {
                 Ok(published) => placed.push(Record::seen(record.path, record.kind, published.facts)),
@@ -110,7 +110,7 @@ impl Run<'_> {
         if announced.is_empty() {
             return Ok(Vec::new());
         }
-        let present = self.store.holds(announced.clone()).await?;
+        let present = self.destination.holds(announced.clone()).await?;
         let missing = announced.into_iter().zip(present).filter(|(_, present)| !present);
         Ok(missing.map(|(wanted, _)| wanted.path).collect())
     }

@@ -127,7 +127,7 @@ impl Rehearsal<'_, '_> {
             return Ok(vec![false; wanted.len()]);
         }
         let gone = self.gone(&wanted);
-        let present = self.run.store.holds(wanted).await?;
+        let present = self.run.destination.holds(wanted).await?;
         Ok(present.into_iter().zip(gone).map(|(present, gone)| present && !gone).collect())
     }
 
@@ -136,7 +136,7 @@ impl Rehearsal<'_, '_> {
             return Ok(vec![Found::Nothing; wanted.len()]);
         }
         let gone = self.gone(&wanted);
-        let found = self.run.store.look(wanted).await?;
+        let found = self.run.destination.look(wanted).await?;
         Ok(found
             .into_iter()
             .zip(gone)
@@ -185,7 +185,7 @@ impl Rehearsal<'_, '_> {
     }
 
     async fn removals(&mut self, removals: &[FileRemoval]) -> Result<(), DestinationError> {
-        let keeps = self.run.store.traits().keeps_deleted;
+        let keeps = self.run.destination.traits().keeps_deleted;
         for batch in removals.chunks(BATCH) {
             let asked = batch.iter().map(|removal| Wanted {
                 path: removal.file.path.clone(),
@@ -222,8 +222,8 @@ impl Rehearsal<'_, '_> {
             return Ok(());
         }
         let paths: Vec<VaultPath> = folders.iter().map(|folder| folder.path.clone()).collect();
-        let present = self.run.store.have_folders(paths).await?;
-        let found = self.run.store.list().await?;
+        let present = self.run.destination.have_folders(paths).await?;
+        let found = self.run.destination.list().await?;
         let mut stays: BTreeSet<String> = found.unreadable.into_iter().collect();
         let files = found.files.into_iter().map(|file| file.path);
         stays.extend(files.filter(|path| !self.removed.iter().any(|removed| removed.as_str() == path)));
@@ -242,9 +242,9 @@ impl Rehearsal<'_, '_> {
 
     async fn folders(&mut self, folders: &[FolderChange]) -> Result<(), DestinationError> {
         let paths: Vec<VaultPath> = folders.iter().map(|folder| folder.path.clone()).collect();
-        let present = match self.is_empty && self.run.store.traits().has_folders {
+        let present = match self.is_empty && self.run.destination.traits().has_folders {
             true => vec![false; paths.len()],
-            false => self.run.store.have_folders(paths).await?,
+            false => self.run.destination.have_folders(paths).await?,
         };
         for (FolderChange { path, uid, .. }, present) in folders.iter().zip(present) {
             if present {
@@ -340,7 +340,7 @@ impl Rehearsal<'_, '_> {
         let label = conflicted_copy::label(device);
         for copy in 1..COPIES {
             let Some(name) = conflicted_copy::path(path, &label, copy) else { return Ok(None) };
-            let facts = self.run.store.facts(vec![name.clone()]).await?;
+            let facts = self.run.destination.facts(vec![name.clone()]).await?;
             if facts.is_none_or(|facts| facts.iter().all(Option::is_none)) {
                 return Ok(Some(name));
             }

@@ -216,7 +216,7 @@ pub struct Report {
     pub adopted: Tally,
     /// Removed.
     pub deleted: Tally,
-    /// Deleted in the vault, or renamed there, and left at their paths because the store is told to keep such files.
+    /// Deleted in the vault, or renamed there, and left at their paths because the destination is told to keep such files.
     pub retained: Tally,
     /// What was removed, by name; the first [`FAILURES_LISTED`].
     #[cfg_attr(feature = "schema", schemars(with = "Vec<String>"))]

@@ -51,7 +51,7 @@ impl Publisher<'_, '_> {
 
     /// Looks at files whose records are in doubt, and claims nothing any more of those that are not as recorded.
     pub(crate) async fn doubt(&mut self, doubted: Vec<Wanted>) -> Result<(), PullError> {
-        let present = self.store.holds(doubted.clone()).await?;
+        let present = self.destination.holds(doubted.clone()).await?;
         for (Wanted { path, .. }, _) in doubted.into_iter().zip(present).filter(|(_, present)| !present) {
             self.ledger.abandoned(path);
         }
@@ -174,7 +174,7 @@ impl Publisher<'_, '_> {
         let coming: Vec<Transfer> =
             coming.filter(|transfer| vanishing.contains(&transfer.hash)).cloned().collect();
         // Where names are folded, or through a link, what seems to be at its new path already may be the file that is to go.
-        let present = self.store.holds(wanted(&coming)).await?;
+        let present = self.destination.holds(wanted(&coming)).await?;
         let mut present = present.into_iter();
         let mut renamed: HashMap<ContentHash, Renamed> = HashMap::new();
         let mut unclear = HashSet::new();

@@ -74,7 +74,7 @@ pub struct PullOptions {
 
 pub(crate) struct Run<'a> {
     pub(crate) source: &'a PullSource,
-    pub(crate) store: Arc<dyn Destination>,
+    pub(crate) destination: Arc<dyn Destination>,
     pub(crate) state: Arc<dyn StateStore>,
     pub(crate) options: &'a PullOptions,
     /// Which way the destination is synced; a run is one of its ways.
@@ -93,8 +93,8 @@ impl Run<'_> {
         mut report: Report,
         begun: Instant,
     ) -> Result<Report, PullError> {
-        report.warnings.extend(self.store.warnings());
-        self.store.end_run().await;
+        report.warnings.extend(self.destination.warnings());
+        self.destination.end_run().await;
         report.duration_ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
         match outcome {
             Err(PullError::Store(DestinationError::Stopped { .. })) if self.stop.is_cancelled() => {}

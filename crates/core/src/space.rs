@@ -29,17 +29,17 @@ impl Publisher<'_, '_> {
         transfers: &mut Vec<Transfer>,
         scout: &Scout,
     ) -> Result<(), PullError> {
-        let Some(free) = self.store.free_space().await? else { return Ok(()) };
+        let Some(free) = self.destination.free_space().await? else { return Ok(()) };
         if transfers.iter().map(Need::of).fold(0, |sum: u64, need| sum.saturating_add(need.written)) <= free {
             return Ok(());
         }
         // What is there already takes none. To look is worth it only now: it reads files.
         let needs = match scout.is_empty {
             true => transfers.iter().map(Need::of).collect(),
-            false => missing_space(self.store.as_ref(), transfers).await?,
+            false => missing_space(self.destination.as_ref(), transfers).await?,
         };
         // Complete and not yet in place are a batch, and what arrives while it is published.
-        let staged_at_once = self.store.traits().batch_limit.files + BACKLOG;
+        let staged_at_once = self.destination.traits().batch_limit.files + BACKLOG;
         let (fitting, too_large) = divide(std::mem::take(transfers), needs, free, staged_at_once);
         *transfers = fitting;
         for (transfer, need) in too_large {
@@ -56,7 +56,7 @@ impl Publisher<'_, '_> {
         most: usize,
         staged: u64,
     ) -> Result<NextRescues, PullError> {
-        let Some(free) = self.store.free_space().await? else {
+        let Some(free) = self.destination.free_space().await? else {
             let batch = rescues.drain(..most.min(rescues.len())).collect();
             return Ok(NextRescues { batch, ..NextRescues::default() });
         };
@@ -89,11 +89,11 @@ impl Publisher<'_, '_> {
     async fn is_at_its_source(&self, transfer: &Transfer) -> Result<bool, PullError> {
         let Some(path) = transfer.source.local().cloned() else { return Ok(false) };
         let wanted = Wanted { path, hash: transfer.hash, size: transfer.size };
-        Ok(self.store.holds(vec![wanted]).await?.contains(&true))
+        Ok(self.destination.holds(vec![wanted]).await?.contains(&true))
     }
 
     fn does_not_fit(&mut self, transfer: &Transfer, need: u64, free: u64) {
-        let location = self.store.location();
+        let location = self.destination.location();
         let reason = format!(
             "it takes {need} bytes, and {location} has {free} bytes free for this pull; free some space, and the next \
              pull brings it"
@@ -125,12 +125,15 @@ impl Need {
 }
 
 /// The same for each transfer, without the targets that hold their content already.
-async fn missing_space(store: &dyn Destination, transfers: &[Transfer]) -> Result<Vec<Need>, PullError> {
+async fn missing_space(
+    destination: &dyn Destination,
+    transfers: &[Transfer],
+) -> Result<Vec<Need>, PullError> {
     let wanted = |transfer: &Transfer| -> Vec<Wanted> {
         let one = |path| Wanted { path, hash: transfer.hash, size: transfer.size };
         transfer.targets.iter().map(|target| one(target.path.clone())).collect()
     };
-    let mut present = store.holds(transfers.iter().flat_map(wanted).collect()).await?.into_iter();
+    let mut present = destination.holds(transfers.iter().flat_map(wanted).collect()).await?.into_iter();
     let missing = |transfer: &Transfer| {
         let mut missing = transfer.clone();
         missing.targets.retain(|_| !present.next().unwrap_or(false));

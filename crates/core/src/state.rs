@@ -1,6 +1,6 @@
 //! What is known of a destination: the trait that every state database implements.
 //!
-//! The state never claims what is not durable: the engine commits a [`Commit`] only after the store has published
+//! The state never claims what is not durable: the engine commits a [`Commit`] only after the destination has published
 //! the files that it speaks of. One commit is one transaction.
 
 use async_trait::async_trait;

@@ -120,7 +120,7 @@ impl Run<'_> {
         report: &mut Report,
     ) -> Result<Survey, PullError> {
         let mut known = self.state.load().await?;
-        let is_empty = self.store.is_empty().await?;
+        let is_empty = self.destination.is_empty().await?;
         // Before anything is committed: intents say where the files were.
         self.return_taken(report).await?;
         if !self.options.is_narrowed {
@@ -214,7 +214,7 @@ impl Run<'_> {
         // Where everything is to be kept, the word of the service does not make a content nobody's.
         let historian = (reach != Reach::KeepEverything)
             .then(|| Historian::new(self.source.client.clone(), self.target(), version));
-        let scout = Scout { store: self.store.clone(), is_empty, historian };
+        let scout = Scout { destination: self.destination.clone(), is_empty, historian };
         let disbelieved = self.options.dry_run && report.doubt.is_some();
         Ok(Survey {
             mode,

@@ -77,7 +77,7 @@ enum Arrival {
 
 /// Looks at the destination before anything is downloaded.
 pub(crate) struct Scout {
-    pub(crate) store: Arc<dyn Destination>,
+    pub(crate) destination: Arc<dyn Destination>,
     /// The destination holds nothing but what this run brought, so there is nothing to find under any name.
     pub(crate) is_empty: bool,
     /// Tells whether what is there and not recorded is the vault's own.
@@ -125,8 +125,8 @@ impl Scout {
             let asked = all.iter().zip(&unrecorded).filter(move |(_, unrecorded)| **unrecorded == of);
             asked.map(|(wanted, _)| wanted.clone()).collect::<Vec<Wanted>>()
         };
-        let mut recorded = self.store.holds(part(false)).await?.into_iter();
-        let mut looked = self.store.look(part(true)).await?.into_iter();
+        let mut recorded = self.destination.holds(part(false)).await?.into_iter();
+        let mut looked = self.destination.look(part(true)).await?.into_iter();
         let mut present = Vec::with_capacity(all.len());
         for transfer in transfers {
             let content = KnownContent { hash: transfer.hash, size: transfer.size };
@@ -166,7 +166,7 @@ impl Scout {
         &self,
         rescues: &mut [Transfer],
     ) -> Result<HashSet<VaultPath>, DestinationError> {
-        let present = self.store.holds(wanted(rescues)).await?;
+        let present = self.destination.holds(wanted(rescues)).await?;
         let targets = rescues.iter_mut().flat_map(|rescue| &mut rescue.targets);
         let present = targets.zip(present).filter(|(_, present)| *present).map(|(target, _)| {
             target.obstructed = true;
@@ -175,7 +175,7 @@ impl Scout {
         Ok(present.collect())
     }
 
-    /// [Stages](Self::stage) many contents, as many at a time as the store takes. In order, up to the first error that stops
+    /// [Stages](Self::stage) many contents, as many at a time as the destination takes. In order, up to the first error that stops
     /// the run.
     pub(crate) async fn stage_all(
         &self,
@@ -186,7 +186,7 @@ impl Scout {
                 let staged = self.stage(&transfer).await;
                 (transfer, staged)
             })
-            .buffered(self.store.traits().at_a_time.max(1));
+            .buffered(self.destination.traits().at_a_time.max(1));
         let mut outcomes = Vec::new();
         // To the end, before anything else is waited for: requests that nobody drives would hold what others wait for.
         while let Some((transfer, staged)) = staging.next().await {
@@ -208,13 +208,16 @@ impl Scout {
         let meta = target.meta(transfer.hash, transfer.size);
         if transfer.hash == ContentHash::EMPTY {
             let meta = target.meta(transfer.hash, 0);
-            return Ok(Some((self.store.begin(&target.path, &meta).await?.finish().await?, Origin::Pulled)));
+            return Ok(Some((
+                self.destination.begin(&target.path, &meta).await?.finish().await?,
+                Origin::Pulled,
+            )));
         }
-        if let Some(staged) = self.store.recover(&target.path, &meta).await? {
+        if let Some(staged) = self.destination.recover(&target.path, &meta).await? {
             return Ok(Some((staged, Origin::Adopted)));
         }
         if let Source::Local(from) = &transfer.source
-            && let Some(staged) = self.store.copy(from, &target.path, &meta).await?
+            && let Some(staged) = self.destination.copy(from, &target.path, &meta).await?
         {
             return Ok(Some((staged, Origin::Copied)));
         }
@@ -250,7 +253,7 @@ impl Publisher<'_, '_> {
         // Cancelled when the caller says so, and when publishing fails for good.
         let halt = stop.child_token();
         let receiver = ContentReceiver {
-            store: self.store.clone(),
+            destination: self.destination.clone(),
             keys: keys.clone(),
             progress: self.progress.clone(),
         };
@@ -305,7 +308,7 @@ impl Publisher<'_, '_> {
         Ok(TransferSummary { fetched, overtaken: inbox.overtaken })
     }
 
-    /// Publishes what arrives, until nothing more will, or until the store says that it was told to stop.
+    /// Publishes what arrives, until nothing more will, or until the destination says that it was told to stop.
     async fn publish_arrivals(&mut self, inbox: &mut Inbox) -> Result<(), PullError> {
         let published = self.publish_batches(inbox).await;
         // However it ended, what is in place is recorded.
@@ -332,13 +335,13 @@ impl Publisher<'_, '_> {
     }
 
     /// Collects the next batch: what there is, and what comes within a moment of it. An empty one is the end. Tells the
-    /// error of a store that stops the run; the other one is the state's.
+    /// error of a destination that stops the run; the other one is the state's.
     async fn gather(
         &mut self,
         inbox: &mut Inbox,
         batch: &mut Vec<Ready>,
     ) -> Result<Option<DestinationError>, PullError> {
-        let limit = self.store.traits().batch_limit;
+        let limit = self.destination.traits().batch_limit;
         let mut bytes = 0_u64;
         let mut deadline = None;
         while batch.len() < limit.files.max(1) && bytes < limit.bytes.max(1) {
@@ -399,7 +402,7 @@ impl Feeder<'_> {
     async fn feed(self, transfers: Vec<Transfer>, halt: &CancellationToken) {
         // Not more than becomes visible in one go: what was looked at and is not committed is looked at again when the run is
         // cut short.
-        let at_once = SURVEY.min(self.scout.store.traits().batch_limit.portion).max(1);
+        let at_once = SURVEY.min(self.scout.destination.traits().batch_limit.portion).max(1);
         let mut rest = transfers.into_iter().peekable();
         while rest.peek().is_some() && !halt.is_cancelled() && !self.jobs.is_closed() {
             let chunk = rest.by_ref().take(at_once).collect();
@@ -437,7 +440,7 @@ impl Feeder<'_> {
                 self.arrive(Arrival::Ready(Ready::staged(staged, origin, transfer))).await;
             }
             Ok(None) => {
-                let memory = self.scout.store.memory_for(transfer.size);
+                let memory = self.scout.destination.memory_for(transfer.size);
                 let reservation = self.governor.admit(memory).await;
                 let _ = self.jobs.send(Job { transfer, reservation }).await;
             }

@@ -34,7 +34,7 @@ impl Run<'_> {
             let mut found_now = Vec::new();
             let wanted =
                 some.iter().map(|path| Wanted { path: (*path).clone(), hash: ContentHash::EMPTY, size: 0 });
-            let found = self.store.look(wanted.collect()).await?;
+            let found = self.destination.look(wanted.collect()).await?;
             for (path, found) in some.iter().zip(found) {
                 let content = match found {
                     Found::Wanted => KnownContent::of(&[]),
@@ -45,7 +45,7 @@ impl Run<'_> {
                     biased;
                     // Without these the plan would pass deletions as if there were nothing to remove.
                     () = self.stop.cancelled() => {
-                        let location = self.store.location();
+                        let location = self.destination.location();
                         return Err(DestinationError::Stopped { location }.into());
                     }
                     had = historian.had(path, content) => had,

@@ -191,14 +191,14 @@ pub enum VerifyError {
 
 /// Looks at every file of the destination, where nobody is at work, and compares it with the state. Changes nothing. With `lists` every file is named.
 pub async fn verify(
-    store: &dyn Destination,
+    destination: &dyn Destination,
     state: &dyn StateStore,
     lists: bool,
     progress: &dyn Progress,
 ) -> Result<Verification, VerifyError> {
     let known = state.load().await?;
     let (version, left_out) = (known.version, LeftOut::of(&known));
-    let Inventory { files, unreadable } = store.list().await?;
+    let Inventory { files, unreadable } = destination.list().await?;
     let mut found: HashMap<String, u64> = files.into_iter().map(|file| (file.path, file.size)).collect();
     let mut verification = Verification {
         version,
@@ -229,18 +229,18 @@ pub async fn verify(
     }
     progress.planned(present.len() as u64, present.iter().map(|wanted| wanted.size).sum());
     for batch in present.chunks(BATCH) {
-        let checked = store.check(batch.to_vec()).await?;
+        let checked = destination.check(batch.to_vec()).await?;
         for (wanted, checked) in batch.iter().zip(checked) {
             progress.placed(wanted.size);
-            verification.take(wanted, checked, &mut killed, store).await?;
+            verification.take(wanted, checked, &mut killed, destination).await?;
         }
     }
     let known_as_retained = retained_paths(state).await?;
     let rest: Vec<StoredFile> = found.into_iter().map(|(path, size)| StoredFile { path, size }).collect();
     for batch in rest.chunks(BATCH) {
-        let retained = store.retained(batch.to_vec()).await?;
+        let retained = destination.retained(batch.to_vec()).await?;
         for (file, is_retained) in batch.iter().zip(retained) {
-            match killed.put(&file.path, store).await? {
+            match killed.put(&file.path, destination).await? {
                 Some(path) => verification.left_by_killed_run.push(path),
                 None if is_retained || known_as_retained.contains(&file.path) => {
                     verification.retained.push(file.path.clone())
@@ -261,7 +261,7 @@ impl Verification {
         wanted: &Wanted,
         checked: Checked,
         killed: &mut Killed,
-        store: &dyn Destination,
+        destination: &dyn Destination,
     ) -> Result<(), DestinationError> {
         let Checked { holds, by } = checked;
         if let Some(files) = &mut self.files {
@@ -273,7 +273,7 @@ impl Verification {
                 CheckedBy::Read => self.read.add(wanted.size),
                 CheckedBy::Metadata => self.compared.add(wanted.size),
             }
-        } else if let Some(path) = killed.put(wanted.path.as_str(), store).await? {
+        } else if let Some(path) = killed.put(wanted.path.as_str(), destination).await? {
             self.left_by_killed_run.push(path);
         } else {
             self.changed.push(ChangedFile { path: wanted.path.clone(), checked_by: by });
@@ -375,12 +375,12 @@ impl Killed {
     async fn put(
         &mut self,
         path: &str,
-        store: &dyn Destination,
+        destination: &dyn Destination,
     ) -> Result<Option<VaultPath>, DestinationError> {
         let Ok(path) = VaultPath::parse(path) else { return Ok(None) };
         let Some(meta) = self.put.get(&path) else { return Ok(None) };
         let wanted = Wanted { path: path.clone(), hash: meta.hash, size: meta.size };
-        let checked = store.check(vec![wanted]).await?;
+        let checked = destination.check(vec![wanted]).await?;
         Ok(checked.first().is_some_and(|checked| checked.holds).then_some(path))
     }
 }

@@ -77,8 +77,8 @@ impl Snapshot {
 
 fn add(stamps: &mut BTreeMap<PathBuf, Stamp>, path: &Path) -> std::io::Result<()> {
     let found = fs::symlink_metadata(path)?;
-    let stamp = (found.ino(), (found.mtime(), found.mtime_nsec()), (found.ctime(), found.ctime_nsec()));
-    stamps.insert(path.to_path_buf(), stamp);
+    let version = (found.ino(), (found.mtime(), found.mtime_nsec()), (found.ctime(), found.ctime_nsec()));
+    stamps.insert(path.to_path_buf(), version);
     if found.is_dir() {
         for entry in fs::read_dir(path)? {
             add(stamps, &entry?.path())?;

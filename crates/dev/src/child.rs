@@ -153,7 +153,7 @@ impl Obsync {
         }
         let output = command.output().context("cannot run obsync")?;
         if !output.status.success() {
-            bail!("`obsync {}` failed ({}):\n{}", shown(args), output.status, told(&output));
+            bail!("`obsync {}` failed ({}):\n{}", shown(args), output.status, printed(&output));
         }
         let usage =
             serde_json::from_slice(&fs::read(usage_file.path())?).context("obsync was not measured")?;
@@ -192,7 +192,7 @@ fn shown(args: &[&OsStr]) -> String {
 }
 
 /// What a failed process said, its errors first.
-fn told(output: &std::process::Output) -> String {
+fn printed(output: &std::process::Output) -> String {
     let text = [&output.stderr, &output.stdout].map(|bytes| String::from_utf8_lossy(bytes).trim().to_owned());
     text.join("\n").trim().to_owned()
 }

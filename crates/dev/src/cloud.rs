@@ -38,9 +38,9 @@ pub(crate) async fn run(options: &CloudOptions) -> Result<()> {
         _ = interrupt.recv() => {}
         _ = terminate.recv() => {}
     }
-    let told = farewell(&services);
+    let goodbye = farewell(&services);
     services.shutdown().await;
-    say(&format!("\n{told}"));
+    say(&format!("\n{goodbye}"));
     Ok(())
 }
 

@@ -128,7 +128,7 @@ fn secret_of_the_account() -> String {
 /// Requests by service, and by operation the most frequent first: `S3 312 (PutObject 300, …), DynamoDB 24 (…)`.
 pub(crate) fn requests(counts: &RequestCounts) -> String {
     let services = [Service::S3, Service::DynamoDb, Service::SecretsManager, Service::Lambda, Service::Sqs];
-    let told: Vec<String> = services
+    let lines: Vec<String> = services
         .into_iter()
         .filter(|service| counts.total(*service) > 0)
         .map(|service| {
@@ -143,5 +143,5 @@ pub(crate) fn requests(counts: &RequestCounts) -> String {
             format!("{service} {} ({})", human::number(counts.total(service)), operations.join(", "))
         })
         .collect();
-    if told.is_empty() { "none".to_owned() } else { told.join(", ") }
+    if lines.is_empty() { "none".to_owned() } else { lines.join(", ") }
 }

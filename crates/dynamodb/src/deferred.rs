@@ -41,7 +41,7 @@ pub(super) async fn forget(
     };
     let (count, pages) = (std::mem::take(count), std::mem::take(pages));
     head.state.full_up_to = Some(0);
-    if !lease::update_held(table, keys, lease, head.changes()).await? {
+    if !lease::update_under_lease(table, keys, lease, head.changes()).await? {
         return Ok(false);
     }
     tracing::warn!(

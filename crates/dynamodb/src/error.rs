@@ -191,12 +191,12 @@ pub(super) fn transaction_fault(error: &SdkError<TransactWriteItemsError>) -> Ca
     if has("TransactionConflict") {
         return CallFault::Contended;
     }
-    let told = reasons.iter().find_map(|reason| reason.message());
-    CallFault::Other(told.or(cancelled.message()).unwrap_or("a transaction was cancelled").to_owned())
+    let words = reasons.iter().find_map(|reason| reason.message());
+    CallFault::Other(words.or(cancelled.message()).unwrap_or("a transaction was cancelled").to_owned())
 }
 
 fn by_code(code: &str, message: &str, status: u16) -> CallFault {
-    let told = || match (message, code) {
+    let words = || match (message, code) {
         ("", "") => format!("it answers with status {status}"),
         ("", code) => code.to_owned(),
         (message, _) => message.to_owned(),
@@ -209,28 +209,28 @@ fn by_code(code: &str, message: &str, status: u16) -> CallFault {
         | "Throttling" => CallFault::Throttled,
         "TransactionConflictException" | "TransactionInProgressException" => CallFault::Contended,
         "ResourceNotFoundException" | "TableNotFoundException" => CallFault::NoTable,
-        "AccessDeniedException" | "AccessDenied" => CallFault::Forbidden(told()),
-        "RequestExpired" | "RequestTimeTooSkewed" => CallFault::WrongClock(told()),
+        "AccessDeniedException" | "AccessDenied" => CallFault::Forbidden(words()),
+        "RequestExpired" | "RequestTimeTooSkewed" => CallFault::WrongClock(words()),
         "InvalidSignatureException"
             if message.contains("Signature expired") || message.contains("not yet current") =>
         {
-            CallFault::WrongClock(told())
+            CallFault::WrongClock(words())
         }
-        "InvalidSignatureException" if message.contains("valid region") => CallFault::OtherRegion(told()),
+        "InvalidSignatureException" if message.contains("valid region") => CallFault::OtherRegion(words()),
         "UnrecognizedClientException"
         | "ExpiredTokenException"
         | "ExpiredToken"
         | "InvalidSignatureException"
         | "MissingAuthenticationTokenException"
         | "IncompleteSignatureException"
-        | "InvalidClientTokenId" => CallFault::NoCredentials(told()),
+        | "InvalidClientTokenId" => CallFault::NoCredentials(words()),
         "ValidationException" if WRONG_KEY.iter().any(|part| message.contains(part)) => {
-            CallFault::WrongKey(told())
+            CallFault::WrongKey(words())
         }
-        "ValidationException" if message.contains("incorrect data type") => CallFault::Damaged(told()),
-        _ if matches!(status, 301 | 302 | 307 | 308) => CallFault::OtherRegion(told()),
-        _ if status >= 500 => CallFault::Unreachable(told()),
-        _ => CallFault::Other(told()),
+        "ValidationException" if message.contains("incorrect data type") => CallFault::Damaged(words()),
+        _ if matches!(status, 301 | 302 | 307 | 308) => CallFault::OtherRegion(words()),
+        _ if status >= 500 => CallFault::Unreachable(words()),
+        _ => CallFault::Other(words()),
     }
 }
 
@@ -241,12 +241,12 @@ mod tests {
     #[test]
     fn what_the_service_says_is_told_as_what_to_do() {
         let table = TableName::default();
-        let told = |code: &str, message: &str, status| {
+        let words = |code: &str, message: &str, status| {
             let fault = by_code(code, message, status);
             (fault.passes(), fault.sentence(&table, 3))
         };
         let lasting = |code: &str, message: &str, part: &str| {
-            let (passes, sentence) = told(code, message, 400);
+            let (passes, sentence) = words(code, message, 400);
             assert!(!passes && sentence.contains(part), "{code}: {sentence}");
         };
         lasting("ResourceNotFoundException", "", "obsync aws init");
@@ -270,7 +270,7 @@ mod tests {
             ("InternalServerError", 500),
             ("", 503),
         ] {
-            assert!(told(code, "", status).0, "{code} passes");
+            assert!(words(code, "", status).0, "{code} passes");
         }
     }
 }

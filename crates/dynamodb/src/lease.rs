@@ -108,7 +108,7 @@ impl Lease {
     }
 
     /// The condition that a head still has this lease.
-    pub(super) fn held(&self, changes: &mut Changes) -> String {
+    pub(super) fn condition(&self, changes: &mut Changes) -> String {
         let fencing = changes.attribute(names::FENCING);
         let id = changes.attribute(names::LEASE_ID);
         let number = changes.operand(names::FENCING, number(self.fencing));
@@ -403,7 +403,7 @@ pub(super) fn too_new(table: &DynamoTable, format: i64) -> Option<StateError> {
 pub(super) async fn renew(table: &DynamoTable, keys: &ItemKeys, lease: &Lease) -> Result<bool, StateError> {
     let mut changes = Changes::default();
     changes.set(names::LEASE_EXPIRES, number(seconds(lease.expiry(table.now()))));
-    update_held(table, keys, lease, changes).await
+    update_under_lease(table, keys, lease, changes).await
 }
 
 /// Lets go of a lease, and notes when its holder last found the destination up to date, if it did, and what becomes of the
@@ -425,7 +425,7 @@ pub(super) async fn release(
     if !matches!(chain, Some((_, ChainEnd::HandOn { is_quiet: false, .. }))) {
         names::LEASE.iter().for_each(|name| changes.remove(name));
     }
-    update_held(table, keys, lease, changes).await
+    update_under_lease(table, keys, lease, changes).await
 }
 
 /// Lets go of a lease that this run has no use for, if it was given one. When the table does not answer soon, the lease has to
@@ -444,13 +444,13 @@ pub(super) async fn give_back(table: &DynamoTable, keys: &ItemKeys, id: &str) {
 }
 
 /// Updates a head as long as it has this lease.
-pub(super) async fn update_held(
+pub(super) async fn update_under_lease(
     table: &DynamoTable,
     keys: &ItemKeys,
     lease: &Lease,
     mut changes: Changes,
 ) -> Result<bool, StateError> {
-    let condition = lease.held(&mut changes);
+    let condition = lease.condition(&mut changes);
     update_if(table, keys, changes, &condition).await
 }
 

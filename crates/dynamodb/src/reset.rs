@@ -49,7 +49,7 @@ impl DynamoTable {
     async fn mark(&self, keys: &ItemKeys, lease: &Lease) -> Result<bool, StateError> {
         let mut changes = Changes::default();
         changes.set(names::RESETTING, AttributeValue::Bool(true));
-        lease::update_held(self, keys, lease, changes).await
+        lease::update_under_lease(self, keys, lease, changes).await
     }
 
     /// Removes everything but the head.
@@ -90,7 +90,7 @@ impl DynamoTable {
     async fn empty_head(&self, keys: &ItemKeys, lease: &Lease) -> Result<bool, StateError> {
         let mut changes = Changes::default();
         names::STATE.iter().chain(&names::LEASE).chain(&names::CHAIN).for_each(|name| changes.remove(name));
-        lease::update_held(self, keys, lease, changes).await
+        lease::update_under_lease(self, keys, lease, changes).await
     }
 
     /// Takes the lease, also of a state whose head is too damaged for that: nobody else can have it then, so another head

@@ -42,7 +42,7 @@ pub struct DynamoState {
     key: StateKey,
     keys: ItemKeys,
     /// `None` when the state is only looked at.
-    held: Option<(Arc<Holding>, Keeper)>,
+    lease: Option<(Arc<Holding>, Keeper)>,
     /// `None` after something went wrong in the middle of a commit: it is read again then.
     known: Mutex<Option<Known>>,
     /// What the next commit is to say of the run's progress.
@@ -126,11 +126,11 @@ impl DynamoState {
         table: &DynamoTable,
         key: StateKey,
         keys: ItemKeys,
-        held: Option<(Arc<Holding>, Keeper)>,
+        lease: Option<(Arc<Holding>, Keeper)>,
         head: Head,
     ) -> Self {
         let known = Mutex::new(Some(Known::new(head)));
-        DynamoState { table: table.clone(), key, keys, held, known, progress: Slot::new(None) }
+        DynamoState { table: table.clone(), key, keys, lease, known, progress: Slot::new(None) }
     }
 
     /// Lets go of the lease, so that another run need not wait for it to run out. Nothing can be committed from then on.
@@ -149,7 +149,7 @@ impl DynamoState {
     ///
     /// As for [`close`](Self::close).
     pub async fn close_step(&self, end: ChainEnd) -> Result<bool, StateError> {
-        let Some((holding, keeper)) = &self.held else { return Ok(false) };
+        let Some((holding, keeper)) = &self.lease else { return Ok(false) };
         holding.close();
         keeper.stop();
         // A commit that is under way comes to its end first.
@@ -160,7 +160,7 @@ impl DynamoState {
     /// Returns when it turns out that another run has the lease now: whatever is still done is of no use. Does not return
     /// as long as it is held.
     pub async fn lost(&self) {
-        match &self.held {
+        match &self.lease {
             Some((holding, _)) => holding.lost().await,
             None => std::future::pending().await,
         }
@@ -227,7 +227,7 @@ impl DynamoState {
 impl DynamoState {
     /// The lease, as long as it can be written under.
     fn holding(&self) -> Result<&Holding, StateError> {
-        let Some((holding, _)) = &self.held else {
+        let Some((holding, _)) = &self.lease else {
             return Err(self.table.unavailable("its state was opened to be looked at only"));
         };
         if holding.is_lost() {
@@ -266,7 +266,7 @@ impl DynamoState {
     /// The head as it is now, as long as no other run has the lease.
     async fn read_head(&self) -> Result<Head, StateError> {
         let head = read_head(&self.table, &self.keys).await?;
-        match (&self.held, head) {
+        match (&self.lease, head) {
             (None, head) => Ok(head.unwrap_or_default()),
             (Some((holding, _)), Some(head)) if holding.lease.holds(&head) => Ok(head),
             (Some((holding, _)), _) => Err(self.lease_lost(holding)),
@@ -514,7 +514,7 @@ impl StateStore for DynamoState {
     }
 
     fn is_held(&self) -> bool {
-        self.held.as_ref().is_some_and(|(holding, _)| holding.is_held(self.table.clock()))
+        self.lease.as_ref().is_some_and(|(holding, _)| holding.is_held(self.table.clock()))
     }
 
     async fn leave_confirmations(&self, uids: Vec<u64>) -> Result<(), StateError> {
@@ -553,7 +553,7 @@ impl StateStore for DynamoState {
 
     /// Costs nothing: it is written when the lease is let go.
     async fn note_check(&self, at: i64) {
-        if let Some((holding, _)) = &self.held {
+        if let Some((holding, _)) = &self.lease {
             holding.note_check(at);
         }
     }

@@ -296,7 +296,7 @@ impl DynamoTable {
             if names.pause_after(connect_error(&error)).await {
                 continue;
             }
-            let fault = self.settled(judge(&error), &error);
+            let fault = self.final_fault(judge(&error), &error);
             if fault.passes()
                 && let Some(pause) = pauses.next()
             {
@@ -320,7 +320,7 @@ impl DynamoTable {
 
     /// The same trouble, but as one that does not pass, where a service that has never answered refuses the connection.
     /// So is one of a proxy that wants another password.
-    fn settled<E>(&self, fault: CallFault, error: &SdkError<E>) -> CallFault {
+    fn final_fault<E>(&self, fault: CallFault, error: &SdkError<E>) -> CallFault {
         if let Some(refused @ ConnectError::Proxy { temporary: false, .. }) = connect_error(error) {
             return CallFault::NoWay(ProblemCode::Proxy, format!("there is no way to it: {refused}"));
         }

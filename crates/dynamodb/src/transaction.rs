@@ -177,7 +177,7 @@ impl Writer<'_> {
         let failed = |error: BuildError| WriteError::State(self.table.unavailable(error.to_string()));
         let name = self.table.name().as_str();
         let mut changes = Changes::default();
-        let condition = self.lease.held(&mut changes);
+        let condition = self.lease.condition(&mut changes);
         let check = ConditionCheck::builder()
             .table_name(name)
             .set_key(Some(key(self.keys.head())))
@@ -217,7 +217,7 @@ impl Writer<'_> {
         let mut changes = head.changes();
         changes.set(names::REVISION, number(revision));
         changes.set(names::LEASE_EXPIRES, number(seconds(self.lease.expiry(self.table.now()))));
-        let held = self.lease.held(&mut changes);
+        let held = self.lease.condition(&mut changes);
         let seen = changes.operand("seen", number(seen));
         let condition = format!("{held} AND {} = {seen}", changes.attribute(names::REVISION));
         let update = Update::builder()

@@ -93,11 +93,11 @@ fn move_beside(
     let limit = root.name_max();
     for copy in 1..=COPIES {
         let name = conflicted_copy::name(path.file_name(), ends_with_mark, &label, copy, limit);
-        let aside = beside(&root.errors, path, &name)?;
+        let copy_path = beside(&root.errors, path, &name)?;
         match rename_new(from, old, dir, &name) {
             Ok(()) => {
                 root.touched(path.parent().as_ref());
-                return Ok(aside);
+                return Ok(copy_path);
             }
             Err(Errno::EXIST) => {}
             Err(error) => return Err(failed(error)),
@@ -139,8 +139,8 @@ fn equal_copy(root: &Root, dir: &Dir, name: &str, ends_with_mark: bool, facts: F
 }
 
 /// Gives what was set aside its name back, if that is still free. `false`: it keeps the new one.
-pub(super) fn put_back(root: &Root, dir: &Dir, path: &VaultPath, aside: &VaultPath) -> bool {
-    match rename_new(dir, aside.file_name(), dir, path.file_name()) {
+pub(super) fn put_back(root: &Root, dir: &Dir, path: &VaultPath, copy_path: &VaultPath) -> bool {
+    match rename_new(dir, copy_path.file_name(), dir, path.file_name()) {
         Ok(()) => {
             root.touched(path.parent().as_ref());
             true
@@ -153,10 +153,10 @@ pub(super) fn put_back(root: &Root, dir: &Dir, path: &VaultPath, aside: &VaultPa
 }
 
 fn beside(errors: &ErrorContext, path: &VaultPath, name: &str) -> Result<VaultPath, DestinationError> {
-    let aside = match path.parent() {
+    let copy_path = match path.parent() {
         Some(folder) => folder.join(name),
         None => VaultPath::parse(name),
     };
     // The one thing that can be wrong with it is the length of the whole.
-    aside.map_err(|_| errors.too_long(path.as_str()))
+    copy_path.map_err(|_| errors.too_long(path.as_str()))
 }

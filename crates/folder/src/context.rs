@@ -1,4 +1,4 @@
-//! What all parts of a folder store share: the destination, opened or made when it is first needed, and its staging.
+//! What all parts of a folder destination share: the destination, opened or made when it is first needed, and its staging.
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -27,7 +27,7 @@ use super::taken::Taken;
 use super::write_buffer::WriteBuffer;
 use obsync_core::blocking::{Stopped, lock};
 
-/// The state of a folder store. Its methods block.
+/// The state of a folder destination. Its methods block.
 #[derive(Debug)]
 pub(super) struct Context {
     pub(super) errors: ErrorContext,

@@ -126,7 +126,7 @@ impl FolderDestination {
         self
     }
 
-    /// Takes the lock on the folder, for as long as this store lives: an advisory lock on the file `.obsync/lock`, which
+    /// Takes the lock on the folder, for as long as this destination lives: an advisory lock on the file `.obsync/lock`, which
     /// dies with its holder. If that file, or the folder, does not exist yet the lock is taken before the first write, so
     /// that a run that only reads leaves nothing. A file system without locks is tolerated with a warning.
     ///
@@ -160,7 +160,7 @@ impl FolderDestination {
         self.run(|context| context.root()?.map_or(Ok(FolderPin::None), |root| pin::read(&root))).await
     }
 
-    /// Has that written down before this store writes anything else.
+    /// Has that written down before this destination writes anything else.
     pub fn pin_before_writing(&self, pin: &Pin) {
         self.context.pin_before_writing(pin.clone());
     }

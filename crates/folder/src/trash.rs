@@ -208,25 +208,25 @@ mod tests {
     use super::super::{FolderDestination, FolderOptions};
     use super::*;
 
-    async fn place(store: &FolderDestination, content: &[u8], replaces: Option<&[u8]>) {
+    async fn place(destination: &FolderDestination, content: &[u8], replaces: Option<&[u8]>) {
         let (path, hash) = (VaultPath::parse("a/note.md").unwrap(), ContentHash::of(content));
         let meta = FileMeta { hash, size: content.len() as u64, mtime: 0, ctime: 0, uid: Uid(1) };
-        let mut writer = store.begin(&path, &meta).await.unwrap();
+        let mut writer = destination.begin(&path, &meta).await.unwrap();
         writer.write(content.to_vec()).await.unwrap();
         let content = PublicationContent::Staged(writer.finish().await.unwrap());
         let expect = Expect::from(replaces.map(KnownContent::of));
-        store.publish(vec![Publication { content, expect }]).await.pop().unwrap().unwrap();
+        destination.publish(vec![Publication { content, expect }]).await.pop().unwrap().unwrap();
     }
 
     #[tokio::test]
     async fn where_files_cannot_change_places_a_replaced_one_is_kept_too() {
         let home = tempfile::tempdir().unwrap();
         let options = FolderOptions { trash: true, ..FolderOptions::default() };
-        let store = FolderDestination::open(home.path(), options).unwrap();
-        store.context.no_exchange.store(true, Ordering::Relaxed);
-        place(&store, b"one", None).await;
-        place(&store, b"two", Some(b"one")).await;
-        let run = lock(&store.context.trash_run).clone().unwrap();
+        let destination = FolderDestination::open(home.path(), options).unwrap();
+        destination.context.no_exchange.store(true, Ordering::Relaxed);
+        place(&destination, b"one", None).await;
+        place(&destination, b"two", Some(b"one")).await;
+        let run = lock(&destination.context.trash_run).clone().unwrap();
         let kept = home.path().join(".obsync/trash").join(run).join("a/note.md");
         assert_eq!(std::fs::read_to_string(kept).unwrap(), "one");
         assert_eq!(std::fs::read_to_string(home.path().join("a/note.md")).unwrap(), "two");

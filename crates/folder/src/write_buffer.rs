@@ -204,10 +204,10 @@ mod tests {
     use super::super::{FolderDestination, FolderOptions};
     use super::*;
 
-    async fn stage(store: &FolderDestination, path: &str) -> Staged {
+    async fn stage(destination: &FolderDestination, path: &str) -> Staged {
         let hash = ContentHash::of(path.as_bytes());
         let meta = FileMeta { hash, size: path.len() as u64, mtime: 0, ctime: 0, uid: Uid(1) };
-        let mut writer = store.begin(&VaultPath::parse(path).unwrap(), &meta).await.unwrap();
+        let mut writer = destination.begin(&VaultPath::parse(path).unwrap(), &meta).await.unwrap();
         writer.write(path.into()).await.unwrap();
         writer.finish().await.unwrap()
     }
@@ -215,14 +215,14 @@ mod tests {
     #[tokio::test]
     async fn discarding_waits_for_what_is_being_written_and_removes_it() {
         let home = tempfile::tempdir().unwrap();
-        let store = FolderDestination::open(home.path(), FolderOptions::default()).unwrap();
-        stage(&store, "first.md").await;
-        let handle = stage(&store, "second.md").await.handle;
-        let buffer = &store.context.write_buffer;
+        let destination = FolderDestination::open(home.path(), FolderOptions::default()).unwrap();
+        stage(&destination, "first.md").await;
+        let handle = stage(&destination, "second.md").await.handle;
+        let buffer = &destination.context.write_buffer;
         let slot = lock(&buffer.0).slots[&handle].clone();
         let mut content = lock(&slot.content);
         thread::scope(|scope| {
-            let discarding = scope.spawn(|| store.context.discard_staged());
+            let discarding = scope.spawn(|| destination.context.discard_staged());
             while !lock(&buffer.0).slots.is_empty() {
                 thread::yield_now();
             }

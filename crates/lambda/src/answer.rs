@@ -474,14 +474,14 @@ impl Answer {
             (superseded, "superseded by another invocation"),
             (failed, "failed"),
         ];
-        let told: Vec<String> = counts
+        let counted: Vec<String> = counts
             .iter()
             .filter(|(count, _)| *count > 0)
             .map(|(count, what)| format!("{count} {what}"))
             .collect();
-        let message = match told.is_empty() {
+        let message = match counted.is_empty() {
             true => "there is no vault that there are credentials for".to_owned(),
-            false => format!("vaults: {}", told.join(", ")),
+            false => format!("vaults: {}", counted.join(", ")),
         };
         let outcome = match status {
             "failed" => Ending::Failed,
@@ -523,11 +523,11 @@ impl Answer {
         if queued == 0 {
             return self;
         }
-        let told = format!("{queued} vaults are in the queue, a message each");
+        let sentence = format!("{queued} vaults are in the queue, a message each");
         (self.status, self.message) = match self.vaults.is_empty() {
-            true => ("queued", told),
-            false if self.status == "failed" => ("partial", format!("{told}; {}", self.message)),
-            false => (self.status, format!("{told}; {}", self.message)),
+            true => ("queued", sentence),
+            false if self.status == "failed" => ("partial", format!("{sentence}; {}", self.message)),
+            false => (self.status, format!("{sentence}; {}", self.message)),
         };
         if self.outcome == Ending::Failed {
             self.outcome = Ending::Failures;

@@ -105,7 +105,7 @@ impl<'v> Choice<'v> {
         names: &[String],
         means: impl Fn(&Listed) -> Means,
         has_place: impl Fn(&VaultId) -> bool,
-        mut room: usize,
+        mut places: usize,
     ) -> Self {
         let Choice { vaults: named, mistaken, .. } = Choice::of_names(vaults, names);
         let mut chosen: BTreeMap<&VaultId, Chosen<'v>> =
@@ -119,12 +119,12 @@ impl<'v> Choice<'v> {
             let is_unnamed = means == Means::HandedOut || (means == Means::Global && vault.is_shared);
             // A service can list as many that seem to be the account's own as it likes, and each takes a place for good.
             let takes_room = means == Means::Global && !is_unnamed && !has_place(id);
-            let may_come = if takes_room { room > 0 } else { !is_unnamed || has_place(id) };
+            let may_come = if takes_room { places > 0 } else { !is_unnamed || has_place(id) };
             match may_come {
                 true => drop(chosen.insert(id, Chosen { vault, is_unnamed })),
                 false => unnamed += 1,
             }
-            room = room.saturating_sub(usize::from(takes_room));
+            places = places.saturating_sub(usize::from(takes_room));
         }
         Choice { vaults: chosen.into_values().collect(), mistaken, unnamed }
     }

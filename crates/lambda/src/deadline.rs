@@ -99,7 +99,7 @@ impl Deadline {
     }
 
     /// Until when what was dropped may take to end; then ends are recorded all the same.
-    pub(crate) fn settled(&self) -> Instant {
+    pub(crate) fn ends_recorded(&self) -> Instant {
         self.over + self.answer / 4
     }
 

@@ -17,13 +17,13 @@ pub fn lambda_event(data: &[u8]) {
     let Ok(payload) = std::str::from_utf8(data) else { return };
     match Event::parse(payload) {
         Ok(Event::Direct(action)) | Ok(Event::Http(Ok(action))) => an_action_can_be_gone_on_with(&action),
-        Ok(Event::Http(Err(error))) | Err(error) => told(&error),
+        Ok(Event::Http(Err(error))) | Err(error) => check_sentence(&error),
         Ok(Event::Batch(messages)) => {
             assert!(messages.len() <= EVENT_MESSAGES);
             for message in messages {
                 match message.action {
                     Ok(action) => an_action_can_be_gone_on_with(&action),
-                    Err(error) => told(&error),
+                    Err(error) => check_sentence(&error),
                 }
             }
         }
@@ -47,7 +47,7 @@ fn an_action_can_be_gone_on_with(action: &Action) {
 }
 
 /// What an error repeats of an event is little.
-fn told(error: &EventError) {
+fn check_sentence(error: &EventError) {
     let sentence = error.to_string();
     assert!(sentence.len() < 4000, "{sentence}");
 }

@@ -42,11 +42,11 @@ impl Allowance {
     /// Of a `limit` of which `used` bytes are taken before anything is transferred, for this many connections
     /// at most.
     pub(crate) fn of(limit: u64, used: u64, connections: usize) -> Self {
-        let room = (limit * FILL / 100).saturating_sub(used).max(limit / LEAST);
+        let budget = (limit * FILL / 100).saturating_sub(used).max(limit / LEAST);
         // A third for the connections, the rest for what they bring.
-        let affordable = usize::try_from(room / 3 / CONNECTION).unwrap_or(usize::MAX).max(1);
+        let affordable = usize::try_from(budget / 3 / CONNECTION).unwrap_or(usize::MAX).max(1);
         let connections = connections.clamp(1, affordable);
-        let budget = room.saturating_sub(connections as u64 * CONNECTION).max(limit / LEAST);
+        let budget = budget.saturating_sub(connections as u64 * CONNECTION).max(limit / LEAST);
         let part_size = if budget < 64 << 20 { 5 << 20 } else { 8 << 20 };
         Allowance { budget, connections, part_size, listing: limit / LISTING }
     }
@@ -221,7 +221,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn the_watcher_pauses_while_memory_is_scarce() {
         let governor = Governor::with_budget(MIB);
-        let held = governor.admit(1).await;
+        let permit = governor.admit(1).await;
         // Every process has more than a byte.
         let watch =
             |limit| Watch { gauge: Gauge::new(Some(limit), None), scratch: 0, every: Duration::from_secs(5) };
@@ -232,7 +232,7 @@ mod tests {
         let _watcher = watch(1 << 50).start(governor.clone());
         tokio::time::sleep(Duration::from_millis(1)).await;
         assert!(!governor.is_paused());
-        drop(held);
+        drop(permit);
     }
 
     #[test]

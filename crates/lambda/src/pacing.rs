@@ -49,8 +49,11 @@ impl Pacing {
         let watcher = tokio::spawn(async move {
             let mut rate = Rate::default();
             loop {
-                let answered =
-                    lock(&watched).iter().filter_map(Weak::upgrade).map(|store| store.answered()).sum();
+                let answered = lock(&watched)
+                    .iter()
+                    .filter_map(Weak::upgrade)
+                    .map(|destination| destination.answered())
+                    .sum();
                 let now = Instant::now();
                 rate.note(now, answered);
                 governor.limit(most(rate.per_second(now), end.saturating_duration_since(now)));
@@ -61,8 +64,8 @@ impl Pacing {
     }
 
     /// Watches this destination, too.
-    pub(crate) fn watch(&self, store: &Arc<BucketDestination>) {
-        lock(&self.stores).push(Arc::downgrade(store));
+    pub(crate) fn watch(&self, destination: &Arc<BucketDestination>) {
+        lock(&self.stores).push(Arc::downgrade(destination));
     }
 }
 

@@ -321,7 +321,7 @@ impl Invocation {
         state: &Arc<DynamoState>,
     ) -> (Result<VaultReport, SyncError>, bool) {
         let opened = self.open_store(job, state).await;
-        let (store, tracker) = match opened {
+        let (destination, tracker) = match opened {
             Ok(opened) => {
                 self.pacing.watch(&opened.0);
                 opened
@@ -329,11 +329,11 @@ impl Invocation {
             Err(error @ SyncError::CutOff) => return (Ok(unfinished(job, &error)), true),
             Err(error) => return (Err(error), true),
         };
-        let pulled = self.pull(source, &store, state, &tracker).await;
+        let pulled = self.pull(source, &destination, state, &tracker).await;
         // What it had in flight is not to be there still when the next invocation begins.
         let is_quiet = match &pulled {
             Ok(_) => true,
-            Err(_) => timeout_at(self.deadline.settled(), store.end_run()).await.is_ok(),
+            Err(_) => timeout_at(self.deadline.ends_recorded(), destination.end_run()).await.is_ok(),
         };
         if self.warm.config.progress {
             self.record_end(state, &tracker, &pulled).await;
@@ -349,8 +349,8 @@ impl Invocation {
             }
         };
         let report = VaultReport {
-            stages: Stages { run: tracker.durations(), publish: store.publishing() },
-            s3_requests: store.requests(),
+            stages: Stages { run: tracker.durations(), publish: destination.publishing() },
+            s3_requests: destination.requests(),
             invocations: tracker.invocations(),
             is_held_up: self.warm.config.progress && tracker.gives_up_next(),
             ..report
@@ -374,8 +374,8 @@ impl Invocation {
         };
         let tracker = Tracker::new(&job.vault.info.id, self.sync_type, &stored, config.resume_within);
         let opening = BucketDestination::open_s3(&job.place, self.store_options(job), &self.warm.aws);
-        let store = self.or_cut_off(opening).await?;
-        Ok((Arc::new(store?), Arc::new(tracker)))
+        let destination = self.or_cut_off(opening).await?;
+        Ok((Arc::new(destination?), Arc::new(tracker)))
     }
 
     fn store_options(&self, job: &Job) -> BucketOptions {
@@ -402,7 +402,7 @@ impl Invocation {
     async fn pull(
         &self,
         source: &PullSource,
-        store: &Arc<BucketDestination>,
+        destination: &Arc<BucketDestination>,
         state: &Arc<DynamoState>,
         tracker: &Arc<Tracker>,
     ) -> Result<Report, SyncError> {
@@ -421,7 +421,7 @@ impl Invocation {
         let notes = self.warm.config.progress;
         let states = Arc::new(TrackedState::new(state.clone(), tracker.clone(), notes));
         let stop = self.deadline.stop().child_token();
-        let run = self.run(source, store.clone(), states, options, tracker.clone(), stop);
+        let run = self.run(source, destination.clone(), states, options, tracker.clone(), stop);
         tokio::select! {
             biased;
             // Nothing that this run could still do would count.
@@ -439,14 +439,14 @@ impl Invocation {
     async fn run(
         &self,
         source: &PullSource,
-        store: Arc<BucketDestination>,
+        destination: Arc<BucketDestination>,
         state: Arc<TrackedState>,
         options: PullOptions,
         progress: Arc<Tracker>,
         stop: CancellationToken,
     ) -> Result<Report, PullError> {
         let Some(direction) = self.direction.sends() else {
-            return Box::pin(pull(source, store, state, &options, progress, stop)).await;
+            return Box::pin(pull(source, destination, state, &options, progress, stop)).await;
         };
         let sending = self.warm.config.sending;
         let options = SyncOptions {
@@ -458,7 +458,7 @@ impl Invocation {
             respects_refusals: true,
             ..SyncOptions::default()
         };
-        Box::pin(sync(source, store, state, &options, progress, stop)).await
+        Box::pin(sync(source, destination, state, &options, progress, stop)).await
     }
 
     /// Says in the progress record how it ended.

@@ -55,13 +55,13 @@ pub struct ContentDecryptor {
     /// `None` until the nonce is complete.
     stream: Option<GcmStream>,
     /// The last bytes received: the nonce at first, then what may turn out to be the tag.
-    held: Held,
+    tail: Tail,
     received: u64,
 }
 
 impl ContentDecryptor {
     pub(crate) fn new(key: &GcmKey) -> Self {
-        Self { key: key.clone(), stream: None, held: Held::default(), received: 0 }
+        Self { key: key.clone(), stream: None, tail: Tail::default(), received: 0 }
     }
 
     /// Takes the next piece of the blob, of any length, and appends to `out` the plaintext known so far.
@@ -75,9 +75,9 @@ impl ContentDecryptor {
         let stream = match &mut self.stream {
             Some(stream) => stream,
             None => {
-                let (head, after) = rest.split_at(rest.len().min(NONCE - self.held.length));
-                self.held.push(head);
-                let Some(nonce) = self.held.take_nonce() else {
+                let (head, after) = rest.split_at(rest.len().min(NONCE - self.tail.length));
+                self.tail.push(head);
+                let Some(nonce) = self.tail.take_nonce() else {
                     return Ok(());
                 };
                 rest = after;
@@ -86,13 +86,13 @@ impl ContentDecryptor {
         };
 
         // Everything but the last 16 bytes is ciphertext for sure: first from what was held, then from here.
-        let certain = (self.held.length + rest.len()).saturating_sub(TAG);
-        let from_held = certain.min(self.held.length);
-        stream.decrypt(self.held.front(from_held), out)?;
-        self.held.drop_front(from_held);
-        let (ciphertext, after) = rest.split_at(certain - from_held);
+        let certain = (self.tail.length + rest.len()).saturating_sub(TAG);
+        let from_tail = certain.min(self.tail.length);
+        stream.decrypt(self.tail.front(from_tail), out)?;
+        self.tail.drop_front(from_tail);
+        let (ciphertext, after) = rest.split_at(certain - from_tail);
         stream.decrypt(ciphertext, out)?;
-        self.held.push(after);
+        self.tail.push(after);
         Ok(())
     }
 
@@ -104,24 +104,24 @@ impl ContentDecryptor {
     pub fn finish(self) -> Result<(), ContentError> {
         let too_short = ContentError::TooShort { received: self.received };
         let stream = self.stream.ok_or(too_short)?;
-        if self.held.length == 0 {
+        if self.tail.length == 0 {
             return Ok(());
         }
-        if self.held.length < TAG {
+        if self.tail.length < TAG {
             return Err(too_short);
         }
-        if stream.verify(&self.held.bytes) { Ok(()) } else { Err(ContentError::Forged) }
+        if stream.verify(&self.tail.bytes) { Ok(()) } else { Err(ContentError::Forged) }
     }
 }
 
 /// Up to 16 bytes that were received and not used yet.
 #[derive(Default)]
-struct Held {
+struct Tail {
     bytes: [u8; TAG],
     length: usize,
 }
 
-impl Held {
+impl Tail {
     fn push(&mut self, bytes: &[u8]) {
         self.bytes[self.length..self.length + bytes.len()].copy_from_slice(bytes);
         self.length += bytes.len();

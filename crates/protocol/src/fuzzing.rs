@@ -39,7 +39,7 @@ pub fn messages(data: &[u8]) {
             }
             assert_eq!(ServerMessage::parse(&message.to_json()), Ok(message));
         }
-        Err(error) => told(&error.to_string()),
+        Err(error) => check_sentence(&error.to_string()),
     }
     match ClientMessage::parse(text) {
         Ok(message) => {
@@ -47,7 +47,7 @@ pub fn messages(data: &[u8]) {
             let again = ClientMessage::parse(&written).map(|message| message.to_json());
             assert_eq!(again, Ok(written));
         }
-        Err(error) => told(&error.to_string()),
+        Err(error) => check_sentence(&error.to_string()),
     }
 }
 
@@ -55,7 +55,7 @@ fn rest_replies(body: &[u8]) {
     fn read<R: RestReply>(body: &[u8]) -> Option<R> {
         let refused = |error: &RestError| match error {
             RestError::Service(reason) => assert!(!has_control(reason)),
-            RestError::Message(error) => told(&error.to_string()),
+            RestError::Message(error) => check_sentence(&error.to_string()),
         };
         R::parse(body).inspect_err(refused).ok()
     }
@@ -72,7 +72,7 @@ fn rest_replies(body: &[u8]) {
 }
 
 /// An error's sentence is short and harmless on a terminal, whatever it is about.
-fn told(sentence: &str) {
+fn check_sentence(sentence: &str) {
     assert!(sentence.len() < 2000 && !has_control(sentence), "{sentence:?}");
 }
 

@@ -139,8 +139,8 @@ mod tests {
 
     #[test]
     fn every_reason_is_told_once() {
-        let told = Layer("no route: timed out", Some(Box::new(Layer("timed out", None))));
-        assert_eq!(with_reasons(&told), "no route: timed out");
+        let error = Layer("no route: timed out", Some(Box::new(Layer("timed out", None))));
+        assert_eq!(with_reasons(&error), "no route: timed out");
         let chain =
             Layer("no route", Some(Box::new(Layer("cable", Some(Box::new(Layer("unplugged", None)))))));
         assert_eq!(with_reasons(&chain), "no route: cable: unplugged");

@@ -65,15 +65,15 @@ impl StateCatalog {
     /// [`StateError::Locked`] if a process works with it, [`StateError::Unavailable`] if it cannot be renamed.
     pub fn follow(&self, database: &Path, identity: &StateIdentity) -> Result<PathBuf, StateError> {
         let moved = self.free_path_of(&identity.destination, &identity.vault_id)?;
-        let told = Database::new(database);
-        let held = StateLock::take(&told, &identity.destination)?;
-        rename_destination(&told, identity)?;
-        let failed = |error: io::Error| told.unavailable(format!("it cannot be renamed: {error}"));
+        let open = Database::new(database);
+        let lock = StateLock::take(&open, &identity.destination)?;
+        rename_destination(&open, identity)?;
+        let failed = |error: io::Error| open.unavailable(format!("it cannot be renamed: {error}"));
         std::fs::rename(database, &moved).map_err(failed)?;
         for ending in companion::ENDINGS {
             gone(std::fs::rename(beside(database, ending), beside(&moved, ending))).map_err(failed)?;
         }
-        gone(held.remove()).map_err(failed)?;
+        gone(lock.remove()).map_err(failed)?;
         Ok(moved)
     }
 
@@ -105,15 +105,15 @@ impl StateCatalog {
         if !database.exists() && !beside(database, LOCK).exists() {
             return Ok(());
         }
-        let told = Database::new(database);
-        let held = StateLock::take(&told, destination)?;
-        let failed = |error: io::Error| told.unavailable(format!("it cannot be removed: {error}"));
+        let open = Database::new(database);
+        let lock = StateLock::take(&open, destination)?;
+        let failed = |error: io::Error| open.unavailable(format!("it cannot be removed: {error}"));
         // The journal last: alone it means nothing, but a database without its journal could be half written.
         gone(std::fs::remove_file(database)).map_err(failed)?;
         for companion in COMPANIONS {
             gone(std::fs::remove_file(beside(database, companion))).map_err(failed)?;
         }
-        gone(held.remove()).map_err(failed)
+        gone(lock.remove()).map_err(failed)
     }
 
     fn find(&self, wanted: impl Fn(&str) -> bool) -> Result<Vec<PathBuf>, StateError> {

@@ -97,25 +97,25 @@ fn value(input: &mut Input<'_>) -> Value {
 
 /// Everything that is ever asked; an error is told in its sentence.
 fn read_all(connection: &Connection, database: &Database) -> Result<VaultState, StateError> {
-    let told = |error: rows::ReadError| {
+    let sound = |error: rows::ReadError| {
         let error = database.read_error(error);
         assert!(error.to_string().contains("state.db"), "{error}");
         error
     };
-    let all = rows::all_records(connection).map_err(told);
-    let intents = rows::intents(connection).map_err(told);
+    let all = rows::all_records(connection).map_err(sound);
+    let intents = rows::intents(connection).map_err(sound);
     let asked: Vec<VaultPath> = all.iter().flatten().map(|record| record.path.clone()).collect();
-    let found = rows::records(connection, &asked).map_err(told);
+    let found = rows::records(connection, &asked).map_err(sound);
     let contents: Vec<_> =
         all.iter().flatten().filter_map(|record| record.file()).map(|file| file.hash).collect();
-    let sources = rows::sources(connection, &contents).map_err(told);
-    let empty = rows::sources(connection, &[ContentHash::EMPTY]).map_err(told);
-    let filtered = rows::deferred(connection, DeferredKind::Filtered).map_err(told);
-    let failed = rows::deferred(connection, DeferredKind::Failed).map_err(told);
-    if let Ok(summary) = summary::summary(connection).map_err(told) {
+    let sources = rows::sources(connection, &contents).map_err(sound);
+    let empty = rows::sources(connection, &[ContentHash::EMPTY]).map_err(sound);
+    let filtered = rows::deferred(connection, DeferredKind::Filtered).map_err(sound);
+    let failed = rows::deferred(connection, DeferredKind::Failed).map_err(sound);
+    if let Ok(summary) = summary::summary(connection).map_err(sound) {
         assert!(all.is_err() || summary.files + summary.folders >= asked.len() as u64);
     }
-    let state = rows::vault_state(connection).map_err(told)?;
+    let state = rows::vault_state(connection).map_err(sound)?;
     let _ = (all?, intents?, found?, sources?, empty?, filtered?, failed?);
     Ok(state)
 }

@@ -78,7 +78,7 @@ impl SqliteState {
     /// destination or cannot be used.
     pub fn open(path: &Path, identity: &StateIdentity) -> Result<Self, StateError> {
         let database = Database::new(path);
-        let held = StateLock::take(&database, &identity.destination)?;
+        let lock = StateLock::take(&database, &identity.destination)?;
         let mut connection = schema::open(&database, Access::Write)?;
         if let Some(connection) = &mut connection {
             identity.check(&identity::read(&database, connection)?, &database)?;
@@ -99,7 +99,7 @@ impl SqliteState {
                 );
             }
         }
-        Ok(Self::new(database, Access::Write, Some(identity.clone()), connection, Some(held)))
+        Ok(Self::new(database, Access::Write, Some(identity.clone()), connection, Some(lock)))
     }
 
     /// Opens the state in the file `path` to look at it: nothing is locked or written, and a commit is an error. A file
@@ -137,10 +137,10 @@ impl SqliteState {
         access: Access,
         identity: Option<StateIdentity>,
         connection: Option<Connection>,
-        held: Option<StateLock>,
+        lock: Option<StateLock>,
     ) -> Self {
         let connection = Mutex::new(connection);
-        SqliteState { inner: Arc::new(Inner { database, access, identity, connection, _lock: held }) }
+        SqliteState { inner: Arc::new(Inner { database, access, identity, connection, _lock: lock }) }
     }
 
     /// Runs `work` on a thread that may block.

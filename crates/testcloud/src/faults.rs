@@ -102,7 +102,7 @@ struct FaultState {
     strikes: HashMap<Kind, u64>,
     objects_written: u64,
     /// When the next request is served of the services that have a pace.
-    turns: HashMap<Service, Instant>,
+    next_at: HashMap<Service, Instant>,
 }
 
 impl FaultState {
@@ -114,7 +114,7 @@ impl FaultState {
             events: HashMap::new(),
             strikes: HashMap::new(),
             objects_written: 0,
-            turns: HashMap::new(),
+            next_at: HashMap::new(),
         }
     }
 
@@ -124,8 +124,8 @@ impl FaultState {
             return Duration::ZERO;
         }
         let now = Instant::now();
-        let turn = self.turns.get(&service).copied().unwrap_or(now).max(now);
-        self.turns.insert(service, turn + pace);
+        let turn = self.next_at.get(&service).copied().unwrap_or(now).max(now);
+        self.next_at.insert(service, turn + pace);
         turn - now
     }
 

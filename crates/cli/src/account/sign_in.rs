@@ -251,8 +251,8 @@ mod tests {
         let failed = clock.passing(account.sign_in_by(&client, totp)).await.unwrap_err();
         assert_eq!(failed.exit, Exit::SignIn);
         // This clock is ahead of the service's by then, which is said as well.
-        let told = "the service refused two codes computed from the two-factor secret; check the secret";
-        assert!(failed.message.starts_with(told), "{}", failed.message);
+        let sentence = "the service refused two codes computed from the two-factor secret; check the secret";
+        assert!(failed.message.starts_with(sentence), "{}", failed.message);
         assert!(failed.message.ends_with("(OBSIDIAN_TOTP_SECRET)"), "{}", failed.message);
     }
 }

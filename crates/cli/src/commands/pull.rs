@@ -162,15 +162,15 @@ impl<'a> Way<'a> {
     async fn run(
         self,
         source: &PullSource,
-        store: Arc<dyn obsync_core::Destination>,
+        destination: Arc<dyn obsync_core::Destination>,
         states: Arc<dyn StateStore>,
         pull_options: PullOptions,
         progress: Arc<dyn Progress>,
         stop: CancellationToken,
     ) -> Result<Report, PullError> {
         match self.sync_options(pull_options.clone()) {
-            Some(sync_options) => sync(source, store, states, &sync_options, progress, stop).await,
-            None => pull(source, store, states, &pull_options, progress, stop).await,
+            Some(sync_options) => sync(source, destination, states, &sync_options, progress, stop).await,
+            None => pull(source, destination, states, &pull_options, progress, stop).await,
         }
     }
 }
@@ -286,16 +286,26 @@ async fn bring(
             doubt: known.doubt(&state).await?,
             keep_everything: admitted.is_changed(&key),
         };
-        let store = context.or_stopped(known.store(objects, way.purpose(), context)).await?;
+        let destination = context.or_stopped(known.open(objects, way.purpose(), context)).await?;
         if way.sending().is_some_and(|(sync, _)| !sync.yes)
-            && !may_begin(&source, store.clone(), &state, way, manner, context).await?
+            && !may_begin(&source, destination.clone(), &state, way, manner, context).await?
         {
             return Ok(None);
         }
         if options.dry_run {
-            return bring_into(&source, store, &state, way, manner, context, verbose, health, look_again)
-                .await
-                .map(Some);
+            return bring_into(
+                &source,
+                destination,
+                &state,
+                way,
+                manner,
+                context,
+                verbose,
+                health,
+                look_again,
+            )
+            .await
+            .map(Some);
         }
         // It is only said: each keeps to its own files.
         if state.store().load().await?.version == 0 {
@@ -304,7 +314,8 @@ async fn bring(
         // Before anything is published there.
         admitted.keep_beside(&known).await?;
         let brought =
-            bring_into(&source, store, &state, way, manner, context, verbose, health, look_again).await?;
+            bring_into(&source, destination, &state, way, manner, context, verbose, health, look_again)
+                .await?;
         // The state of an empty vault says nothing that a pin would have to protect.
         if brought.report.version > 0 {
             known.keep_waiting_pin().await?;
@@ -343,7 +354,7 @@ fn misses_deleted(options: &Sync) -> Result<bool, Failed> {
 /// When there is nobody to ask.
 async fn may_begin(
     source: &PullSource,
-    store: Arc<dyn obsync_core::Destination>,
+    destination: Arc<dyn obsync_core::Destination>,
     state: &State,
     way: Way<'_>,
     manner: Manner,
@@ -365,7 +376,7 @@ async fn may_begin(
     let Manner { doubt, keep_everything, .. } = manner;
     let pull_options = PullOptions { doubt, keep_everything, dry_run: true, ..pull_options(options) };
     let (progress, stop) = (Arc::new(NoProgress), context.stop.child_token());
-    let plan = way.run(source, store, state.store(), pull_options, progress, stop).await;
+    let plan = way.run(source, destination, state.store(), pull_options, progress, stop).await;
     let plan = plan.map_err(|error| failed(error, true))?;
     context.say(&pull_report::sentences(&plan))?;
     context.or_stopped(ask::yes("The first run deletes nothing on either side. Go on?")).await
@@ -405,7 +416,7 @@ pub(super) struct Brought {
 #[expect(clippy::too_many_arguments, reason = "what a run needs, once")]
 async fn bring_into(
     source: &PullSource,
-    store: Arc<dyn obsync_core::Destination>,
+    destination: Arc<dyn obsync_core::Destination>,
     state: &State,
     way: Way<'_>,
     manner: Manner,
@@ -434,7 +445,7 @@ async fn bring_into(
     let stop = context.stop.child_token();
     let ways = async {
         if !options.follow {
-            let report = way.run(source, store, states, pull_options, progress, stop.clone()).await?;
+            let report = way.run(source, destination, states, pull_options, progress, stop.clone()).await?;
             return Ok(Brought { report, is_first: true });
         }
         let pull_filter = filter(&options.choice);
@@ -444,7 +455,8 @@ async fn bring_into(
         let look_again = Arc::clone(look_again);
         let follow_options = FollowOptions { look_again, ..FollowOptions::new(way.follow(pull_options)) };
         let watch = way.watch(&pull_filter, &states);
-        follow(source, store, states, &follow_options, watch, progress, &observer, stop.clone()).await?;
+        follow(source, destination, states, &follow_options, watch, progress, &observer, stop.clone())
+            .await?;
         // It ends when it is told to, which is its proper end.
         let nothing =
             || PullError::from(DestinationError::Stopped { location: options.destination.to_string() });

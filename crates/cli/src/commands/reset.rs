@@ -57,7 +57,7 @@ pub(super) async fn run(options: &Reset, context: &Context) -> Result<Exit, Fail
     }
     let (direction, waiting) = known_of(&known, &states, context).await;
     // Held to the end, so that no pull begins meanwhile.
-    let _store = known.store(BucketOptions::default(), Purpose::default(), context).await?;
+    let _opened = known.open(BucketOptions::default(), Purpose::default(), context).await?;
     for state in &states {
         context.unless_stopped(known.forget(state).await)?;
     }
@@ -89,9 +89,10 @@ pub(super) async fn run(options: &Reset, context: &Context) -> Result<Exit, Fail
 async fn known_of(known: &Known, states: &[Found], context: &Context) -> (Option<&'static str>, u64) {
     for found in states {
         let Ok(state) = known.read_found(found).await else { continue };
-        let store = state.store();
-        if let Ok(state) = store.load().await {
-            let left = Outstanding::of(store.as_ref(), context.console.redactor()).await.unwrap_or_default();
+        let records = state.store();
+        if let Ok(state) = records.load().await {
+            let left =
+                Outstanding::of(records.as_ref(), context.console.redactor()).await.unwrap_or_default();
             return (Some(direction(state.direction)), left.held_back_in_vault.len() as u64);
         }
     }

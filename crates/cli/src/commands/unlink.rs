@@ -36,10 +36,10 @@ pub(super) async fn run(options: &Unlink, context: &Context) -> Result<Exit, Fai
         }
     }
     // Locked to the end, so that no run begins meanwhile.
-    let store = known.store(BucketOptions::default(), Purpose::default(), context).await?;
+    let opened = known.open(BucketOptions::default(), Purpose::default(), context).await?;
     let states = match found {
         // The state was lost or reset; the marker is all that is left.
-        Err(failed) if failed.exit == Exit::NotFound => match store.identify(None).await? {
+        Err(failed) if failed.exit == Exit::NotFound => match opened.identify(None).await? {
             MarkerFound::Absent => return Err(failed),
             _ => Vec::new(),
         },
@@ -49,7 +49,7 @@ pub(super) async fn run(options: &Unlink, context: &Context) -> Result<Exit, Fai
     for state in &states {
         context.unless_stopped(known.forget(state).await)?;
     }
-    store.unmark().await?;
+    opened.unmark().await?;
     let document = UnlinkDocument { destination: destination.to_string(), forgotten: states.len() as u64 };
     let sentence = format!("{destination} is parted from its vault; no note was touched, here or there.");
     context.did(options.json, document, &sentence)

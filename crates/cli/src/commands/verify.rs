@@ -125,11 +125,12 @@ async fn look(
         }
     };
     let purpose = Purpose { looks: rest.is_some(), ..Purpose::default() };
-    let store = known.store(BucketOptions::default(), purpose, context).await?;
+    let destination = known.open(BucketOptions::default(), purpose, context).await?;
     let display = Display::new(Arc::clone(&context.console));
     display.phase(Phase::Transferring);
     let drawing = display.draw(false);
-    let result = verify(store.as_ref(), state.store().as_ref(), options.list_files, display.as_ref()).await;
+    let result =
+        verify(destination.as_ref(), state.store().as_ref(), options.list_files, display.as_ref()).await;
     drop(drawing);
     match rest {
         // What a run did meanwhile would be taken for damage.

@@ -127,7 +127,7 @@ impl TableInstaller {
             self.create().await?;
             done.push(TableStep::Create);
         }
-        for step in self.settled().await?.steps() {
+        for step in self.wait_until_ready().await?.steps() {
             match step {
                 TableStep::Create => self.create().await?,
                 TableStep::ExpireItems => self.expire_items().await?,
@@ -139,7 +139,7 @@ impl TableInstaller {
     }
 
     /// Waits until the table is ready.
-    async fn settled(&self) -> Result<TableStatus, StateError> {
+    async fn wait_until_ready(&self) -> Result<TableStatus, StateError> {
         let deadline = Instant::now() + SETTLING;
         loop {
             match self.status().await? {

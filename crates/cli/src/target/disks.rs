@@ -265,10 +265,10 @@ pub(super) async fn is_copy(
 
 /// What is in a folder now.
 pub(super) async fn at(folder: &Path) -> Present {
-    let Ok(store) = FolderDestination::open(folder, FolderOptions::default()) else {
+    let Ok(destination) = FolderDestination::open(folder, FolderOptions::default()) else {
         return Present::Unclear;
     };
-    match store.identify(None).await {
+    match destination.identify(None).await {
         Ok(MarkerFound::Marker { marker, .. }) => Present::Folder(Some(marker.id)),
         Ok(MarkerFound::Absent | MarkerFound::Unchanged) => Present::Folder(None),
         Ok(MarkerFound::Damaged { .. } | MarkerFound::Impossible) | Err(_) => Present::Unclear,

@@ -173,7 +173,7 @@ impl Known {
     ///
     /// # Errors
     /// When it cannot be used, or another process works on it.
-    pub(crate) async fn store(
+    pub(crate) async fn open(
         &self,
         options: BucketOptions,
         purpose: Purpose,

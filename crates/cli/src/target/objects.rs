@@ -7,7 +7,7 @@ use crate::exit::{Exit, Failed};
 use crate::target::destination::Destination;
 
 impl Objects {
-    /// The options of a store for this destination.
+    /// The options of a bucket for this destination.
     ///
     /// # Errors
     /// When there are some that such a destination does not have.

@@ -200,7 +200,7 @@ impl<R: Receiver> Worker<R> {
             Err(TrySendError::Full(result)) => self.shared.results.send(result).await.is_ok(),
             sent => sent.is_ok(),
         };
-        self.shared.queue.settled();
+        self.shared.queue.finish_one();
         if sent { Ok(()) } else { Err(Stop::NobodyListens) }
     }
 

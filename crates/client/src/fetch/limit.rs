@@ -125,7 +125,7 @@ impl Limit {
     }
 
     /// Something went wrong with a request that was sent at `asked`.
-    pub(super) fn trouble(&self, asked: Instant, now: Instant) {
+    pub(super) fn slow_down(&self, asked: Instant, now: Instant) {
         let mut inner = self.lock();
         inner.calm_since = Some(now);
         if inner.halved.is_none_or(|halved| asked > halved) {
@@ -208,13 +208,13 @@ mod tests {
         let (limit, begin) = limit(4);
         let second = |seconds| begin + Duration::from_secs(seconds);
         for _ in 0..4 {
-            limit.trouble(second(0), second(1));
+            limit.slow_down(second(0), second(1));
         }
         assert_eq!(limit.connections(), 2);
         assert_eq!((0..4).filter(|_| limit.lets_go()).count(), 2);
         // Asked for after the first trouble was known.
         for asked in 2..9 {
-            limit.trouble(second(asked), second(asked));
+            limit.slow_down(second(asked), second(asked));
         }
         assert_eq!(limit.connections(), 1);
         assert_eq!((0..4).filter(|_| limit.lets_go()).count(), 1);
@@ -224,7 +224,7 @@ mod tests {
     #[test]
     fn of_two_connections_one_leaves_and_the_other_stays() {
         let (limit, begin) = limit(2);
-        limit.trouble(begin, begin);
+        limit.slow_down(begin, begin);
         assert!(limit.leaves_to_others());
         assert!(!limit.lets_go());
         assert!(!limit.leaves_to_others());
@@ -235,7 +235,7 @@ mod tests {
         let limit = Limit::new(8, CALM);
         limit.opening();
         limit.opening();
-        limit.trouble(Instant::now(), Instant::now());
+        limit.slow_down(Instant::now(), Instant::now());
         assert_eq!(limit.connections(), 1);
         assert!(limit.lets_go());
     }
@@ -243,7 +243,7 @@ mod tests {
     #[test]
     fn each_calm_stretch_with_answers_gives_one_back_up_to_what_is_allowed() {
         let (limit, begin) = limit(4);
-        limit.trouble(begin, begin);
+        limit.slow_down(begin, begin);
         let mut grown = Vec::new();
         for seconds in 0..40 {
             limit.answered(0, begin + Duration::from_secs(seconds));
@@ -256,8 +256,8 @@ mod tests {
     fn trouble_begins_the_stretch_anew_also_where_it_does_not_halve() {
         let (limit, begin) = limit(4);
         let second = |seconds| begin + Duration::from_secs(seconds);
-        limit.trouble(begin, second(1));
-        limit.trouble(begin, second(7));
+        limit.slow_down(begin, second(1));
+        limit.slow_down(begin, second(7));
         limit.answered(0, second(10));
         assert_eq!(limit.connections(), 2);
         limit.answered(0, second(15));
@@ -308,7 +308,7 @@ mod tests {
     fn added_connections_are_given_back_at_the_first_trouble() {
         let (limit, begin) = grown();
         let later = begin + Duration::from_millis(1);
-        limit.trouble(later, later);
+        limit.slow_down(later, later);
         assert_eq!(limit.connections(), START);
         assert_eq!((0..10).filter(|_| limit.lets_go()).count(), 10 - START);
     }
@@ -335,7 +335,7 @@ mod tests {
     fn one_connection_is_always_allowed() {
         let (limit, begin) = limit(0);
         limit.opening();
-        limit.trouble(begin, begin);
+        limit.slow_down(begin, begin);
         limit.gave_up(0, begin);
         assert_eq!(limit.connections(), 1);
         assert!(!limit.lets_go());

@@ -57,7 +57,7 @@ impl Pace {
     }
 
     /// The server is overloaded, or the connection broke.
-    pub(super) fn trouble(&mut self) {
+    pub(super) fn slow_down(&mut self) {
         self.now = (self.now / 2).max(1);
         (self.answers, self.since) = (0, None);
     }
@@ -102,9 +102,9 @@ mod tests {
     #[test]
     fn trouble_halves_it_and_it_comes_back_one_by_one() {
         let mut pace = Pace::new(32);
-        pace.trouble();
+        pace.slow_down();
         assert_eq!(pace.requests(), 8);
-        (0..9).for_each(|_| pace.trouble());
+        (0..9).for_each(|_| pace.slow_down());
         assert_eq!(pace.requests(), 1);
         keep(&mut pace, 1, 10, 8);
         assert!((2..START).contains(&pace.requests()), "{}", pace.requests());

@@ -224,7 +224,7 @@ impl<R: Receiver> Run<R> {
             if self.shared.queue.is_finished() && self.workers.is_empty() {
                 return Ok(());
             }
-            let room = self.shared.queue.room();
+            let places = self.shared.queue.free_places();
             tokio::select! {
                 biased;
                 () = self.stop.cancelled() => return Ok(()),
@@ -237,10 +237,10 @@ impl<R: Receiver> Run<R> {
                     Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
                     Err(_) => return Ok(()),
                 },
-                count = self.jobs.recv_many(&mut batch, room), if !self.closed && room > 0 => {
+                count = self.jobs.recv_many(&mut batch, places), if !self.closed && places > 0 => {
                     self.take_in(count, &mut batch);
                 }
-                () = self.shared.queue.drained(), if !self.closed && room == 0 => {}
+                () = self.shared.queue.drained(), if !self.closed && places == 0 => {}
                 () = self.shared.limit.raised() => {}
             }
         }
@@ -263,13 +263,13 @@ impl<R: Receiver> Run<R> {
     fn open_connections(&mut self) {
         // Those that were let go count until they have ended: the options' number is never exceeded.
         let open = self.workers.len();
-        let room = self.shared.limit.connections().saturating_sub(open);
-        if room == 0 {
+        let places = self.shared.limit.connections().saturating_sub(open);
+        if places == 0 {
             return;
         }
         let in_flight = self.shared.options.in_flight.min(START);
         let warranted = self.shared.queue.connections_warranted(in_flight, open == 0);
-        for _ in 0..warranted.min(room) {
+        for _ in 0..warranted.min(places) {
             self.shared.limit.opening();
             let first = self.first_session.take();
             let give_back = first.is_some().then(|| self.give_back.take()).flatten();

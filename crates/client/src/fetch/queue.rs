@@ -140,7 +140,7 @@ impl<J> Queue<J> {
     }
 
     /// Room for how many more jobs there is.
-    pub(super) fn room(&self) -> usize {
+    pub(super) fn free_places(&self) -> usize {
         self.capacity.saturating_sub(self.lock().fresh.len())
     }
 
@@ -260,7 +260,7 @@ impl<J> Queue<J> {
     }
 
     /// A job is done with.
-    pub(super) fn settled(&self) {
+    pub(super) fn finish_one(&self) {
         let mut inner = self.lock();
         inner.open = inner.open.saturating_sub(1);
         let finished = inner.closed && inner.open == 0;
@@ -344,9 +344,9 @@ mod tests {
         assert_eq!(queue.work(), Work::Available);
         assert_eq!(take(&queue, 16, true).len(), 2);
         queue.close();
-        queue.settled();
+        queue.finish_one();
         assert_eq!(queue.work(), Work::Later);
-        queue.settled();
+        queue.finish_one();
         assert_eq!(queue.work(), Work::Finished);
         assert!(queue.is_finished());
     }

@@ -270,10 +270,10 @@ impl<R: Receiver> Worker<R> {
     /// The server has trouble with the head of the window, on this connection or at all: fewer requests at once, and
     /// fewer connections.
     pub(super) fn slow_down(&mut self) {
-        self.pace.trouble();
+        self.pace.slow_down();
         let now = Instant::now();
         let asked = self.window.front().and_then(|head| head.sent).unwrap_or(now);
-        self.shared.limit.trouble(asked, now);
+        self.shared.limit.slow_down(asked, now);
     }
 
     fn most_in_flight(&self) -> usize {
@@ -300,11 +300,11 @@ impl<R: Receiver> Worker<R> {
         match self.suspect.take_if(|_| before == 0) {
             Some(suspect) => self.window.push_back(suspect),
             None => {
-                let mut room = Window::new(self.most_in_flight());
+                let mut window = Window::new(self.most_in_flight());
                 for pending in &self.window {
-                    room.admit(pending.request.size);
+                    window.admit(pending.request.size);
                 }
-                self.shared.queue.take(&mut room, before == 0, &mut self.window);
+                self.shared.queue.take(&mut window, before == 0, &mut self.window);
             }
         }
         let sent = self.window.len() - before;
@@ -357,10 +357,10 @@ impl<R: Receiver> Worker<R> {
                     self.slow_down();
                 }
                 let progress = self.progress;
-                let settled = self.blame_for_loss(&error).await;
+                let blamed = self.blame_for_loss(&error).await;
                 // A job that failed for the last time is settled, but that is no progress.
                 self.progress = progress;
-                if settled.is_err() { Some(End::NobodyListens) } else { self.count_loss(&error) }
+                if blamed.is_err() { Some(End::NobodyListens) } else { self.count_loss(&error) }
             }
             Stop::MixedUp => {
                 self.become_serial();

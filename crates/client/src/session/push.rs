@@ -196,8 +196,8 @@ impl Session {
             match (self.send_piece(change, piece).await.map_err(failed)?, is_last) {
                 (Reply::Next, false) => {}
                 (Reply::Done, false) => {
-                    let early = "the server took a file for complete before its end";
-                    return Err(PushFailure::Unknown(ClientError::protocol(early)));
+                    let reason = "the server took a file for complete before its end";
+                    return Err(PushFailure::Unknown(ClientError::protocol(reason)));
                 }
                 (Reply::Next, true) => {
                     let more = "the server asks for more content than announced";

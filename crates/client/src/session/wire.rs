@@ -24,7 +24,7 @@ const LONGEST: Duration = Duration::from_secs(365 * 24 * 3600);
 const READ_AHEAD: usize = 4 << 20;
 
 /// What a message takes that is read ahead, beyond its own bytes.
-const EARLY_OVERHEAD: usize = 128;
+const UNREAD_OVERHEAD: usize = 128;
 
 /// A connection with its limits.
 pub(super) struct Wire {
@@ -32,8 +32,8 @@ pub(super) struct Wire {
     clock: Arc<dyn Clock>,
     timeouts: Timeouts,
     /// What came while something was being sent.
-    early: VecDeque<Incoming>,
-    early_bytes: usize,
+    unread: VecDeque<Incoming>,
+    unread_bytes: usize,
     heartbeat: bool,
     last_message: Instant,
     last_ping: Instant,
@@ -114,8 +114,8 @@ impl Wire {
         }
         Self {
             socket,
-            early: VecDeque::new(),
-            early_bytes: 0,
+            unread: VecDeque::new(),
+            unread_bytes: 0,
             heartbeat: false,
             last_message: now,
             last_ping: now,
@@ -218,9 +218,9 @@ impl Wire {
         if let Poll::Ready(flushed) = self.socket.poll_flush(cx) {
             return Poll::Ready(flushed);
         }
-        while self.early_bytes < READ_AHEAD {
+        while self.unread_bytes < READ_AHEAD {
             match self.socket.poll_receive(cx) {
-                Poll::Ready(Ok(message)) => self.keep_early(message),
+                Poll::Ready(Ok(message)) => self.keep_for_later(message),
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
                 Poll::Pending => break,
             }
@@ -228,10 +228,10 @@ impl Wire {
         Poll::Pending
     }
 
-    fn keep_early(&mut self, message: Incoming) {
+    fn keep_for_later(&mut self, message: Incoming) {
         self.last_message = self.clock.steady();
-        self.early_bytes += message.size() + EARLY_OVERHEAD;
-        self.early.push_back(message.detached());
+        self.unread_bytes += message.size() + UNREAD_OVERHEAD;
+        self.unread.push_back(message.detached());
     }
 
     /// The next message. Cancelling this loses nothing.
@@ -240,8 +240,8 @@ impl Wire {
         // Here too, for messages that come without a pause would keep the timer from being looked at.
         due.check(started)?;
         self.check_content(due, started)?;
-        if let Some(message) = self.early.pop_front() {
-            self.early_bytes -= message.size() + EARLY_OVERHEAD;
+        if let Some(message) = self.unread.pop_front() {
+            self.unread_bytes -= message.size() + UNREAD_OVERHEAD;
             return Ok(message);
         }
         let (mut waiting, mut now) = (None, started);

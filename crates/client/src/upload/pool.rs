@@ -184,9 +184,9 @@ impl<S: UploadSource> UploadRun<S> {
 
     /// Starts one connection more for each job that could be sent now and that no idle one will take, as far as they may be.
     fn open_connections(&mut self) {
-        let room = self.most.saturating_sub(self.workers.len());
+        let missing = self.most.saturating_sub(self.workers.len());
         let idle = self.shared.idle.load(Ordering::Relaxed);
-        let wanted = self.shared.order.ready().saturating_sub(idle).min(room);
+        let wanted = self.shared.order.ready().saturating_sub(idle).min(missing);
         for _ in 0..wanted {
             let worker = UploadWorker::new(Arc::clone(&self.shared), self.first_session.take());
             let stop = self.stop.clone();

@@ -89,12 +89,15 @@ impl Run<'_> {
         let Moved { record, entry } = moved;
         let (from, to) = (&record.path, &entry.path);
         let EntryKind::File { hash, .. } = entry.kind else { return Ok(false) };
-        let is_in = self.options.filter.verdict(to, false) == Verdict::Sync && self.store.admits(to).is_ok();
+        let is_in =
+            self.options.filter.verdict(to, false) == Verdict::Sync && self.destination.admits(to).is_ok();
         let is_recorded = self.state.records(std::slice::from_ref(to)).await?.iter().any(Option::is_some);
         if !is_in || is_recorded {
             return Ok(false);
         }
-        let Some(facts) = self.store.facts(vec![from.clone(), to.clone()]).await? else { return Ok(false) };
+        let Some(facts) = self.destination.facts(vec![from.clone(), to.clone()]).await? else {
+            return Ok(false);
+        };
         let [Some(found), None] = &facts[..] else { return Ok(false) };
         if record.facts.as_ref() == Some(found) {
             return Ok(false);
@@ -131,8 +134,8 @@ impl Run<'_> {
         let commit = Commit { records, journal, intents, state: survey.known.clone(), ..Commit::default() };
         self.state.commit(commit).await?;
         let old = Removable { path: from.clone(), content };
-        let removed = self.store.remove_files(vec![old]).await.into_iter().next();
-        self.store.flush().await?;
+        let removed = self.destination.remove_files(vec![old]).await.into_iter().next();
+        self.destination.flush().await?;
         // Where it was edited once more that is a file of its own, and the deletion of the old path is left to the pull.
         let is_removed = matches!(removed, Some(Ok(Removal::Removed | Removal::Missing)));
         let forgotten = if is_removed { vec![from.clone()] } else { Vec::new() };

@@ -114,7 +114,7 @@ impl Run<'_> {
 
 /// Stages a content for a path.
 struct StagedReceiver {
-    store: Arc<dyn Destination>,
+    destination: Arc<dyn Destination>,
     keys: VaultKeys,
     path: VaultPath,
     meta: FileMeta,
@@ -144,7 +144,7 @@ impl Receiver for StagedReceiver {
     }
 
     async fn receive(&self, version: &mut Version, content: &mut Content<'_>) -> Result<Staged, StagedError> {
-        let mut writer = self.store.begin(&self.path, &self.meta).await?;
+        let mut writer = self.destination.begin(&self.path, &self.meta).await?;
         let (mut decryptor, mut hasher) = (self.keys.content_decryptor(), ContentHasher::new());
         let mut received = 0;
         while let Some(piece) = content.next_piece().await? {
@@ -177,10 +177,10 @@ impl Run<'_> {
         let KnownContent { hash, size } = version.content;
         let meta = FileMeta { hash, size, mtime: times.0, ctime: times.1, uid: version.uid };
         if hash == ContentHash::EMPTY {
-            return Ok(Some(self.store.begin(path, &meta).await?.finish().await?));
+            return Ok(Some(self.destination.begin(path, &meta).await?.finish().await?));
         }
-        let (store, keys) = (self.store.clone(), self.source.keys.clone());
-        let receiver = StagedReceiver { store, keys, path: path.clone(), meta };
+        let (destination, keys) = (self.destination.clone(), self.source.keys.clone());
+        let receiver = StagedReceiver { destination, keys, path: path.clone(), meta };
         match self.fetch(receiver, vec![version], after).await?.pop() {
             Some((_, Ok(staged))) => Ok(Some(staged)),
             Some((

@@ -46,14 +46,14 @@ impl TwoWay<'_, '_> {
         for folder in &folders {
             lines.extend(self.run.state.journal(Some(folder), LINES).await?);
         }
-        let mut held = Vec::new();
+        let mut paused_files = Vec::new();
         outgoing.files.retain(|file| {
             let path = &file.local.path;
             let until = is_configuration(path).then(|| pause(&lines, path, now)).flatten();
-            held.extend(until.map(|until| (file.clone(), until)));
+            paused_files.extend(until.map(|until| (file.clone(), until)));
             until.is_none()
         });
-        for (file, until) in &held {
+        for (file, until) in &paused_files {
             let path = &file.local.path;
             if !waiting.has(&DeferredKey::outgoing(path)) {
                 self.run.warn(format!("{path} stays here for now: {}", reason(*until)), report);
@@ -62,7 +62,7 @@ impl TwoWay<'_, '_> {
         // As long as the pause lasts, that it does is said once, whatever is here meanwhile.
         let paused = waiting.files().filter(|path| pause(&lines, path, now).is_some());
         let still = paused.map(DeferredKey::outgoing).collect();
-        Ok((held.iter().map(|(file, until)| self.change_that_waits(file, *until)).collect(), still))
+        Ok((paused_files.iter().map(|(file, until)| self.change_that_waits(file, *until)).collect(), still))
     }
 
     fn change_that_waits(&self, file: &SendFile, until: i64) -> Deferred {
@@ -101,17 +101,17 @@ fn pause(lines: &[JournalEntry], path: &VaultPath, now: i64) -> Option<i64> {
 
 /// How long a file waits after it was sent, by its changes in order; `None`: it does not.
 fn pause_after(changes: &[(i64, Side)]) -> Option<i64> {
-    let mut turns = changes.to_vec();
+    let mut by_side = changes.to_vec();
     // Several changes of one side are one turn, from the first of them on.
-    turns.dedup_by_key(|(_, side)| *side);
-    let is_quick = |turns: &[(i64, Side)]| match turns {
+    by_side.dedup_by_key(|(_, side)| *side);
+    let is_quick = |by_side: &[(i64, Side)]| match by_side {
         [(first, _), .., (last, _)] => last - first <= WINDOW,
         _ => false,
     };
-    let begun = turns.windows(TURNS).position(is_quick)? + TURNS;
+    let begun = by_side.windows(TURNS).position(is_quick)? + TURNS;
     // Each time that it was sent since and replaced again.
     let again =
-        turns.get(begun - 1..)?.windows(2).filter(|pair| pair[1].1 == Side::Here && is_quick(pair)).count();
+        by_side.get(begun - 1..)?.windows(2).filter(|pair| pair[1].1 == Side::Here && is_quick(pair)).count();
     let doubled =
         u32::try_from(again).ok().and_then(|again| 1_i64.checked_shl(again)).filter(|times| *times > 0);
     Some(doubled.map_or(LONGEST_PAUSE, |times| FIRST_PAUSE.saturating_mul(times).min(LONGEST_PAUSE)))

@@ -23,7 +23,7 @@ impl Run<'_> {
         if self.options.dry_run || has_drawn(first, known.destination.as_ref()) {
             return Ok(());
         }
-        let found = self.store.identify(None).await?;
+        let found = self.destination.identify(None).await?;
         if found == MarkerFound::Impossible {
             return Ok(());
         }
@@ -50,7 +50,7 @@ impl Run<'_> {
         let (id, vault) = (identity.id, self.source.vault.id.clone());
         self.commit_identity(&known, Some(identity)).await?;
         let marker = Marker { format: MARKER_FORMAT, id, vault, generation: next };
-        let marked = self.store.mark(&marker).await?;
+        let marked = self.destination.mark(&marker).await?;
         self.commit_identity(&known, marked.map(|marked| marker.identity(marked))).await
     }
 
@@ -71,13 +71,13 @@ impl Run<'_> {
         &self,
         known: Option<&DestinationIdentity>,
     ) -> Result<(), PullError> {
-        let found = self.store.identify(None).await?;
+        let found = self.destination.identify(None).await?;
         if known.is_none() || judge(known, true, &found, &self.source.vault.id).is_ok() {
             return Ok(());
         }
         let reason =
             "it is not the place any more that it was when this run began; nothing was deleted in the vault";
-        let (location, code) = (self.store.location(), ProblemCode::Destination);
+        let (location, code) = (self.destination.location(), ProblemCode::Destination);
         Err(DestinationError::Unavailable { location, reason: reason.to_owned(), code }.into())
     }
 }

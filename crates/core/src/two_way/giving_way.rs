@@ -30,11 +30,11 @@ impl Run<'_> {
             let recorded = records.iter().flatten().find_map(|record| Some(record.file()?.hash));
             // What is here is, or was made from, what the vault lists; anything newer there is kept as well.
             let is_recorded = matches!(file.kind, EntryKind::File { hash, .. } if recorded == Some(hash));
-            let facts = self.store.facts(vec![path.clone()]).await?;
+            let facts = self.destination.facts(vec![path.clone()]).await?;
             let is_here = facts.is_some_and(|facts| facts.iter().any(Option::is_some));
             let mut journal = Vec::new();
             if is_here {
-                let kept_as = self.store.set_aside(path).await?;
+                let kept_as = self.destination.set_aside(path).await?;
                 self.progress
                     .notice(&format!("{path} is a folder in the vault, too; kept the file as {kept_as}"));
                 journal.push(JournalEntry::conflicted_copy(path, &kept_as, Uid(0), report.device.clone()));

@@ -85,7 +85,7 @@ impl Waiting {
     }
 
     /// The keys of what waits no longer, if only these do.
-    fn settled(self, still: &HashSet<DeferredKey>) -> Vec<DeferredKey> {
+    fn resolved(self, still: &HashSet<DeferredKey>) -> Vec<DeferredKey> {
         let seen = self.changes.into_iter().filter(|change| change.is_seen);
         seen.map(|change| change.deferred.key).filter(|key| !still.contains(key)).collect()
     }
@@ -127,25 +127,25 @@ impl TwoWay<'_, '_> {
         let recent = brake::recent_there(&state.deletions, brake::this_minute());
         let files = run.state.files().await?.saturating_add(recent);
         let is_allowed = self.options.max_delete_in_vault.allows(now.saturating_add(recent), files);
-        let held = match now > 0 && !is_allowed {
+        let held_back = match now > 0 && !is_allowed {
             true => outgoing.hold_back(&waiting.confirmed),
             false => Vec::new(),
         };
-        let held_files = held.iter().filter(|absent| !absent.is_folder()).map(Absent::path);
+        let held_files = held_back.iter().filter(|absent| !absent.is_folder()).map(Absent::path);
         held_files.chain(waiting.unseen()).for_each(|path| report.hold_back_in_vault(path));
-        if !held.is_empty() {
+        if !held_back.is_empty() {
             run.warn(held_back_in_vault(now, recent, files), report);
         }
         if run.options.dry_run {
             return Ok(());
         }
-        deferred.extend(held.iter().map(|absent| self.deletion_that_waits(absent)));
+        deferred.extend(held_back.iter().map(|absent| self.deletion_that_waits(absent)));
         // What was confirmed stays so until the vault has it.
         let gone = outgoing.absent().map(|absent| DeferredKey::outgoing(absent.path()));
         let still =
             deferred.iter().map(|deferred| deferred.key.clone()).chain(gone).chain(paused).chain(refused);
         let still = still.collect();
-        let resolved = waiting.settled(&still);
+        let resolved = waiting.resolved(&still);
         if deferred.is_empty() && resolved.is_empty() {
             return Ok(());
         }

@@ -104,7 +104,7 @@ impl Run<'_> {
                 EntryKind::Folder | EntryKind::Deleted { .. } => None,
             })
             .collect();
-        let mut found = self.store.look(unrecorded).await?.into_iter();
+        let mut found = self.destination.look(unrecorded).await?.into_iter();
         Ok(entries
             .iter()
             .zip(records)

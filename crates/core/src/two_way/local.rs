@@ -14,7 +14,7 @@ use crate::state::Commit;
 impl Run<'_> {
     /// The content of a file here that is small enough to be merged. `None`: it is not, or cannot be read.
     pub(crate) async fn read_text(&self, path: &VaultPath) -> Result<Option<Vec<u8>>, PullError> {
-        let file = match self.store.open_file(path).await {
+        let file = match self.destination.open_file(path).await {
             Ok(file) if file.facts.size() <= MERGED_TEXT as u64 => file,
             Ok(_) => return Ok(None),
             Err(error) if error.is_fatal() => return Err(error.into()),
@@ -45,7 +45,7 @@ impl Run<'_> {
         let content = KnownContent::of(&text);
         let (mtime, ctime) = times;
         let meta = FileMeta { hash: content.hash, size: content.size, mtime, ctime, uid: Uid(0) };
-        let mut writer = self.store.begin(path, &meta).await?;
+        let mut writer = self.destination.begin(path, &meta).await?;
         if content.hash != ContentHash::EMPTY {
             writer.write(text).await?;
         }
@@ -57,7 +57,7 @@ impl Run<'_> {
             self.announce(Some(Intent::Exchange { path: path.clone(), staged, expected: Some(content) }))
                 .await?;
         }
-        let published = publish_one(self.store.as_ref(), staged, expect).await;
+        let published = publish_one(self.destination.as_ref(), staged, expect).await;
         if replaces {
             self.announce(None).await?;
         }

@@ -93,7 +93,7 @@ impl Run<'_> {
     /// their contents.
     async fn untouched(&self, changed: &[(Record, RemoteEntry)]) -> Result<Vec<bool>, PullError> {
         let paths = changed.iter().map(|(record, _)| record.path.clone()).collect();
-        if let Some(facts) = self.store.facts(paths).await? {
+        if let Some(facts) = self.destination.facts(paths).await? {
             let records = changed.iter().map(|(record, _)| record);
             let is_untouched =
                 |(found, record): (Option<LocalFacts>, &Record)| found.is_none() || found == record.facts;
@@ -103,7 +103,7 @@ impl Run<'_> {
             let KnownContent { hash, size } = record.file()?.into();
             Some(Wanted { path: record.path.clone(), hash, size })
         });
-        let found = self.store.look(wanted.collect()).await?;
+        let found = self.destination.look(wanted.collect()).await?;
         Ok(found.into_iter().map(|found| matches!(found, Found::Wanted | Found::Nothing)).collect())
     }
 

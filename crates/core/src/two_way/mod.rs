@@ -125,20 +125,20 @@ impl Default for SyncOptions {
 /// When the run as a whole cannot go on. What was done until then is recorded, and the next one goes on from there.
 pub async fn sync(
     source: &PullSource,
-    store: Arc<dyn Destination>,
+    destination: Arc<dyn Destination>,
     state: Arc<dyn StateStore>,
     options: &SyncOptions,
     progress: Arc<dyn Progress>,
     stop: CancellationToken,
 ) -> Result<Report, PullError> {
-    sync_over(&Lines::none(), source, store, state, options, progress, stop).await
+    sync_over(&Lines::none(), source, destination, state, options, progress, stop).await
 }
 
 /// The same over a session that stays open.
 pub(crate) async fn sync_over(
     lines: &Lines,
     source: &PullSource,
-    store: Arc<dyn Destination>,
+    destination: Arc<dyn Destination>,
     state: Arc<dyn StateStore>,
     options: &SyncOptions,
     progress: Arc<dyn Progress>,
@@ -146,7 +146,7 @@ pub(crate) async fn sync_over(
 ) -> Result<Report, PullError> {
     let begun = Instant::now();
     let known = state.load().await?;
-    let mut report = Report::new(&source.vault, store.location(), known.version);
+    let mut report = Report::new(&source.vault, destination.location(), known.version);
     report.changes = options.pull.list_changes.then(Vec::new);
     let source = &PullSource { client: source.client.for_run(), ..source.clone() };
     // The first run of a direction deletes nothing on either side.
@@ -160,7 +160,7 @@ pub(crate) async fn sync_over(
     }
     // Everything is read again by the scan and listed again; files that were changed here must not be taken for damaged.
     let is_full = std::mem::take(&mut pull.mode) == Mode::Full;
-    let run = Run { source, store, state, options: &pull, direction, progress, stop, lines };
+    let run = Run { source, destination, state, options: &pull, direction, progress, stop, lines };
     run.warn_of_direction(&known, &mut report);
     let now = jiff::Timestamp::now().as_millisecond();
     let two_way =
@@ -409,7 +409,7 @@ impl TwoWay<'_, '_> {
         let records = Arc::new(records);
         let Some(mut tree) = self.scan(&records).await? else { return Ok(None) };
         foreseen.apply_to_tree(&mut tree);
-        if !self.run.store.traits().has_folders {
+        if !self.run.destination.traits().has_folders {
             tree.add_folders(&records);
         }
         Ok(Some((records, tree)))
@@ -438,7 +438,7 @@ impl TwoWay<'_, '_> {
         let filter = self.run.options.filter.clone();
         let input = ScanInput { records: records.clone(), filter };
         let paths = Arc::new(paths);
-        let scan = self.run.store.scan_few(input, paths.clone());
+        let scan = self.run.destination.scan_few(input, paths.clone());
         let Some(tree) = self.run.stop.run_until_cancelled(scan).await.transpose()?.flatten() else {
             return Ok(None);
         };
@@ -448,10 +448,10 @@ impl TwoWay<'_, '_> {
     /// Scans everything. `None`: told to stop.
     async fn scan(&self, records: &Arc<Vec<Record>>) -> Result<Option<LocalTree>, PullError> {
         let filter = self.run.options.filter.clone();
-        let scan = self.run.store.scan(ScanInput { records: records.clone(), filter });
+        let scan = self.run.destination.scan(ScanInput { records: records.clone(), filter });
         let Some(scanned) = self.run.stop.run_until_cancelled(scan).await else { return Ok(None) };
         let reason = "it cannot be scanned, so it can only be pulled to".to_owned();
-        let location = self.run.store.location();
+        let location = self.run.destination.location();
         let code = ProblemCode::Destination;
         Ok(Some(scanned?.ok_or(DestinationError::Unavailable { location, reason, code })?))
     }

@@ -190,20 +190,20 @@ impl Outgoing {
     /// recorded of them.
     pub(crate) fn hold_back(&mut self, confirmed: &HashSet<VaultPath>) -> Vec<Absent> {
         let is_held = |deletion: &mut Absent| !confirmed.contains(&deletion.path);
-        let mut held: Vec<Absent> = self.deletions.extract_if(.., is_held).collect();
-        held.extend(self.replaced.extract_if(.., is_held));
-        held.extend(self.folder_deletions.extract_if(.., is_held));
+        let mut held_back: Vec<Absent> = self.deletions.extract_if(.., is_held).collect();
+        held_back.extend(self.replaced.extract_if(.., is_held));
+        held_back.extend(self.folder_deletions.extract_if(.., is_held));
         // What would take the place of what stays, stays here.
-        let stays: HashSet<VaultPath> = held.iter().map(|deletion| deletion.path.clone()).collect();
+        let stays: HashSet<VaultPath> = held_back.iter().map(|deletion| deletion.path.clone()).collect();
         self.folders.retain(|path| !is_at_or_in(path, &stays));
         self.files.retain(|file| !is_at_or_in(&file.local.path, &stays));
         let emptied =
             self.files.extract_if(.., |file| file.is_emptied() && !confirmed.contains(&file.local.path));
-        held.extend(emptied.filter_map(|file| {
+        held_back.extend(emptied.filter_map(|file| {
             let base = file.base?;
             Some(Absent { path: file.local.path, uid: base.uid, file: Some(base) })
         }));
-        held
+        held_back
     }
 
     fn renew(&mut self, input: &OutgoingInput<'_>, records: &HashMap<&VaultPath, &Record>) {

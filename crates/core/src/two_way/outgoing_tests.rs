@@ -258,12 +258,12 @@ fn deletions_are_counted_without_moves_and_with_emptied_files() {
     let mut outgoing = case.outgoing();
     assert_eq!(outgoing.count_deletions(&HashSet::new()), 2, "b and c");
     assert_eq!(outgoing.count_deletions(&HashSet::from([path("b.md")])), 1);
-    let held = outgoing.hold_back(&HashSet::from([path("b.md")]));
-    assert_eq!(held.iter().map(Absent::path).collect::<Vec<_>>(), [&path("c.md")]);
+    let held_back = outgoing.hold_back(&HashSet::from([path("b.md")]));
+    assert_eq!(held_back.iter().map(Absent::path).collect::<Vec<_>>(), [&path("c.md")]);
     assert_eq!(outgoing.deletions.len(), 1);
     let mut outgoing = case.outgoing();
-    let held = outgoing.hold_back(&HashSet::new());
-    assert_eq!(held.len(), 2);
+    let held_back = outgoing.hold_back(&HashSet::new());
+    assert_eq!(held_back.len(), 2);
     assert!(outgoing.deletions.is_empty());
     assert_eq!(outgoing.files.len(), 1, "the rename goes");
 }

@@ -278,7 +278,7 @@ impl Run<'_> {
         let Some(staged) = self.stage_version(version, path, times, after).await? else {
             return Ok(Put::Gone);
         };
-        let published = publish_one(self.store.as_ref(), staged, Expect::Absent).await?;
+        let published = publish_one(self.destination.as_ref(), staged, Expect::Absent).await?;
         Ok(published.map_or(Put::Occupied, |_| Put::Done))
     }
 }

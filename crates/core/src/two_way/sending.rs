@@ -257,12 +257,12 @@ impl<'s, 'r> Outbox<'s, 'r> {
         if paths.is_empty() {
             return Ok(changes);
         }
-        let is_there: Vec<bool> = match self.run.store.facts(paths.clone()).await? {
+        let is_there: Vec<bool> = match self.run.destination.facts(paths.clone()).await? {
             Some(facts) => facts.iter().map(Option::is_some).collect(),
             None => {
                 let nothing =
                     |path: &VaultPath| Wanted { path: path.clone(), hash: ContentHash::EMPTY, size: 0 };
-                let found = self.run.store.look(paths.iter().map(nothing).collect()).await?;
+                let found = self.run.destination.look(paths.iter().map(nothing).collect()).await?;
                 found.iter().map(|found| *found != Found::Nothing).collect()
             }
         };
@@ -277,7 +277,7 @@ impl<'s, 'r> Outbox<'s, 'r> {
     /// Sends one change after the other over the session that hears everything. Tells what is left where a file that changed
     /// while it was read ended that session: the others have to do without.
     async fn push_in_turn(&mut self, changes: Vec<VaultChange>) -> Result<InTurn, PullError> {
-        let contents = Contents { store: self.run.store.clone(), state: self.run.state.clone() };
+        let contents = Contents { destination: self.run.destination.clone(), state: self.run.state.clone() };
         let mut outcomes = Vec::new();
         let mut changes = changes.into_iter();
         for change in changes.by_ref() {
@@ -285,7 +285,7 @@ impl<'s, 'r> Outbox<'s, 'r> {
                 outcomes.push((change, Some(NotTaken::Overtaken)));
                 continue;
             }
-            must_be_held(self.run)?;
+            require_lease(self.run)?;
             let pushed = match contents.upload(&change) {
                 Upload::Folder(path) => self.session.push_folder(path).await.map(|_| ()),
                 Upload::Deletion { path, folder } => {
@@ -345,7 +345,10 @@ impl<'s, 'r> Outbox<'s, 'r> {
                 true => UploadOptions { connections: 1, ..UploadOptions::default() },
                 false => UploadOptions::default(),
             },
-            source: Arc::new(Contents { store: self.run.store.clone(), state: self.run.state.clone() }),
+            source: Arc::new(Contents {
+                destination: self.run.destination.clone(),
+                state: self.run.state.clone(),
+            }),
             jobs: job_queue,
             results,
             cancel: self.run.stop.clone(),
@@ -360,7 +363,7 @@ impl<'s, 'r> Outbox<'s, 'r> {
                 let not_taken = match result.outcome {
                     Ok(_) => None,
                     Err(UploadFailure::Source(error)) if DestinationError::is_fatal(&error) => {
-                        must_be_held(run)?;
+                        require_lease(run)?;
                         return Err(error.into());
                     }
                     Err(UploadFailure::Source(error)) => {
@@ -681,9 +684,9 @@ fn not_taken(failure: &PushFailure) -> Result<NotTaken, PullError> {
 }
 
 /// Nothing is sent once another run may have the destination.
-fn must_be_held(run: &Run<'_>) -> Result<(), PullError> {
+fn require_lease(run: &Run<'_>) -> Result<(), PullError> {
     match run.state.is_held() {
         true => Ok(()),
-        false => Err(StateError::LeaseLost { destination: run.store.location() }.into()),
+        false => Err(StateError::LeaseLost { destination: run.destination.location() }.into()),
     }
 }

@@ -107,7 +107,7 @@ pub(super) fn failure(change: &VaultChange, reason: String) -> Failure {
 
 /// Opens what is sent, as long as the destination is held.
 pub(super) struct Contents {
-    pub(super) store: Arc<dyn Destination>,
+    pub(super) destination: Arc<dyn Destination>,
     pub(super) state: Arc<dyn StateStore>,
 }
 
@@ -156,12 +156,12 @@ impl UploadSource for Contents {
     fn check(&self, _: &VaultChange) -> Result<(), DestinationError> {
         match self.state.is_held() {
             true => Ok(()),
-            false => Err(DestinationError::Stopped { location: self.store.location() }),
+            false => Err(DestinationError::Stopped { location: self.destination.location() }),
         }
     }
 
     async fn open(&self, change: &VaultChange) -> Result<Self::Content, DestinationError> {
-        let content = self.store.open_file(change.path()).await?.content;
+        let content = self.destination.open_file(change.path()).await?.content;
         Ok(HeldContent { content, state: self.state.clone() })
     }
 }

@@ -181,22 +181,22 @@ impl Bench {
     /// Syncs with a destination, news and a way to stop that are given.
     pub(crate) async fn sync_through(
         &self,
-        store: FolderDestination,
+        destination: FolderDestination,
         progress: Arc<dyn Progress>,
         stop: CancellationToken,
     ) -> Result<Report, PullError> {
         let options = self.sync_options();
-        sync(&self.source, Arc::new(store), self.state(), &options, progress, stop).await
+        sync(&self.source, Arc::new(destination), self.state(), &options, progress, stop).await
     }
 
     /// Syncs; something happens when everything is ready to be sent.
     pub(crate) async fn sync_while(&self, act: impl FnOnce() + Send + 'static) -> Result<Report, PullError> {
-        let store = FolderDestination::open(&self.dest(), self.folder).unwrap();
+        let destination = FolderDestination::open(&self.dest(), self.folder).unwrap();
         let progress = Arc::new(BeforeSending {
             is_sending: AtomicBool::new(false),
             act: Mutex::new(Some(Box::new(act))),
         });
-        self.sync_through(store, progress, CancellationToken::new()).await
+        self.sync_through(destination, progress, CancellationToken::new()).await
     }
 
     /// Syncs, which must succeed.

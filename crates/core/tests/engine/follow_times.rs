@@ -50,7 +50,7 @@ impl Observer for Waits {
 }
 
 fn begin(bench: &Bench, waits: Arc<Waits>, stop: &CancellationToken) -> JoinHandle<Result<(), PullError>> {
-    let (source, store, stop) = (bench.source.clone(), bench.store(), stop.clone());
+    let (source, destination, stop) = (bench.source.clone(), bench.store(), stop.clone());
     let state: Arc<dyn StateStore> = bench.state();
     let watch: Box<dyn Watch> =
         Box::new(FolderWatch::new(&bench.dest(), Filter::default(), QuietRule::default(), state.clone()));
@@ -58,7 +58,7 @@ fn begin(bench: &Bench, waits: Arc<Waits>, stop: &CancellationToken) -> JoinHand
     let options = FollowOptions::new(way);
     tokio::spawn(async move {
         let progress = Arc::new(NoProgress);
-        follow(&source, store, state, &options, Some(watch), progress, waits.as_ref(), stop).await
+        follow(&source, destination, state, &options, Some(watch), progress, waits.as_ref(), stop).await
     })
 }
 

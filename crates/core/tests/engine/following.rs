@@ -172,10 +172,11 @@ impl Follower {
         progress: Arc<dyn Progress>,
     ) -> Self {
         let (said, stop) = (Arc::new(Said::default()), CancellationToken::new());
-        let (source, store) = (bench.source.clone(), bench.store());
+        let (source, destination) = (bench.source.clone(), bench.store());
         let (observer, stopped) = (said.clone(), stop.clone());
         let task = tokio::spawn(async move {
-            follow(&source, store, state, &options, Some(watch), progress, observer.as_ref(), stopped).await
+            follow(&source, destination, state, &options, Some(watch), progress, observer.as_ref(), stopped)
+                .await
         });
         Follower { changed, said, stop, task }
     }

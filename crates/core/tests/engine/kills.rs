@@ -117,10 +117,10 @@ async fn a_recovery_that_cannot_go_on_keeps_what_was_announced() {
     let announced = state.intents().await.unwrap();
     assert_eq!(announced.len(), 2);
     drop(state);
-    let store = Arc::new(MeddledFolder::full_at_first(bench.store()));
+    let destination = Arc::new(MeddledFolder::full_at_first(bench.store()));
     let (progress, stop) = (Arc::new(NoProgress), CancellationToken::new());
     let stopped =
-        pull(&bench.source, store, bench.state(), &bench.options, progress, stop).await.unwrap_err();
+        pull(&bench.source, destination, bench.state(), &bench.options, progress, stop).await.unwrap_err();
     assert!(matches!(stopped, PullError::Store(DestinationError::Full { .. })), "{stopped}");
     let state = bench.state();
     assert_eq!((state.intents().await.unwrap(), state.all_records().await.unwrap()), (announced, vec![]));
@@ -213,7 +213,7 @@ async fn die(at: usize) {
         let step = step.clone();
         move |_: Step, _: Option<&obsync_protocol::VaultPath>| step()
     };
-    let store = FolderDestination::open_watched(&dest, FolderOptions::default(), watch).unwrap();
+    let destination = FolderDestination::open_watched(&dest, FolderOptions::default(), watch).unwrap();
     let state = SqliteState::open(&home.join("state.sqlite"), &identity(&source, &dest)).unwrap();
     let state = Arc::new(WatchedState::with(Arc::new(state), step));
     let options = PullOptions {
@@ -224,7 +224,7 @@ async fn die(at: usize) {
         ..PullOptions::default()
     };
     let stop = CancellationToken::new();
-    pull(&source, Arc::new(store), state, &options, Arc::new(NoProgress), stop).await.unwrap();
+    pull(&source, Arc::new(destination), state, &options, Arc::new(NoProgress), stop).await.unwrap();
 }
 
 /// Makes `to` what `from` is, with the times of the files.

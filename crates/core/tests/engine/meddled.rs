@@ -21,7 +21,7 @@ type Deed = Box<dyn FnOnce() + Send>;
 
 /// A folder that does something else at a certain moment, or is full then.
 pub(crate) struct MeddledFolder {
-    store: Arc<FolderDestination>,
+    destination: Arc<FolderDestination>,
     deed: Mutex<Option<Deed>>,
     /// A file that has other bytes than a scan saw, whenever it is read to be sent.
     restless: Option<VaultPath>,
@@ -30,24 +30,24 @@ pub(crate) struct MeddledFolder {
 
 impl MeddledFolder {
     pub(crate) fn before_publishing(
-        store: Arc<FolderDestination>,
+        destination: Arc<FolderDestination>,
         deed: impl FnOnce() + Send + 'static,
     ) -> Self {
-        MeddledFolder { deed: Mutex::new(Some(Box::new(deed))), ..Self::quiet(store) }
+        MeddledFolder { deed: Mutex::new(Some(Box::new(deed))), ..Self::quiet(destination) }
     }
 
     /// Somebody writes to a file whenever it is read to be sent.
-    pub(crate) fn writing_to(store: Arc<FolderDestination>, path: &str) -> Self {
-        MeddledFolder { restless: VaultPath::parse(path).ok(), ..Self::quiet(store) }
+    pub(crate) fn writing_to(destination: Arc<FolderDestination>, path: &str) -> Self {
+        MeddledFolder { restless: VaultPath::parse(path).ok(), ..Self::quiet(destination) }
     }
 
     /// A folder that has no room for the last file of the first batch.
-    pub(crate) fn full_at_first(store: Arc<FolderDestination>) -> Self {
-        MeddledFolder { is_full: AtomicBool::new(true), ..Self::quiet(store) }
+    pub(crate) fn full_at_first(destination: Arc<FolderDestination>) -> Self {
+        MeddledFolder { is_full: AtomicBool::new(true), ..Self::quiet(destination) }
     }
 
-    fn quiet(store: Arc<FolderDestination>) -> Self {
-        MeddledFolder { store, deed: Mutex::default(), restless: None, is_full: AtomicBool::new(false) }
+    fn quiet(destination: Arc<FolderDestination>) -> Self {
+        MeddledFolder { destination, deed: Mutex::default(), restless: None, is_full: AtomicBool::new(false) }
     }
 
     fn meddle(&self) {
@@ -59,37 +59,37 @@ impl MeddledFolder {
 #[async_trait]
 impl Describe for MeddledFolder {
     async fn identify(&self, known: Option<&str>) -> Result<MarkerFound, DestinationError> {
-        self.store.identify(known).await
+        self.destination.identify(known).await
     }
 
     async fn mark(&self, marker: &Marker) -> Result<Option<Marked>, DestinationError> {
-        self.store.mark(marker).await
+        self.destination.mark(marker).await
     }
 
     fn location(&self) -> String {
-        self.store.location()
+        self.destination.location()
     }
 
     fn traits(&self) -> PlaceTraits {
-        self.store.traits()
+        self.destination.traits()
     }
 }
 
 #[async_trait]
 impl Naming for MeddledFolder {
     async fn folds_names(&self, probe: FoldingProbe) -> Result<NameFolding, DestinationError> {
-        self.store.folds_names(probe).await
+        self.destination.folds_names(probe).await
     }
 
     fn admits(&self, path: &VaultPath) -> Result<(), DestinationError> {
-        self.store.admits(path)
+        self.destination.admits(path)
     }
 
     async fn repository_parts(
         &self,
         folders: Vec<Option<VaultPath>>,
     ) -> Result<Vec<BTreeSet<RepositoryPart>>, DestinationError> {
-        self.store.repository_parts(folders).await
+        self.destination.repository_parts(folders).await
     }
 }
 
@@ -99,34 +99,34 @@ impl Inspect for MeddledFolder {
         &self,
         paths: Vec<VaultPath>,
     ) -> Result<Option<Vec<Option<LocalFacts>>>, DestinationError> {
-        self.store.facts(paths).await
+        self.destination.facts(paths).await
     }
 
     async fn look(&self, wanted: Vec<Wanted>) -> Result<Vec<Found>, DestinationError> {
-        self.store.look(wanted).await
+        self.destination.look(wanted).await
     }
 
     async fn is_empty(&self) -> Result<bool, DestinationError> {
-        self.store.is_empty().await
+        self.destination.is_empty().await
     }
 
     async fn check(&self, wanted: Vec<Wanted>) -> Result<Vec<Checked>, DestinationError> {
-        self.store.check(wanted).await
+        self.destination.check(wanted).await
     }
 
     async fn list(&self) -> Result<Inventory, DestinationError> {
-        self.store.list().await
+        self.destination.list().await
     }
 }
 
 #[async_trait]
 impl Scan for MeddledFolder {
     async fn scan(&self, input: ScanInput) -> Result<Option<LocalTree>, DestinationError> {
-        self.store.scan(input).await
+        self.destination.scan(input).await
     }
 
     async fn open_file(&self, path: &VaultPath) -> Result<OpenFile, DestinationError> {
-        let mut opened = self.store.open_file(path).await?;
+        let mut opened = self.destination.open_file(path).await?;
         if self.restless.as_ref() == Some(path) {
             let mut content = Vec::new();
             opened.content.read_to_end(&mut content).await.unwrap();
@@ -144,11 +144,11 @@ impl Receive for MeddledFolder {
         path: &VaultPath,
         meta: &FileMeta,
     ) -> Result<Box<dyn FileWriter>, DestinationError> {
-        self.store.begin(path, meta).await
+        self.destination.begin(path, meta).await
     }
 
     async fn recover(&self, path: &VaultPath, meta: &FileMeta) -> Result<Option<Staged>, DestinationError> {
-        self.store.recover(path, meta).await
+        self.destination.recover(path, meta).await
     }
 
     async fn copy(
@@ -157,11 +157,11 @@ impl Receive for MeddledFolder {
         to: &VaultPath,
         meta: &FileMeta,
     ) -> Result<Option<Staged>, DestinationError> {
-        self.store.copy(from, to, meta).await
+        self.destination.copy(from, to, meta).await
     }
 
     async fn discard_staged(&self) -> Result<(), DestinationError> {
-        self.store.discard_staged().await
+        self.destination.discard_staged().await
     }
 }
 
@@ -174,31 +174,31 @@ impl Destination for MeddledFolder {
         if let Some(Change::Put(publication)) = changes
             .pop_if(|last| matches!(last, Change::Put(_)) && self.is_full.swap(false, Ordering::Relaxed))
         {
-            let mut outcomes = self.store.apply(changes, stop).await;
-            let error = DestinationError::Full { location: self.store.location() };
+            let mut outcomes = self.destination.apply(changes, stop).await;
+            let error = DestinationError::Full { location: self.destination.location() };
             outcomes.push(Err(Rejected::Put(PublishFailure { publication: Box::new(publication), error })));
             return outcomes;
         }
-        self.store.apply(changes, stop).await
+        self.destination.apply(changes, stop).await
     }
 
     async fn flush(&self) -> Result<(), DestinationError> {
-        self.store.flush().await
+        self.destination.flush().await
     }
 
     async fn set_aside(&self, path: &VaultPath) -> Result<VaultPath, DestinationError> {
-        self.store.set_aside(path).await
+        self.destination.set_aside(path).await
     }
 
     async fn keep_beside(&self, path: &VaultPath) -> Result<KeptBeside, DestinationError> {
-        self.store.keep_beside(path).await
+        self.destination.keep_beside(path).await
     }
 
     async fn put_back(&self, path: &VaultPath, kept: &KeptBeside) -> bool {
-        self.store.put_back(path, kept).await
+        self.destination.put_back(path, kept).await
     }
 
     async fn end_run(&self) {
-        self.store.end_run().await;
+        self.destination.end_run().await;
     }
 }

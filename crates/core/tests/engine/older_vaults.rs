@@ -162,7 +162,7 @@ async fn rolled_back() -> (Bench, Bench) {
 
 /// Pulls from one bench's server to another bench's destination.
 async fn pull_from(server: &Bench, destination: &Bench) -> Report {
-    let (store, state) = (destination.store(), destination.state());
+    let (destination, state) = (destination.store(), destination.state());
     let (none, stop) = (Arc::new(NoProgress), CancellationToken::new());
-    pull(&server.source, store, state, &server.options, none, stop).await.unwrap()
+    pull(&server.source, destination, state, &server.options, none, stop).await.unwrap()
 }

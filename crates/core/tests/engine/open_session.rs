@@ -85,11 +85,12 @@ impl Follower {
         let (sender, changed) = mpsc::unbounded_channel();
         let (reports, stop) = (Arc::new(Reports::default()), CancellationToken::new());
         let watch: Box<dyn Watch> = Box::new(Paths { changed, touched: HashSet::new() });
-        let (source, store, state) = (bench.source.clone(), bench.store(), bench.state());
+        let (source, destination, state) = (bench.source.clone(), bench.store(), bench.state());
         let (observer, stopped) = (reports.clone(), stop.clone());
         let task = tokio::spawn(async move {
             let progress = Arc::new(NoProgress);
-            follow(&source, store, state, &options, Some(watch), progress, observer.as_ref(), stopped).await
+            follow(&source, destination, state, &options, Some(watch), progress, observer.as_ref(), stopped)
+                .await
         });
         let follower = Follower { changed: sender, reports, stop, task };
         follower.at_rest().await;

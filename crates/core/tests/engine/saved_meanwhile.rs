@@ -16,9 +16,9 @@ const T: i64 = 1_700_000_000_000;
 /// Pulls; somebody saves `text` as `path` between the look at it and the first batch.
 async fn pull_while_saving(bench: &Bench, path: &str, text: &'static str) -> Report {
     let file = bench.dest().join(path);
-    let store = MeddledFolder::before_publishing(bench.store(), move || fs::write(file, text).unwrap());
+    let destination = MeddledFolder::before_publishing(bench.store(), move || fs::write(file, text).unwrap());
     let (progress, stop) = (Arc::new(NoProgress), CancellationToken::new());
-    pull(&bench.source, Arc::new(store), bench.state(), &bench.options, progress, stop).await.unwrap()
+    pull(&bench.source, Arc::new(destination), bench.state(), &bench.options, progress, stop).await.unwrap()
 }
 
 /// Whether a file has the time at which it was saved, and not one of the vault's.

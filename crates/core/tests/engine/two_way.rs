@@ -70,10 +70,10 @@ async fn a_file_that_is_written_to_whenever_it_is_read_holds_up_no_other() {
     bench.edit("log.md", "b");
     bench.edit("note.md", "the larger one, edited");
     fs::remove_file(bench.dest().join("z.md")).unwrap();
-    let store = Arc::new(MeddledFolder::writing_to(bench.store(), "log.md"));
+    let destination = Arc::new(MeddledFolder::writing_to(bench.store(), "log.md"));
     let options = SyncOptions { second_look: Duration::ZERO, ..SyncOptions::default() };
     let (none, stop) = (Arc::new(NoProgress), CancellationToken::new());
-    let report = sync(&bench.source, store, bench.state(), &options, none, stop).await.unwrap();
+    let report = sync(&bench.source, destination, bench.state(), &options, none, stop).await.unwrap();
     assert!(has(&bench, "note.md", "the larger one, edited"));
     assert!(has(&bench, "log.md", "a"));
     assert!(!has(&bench, "z.md", "the largest of them all"), "{report:#?}");

@@ -301,7 +301,7 @@ async fn die(at: usize) {
         let step = step.clone();
         move |_: obsync_folder::Step, _: Option<&VaultPath>| step()
     };
-    let store = FolderDestination::open_watched(&dest, FolderOptions::default(), watch).unwrap();
+    let destination = FolderDestination::open_watched(&dest, FolderOptions::default(), watch).unwrap();
     let state = SqliteState::open(&home.join("state.sqlite"), &identity(&source, &dest)).unwrap();
     let state = Arc::new(WatchedState::with(Arc::new(state), step.clone()));
     let options = SyncOptions {
@@ -318,5 +318,5 @@ async fn die(at: usize) {
         usize::MAX => Arc::new(NoProgress),
         _ => Arc::new(Steps(step)),
     };
-    sync(&source, Arc::new(store), state, &options, progress, CancellationToken::new()).await.unwrap();
+    sync(&source, Arc::new(destination), state, &options, progress, CancellationToken::new()).await.unwrap();
 }

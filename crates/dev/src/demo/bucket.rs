@@ -257,8 +257,8 @@ fn tell_metrics(story: &Story, invocation: &Invocation) -> Result<()> {
         "memory_used_mb",
         "success",
     ];
-    let told: Vec<String> = names.iter().map(|name| format!("{name} {}", metrics[*name])).collect();
-    story.tell(&format!("metrics in the log: {}", told.join(", ")));
+    let shown: Vec<String> = names.iter().map(|name| format!("{name} {}", metrics[*name])).collect();
+    story.tell(&format!("metrics in the log: {}", shown.join(", ")));
     Ok(())
 }
 

@@ -18,7 +18,7 @@ use super::site::RemotePlace;
 /// A bucket, found as the variables say that obsync reads, too.
 #[derive(Clone, Debug)]
 pub(super) struct RemoteBucket {
-    pub(super) store: Arc<dyn ObjectStore>,
+    pub(super) destination: Arc<dyn ObjectStore>,
     /// Where it is, such as `s3://bucket`.
     pub(super) place: String,
     sites: Arc<AtomicUsize>,
@@ -31,7 +31,7 @@ impl RemoteBucket {
     /// When the variables say too little, or the service cannot be tried.
     pub(super) fn open(location: &BucketLocation) -> Result<Self> {
         let bucket = location.bucket();
-        let (store, scheme): (Arc<dyn ObjectStore>, _) = match location.service() {
+        let (destination, scheme): (Arc<dyn ObjectStore>, _) = match location.service() {
             Service::S3 => {
                 let endpoint = endpoint()?;
                 let builder = AmazonS3Builder::from_env().with_bucket_name(bucket);
@@ -43,7 +43,7 @@ impl RemoteBucket {
             }
             Service::Gcs | Service::Memory => bail!("only s3:// and az:// can be tried"),
         };
-        Ok(Self { store, place: format!("{scheme}://{bucket}"), sites: Arc::default() })
+        Ok(Self { destination, place: format!("{scheme}://{bucket}"), sites: Arc::default() })
     }
 
     /// An empty place in it.
@@ -54,7 +54,7 @@ impl RemoteBucket {
 
     /// The files below a prefix, but for what obsync keeps for itself.
     pub(super) async fn files(&self, prefix: &str) -> Result<Vec<StoredObject>> {
-        let listed: Vec<_> = self.store.list(Some(&Path::parse(prefix)?)).try_collect().await?;
+        let listed: Vec<_> = self.destination.list(Some(&Path::parse(prefix)?)).try_collect().await?;
         let own = format!("{prefix}/.obsync/");
         let mut files = Vec::new();
         for meta in listed.into_iter().filter(|meta| !meta.location.as_ref().starts_with(&own)) {
@@ -64,7 +64,7 @@ impl RemoteBucket {
     }
 
     async fn file(&self, key: &Path) -> Result<StoredObject> {
-        let found = self.store.get(key).await.with_context(|| format!("cannot read {key}"))?;
+        let found = self.destination.get(key).await.with_context(|| format!("cannot read {key}"))?;
         let mut metadata = BTreeMap::new();
         let mut content_type = None;
         for (attribute, value) in &found.attributes {

@@ -216,9 +216,9 @@ impl Questions {
 /// # Errors
 /// When what every service can do fails.
 pub(super) async fn ask_library(bucket: &RemoteBucket, row: &mut InteropRow) -> Result<()> {
-    let store = &bucket.store;
+    let destination = &bucket.destination;
     let (there, copied) = (Path::from("asked/there"), Path::from("asked/copy"));
-    store.put(&there, "text".into()).await?;
+    destination.put(&there, "text".into()).await?;
     let verdict = |put: object_store::Result<object_store::PutResult>| match put {
         Ok(_) => "ignored".to_owned(),
         Err(object_store::Error::AlreadyExists { .. } | object_store::Error::Precondition { .. }) => {
@@ -227,12 +227,12 @@ pub(super) async fn ask_library(bucket: &RemoteBucket, row: &mut InteropRow) -> 
         Err(error) => format!("refused ({error})"),
     };
     let nobodys = UpdateVersion { e_tag: Some(NOBODYS.to_owned()), version: None };
-    row.add(&verdict(store.put_opts(&there, "other".into(), PutMode::Create.into()).await));
-    row.add(&verdict(store.put_opts(&there, "other".into(), PutMode::Update(nobodys).into()).await));
+    row.add(&verdict(destination.put_opts(&there, "other".into(), PutMode::Create.into()).await));
+    row.add(&verdict(destination.put_opts(&there, "other".into(), PutMode::Update(nobodys).into()).await));
     row.add("not sent");
-    store.copy(&there, &copied).await?;
+    destination.copy(&there, &copied).await?;
     row.add("yes");
-    row.add(match store.copy_if_not_exists(&there, &copied).await {
+    row.add(match destination.copy_if_not_exists(&there, &copied).await {
         Err(object_store::Error::AlreadyExists { .. }) => "kept",
         Ok(()) => "ignored",
         Err(_) => "refused",

@@ -36,11 +36,11 @@ impl DestinationUnderTest for RemotePlace {
     }
 
     async fn plant(&self, path: &str, content: &[u8]) {
-        self.bucket.store.put(&self.key(path), content.to_vec().into()).await.expect("put");
+        self.bucket.destination.put(&self.key(path), content.to_vec().into()).await.expect("put");
     }
 
     async fn content(&self, path: &str) -> Option<Vec<u8>> {
-        let found = match self.bucket.store.get(&self.key(path)).await {
+        let found = match self.bucket.destination.get(&self.key(path)).await {
             Err(object_store::Error::NotFound { .. }) => return None,
             found => found.expect("get"),
         };
@@ -49,7 +49,7 @@ impl DestinationUnderTest for RemotePlace {
 
     async fn mtime(&self, path: &str) -> Option<i64> {
         let options = GetOptions { head: true, ..GetOptions::default() };
-        let found = match self.bucket.store.get_opts(&self.key(path), options).await {
+        let found = match self.bucket.destination.get_opts(&self.key(path), options).await {
             Err(object_store::Error::NotFound { .. }) => return None,
             found => found.expect("head"),
         };

@@ -3,7 +3,7 @@
 use anyhow::{Result, ensure};
 
 use super::round::Round;
-use super::worker::{Held, Told};
+use super::worker::{Resources, Usage};
 use crate::human;
 use crate::measure::median;
 
@@ -20,7 +20,7 @@ struct Level {
     resident: u64,
     peak: u64,
     /// What was held after each of its pulls and not when idle.
-    left: Held,
+    left: Resources,
 }
 
 /// Tells that nothing was left and nothing grew.
@@ -37,26 +37,26 @@ pub(super) fn verdict(rounds: &[Round], limit: u64) -> Result<String> {
 }
 
 /// What a pull left: descriptors and tasks beyond those that the process held when idle.
-fn left(told: &Told) -> Held {
-    Held {
-        descriptors: told.held.descriptors.saturating_sub(told.idle.descriptors),
-        tasks: told.held.tasks.saturating_sub(told.idle.tasks),
+fn left(usage: &Usage) -> Resources {
+    Resources {
+        descriptors: usage.after.descriptors.saturating_sub(usage.idle.descriptors),
+        tasks: usage.after.tasks.saturating_sub(usage.idle.tasks),
     }
 }
 
-fn most(one: Held, other: Held) -> Held {
-    Held { descriptors: one.descriptors.max(other.descriptors), tasks: one.tasks.max(other.tasks) }
+fn most(one: Resources, other: Resources) -> Resources {
+    Resources { descriptors: one.descriptors.max(other.descriptors), tasks: one.tasks.max(other.tasks) }
 }
 
 fn judge(levels: &[Level], limit: u64) -> Result<String> {
     // In the first rounds the allocator has not yet seen everything that pulls ask of it: resident memory climbs by 3 to 5 MB
     // and stays there.
-    let settled = levels.get(levels.len() / 3..).unwrap_or_default();
-    let (early, late) = settled.split_at(settled.len().div_ceil(2));
+    let later = levels.get(levels.len() / 3..).unwrap_or_default();
+    let (early, late) = later.split_at(later.len().div_ceil(2));
     let peak = levels.iter().map(|level| level.peak).max().unwrap_or_default();
     ensure!(peak <= limit, "the memory's peak was {}, above {}", human::size(peak), human::size(limit));
     for (number, Level { left, .. }) in (1..).zip(levels) {
-        let Held { descriptors, tasks } = left;
+        let Resources { descriptors, tasks } = left;
         ensure!(
             *descriptors == 0 && *tasks == 0,
             "after a pull of round {number}, descriptors ({descriptors}) and tasks ({tasks}) were left"
@@ -78,7 +78,7 @@ fn judge(levels: &[Level], limit: u64) -> Result<String> {
 mod tests {
     use super::*;
 
-    const NOTHING: Held = Held { descriptors: 0, tasks: 0 };
+    const NOTHING: Resources = Resources { descriptors: 0, tasks: 0 };
     const LEVEL: Level = Level { resident: 30_000_000, peak: 50_000_000, left: NOTHING };
 
     fn judged(last: Level) -> Result<String> {
@@ -105,29 +105,29 @@ mod tests {
 
     #[test]
     fn what_every_pull_leaves_is_told_although_it_does_not_grow() {
-        for (left, told) in [
-            (Held { descriptors: 1, ..NOTHING }, "round 1, descriptors (1) and tasks (0) were left"),
-            (Held { tasks: 2, ..NOTHING }, "round 1, descriptors (0) and tasks (2) were left"),
+        for (left, sentence) in [
+            (Resources { descriptors: 1, ..NOTHING }, "round 1, descriptors (1) and tasks (0) were left"),
+            (Resources { tasks: 2, ..NOTHING }, "round 1, descriptors (0) and tasks (2) were left"),
         ] {
             let error = judge(&[Level { left, ..LEVEL }; 6], 60_000_000).unwrap_err().to_string();
-            assert!(error.contains(told), "{error}");
+            assert!(error.contains(sentence), "{error}");
         }
     }
 
     #[test]
     fn what_one_pull_of_the_last_round_leaves_is_told() {
-        let error = judged(Level { left: Held { descriptors: 1, tasks: 0 }, ..LEVEL }).unwrap_err();
+        let error = judged(Level { left: Resources { descriptors: 1, tasks: 0 }, ..LEVEL }).unwrap_err();
         assert!(error.to_string().contains("round 5"), "{error}");
     }
 
     #[test]
     fn left_is_what_is_held_beyond_what_was_held_when_idle() {
-        let told = |descriptors, tasks| Told {
-            idle: Held { descriptors: 10, tasks: 0 },
-            held: Held { descriptors, tasks },
-            ..Told::default()
+        let usage = |descriptors, tasks| Usage {
+            idle: Resources { descriptors: 10, tasks: 0 },
+            after: Resources { descriptors, tasks },
+            ..Usage::default()
         };
-        let left = most(left(&told(9, 3)), left(&told(12, 1)));
+        let left = most(left(&usage(9, 3)), left(&usage(12, 1)));
         assert_eq!((left.descriptors, left.tasks), (2, 3));
     }
 }

@@ -9,7 +9,7 @@ use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 
 use super::SOAKING;
-use super::worker::{Order, Told, WorkerSetup};
+use super::worker::{Order, Usage, WorkerSetup};
 
 /// How long a pull may take with all its attempts; more is a hang.
 const PULL_LIMIT: Duration = Duration::from_secs(600);
@@ -44,7 +44,7 @@ impl Process {
     }
 
     /// Has the vault brought to a folder, however many attempts that takes.
-    pub(super) async fn pull(&mut self, folder: &Path, state: &Path) -> Result<Told> {
+    pub(super) async fn pull(&mut self, folder: &Path, state: &Path) -> Result<Usage> {
         self.tell(&Order { folder: folder.to_path_buf(), state: state.to_path_buf() }).await?;
         let line = match tokio::time::timeout(PULL_LIMIT, self.answers.next_line()).await {
             Ok(line) => line?.context("the process that pulls has ended; standard error may say why")?,

@@ -9,7 +9,7 @@ use anyhow::{Context, Result};
 use obsync_testkit::{Chance, Faults, PieceSizes, Server, VaultHandle};
 
 use super::process::Process;
-use super::worker::Told;
+use super::worker::Usage;
 use crate::check::same_as_vault;
 use crate::human;
 
@@ -26,9 +26,9 @@ pub(super) struct Rounds<'a> {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Round {
     took: Duration,
-    pub(super) first: Told,
+    pub(super) first: Usage,
     /// After the changes, and so at the end of the round.
-    pub(super) second: Told,
+    pub(super) second: Usage,
     /// How often a fault struck.
     strikes: u64,
 }
@@ -47,12 +47,12 @@ impl Rounds<'_> {
         Ok(Round { took: begun.elapsed(), first, second, strikes: struck_first + struck_second })
     }
 
-    async fn pull(&mut self, number: u32, folder: &Path, state: &Path) -> Result<(Told, u64)> {
+    async fn pull(&mut self, number: u32, folder: &Path, state: &Path) -> Result<(Usage, u64)> {
         self.server.faults().set(faults(self.seed.wrapping_add(u64::from(number))));
-        let told = self.process.pull(folder, state).await?;
+        let usage = self.process.pull(folder, state).await?;
         let strikes = STRIKING.iter().map(|name| self.server.faults().strikes(name)).sum();
         same_as_vault(&self.vault, folder)?;
-        Ok((told, strikes))
+        Ok((usage, strikes))
     }
 }
 
@@ -122,8 +122,8 @@ impl fmt::Display for Round {
             human::size(first.bytes + second.bytes),
             human::size(second.resident),
             human::size(second.peak),
-            second.held.descriptors,
-            second.held.tasks
+            second.after.descriptors,
+            second.after.tasks
         )
     }
 }

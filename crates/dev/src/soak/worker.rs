@@ -50,7 +50,7 @@ pub(super) struct Order {
 
 /// What came of it.
 #[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
-pub(super) struct Told {
+pub(super) struct Usage {
     /// How many pulls it took until nothing was left to do.
     pub(super) attempts: u32,
     /// Contents asked for.
@@ -63,14 +63,14 @@ pub(super) struct Told {
     /// The most that it ever was, in bytes.
     pub(super) peak: u64,
     /// What the process held before it had talked to anybody.
-    pub(super) idle: Held,
+    pub(super) idle: Resources,
     /// What it holds afterwards.
-    pub(super) held: Held,
+    pub(super) after: Resources,
 }
 
 /// What a process holds that a pull may leave behind.
 #[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
-pub(super) struct Held {
+pub(super) struct Resources {
     /// Open descriptors.
     pub(super) descriptors: u64,
     /// Tasks of its runtime.
@@ -83,12 +83,12 @@ pub(crate) fn serve() -> ExitCode {
     let served = runtime.map_err(anyhow::Error::from).and_then(|runtime| {
         let mut lines = io::stdin().lines();
         let setup = lines.next().context("there is nothing to do")??;
-        let idle = Held::now(runtime.handle())?;
+        let idle = Resources::now(runtime.handle())?;
         let source = runtime.block_on(source(&serde_json::from_str(&setup)?))?;
         for order in lines {
-            let told = runtime.block_on(carry_out(&source, &serde_json::from_str(&order?)?, idle))?;
+            let usage = runtime.block_on(carry_out(&source, &serde_json::from_str(&order?)?, idle))?;
             let mut output = io::stdout().lock();
-            writeln!(output, "{}", serde_json::to_string(&told)?)?;
+            writeln!(output, "{}", serde_json::to_string(&usage)?)?;
             output.flush()?;
         }
         Ok(())
@@ -134,17 +134,17 @@ async fn source(setup: &WorkerSetup) -> Result<PullSource> {
 }
 
 /// Pulls until nothing is left to do, and looks at what is left of it in this process.
-async fn carry_out(source: &PullSource, order: &Order, idle: Held) -> Result<Told> {
-    let mut told = Told::default();
-    while told.attempts < ATTEMPTS {
-        told.attempts += 1;
+async fn carry_out(source: &PullSource, order: &Order, idle: Resources) -> Result<Usage> {
+    let mut usage = Usage::default();
+    while usage.attempts < ATTEMPTS {
+        usage.attempts += 1;
         match attempt(source, order).await {
             Ok(report) => {
-                told.requests += report.requests;
-                told.connections += report.connections;
-                told.bytes += report.bytes_received;
+                usage.requests += report.requests;
+                usage.connections += report.connections;
+                usage.bytes += report.bytes_received;
                 if report.outcome == Outcome::Complete {
-                    return settled(told, idle).await;
+                    return at_rest(usage, idle).await;
                 }
             }
             Err(PullError::Client(error)) if error.is_retryable() => {}
@@ -155,35 +155,36 @@ async fn carry_out(source: &PullSource, order: &Order, idle: Held) -> Result<Tol
 }
 
 async fn attempt(source: &PullSource, order: &Order) -> Result<Report, PullError> {
-    let store = Arc::new(FolderDestination::open(&order.folder, FolderOptions::default())?);
+    let destination = Arc::new(FolderDestination::open(&order.folder, FolderOptions::default())?);
     let identity = StateIdentity {
         vault_id: source.vault.id.clone(),
         vault_name: source.vault.name.clone(),
         destination: canonical_destination(&order.folder).unwrap_or_default(),
     };
     let state = Arc::new(SqliteState::open(&order.state, &identity)?);
-    pull(source, store, state, &PullOptions::default(), Arc::new(NoProgress), CancellationToken::new()).await
+    pull(source, destination, state, &PullOptions::default(), Arc::new(NoProgress), CancellationToken::new())
+        .await
 }
 
-impl Held {
+impl Resources {
     fn now(runtime: &Handle) -> Result<Self> {
         Ok(Self { descriptors: descriptors()?, tasks: runtime.metrics().num_alive_tasks() as u64 })
     }
 }
 
-/// Looks at the process until it holds no more than it did when idle, for a moment at most; what it holds then is told.
-async fn settled(told: Told, idle: Held) -> Result<Told> {
+/// Looks at the process until it holds no more than it did when idle, for a moment at most; what it holds then is the answer.
+async fn at_rest(usage: Usage, idle: Resources) -> Result<Usage> {
     const STEP: Duration = Duration::from_millis(20);
-    let (mut waited, mut held) = (Duration::ZERO, Held::now(&Handle::current())?);
-    while waited < SETTLING && (held.tasks > idle.tasks || held.descriptors > idle.descriptors) {
+    let (mut waited, mut after) = (Duration::ZERO, Resources::now(&Handle::current())?);
+    while waited < SETTLING && (after.tasks > idle.tasks || after.descriptors > idle.descriptors) {
         tokio::time::sleep(STEP).await;
         waited += STEP;
-        held = Held::now(&Handle::current())?;
+        after = Resources::now(&Handle::current())?;
     }
     let status =
         fs::read_to_string("/proc/self/status").context("this system does not tell what memory is used")?;
     let (resident, peak) = (size(&status, "VmRSS:")?, size(&status, "VmHWM:")?);
-    Ok(Told { resident, peak, idle, held, ..told })
+    Ok(Usage { resident, peak, idle, after, ..usage })
 }
 
 /// How many descriptors this process has open, the one for looking aside.

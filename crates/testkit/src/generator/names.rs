@@ -105,18 +105,18 @@ impl Names {
 
 /// A name of exactly 255 bytes in a script; what no further letter fits into is filled with `x`.
 fn longest(script: &Script, ending: &str, rng: &mut ChaCha8Rng) -> String {
-    let room = LONGEST_SEGMENT - ending.len();
+    let length = LONGEST_SEGMENT - ending.len();
     let mut name = String::new();
     loop {
         let mut longer = name.clone();
         longer.push(script.letter(rng, name.is_empty()));
         let longer = normalize_local_name(&longer);
-        if longer.len() > room {
+        if longer.len() > length {
             break;
         }
         name = longer;
     }
-    while name.len() < room {
+    while name.len() < length {
         name.push('x');
     }
     // Every ending begins with a space, which composes with nothing: the name is still NFC.

@@ -14,7 +14,7 @@ use super::session::Session;
 use super::shared::LatePush;
 use super::wire::End;
 use crate::faults::FaultKind;
-use crate::vault::{Content, Entry, Told, VaultHandle};
+use crate::vault::{Content, Entry, VaultHandle, WrittenMessage};
 
 impl Session {
     pub(super) async fn push(&mut self, request: PushRequest) -> Result<(), End> {
@@ -180,7 +180,7 @@ impl Session {
             user: self.person.email.clone(),
             damaged: false,
             content: None,
-            told: Told::default(),
+            message: WrittenMessage::default(),
         }
     }
 }

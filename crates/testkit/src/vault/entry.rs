@@ -37,15 +37,15 @@ pub(crate) struct Entry {
     #[serde(skip)]
     pub(crate) content: Option<Content>,
     #[serde(skip)]
-    pub(crate) told: Told,
+    pub(crate) message: WrittenMessage,
 }
 
 /// The message that an entry is told by, once it was told: a server lists the same entries again and again. A copy of an
 /// entry, which may become another one, begins without.
 #[derive(Debug, Default)]
-pub(crate) struct Told(OnceLock<Utf8Bytes>);
+pub(crate) struct WrittenMessage(OnceLock<Utf8Bytes>);
 
-impl Clone for Told {
+impl Clone for WrittenMessage {
     fn clone(&self) -> Self {
         Self::default()
     }
@@ -100,7 +100,7 @@ impl Entry {
 
     /// The `push` message for this entry.
     pub(crate) fn to_push(&self) -> Utf8Bytes {
-        self.told.0.get_or_init(|| ServerMessage::Push(self.to_message()).to_json().into()).clone()
+        self.message.0.get_or_init(|| ServerMessage::Push(self.to_message()).to_json().into()).clone()
     }
 
     /// Whether this entry says that a file exists.

@@ -13,7 +13,7 @@ use secrecy::SecretString;
 
 use super::expected::Expected;
 use super::spec::now;
-use super::{Content, Entry, Told, Vault};
+use super::{Content, Entry, Vault, WrittenMessage};
 
 /// A change that the vault does not take.
 #[derive(Debug, thiserror::Error)]
@@ -401,7 +401,7 @@ impl VaultHandle {
             user: self.user.to_string(),
             damaged: false,
             content: None,
-            told: Told::default(),
+            message: WrittenMessage::default(),
         }
     }
 

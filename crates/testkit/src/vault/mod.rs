@@ -15,7 +15,7 @@ use obsync_protocol::{EncodedHash, EncodedPath, Uid, VaultKeys};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio_tungstenite::tungstenite::Utf8Bytes;
 
-pub(crate) use entry::{Content, Entry, Told};
+pub(crate) use entry::{Content, Entry, WrittenMessage};
 pub use expected::{Expected, ExpectedFile};
 pub use handle::{Times, VaultHandle, WriteError};
 pub use hostile::RawEntry;

@@ -337,8 +337,8 @@ async fn filter_and_absence_what_went_after_a_run_that_left_it_out_and_was_stopp
     bench.filter(Filter { excluded, ..Filter::default() });
     let stop = CancellationToken::new();
     let progress = Arc::new(StopAtScanNumber(stop.clone(), AtomicUsize::new(1)));
-    let store = FolderDestination::open(&bench.dest(), bench.folder).unwrap();
-    let report = bench.sync_through(store, progress, stop).await.unwrap();
+    let destination = FolderDestination::open(&bench.dest(), bench.folder).unwrap();
+    let report = bench.sync_through(destination, progress, stop).await.unwrap();
     assert_eq!(report.outcome, Outcome::Interrupted);
     fs::remove_dir_all(bench.dest().join("Archive")).unwrap();
     bench.filter(Filter::default());

@@ -27,12 +27,12 @@ async fn stale_copy_is_not_pushed_over_what_another_device_wrote_meanwhile() {
     let (before, after) = ("b".repeat(2340), "b".repeat(2400));
     other.write("note.md", &before, T + 1000).unwrap();
     let (written, vault, text) = (AtomicBool::new(false), other.clone(), after.clone());
-    let store = FolderDestination::open_watched(&bench.dest(), bench.folder, move |step, _| {
+    let destination = FolderDestination::open_watched(&bench.dest(), bench.folder, move |step, _| {
         if step == Step::Placed && !written.swap(true, Ordering::Relaxed) {
             vault.write("note.md", &text, T + 2000).unwrap();
         }
     });
-    bench.sync_through(store.unwrap(), Arc::new(NoProgress), CancellationToken::new()).await.unwrap();
+    bench.sync_through(destination.unwrap(), Arc::new(NoProgress), CancellationToken::new()).await.unwrap();
     bench.sync().await;
     assert_eq!(bench.read("note.md"), after);
     // What was put here is reported by a watcher late, or the file is touched: it is known by its content.

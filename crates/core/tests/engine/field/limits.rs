@@ -192,8 +192,8 @@ async fn stopped_midway_records_what_is_done_and_repeats_nothing() {
             is_sending: std::sync::atomic::AtomicBool::new(false),
             stop: stop.clone(),
         });
-        let store = FolderDestination::open(&bench.dest(), bench.folder).unwrap();
-        bench.sync_through(store, progress, stop).await.unwrap();
+        let destination = FolderDestination::open(&bench.dest(), bench.folder).unwrap();
+        bench.sync_through(destination, progress, stop).await.unwrap();
         bench.sync().await;
         bench.assert_in_step().await;
         let pushed = bench.vault.version().0 - before;
@@ -207,12 +207,12 @@ async fn stopped_midway_of_a_large_file_sends_it_whole_the_next_time() {
     let bench = in_step(&[("a.md", "a")]).await;
     bench.edit("large.bin", &"x".repeat(20 << 20));
     let stop = CancellationToken::new();
-    let store = FolderDestination::open(&bench.dest(), bench.folder).unwrap();
+    let destination = FolderDestination::open(&bench.dest(), bench.folder).unwrap();
     let halt = async {
         bench.server.wait_for(|stats| stats.changes_requested > 0).await;
         stop.cancel();
     };
-    let sync = bench.sync_through(store, Arc::new(NoProgress), stop.clone());
+    let sync = bench.sync_through(destination, Arc::new(NoProgress), stop.clone());
     let (report, ()) = tokio::join!(sync, halt);
     report.unwrap();
     // At once, and a second one finds the first's lock free.
@@ -340,12 +340,13 @@ async fn stopped_midway_of_several_files_keeps_what_another_device_wrote_meanwhi
             faults.lose_echo = Chance::always();
         });
         let (stop, before) = (CancellationToken::new(), bench.server.stats().pushes);
-        let store = FolderDestination::open(&bench.dest(), bench.folder).unwrap();
+        let destination = FolderDestination::open(&bench.dest(), bench.folder).unwrap();
         let halt = async {
             bench.server.wait_for(|stats| stats.pushes >= before + after).await;
             stop.cancel();
         };
-        let (ended, ()) = tokio::join!(bench.sync_through(store, Arc::new(NoProgress), stop.clone()), halt);
+        let (ended, ()) =
+            tokio::join!(bench.sync_through(destination, Arc::new(NoProgress), stop.clone()), halt);
         assert_eq!(ended.unwrap().outcome, Outcome::Interrupted);
         bench.server.faults().clear();
         let unfinished = Unfinished::of(&*bench.state(), false).await.unwrap();
@@ -380,12 +381,12 @@ async fn race_and_cut_a_text_that_cannot_be_had_is_named_and_waited_for_while_al
     });
     let (stop, before, version) =
         (CancellationToken::new(), bench.server.stats().pushes, bench.vault.version().0);
-    let store = FolderDestination::open(&bench.dest(), bench.folder).unwrap();
+    let destination = FolderDestination::open(&bench.dest(), bench.folder).unwrap();
     let halt = async {
         bench.server.wait_for(|stats| stats.pushes >= before + 2).await;
         stop.cancel();
     };
-    let (ended, ()) = tokio::join!(bench.sync_through(store, Arc::new(NoProgress), stop.clone()), halt);
+    let (ended, ()) = tokio::join!(bench.sync_through(destination, Arc::new(NoProgress), stop.clone()), halt);
     assert_eq!(ended.unwrap().outcome, Outcome::Interrupted);
     bench.server.faults().clear();
     assert_eq!(bench.server.stats().pushes - before, 2, "both were taken, over a rival each");

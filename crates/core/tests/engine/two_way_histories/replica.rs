@@ -95,15 +95,15 @@ impl Replica {
         progress: Arc<dyn Progress>,
         stop: CancellationToken,
     ) -> Result<Report, PullError> {
-        let store = Arc::new(FolderDestination::open(&self.dest(), FolderOptions::default()).unwrap());
+        let destination = Arc::new(FolderDestination::open(&self.dest(), FolderOptions::default()).unwrap());
         let state = Arc::new(self.state().unwrap());
-        sync(&self.source, store, state, &self.options(), progress, stop).await
+        sync(&self.source, destination, state, &self.options(), progress, stop).await
     }
 
     pub(super) async fn pull(&self, progress: Arc<dyn Progress>) -> Result<Report, PullError> {
-        let store = Arc::new(FolderDestination::open(&self.dest(), FolderOptions::default()).unwrap());
+        let destination = Arc::new(FolderDestination::open(&self.dest(), FolderOptions::default()).unwrap());
         let (state, stop) = (Arc::new(self.state().unwrap()), CancellationToken::new());
-        pull(&self.source, store, state, &self.options().pull, progress, stop).await
+        pull(&self.source, destination, state, &self.options().pull, progress, stop).await
     }
 
     /// Confirms what is held back; how much that was.
