@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Writes the notices of everything that a program of this workspace is built of: notices.py PACKAGE TARGET
 
-PACKAGE is a package of the workspace (obsync-cli, obsync-lambda), TARGET what it is built for
+PACKAGE is a package of the workspace (obsync, obsync-lambda), TARGET what it is built for
 (x86_64-unknown-linux-gnu). The text goes to standard output: each licence text that comes with a dependency once, below
 the names of those that it came with. It fails for a dependency without any licence.
 """

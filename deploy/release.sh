@@ -18,7 +18,7 @@ for machine in arm64 x86_64; do
   deploy/build-lambda.sh "$machine"
 done
 cp target/lambda/obsync-lambda-{arm64,x86_64}.zip dist/
-for program in cli lambda; do
+for program in obsync lambda; do
   cargo cyclonedx --format json --target x86_64-unknown-linux-gnu --manifest-path "crates/$program/Cargo.toml"
 done
 find crates -name '*.cdx.json' -exec mv {} dist/ \;

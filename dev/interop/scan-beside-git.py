@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """How long a sync with nothing to do takes on a large folder, beside `git status` on the same tree, by turns.
 
-    cargo build --release -p obsync-cli -p obsync-dev
+    cargo build --release -p obsync -p obsync-dev
     dev/interop/scan-beside-git.py --files 100000 --runs 15
 
 The development server is filled with notes, obsync syncs them into a folder, and git commits them there (obsync looks into no

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Lets obsync and another client of the protocol follow one vault, while both folders are edited, and looks what is lost.
 
-    cargo build --release -p obsync-cli -p obsync-dev
+    cargo build --release -p obsync -p obsync-dev
     dev/interop/two-clients.py --seconds 600 --other 'some-client --login {email} {password} --vault {vault} ... {dir}'
 
     dev/interop/two-clients.py --seconds 600 --kills 30 --pace 0.3 --appends

@@ -341,7 +341,7 @@ mod tests {
     /// The tests of the program `obsync` compare what it exports with this very text.
     #[test]
     fn what_obsync_exports_is_understood() {
-        let exported = include_str!("../../cli/tests/program/cloud/exported-secret.json");
+        let exported = include_str!("../../obsync/tests/program/cloud/exported-secret.json");
         let secret = Secret::parse(exported).unwrap();
         assert_eq!(secret.token.as_ref().unwrap().expose(), "TOKEN");
         assert!(secret.credentials.is_none());

@@ -2,7 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "in tests, helper functions included, a failure is told by a panic")]
 
-#[path = "../../../cli/tests/program/alterations.rs"]
+#[path = "../../../obsync/tests/program/alterations.rs"]
 mod alterations;
 mod both_ways;
 mod choice;
