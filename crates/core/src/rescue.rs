@@ -16,7 +16,7 @@ use crate::space::NextRescues;
 use crate::transfer::{Scout, wanted};
 
 /// How many contents are rescued before their sources may go. Bounds the space that a large rename takes.
-const BATCH: usize = 256;
+const BATCH: usize = 1024;
 
 /// What is left of the rescues when the sources may go.
 #[derive(Default)]
