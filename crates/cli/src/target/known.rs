@@ -148,8 +148,9 @@ impl Known {
             return Ok(None);
         }
         let Present::Folder(present) = self.present().await else { return Ok(None) };
-        if disks::is_copy(catalog, &self.canonical, present).await? {
-            return Ok(Some(Doubt::Copy));
+        if let Some(vault) = disks::original(catalog, &self.canonical, present).await? {
+            let is_of_this_vault = self.pulled.get() == Some(&vault);
+            return Ok(Some(if is_of_this_vault { Doubt::Copy } else { Doubt::OtherDestination }));
         }
         let others = catalog.of_destination(&self.canonical)?;
         let is_other_disk = others.iter().any(|other| other != database.path());

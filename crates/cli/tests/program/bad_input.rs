@@ -352,7 +352,14 @@ fn the_marker_of_another_vault_is_told_and_every_file_compared() {
         let pull = world.run(&["pull", "Notes", "notes", "--json"]).expect(0);
         let report = pull.json();
         assert!(report["warnings"][0].as_str().unwrap().contains("another vault was brought"), "{report:#}");
-        assert!(pull.stderr.contains("another vault was brought to this destination"), "{}", pull.stderr);
+        assert_eq!(
+            (&report["doubt"], report.get("error")),
+            (&json!("other_destination"), None),
+            "{report:#}"
+        );
+        for told in ["another vault was brought to this destination", "has the marker of another one"] {
+            assert!(pull.stderr.contains(told), "{told}: {}", pull.stderr);
+        }
         let counted = ["adopted", "pulled"].map(|part| report[part]["files"].as_u64().unwrap());
         assert_eq!(counted, [3, 2], "{report:#}");
         let kept = report["conflicts"][0]["kept_as"].as_str().unwrap().to_owned();
@@ -366,6 +373,35 @@ fn the_marker_of_another_vault_is_told_and_every_file_compared() {
         }
         assert_eq!(world.differences("Other", "other"), [""; 0]);
     }
+}
+
+/// The id is the one that the state knows: only the vault says that it is somebody else's.
+#[test]
+fn a_marker_with_the_known_id_that_names_another_vault_is_told_as_another_destination() {
+    let world = furnished();
+    world.vault("Notes").write("More.md", "more", NOON).unwrap();
+    world.must(&["pull", "Notes", "notes"]);
+    let marker = world.path("notes/.obsync/id");
+    let text = fs::read_to_string(&marker).unwrap();
+    let vault = world.vault("Notes").id().to_string();
+    assert!(text.contains(&vault), "{text}");
+    fs::write(&marker, text.replace(&vault, &"0".repeat(vault.len()))).unwrap();
+    fs::write(world.path("notes/More.md"), "edited here").unwrap();
+    let pull = world.run(&["pull", "Notes", "notes", "--json"]).expect(0);
+    let report = pull.json();
+    assert_eq!(
+        (&report["doubt"], &report["exit_code"]),
+        (&json!("other_destination"), &json!(0)),
+        "{report:#}"
+    );
+    for told in ["another vault was brought to this destination", "has the marker of another one"] {
+        assert!(pull.stderr.contains(told), "{told}: {}", pull.stderr);
+    }
+    let kept = report["conflicts"][0]["kept_as"].as_str().unwrap();
+    assert_eq!(fs::read_to_string(world.path("notes").join(kept)).unwrap(), "edited here");
+    let next = world.must(&["pull", "Notes", "notes", "--json"]).json();
+    assert!(next.get("doubt").is_none() && next["pulled"]["files"] == 0, "{next:#}");
+    assert!(fs::read_to_string(&marker).unwrap().contains(&vault));
 }
 
 /// The database of a pull that an earlier release began: what it recorded counts, and what it had put in place, too.
