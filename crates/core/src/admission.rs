@@ -2,12 +2,12 @@
 
 use std::collections::{HashMap, HashSet};
 
-use obsync_protocol::{Filter, NameFolding, VaultPath, Verdict};
+use obsync_protocol::{ContentHash, Filter, NameFolding, VaultPath, Verdict};
 
 use crate::entry::{EntryKind, RemoteEntry};
 use crate::model::Record;
 use crate::reconcile::{Action, Local, decide};
-use crate::schedule::{FolderChange, Schedule, Scheduler, Transfer, wanted};
+use crate::schedule::{FileRemoval, FolderChange, Schedule, Scheduler, Transfer, wanted};
 
 impl Scheduler {
     /// Sorts out what the filter leaves out, what is no news, and what this destination cannot have.
@@ -116,9 +116,10 @@ impl Scheduler {
 }
 
 impl Schedule {
-    /// Takes out what the destination could not name. A file whose new name is among it keeps its old one.
+    /// Takes out what the destination could not name. A file whose new name is among it keeps its old one, and so does each
+    /// file of that content: the one that it was to be copied from may have been changed here.
     pub(crate) fn refuse(&mut self, admits: impl Fn(&VaultPath) -> Result<(), String>) {
-        let mut kept = HashSet::new();
+        let (mut kept, mut contents) = (HashSet::new(), HashSet::new());
         for transfer in self.rescues.iter_mut().chain(&mut self.transfers) {
             if transfer.targets.iter().all(|target| admits(&target.path).is_ok()) {
                 continue;
@@ -128,6 +129,8 @@ impl Schedule {
                 transfer.targets.drain(..).partition(|target| admits(&target.path).is_ok());
             transfer.targets = good;
             kept.extend(transfer.source.local().cloned());
+            // An empty file can be made without another one.
+            contents.extend(Some(transfer.hash).filter(|hash| *hash != ContentHash::EMPTY));
             let bad = Transfer { targets: bad, ..whole };
             self.refused.extend(
                 bad.entries().filter_map(|entry| Some((admits(&entry.path).err()?, entry))).map(swap),
@@ -135,7 +138,11 @@ impl Schedule {
         }
         self.rescues.retain(|transfer| !transfer.targets.is_empty());
         self.transfers.retain(|transfer| !transfer.targets.is_empty());
-        for removal in self.removals.extract_if(.., |removal| kept.contains(&removal.file.path)) {
+        let is_kept = |removal: &mut FileRemoval| {
+            let has_content = contents.contains(&removal.file.content.hash);
+            kept.contains(&removal.file.path) || (has_content && !removal.in_the_way)
+        };
+        for removal in self.removals.extract_if(.., is_kept) {
             let kind = EntryKind::Deleted { folder: false };
             let entry = RemoteEntry { path: removal.file.path, uid: removal.uid, kind, mtime: 0, ctime: 0 };
             self.refused.push((

@@ -2,7 +2,7 @@
 
 use obsync_protocol::{Uid, VaultPath};
 
-use crate::destination::{DestinationExt, Expect, Publication, PublicationContent, Wanted};
+use crate::destination::{DestinationExt, Expect, Found, Publication, PublicationContent, Wanted};
 use crate::error::PullError;
 use crate::journal::JournalEntry;
 use crate::model::{FileMeta, Intent, KnownContent, Record};
@@ -110,8 +110,10 @@ impl Run<'_> {
         if announced.is_empty() {
             return Ok(Vec::new());
         }
-        let present = self.destination.holds(announced.clone()).await?;
-        let missing = announced.into_iter().zip(present).filter(|(_, present)| !present);
+        let found = self.destination.look(announced.clone()).await?;
+        // What cannot be looked at (a file system that is not mounted) may be there.
+        let is_missing = |found: &Found| matches!(found, Found::Nothing | Found::Other(_));
+        let missing = announced.into_iter().zip(found).filter(|(_, found)| is_missing(found));
         Ok(missing.map(|(wanted, _)| wanted.path).collect())
     }
 }

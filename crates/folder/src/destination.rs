@@ -137,8 +137,12 @@ impl Inspect for FolderDestination {
             let Some(root) = context.root()? else {
                 return Ok(vec![Found::Nothing; wanted.len()]);
             };
-            let mut parents = Parents::new(&root);
-            Ok(wanted.iter().map(|wanted| find(context, &mut parents, wanted)).collect())
+            let (mut parents, mounts) = (Parents::new(&root), context.mounts(&root)?);
+            let find = |wanted: &Wanted| match mounts.check(&root, &wanted.path, Action::Read) {
+                Ok(()) => find(context, &mut parents, wanted),
+                Err(_) => Found::Unknown,
+            };
+            Ok(wanted.iter().map(find).collect())
         })
         .await
     }

@@ -29,7 +29,7 @@ use super::rename::{rename_new, swap};
 use super::root::Root;
 use super::staging::StagingFolder;
 use super::steps::Step;
-use super::taken::{Replaced, Taken, is_taken, parse, taken_name};
+use super::taken::{Replaced, Taken, is_taken, parse, taken_names};
 use obsync_core::blocking::lock;
 
 /// The paths that a file in the staging folder may be of, by their hashes, with the content that was to come there.
@@ -60,6 +60,24 @@ fn is_unchanged(
     is_alike && (is_sure || has_content(&staging.dir, name, content, facts.size).unwrap_or(false))
 }
 
+/// Gives a file the name in the staging folder under which what comes out of a place lies there. Tells it. What came out of
+/// the same place before and is not judged yet keeps its own. [`Errno::BUSY`]: there are too many of those.
+fn rename_to_taken(
+    from: &Dir,
+    name: &str,
+    staging: &StagingFolder,
+    path: &VaultPath,
+    expected: ContentHash,
+) -> rustix::io::Result<String> {
+    for taken in taken_names(path, expected) {
+        match rename_new(from, name, &staging.dir, &taken) {
+            Err(Errno::EXIST) => {}
+            renamed => return renamed.map(|()| taken),
+        }
+    }
+    Err(Errno::BUSY)
+}
+
 impl Context {
     /// Whether files can change places here, as far as is known.
     pub(super) fn exchanges(&self) -> bool {
@@ -78,12 +96,7 @@ impl Context {
     ) -> rustix::io::Result<()> {
         let name = path.file_name();
         let ours = look(&staging.dir, handle)?.ok_or(Errno::NOENT)?;
-        let taken = taken_name(path, replaced.content);
-        rename_new(&staging.dir, handle, &staging.dir, &taken).map_err(|error| match error {
-            // Two files of one name are not taken out at once.
-            Errno::EXIST => Errno::OPNOTSUPP,
-            error => error,
-        })?;
+        let taken = rename_to_taken(&staging.dir, handle, staging, path, replaced.content)?;
         self.steps.reach(Step::Renamed, Some(path));
         let restore = || rustix::fs::renameat(&staging.dir, &taken, &staging.dir, handle);
         match swap(&staging.dir, &taken, dir, name) {
@@ -133,8 +146,7 @@ impl Context {
         replaced: Replaced,
         may_go: impl FnOnce() -> bool,
     ) -> rustix::io::Result<bool> {
-        let taken = taken_name(path, replaced.content);
-        rename_new(dir, path.file_name(), &staging.dir, &taken)?;
+        let taken = rename_to_taken(dir, path.file_name(), staging, path, replaced.content)?;
         self.steps.reach(Step::TakenOut, Some(path));
         if let Some(facts) = same(staging, &taken, &replaced.facts, replaced.content)
             && may_go()

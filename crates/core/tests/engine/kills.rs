@@ -77,16 +77,25 @@ async fn what_a_killed_run_had_removed_comes_back_when_the_vault_has_it_again() 
             for (path, text) in NOTES {
                 bench.vault.write(path, text, TIME).unwrap();
             }
+            bench.vault.create_folder("empty").unwrap();
             run(&bench).await;
             bench.vault.rename("renamed.md", "new name.md").unwrap();
+            bench.vault.delete("empty").unwrap();
             bench.vault.delete("deleted.md").unwrap();
             if !dies(&bench, steps) {
                 break;
             }
             bench.vault.rename("new name.md", "renamed.md").unwrap();
             bench.vault.write("deleted.md", "deleted", TIME).unwrap();
+            bench.vault.create_folder("empty").unwrap();
             run(&bench).await;
             run(&bench).await;
+            assert!(bench.dest().join("empty").is_dir(), "syncs: {syncs}, step {steps}");
+            let folders = bench.vault.expected().unwrap().folders;
+            assert!(
+                folders.iter().any(|folder| folder == "empty"),
+                "syncs: {syncs}, step {steps}: {folders:?}"
+            );
             let notes = bench.files().into_iter().filter(|file| !file.starts_with(".obsync")).count();
             assert_eq!(notes, NOTES.len(), "syncs: {syncs}, step {steps}: {:?}", bench.files());
             for (path, text) in NOTES {

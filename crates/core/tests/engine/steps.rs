@@ -497,6 +497,40 @@ async fn a_file_whose_new_name_cannot_be_keeps_its_old_one() {
     bench.assert_exact().await;
 }
 
+/// The one that the others would be copied from was edited here, or stays.
+#[tokio::test(flavor = "multi_thread")]
+async fn each_of_several_files_of_one_content_keeps_its_old_name_if_the_new_one_cannot_be() {
+    let too_long = |letter: &str| format!("{}.md", letter.repeat(85));
+    for edited in ["a.md", "b.md"] {
+        let bench = Bench::new().await;
+        let names = [("a.md", too_long("語")), ("b.md", too_long("字"))];
+        for (path, _) in &names {
+            bench.vault.write(path, "text", T).unwrap();
+        }
+        bench.pull().await;
+        bench.edit(edited, "a user's text");
+        for (path, new_name) in &names {
+            bench.vault.rename(path, new_name).unwrap();
+        }
+        assert_eq!(bench.pull().await.outcome, Outcome::Failures);
+        for (path, _) in &names {
+            let expected = if *path == edited { "a user's text" } else { "text" };
+            assert_eq!(bench.read(path), expected, "{edited} was edited");
+        }
+    }
+    let bench = Bench::new().await;
+    for path in ["a.md", "b.md"] {
+        bench.vault.write(path, "text", T).unwrap();
+    }
+    bench.pull().await;
+    bench.vault.rename("a.md", &too_long("語")).unwrap();
+    assert_eq!(bench.pull().await.outcome, Outcome::Failures);
+    assert_eq!((bench.read("a.md"), bench.read("b.md")), ("text".to_owned(), "text".to_owned()));
+    bench.vault.rename(&too_long("語"), "c.md").unwrap();
+    assert_eq!(bench.pull().await.outcome, Outcome::Complete);
+    bench.assert_exact().await;
+}
+
 #[cfg(unix)]
 #[tokio::test(flavor = "multi_thread")]
 async fn a_rename_onto_another_name_of_the_same_place_loses_nothing() {

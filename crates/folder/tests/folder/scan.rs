@@ -12,8 +12,8 @@ use std::time::{Duration, SystemTime};
 use obsync_conformance::at;
 use obsync_conformance::confined::{Confinement, confined};
 use obsync_core::{
-    DestinationExt as _, FileMeta, KnownContent, LocalFacts, LocalTree, Naming, Record, RecordKind,
-    Removable, Removal, Scan, ScanInput, Unknown, UnknownCause,
+    DestinationExt as _, FileMeta, Found, Inspect, KnownContent, LocalFacts, LocalTree, Naming, Record,
+    RecordKind, Removable, Removal, Scan, ScanInput, Unknown, UnknownCause, Wanted,
 };
 use obsync_folder::{FolderDestination, FolderOptions};
 use obsync_protocol::{ContentHash, FileType, FileTypes, Filter, Uid, VaultPath};
@@ -612,6 +612,13 @@ async fn below_a_folder_that_was_mounted_and_is_not_nothing_is_absent_found_or_w
         "{outcomes:?}"
     );
     assert!(matches!(outcomes[2], Ok(Removal::Missing)), "{outcomes:?}");
+    let wanted = ["Media/a.md", "Deep/Media/b.md", "Other/gone.md"].map(|path| Wanted {
+        path: at(path),
+        hash: content.hash,
+        size: content.size,
+    });
+    let found = store.look(wanted.to_vec()).await.unwrap();
+    assert_eq!(found, [Found::Unknown, Found::Unknown, Found::Nothing], "nobody can look there");
     let outcomes = store.remove_folders(vec![at("Nothing recorded"), at("Deep")]).await;
     assert!(outcomes[0].is_err() && destination.path("Nothing recorded").is_dir(), "{outcomes:?}");
     // Its user says that it is an ordinary folder from now on.
