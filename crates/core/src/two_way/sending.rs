@@ -28,7 +28,7 @@ use crate::run::Run;
 use crate::state::{Commit, StateError, VaultState};
 
 use super::outgoing::{Outgoing, SendFile, sent};
-use super::refusals::{Refusal, Refusals};
+use super::refusal_pauses::{Refusal, Refusals};
 use super::settlement::{Seen, SentChange, Settlement, settle};
 use super::vault_change::{Contents, VaultChange, failure};
 

@@ -2,7 +2,8 @@
 
 use obsync_protocol::VaultPath;
 
-use crate::destination::{DestinationError, Publication, PublishFailure, Published, Removable, Removal};
+use super::error::DestinationError;
+use super::publication::{Publication, PublishFailure, Published, Removable, Removal};
 
 /// One change for [`Destination::apply`](crate::Destination::apply). Each says what it expects to find, and nothing else is replaced or removed.
 #[derive(Debug)]
