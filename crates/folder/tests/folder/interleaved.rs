@@ -384,7 +384,7 @@ async fn what_a_user_does_while_a_content_is_copied_for_several_paths_below_a_mo
 }
 
 /// Replaces notes by one content. A user does something to one of them each time that a copy is complete.
-async fn bring_to_several_paths(root: &Path, paths: [&str; 3]) {
+async fn bring_to_several_paths(root: &Path, paths: [&'static str; 3]) {
     for (edited, deed) in paths.into_iter().flat_map(|path| DEEDS.map(|deed| (path, deed))) {
         // Below a mount each is copied once more.
         for copy in 1.. {
