@@ -6,7 +6,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use obsync_protocol::limits::{FAILED_CHANGES, FAILED_MEMORY};
-use obsync_protocol::{Filter, Uid, VaultKeys, VaultPath, Verdict};
+use obsync_protocol::{Filter, SkipReason, Uid, VaultKeys, VaultPath, Verdict};
 
 use crate::accepted::Accepted;
 use crate::brake;
@@ -372,6 +372,13 @@ impl<'a> Ledger<'a> {
         }
         self.completed.push(deferred.message.uid);
         self.defer(deferred);
+    }
+
+    /// The same of a path that the filter leaves out. It is no failure, and looked at again when the filter changes.
+    pub(crate) fn undecodable_left_out(&mut self, path: &VaultPath, reason: SkipReason, deferred: Deferred) {
+        self.report.skip(path, reason, 0, &self.filter);
+        self.completed.push(deferred.message.uid);
+        self.defer(Deferred { cause: DeferredCause::Filtered, ..deferred });
     }
 
     /// Says durably which files are published next (see [`Commit::intents`]), along with what came together so far: the

@@ -6,7 +6,7 @@ use std::collections::{HashMap, HashSet};
 use obsync_protocol::limits::{
     ENTRIES_KEPT, ENTRIES_RECEIVED, LISTING_MEMORY, UNREADABLE_ENTRIES, UNREADABLE_MEMORY,
 };
-use obsync_protocol::{PushMessage, Uid, VaultKeys, VaultPath};
+use obsync_protocol::{Filter, PushMessage, SkipReason, Uid, VaultKeys, VaultPath, Verdict};
 
 use crate::entry::{Place, RemoteEntry, Undecodable};
 use crate::journal::Devices;
@@ -110,6 +110,20 @@ pub(crate) enum Excess {
     /// More memory for paths than there is.
     Memory,
     /// More entries that cannot be read than are remembered.
+    /// Where it is, if that is known.
+    pub(crate) fn path(&self) -> Option<&VaultPath> {
+        self.place.path()
+    }
+
+    /// Its path, and why the filter leaves that out, if it does.
+    pub(crate) fn left_out(&self, filter: &Filter) -> Option<(VaultPath, SkipReason)> {
+        let path = self.path()?;
+        match filter.verdict(path, self.deferred.message.folder) {
+            Verdict::Sync => None,
+            Verdict::Skip(reason) => Some((path.clone(), reason)),
+        }
+    }
+
     Unreadable,
 }
 
@@ -322,7 +336,15 @@ impl Listing {
                 self.entries.put(entry, |_| true);
             }
             Err(_) if !self.has_room_for_unreadable() => return false,
-            Err(error) => self.refuse(Refused { deferred: deferred.bounded(), place: error.place }),
+            Err(Undecodable { place, reason }) => {
+                let deferred = deferred.bounded();
+                // What the filter left out was no failure until now.
+                let cause = match deferred.cause {
+                    DeferredCause::Filtered => DeferredCause::Failed { reason },
+                    cause => cause,
+                };
+                self.refuse(Refused { deferred: Deferred { cause, ..deferred }, place });
+            }
         }
         true
     }

@@ -335,7 +335,10 @@ impl Run<'_> {
         ledger.devices = std::mem::take(&mut listing.devices);
         std::mem::take(&mut listing.withdrawn).into_keys().for_each(|key| ledger.resolved(key));
         let refused = std::mem::take(&mut listing.refused).into_values();
-        refused.for_each(|refused| ledger.undecodable(refused.deferred));
+        refused.for_each(|refused| match refused.left_out(&self.options.filter) {
+            None => ledger.undecodable(refused.deferred),
+            Some((path, reason)) => ledger.undecodable_left_out(&path, reason, refused.deferred),
+        });
         std::mem::take(&mut listing.impossible)
             .into_iter()
             .for_each(|(failure, _)| ledger.report.fail(failure));

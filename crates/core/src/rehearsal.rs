@@ -60,7 +60,9 @@ impl Report {
             self.refuse(&DeferredKey::plain(&entry.path), Failure { path, uid, reason }, accepted);
         }
         for refused in listing.refused.values() {
-            if let Some(failure) = Failure::of_deferred(&refused.deferred) {
+            if let Some((path, reason)) = refused.left_out(filter) {
+                self.skip(&path, reason, 0, filter);
+            } else if let Some(failure) = Failure::of_deferred(&refused.deferred) {
                 self.refuse(&refused.deferred.key, failure, accepted);
             }
         }

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use obsync_protocol::VaultPath;
 
 use crate::error::PullError;
+use crate::listing::Refused;
 use crate::model::DeferredKind;
 use crate::report::Report;
 use crate::run::Run;
@@ -35,6 +36,7 @@ impl Run<'_> {
             }
         };
         survey.listing.entries.iter().for_each(|entry| see(&entry.path));
+        survey.listing.refused.values().filter_map(Refused::path).for_each(&mut see);
         if survey.floor > 0 && !survey.is_whole() {
             self.state.all_records().await?.iter().for_each(|record| see(&record.path));
             let mut left_out = self.state.deferred(DeferredKind::Filtered).await?;

@@ -3,7 +3,8 @@
 use std::fs::File;
 use std::time::{Duration, Instant};
 
-use obsync_core::Outcome;
+use obsync_core::{Filter, Outcome};
+use obsync_protocol::VaultPath;
 
 use crate::bench::Bench;
 
@@ -58,6 +59,33 @@ async fn sizes_that_no_number_holds_hold_nobody_up_in_any_run() {
         bench.pull_full().await;
         assert_eq!(bench.files(), ["honest.md", "later.md"]);
     }
+}
+
+/// As the report advises for what can never be had.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_entry_that_cannot_be_read_is_no_failure_once_its_path_is_left_out() {
+    let mut bench = Bench::new().await;
+    bench.vault.write_lying_size("senseless.bin", "x", u64::MAX).unwrap();
+    bench.vault.write("honest.md", "text", T).unwrap();
+    assert_eq!(bench.pull().await.outcome, Outcome::Failures);
+    let with_all = bench.options.filter.clone();
+    let excluded = vec![VaultPath::parse("senseless.bin").unwrap()];
+    bench.filter(Filter { excluded, ..with_all.clone() });
+    for dry_run in [true, false] {
+        bench.options.dry_run = dry_run;
+        let report = bench.pull().await;
+        assert_eq!((report.failures.len(), report.skipped.files), (0, 1), "{report:#?}");
+        assert_ne!(report.outcome, Outcome::Failures);
+    }
+    // Also where it is listed for the first time.
+    bench.vault.write_lying_size("senseless.bin", "y", u64::MAX).unwrap();
+    for pull in ["what is new", "all"] {
+        let report = if pull == "all" { bench.pull_full().await } else { bench.pull().await };
+        assert_eq!(report.outcome, Outcome::Complete, "{pull}: {report:#?}");
+    }
+    // It is not forgotten.
+    bench.filter(with_all);
+    assert_eq!(bench.pull().await.failures.len(), 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]
