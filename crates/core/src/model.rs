@@ -22,7 +22,7 @@ pub struct FileMeta {
 }
 
 /// A content that obsync once put somewhere. The size saves reading a file that cannot have it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct KnownContent {
     /// SHA-256 of the content.
     pub hash: ContentHash,

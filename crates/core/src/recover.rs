@@ -1,8 +1,12 @@
 //! Finds out what a run that died had put in place or removed.
 
+use std::collections::HashMap;
+
 use obsync_protocol::{Uid, VaultPath};
 
-use crate::destination::{DestinationExt, Expect, Found, Publication, PublicationContent, Wanted};
+use crate::destination::{
+    DestinationError, DestinationExt, Expect, Found, Publication, PublicationContent, Removable, Wanted,
+};
 use crate::error::PullError;
 use crate::journal::JournalEntry;
 use crate::model::{FileMeta, Intent, KnownContent, Record};
@@ -48,7 +52,8 @@ impl Run<'_> {
         if intents.is_empty() || self.options.dry_run {
             return Ok(());
         }
-        let records = self.recover_placed(&intents).await?;
+        let mut records = self.recover_placed(&intents).await?;
+        records.extend(self.recover_carried(&intents).await?);
         let forgotten = self.recover_removed(&intents).await?;
         let pushes: Vec<Intent> = intents.into_iter().filter(Intent::is_push).collect();
         let sizes: Vec<u64> = records.iter().filter_map(|record| Some(record.file()?.size)).collect();
@@ -95,6 +100,47 @@ impl Run<'_> {
             }
         }
         Ok(placed)
+    }
+
+    /// Ends what was begun with files that were edited here and renamed in the vault ([`Run::carry_edits`]): where the edit is at
+    /// its new path, it goes from the old one. The records of the new paths say what the vault has there.
+    async fn recover_carried(&self, intents: &[Intent]) -> Result<Vec<Record>, PullError> {
+        let removals: HashMap<KnownContent, &VaultPath> = intents
+            .iter()
+            .filter_map(|intent| match intent {
+                Intent::Remove { path, content } => Some((*content, path)),
+                _ => None,
+            })
+            .collect();
+        let placed: Vec<(&Record, &FileMeta)> = intents
+            .iter()
+            .filter_map(Intent::placed)
+            .filter_map(|record| Some((record, record.file()?)))
+            .collect();
+        if removals.is_empty() || placed.is_empty() {
+            return Ok(Vec::new());
+        }
+        let wanted = placed.iter().map(|(record, meta)| Wanted {
+            path: record.path.clone(),
+            hash: meta.hash,
+            size: meta.size,
+        });
+        let found = self.destination.look(wanted.collect()).await?;
+        let (mut carried, mut old) = (Vec::new(), Vec::new());
+        for ((record, _), found) in placed.into_iter().zip(found) {
+            if let Found::Other(content) = found
+                && let Some(from) = removals.get(&content)
+            {
+                carried.push(Record::seen(record.path.clone(), record.kind.clone(), None));
+                old.push(Removable { path: (*from).clone(), content });
+            }
+        }
+        let outcomes = self.destination.remove_files(old).await;
+        self.destination.flush().await?;
+        match outcomes.into_iter().filter_map(Result::err).find(DestinationError::is_fatal) {
+            Some(error) => Err(error.into()),
+            None => Ok(carried),
+        }
     }
 
     /// The paths of files whose removal was announced and that are not there any more as they are recorded: the vault may have

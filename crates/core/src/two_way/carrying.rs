@@ -2,7 +2,7 @@
 //!
 //! A rename arrives as a deletion of the old path and an entry for the new one (docs/PROTOCOL.md section 3). The file here is put at
 //! its new path before the listing is applied, and recorded there as what the vault has: the scan which follows finds it edited
-//! and sends it. Killed in between, the edit is at both paths.
+//! and sends it. Both paths are announced, so that a run after a kill ends what was begun ([`Run::recover`]).
 
 use std::collections::HashMap;
 
@@ -120,7 +120,14 @@ impl Run<'_> {
             LocalFacts::File { modified, .. } => modified / 1_000_000,
             LocalFacts::Object { .. } => entry.mtime,
         };
+        let announced = self.state.intents().await?;
+        let both = [Intent::Place(carried.clone()), Intent::Remove { path: from.clone(), content }];
+        let intents: Vec<Intent> = announced.iter().cloned().chain(both).collect();
+        let state = survey.known.clone();
+        self.state.commit(Commit { intents: intents.clone(), state, ..Commit::default() }).await?;
         if self.put_text(to, text, Expect::Absent, (mtime, entry.ctime)).await?.is_none() {
+            let state = survey.known.clone();
+            self.state.commit(Commit { intents: announced, state, ..Commit::default() }).await?;
             return Ok(false);
         }
         let records = vec![carried];
@@ -128,9 +135,6 @@ impl Run<'_> {
         let device = survey.listing.devices.of(entry.uid);
         let journal =
             vec![JournalEntry { from: Some(from.clone()), device, size: Some(content.size), ..line }];
-        let announced = self.state.intents().await?;
-        let mut intents = announced.clone();
-        intents.push(Intent::Remove { path: from.clone(), content });
         let commit = Commit { records, journal, intents, state: survey.known.clone(), ..Commit::default() };
         self.state.commit(commit).await?;
         let old = Removable { path: from.clone(), content };

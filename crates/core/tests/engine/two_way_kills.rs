@@ -138,7 +138,7 @@ async fn a_sync_that_is_killed_twice_around_its_marker_is_not_doubted() {
 }
 
 /// What both sides have at first.
-const BEFORE: [(&str, &str); 12] = [
+const BEFORE: [(&str, &str); 13] = [
     ("changed there.md", "one"),
     ("deleted there.md", "to be deleted there"),
     ("renamed there.md", "to be renamed there"),
@@ -148,6 +148,7 @@ const BEFORE: [(&str, &str); 12] = [
     ("merged.md", "a\nb\nc\n"),
     ("clash.md", "a\n"),
     ("edited here, deleted there.md", "as it was, too"),
+    ("edited here, renamed there.md", "as it was all along"),
     ("deleted here, edited there.md", "as it was as well"),
     ("folder/a.md", "in a folder"),
     ("kept.md", "nobody touches it"),
@@ -173,6 +174,7 @@ impl Scene {
         vault.write("changed there.md", "two, and longer", TIME + 1000).unwrap();
         vault.delete("deleted there.md").unwrap();
         vault.rename("renamed there.md", "new name there.md").unwrap();
+        vault.rename("edited here, renamed there.md", "edited here, with a new name.md").unwrap();
         vault.write("merged.md", "a\nb\nC\n", TIME + 1000).unwrap();
         vault.write("clash.md", "theirs\n", TIME + 1000).unwrap();
         vault.delete("edited here, deleted there.md").unwrap();
@@ -191,6 +193,7 @@ impl Scene {
         for (path, text) in mine(time) {
             bench.edit(path, &text);
         }
+        bench.edit("edited here, renamed there.md", &carried(time));
         bench.edit("merged.md", "A\nb\nc\n");
         for path in ["deleted here.md", "deleted here, edited there.md"] {
             fs::remove_file(at(path)).unwrap();
@@ -220,6 +223,7 @@ impl Scene {
         let mut found: BTreeMap<String, String> =
             bench.files().into_iter().map(|path| (path.clone(), bench.read(&path))).collect();
         let mut expected: BTreeMap<String, String> = BTreeMap::from_iter(mine(time));
+        expected.insert("edited here, with a new name.md".to_owned(), carried(time));
         // What both sides wrote and what cannot be merged is there in both forms, once each.
         let ours = expected.insert("clash.md".to_owned(), "theirs\n".to_owned());
         let copies: Vec<String> =
@@ -241,7 +245,7 @@ impl Scene {
         assert!(found == expected, "{when}: texts differ");
         // The deletions, the folders and the files that are sent by any run, and no more.
         let sent = bench.vault.version().0 - self.changed.0;
-        assert!((12..=16).contains(&sent), "{when}: {sent} versions");
+        assert!((13..=17).contains(&sent), "{when}: {sent} versions");
     }
 }
 
@@ -252,6 +256,11 @@ fn start(bench: &Bench, dies_at: usize) -> Child {
     child.args([test, "--exact"]).stdout(Stdio::null()).stderr(Stdio::null());
     child.env(SERVER, bench.server.url()).env(HOME, bench.home());
     child.env(DIES_AT, dies_at.to_string()).spawn().unwrap()
+}
+
+/// What the user made of a note that the vault renamed.
+fn carried(time: usize) -> String {
+    format!("as it was all along, and an edit, the {time}th time")
 }
 
 /// What the user wrote here.
