@@ -12,29 +12,34 @@ use crate::schedule::{FileRemoval, FolderChange, Schedule, Scheduler, Transfer, 
 impl Scheduler {
     /// Sorts out what the filter leaves out, what is no news, and what this destination cannot have.
     pub(crate) fn admit(&mut self, entries: Vec<RemoteEntry>, filter: &Filter) -> Vec<RemoteEntry> {
-        let mut admitted = Vec::with_capacity(entries.len());
-        for entry in entries {
-            let is_left_out = !matches!(filter.verdict(&entry.path, entry.is_folder()), Verdict::Sync);
-            let remote = if is_left_out { entry.left_out() } else { entry.remote() };
-            let base = self.records.get(&entry.path);
-            if is_left_out
-                && let Some(known) = base.and_then(Record::file)
-                && self.rules.is_full_for(entry.uid)
-            {
-                self.schedule.doubted.push(wanted(&entry.path, known));
-            }
-            match decide(base, Local::NotScanned, remote, &self.rules).action {
-                Action::Skip => {}
-                Action::DeferFiltered => self.schedule.filtered.push(entry),
-                _ if is_left_out => self.schedule.unchanged.push(entry.path),
-                _ => admitted.push(entry),
-            }
-        }
+        // Collected where they are: there is no second list beside the first.
+        let mut admitted: Vec<RemoteEntry> =
+            entries.into_iter().filter_map(|entry| self.admit_one(entry, filter)).collect();
         self.refuse_below_files(&mut admitted);
         if self.folds_names.is_any() {
             self.refuse_same_names(&mut admitted);
         }
         admitted
+    }
+
+    /// Gives an entry back that is to be scheduled.
+    fn admit_one(&mut self, entry: RemoteEntry, filter: &Filter) -> Option<RemoteEntry> {
+        let is_left_out = !matches!(filter.verdict(&entry.path, entry.is_folder()), Verdict::Sync);
+        let remote = if is_left_out { entry.left_out() } else { entry.remote() };
+        let base = self.records.get(&entry.path);
+        if is_left_out
+            && let Some(known) = base.and_then(Record::file)
+            && self.rules.is_full_for(entry.uid)
+        {
+            self.schedule.doubted.push(wanted(&entry.path, known));
+        }
+        match decide(base, Local::NotScanned, remote, &self.rules).action {
+            Action::Skip => {}
+            Action::DeferFiltered => self.schedule.filtered.push(entry),
+            _ if is_left_out => self.schedule.unchanged.push(entry.path),
+            _ => return Some(entry),
+        }
+        None
     }
 
     /// Refuses entries that lie below a path that is a file in this same listing.
@@ -82,7 +87,7 @@ impl Scheduler {
         let deleted = entries.iter().filter(|entry| !entry.is_live()).map(|entry| &entry.path);
         let leaving: HashSet<&VaultPath> = unlisted.chain(deleted).collect();
         let mut recorded: Vec<&Record> =
-            self.records.values().filter(|record| !leaving.contains(&record.path)).collect();
+            self.records.iter().filter(|record| !leaving.contains(&record.path)).collect();
         // Of two that are recorded (another system brought both) it is always the same.
         recorded.sort_unstable_by(|a, b| b.path.cmp(&a.path));
         let key = |path: &VaultPath| self.folds_names.key(path).into_owned();

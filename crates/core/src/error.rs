@@ -48,7 +48,7 @@ pub enum PullError {
     #[error(
         "the list of the vault has {entries} entries and takes about {} MiB of memory, of which it may use {} MiB; nothing \
          was changed. A function needs {} MB of memory for it",
-        needed.div_ceil(1 << 20), allowed >> 20, needed.div_ceil(1 << 20).saturating_mul(3)
+        needed.div_ceil(1 << 20), allowed >> 20, needed.div_ceil(1 << 20).saturating_mul(6)
     )]
     ListingTooLarge {
         /// How many entries were received.

@@ -46,6 +46,7 @@ mod pull;
 pub mod quiet;
 mod receive;
 mod reconcile;
+mod records;
 mod recover;
 mod rehearsal;
 mod report;
@@ -59,6 +60,7 @@ mod schedule;
 #[doc(hidden)]
 pub mod schema;
 mod service_check;
+mod shrinking;
 mod space;
 mod state;
 mod survey;

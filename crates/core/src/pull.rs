@@ -19,6 +19,7 @@ use crate::model::{DeferredKey, DeferredKind, Deletions, Direction, Record};
 use crate::progress::{Phase, Progress};
 use crate::publish::Publisher;
 use crate::reconcile::{Mode, Reach};
+use crate::records::Records;
 use crate::report::{Report, Tally};
 use crate::repositories::Repositories;
 use crate::run::{PullOptions, PullSource, Run};
@@ -27,6 +28,10 @@ use crate::state::StateStore;
 use crate::survey::{CatchesUp, Survey};
 use crate::transfer::{Link, Scout};
 use crate::watermark::Watermark;
+
+/// How many paths or contents are looked up in the state at a time: the answers for a whole vault would be in memory beside
+/// its listing.
+const LOOKED_UP: usize = 10_000;
 
 /// Brings a destination in step with a vault.
 ///
@@ -134,7 +139,7 @@ impl Run<'_> {
     }
 
     pub(crate) async fn plan(&self, survey: &mut Survey) -> Result<Schedule, PullError> {
-        let entries = survey.listing.entries.take();
+        let mut entries = survey.listing.entries.take();
         let is_partial = survey.mode == Mode::Incremental && survey.reach == Reach::Everything;
         if entries.is_empty() && is_partial {
             return Ok(Schedule::default());
@@ -146,20 +151,16 @@ impl Run<'_> {
             }
             false => self.destination.folds_names(FoldingProbe::Case).await?,
         };
-        let records = match !is_partial || folds_names.is_any() {
+        let mut records = match !is_partial || folds_names.is_any() {
             // It was not forgotten, because this run is not to write anything.
-            _ if survey.disbelieved => Vec::new(),
-            true => self.state.all_records().await?,
-            false => {
-                let paths: Vec<VaultPath> = entries.iter().map(|entry| entry.path.clone()).collect();
-                self.state.records(&paths).await?.into_iter().flatten().collect()
-            }
+            _ if survey.disbelieved => Records::default(),
+            true => Records::from(self.state.all_records().await?),
+            false => self.records_of(&entries).await?,
         };
-        let mut records: HashMap<VaultPath, Record> =
-            records.into_iter().map(|record| (record.path.clone(), record)).collect();
+        records.share_paths(&mut entries);
         if survey.may_have_vanished(&self.source.vault.id) {
             let vanished = self.vanished(&entries, &records, survey).await?;
-            records.extend(vanished.into_iter().map(|record| (record.path.clone(), record)));
+            records.extend(vanished);
         }
         let sources = self.sources(&entries, &records).await?;
         let mut in_place = recorded_as_listed(&entries, &records);
@@ -234,27 +235,36 @@ impl Run<'_> {
         Ok(repositories)
     }
 
+    /// Looks up what is recorded of the paths of these entries.
+    async fn records_of(&self, entries: &[RemoteEntry]) -> Result<Records, PullError> {
+        let mut records = Records::default();
+        for entries in entries.chunks(LOOKED_UP) {
+            let paths: Vec<VaultPath> = entries.iter().map(|entry| entry.path.clone()).collect();
+            records.extend(self.state.records(&paths).await?.into_iter().flatten());
+        }
+        Ok(records)
+    }
+
     /// Looks up where the destination has the contents that are wanted.
     async fn sources(
         &self,
         entries: &[RemoteEntry],
-        records: &HashMap<VaultPath, Record>,
+        records: &Records,
     ) -> Result<HashMap<ContentHash, VaultPath>, PullError> {
-        let wanted: HashSet<ContentHash> = entries
-            .iter()
-            .filter_map(|entry| match entry.kind {
-                EntryKind::File { hash, .. } => Some((entry, hash)),
-                EntryKind::Folder | EntryKind::Deleted { .. } => None,
-            })
-            .filter(|(entry, hash)| {
-                let known = records.get(&entry.path).and_then(Record::file);
-                known.is_none_or(|known| known.hash != *hash)
-            })
-            .map(|(_, hash)| hash)
-            .collect();
-        let wanted: Vec<ContentHash> = wanted.into_iter().collect();
-        let found = self.state.sources(&wanted).await?;
-        Ok(wanted.into_iter().zip(found).filter_map(|(hash, path)| Some((hash, path?))).collect())
+        let wanted = |entry: &RemoteEntry| {
+            let EntryKind::File { hash, .. } = entry.kind else { return None };
+            let known = records.get(&entry.path).and_then(Record::file);
+            known.is_none_or(|known| known.hash != hash).then_some(hash)
+        };
+        let mut sources = HashMap::new();
+        for entries in entries.chunks(LOOKED_UP) {
+            let contents: HashSet<ContentHash> = entries.iter().filter_map(wanted).collect();
+            let contents: Vec<ContentHash> =
+                contents.into_iter().filter(|content| !sources.contains_key(content)).collect();
+            let found = self.state.sources(&contents).await?;
+            sources.extend(contents.into_iter().zip(found).filter_map(|(hash, path)| Some((hash, path?))));
+        }
+        Ok(sources)
     }
 
     async fn carry_out(
@@ -384,8 +394,7 @@ impl Run<'_> {
         unfinished: &mut Remainder,
     ) -> Result<(), PullError> {
         let Schedule { rescues, mut removals, folder_removals, mut folders, touches, mut transfers, .. } =
-            publisher.note(plan);
-        publisher.ledger.commit().await?;
+            publisher.note(plan).await?;
         let planned = rescues.iter().chain(&transfers);
         let (files, bytes) = planned.fold((0, 0_u64), |(files, bytes), transfer| {
             let targets = transfer.targets.len() as u64;
@@ -492,7 +501,7 @@ fn released(count: usize) -> String {
 }
 
 /// The listed files whose content is recorded at their paths.
-fn recorded_as_listed(entries: &[RemoteEntry], records: &HashMap<VaultPath, Record>) -> Tally {
+fn recorded_as_listed(entries: &[RemoteEntry], records: &Records) -> Tally {
     let mut tally = Tally::default();
     for entry in entries {
         let EntryKind::File { hash, .. } = entry.kind else { continue };

@@ -2,6 +2,7 @@
 //! itself removes or overwrites it (a renamed file, a swap of two).
 
 use std::collections::{HashMap, HashSet, VecDeque};
+use std::mem::take;
 
 use obsync_protocol::{ContentHash, VaultPath};
 use tokio_util::sync::CancellationToken;
@@ -12,11 +13,16 @@ use crate::error::PullError;
 use crate::model::{Record, RecordKind};
 use crate::publish::{Origin, Publisher, Ready};
 use crate::schedule::{FileRemoval, Schedule, Source, Target, Transfer};
+use crate::shrinking::Shrinking;
 use crate::space::NextRescues;
 use crate::transfer::{Scout, wanted};
 
 /// How many contents are rescued before their sources may go. Bounds the space that a large rename takes.
 const BATCH: usize = 256;
+
+/// How many changes that are deferred are noted at a time: as they are kept they take several times what an entry takes. (A
+/// table pays for each time.)
+const NOTED: usize = 50_000;
 
 /// What is left of the rescues when the sources may go.
 #[derive(Default)]
@@ -37,16 +43,27 @@ pub(crate) struct Renamed {
 }
 
 impl Publisher<'_, '_> {
-    /// Takes into the account what needs no work. Gives back the plan with the rest.
-    pub(crate) fn note(&mut self, mut plan: Schedule) -> Schedule {
-        for path in plan.unchanged.drain(..) {
+    /// Takes into the account what needs no work, and commits it. Gives back the plan with the rest.
+    pub(crate) async fn note(&mut self, mut plan: Schedule) -> Result<Schedule, PullError> {
+        for path in Shrinking::from(take(&mut plan.unchanged)) {
             self.ledger.unneeded(&path);
         }
-        plan.renewed.drain(..).for_each(|record| self.ledger.recorded(record));
-        plan.filtered.drain(..).for_each(|entry| self.ledger.filtered(&entry));
-        plan.held_back.drain(..).for_each(|entry| self.ledger.held_back(&entry));
-        plan.refused.drain(..).for_each(|(entry, reason)| self.ledger.refused(&entry, reason));
-        plan
+        take(&mut plan.renewed).into_iter().for_each(|record| self.ledger.recorded(record));
+        for (number, entry) in Shrinking::from(take(&mut plan.filtered)).enumerate() {
+            self.ledger.filtered(&entry);
+            if (number + 1) % NOTED == 0 {
+                self.ledger.commit().await?;
+            }
+        }
+        take(&mut plan.held_back).iter().for_each(|entry| self.ledger.held_back(entry));
+        for (number, (entry, reason)) in take(&mut plan.refused).into_iter().enumerate() {
+            self.ledger.refused(&entry, reason);
+            if (number + 1) % NOTED == 0 {
+                self.ledger.commit().await?;
+            }
+        }
+        self.ledger.commit().await?;
+        Ok(plan)
     }
 
     /// Looks at files whose records are in doubt, and claims nothing any more of those that are not as recorded.

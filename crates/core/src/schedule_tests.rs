@@ -74,7 +74,7 @@ impl Given {
         Schedule::new(ScheduleInput {
             entries: entries.into_iter().collect(),
             unclear: self.unclear,
-            records: self.records.into_iter().map(|record| (record.path.clone(), record)).collect(),
+            records: Records::from(self.records),
             sources,
             filter: &self.filter,
             mode: self.mode,

@@ -10,7 +10,7 @@ use std::fs;
 use std::time::Duration;
 
 use obsync_conformance::not_tested;
-use obsync_core::{DeferredKind, Outcome, PullError, StateStore};
+use obsync_core::{DeferredKind, Mode, Outcome, PullError, StateStore};
 use tokio::sync::Mutex;
 
 use bench::Bench;
@@ -83,6 +83,19 @@ async fn entries_that_repeat_one_path_and_version_take_the_place_of_one() {
     let report = result.unwrap();
     assert_eq!((report.outcome, report.listed), (Outcome::Complete, 1_000_001));
     assert!(taken < MOST, "it took {} MB", taken >> 20);
+}
+
+/// Listed and planned; a run that brings them holds less.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_million_files_are_listed_and_planned_within_400_mb() {
+    let _alone = ALONE.lock().await;
+    let mut bench = flooded("files:1000000").await;
+    bench.options.dry_run = true;
+    let (result, taken) = measured(&bench).await;
+    let report = result.unwrap();
+    assert_eq!((report.outcome, report.pulled.files), (Outcome::DryRun, 1_000_001), "{:?}", report.warnings);
+    println!("{} MB", taken / 1_000_000);
+    assert!(taken < 400_000_000, "it took {} MB", taken / 1_000_000);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -182,6 +195,25 @@ async fn half_a_million_notes_with_two_million_deletions_behind_them_are_pulled(
     let report = report.unwrap();
     assert_eq!((report.outcome, report.pulled.files), (Outcome::Complete, 500_000), "{:?}", report.warnings);
     println!("{} MB, {} s", taken >> 20, report.duration_ms / 1000);
+}
+
+/// A whole run, and one that has all of them recorded and looks at each again. It takes minutes: set `OBSYNC_TEST_LARGE`.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_million_folders_are_pulled_and_looked_at_again_within_400_mb() {
+    if std::env::var_os("OBSYNC_TEST_LARGE").is_none() {
+        not_tested("it takes minutes");
+        return;
+    }
+    let _alone = ALONE.lock().await;
+    let mut bench = flooded("folders:1000000").await;
+    for mode in [Mode::Incremental, Mode::Full] {
+        bench.options.mode = mode;
+        let (result, taken) = measured(&bench).await;
+        let report = result.unwrap();
+        assert_eq!(report.outcome, Outcome::Complete, "{:?}", report.warnings);
+        println!("{mode:?}: {} MB, {} s", taken / 1_000_000, report.duration_ms / 1000);
+        assert!(taken < 400_000_000, "{mode:?} took {} MB", taken / 1_000_000);
+    }
 }
 
 /// The cap of two million paths takes a while to reach: set `OBSYNC_TEST_LARGE`.
