@@ -2,12 +2,12 @@
 
 use std::collections::{HashMap, HashSet};
 
-use obsync_protocol::{Filter, NameFolding, VaultPath, Verdict};
+use obsync_protocol::{ContentHash, Filter, NameFolding, VaultPath, Verdict};
 
 use crate::entry::{EntryKind, RemoteEntry};
 use crate::model::Record;
 use crate::reconcile::{Action, Local, decide};
-use crate::schedule::{FolderChange, Schedule, Scheduler, Transfer, wanted};
+use crate::schedule::{FileRemoval, FolderChange, Schedule, Scheduler, Transfer, wanted};
 
 impl Scheduler {
     /// Sorts out what the filter leaves out, what is no news, and what this destination cannot have.
@@ -118,7 +118,7 @@ impl Scheduler {
 impl Schedule {
     /// Takes out what the destination could not name. A file whose new name is among it keeps its old one.
     pub(crate) fn refuse(&mut self, admits: impl Fn(&VaultPath) -> Result<(), String>) {
-        let mut kept = HashSet::new();
+        let mut sources = HashSet::new();
         for transfer in self.rescues.iter_mut().chain(&mut self.transfers) {
             if transfer.targets.iter().all(|target| admits(&target.path).is_ok()) {
                 continue;
@@ -127,7 +127,7 @@ impl Schedule {
             let (good, bad): (Vec<_>, Vec<_>) =
                 transfer.targets.drain(..).partition(|target| admits(&target.path).is_ok());
             transfer.targets = good;
-            kept.extend(transfer.source.local().cloned());
+            sources.extend(transfer.source.local().cloned());
             let bad = Transfer { targets: bad, ..whole };
             self.refused.extend(
                 bad.entries().filter_map(|entry| Some((admits(&entry.path).err()?, entry))).map(swap),
@@ -135,7 +135,34 @@ impl Schedule {
         }
         self.rescues.retain(|transfer| !transfer.targets.is_empty());
         self.transfers.retain(|transfer| !transfer.targets.is_empty());
-        for removal in self.removals.extract_if(.., |removal| kept.contains(&removal.file.path)) {
+        self.keep_old_names(&sources);
+        for FolderChange { path, uid, .. } in
+            self.folders.extract_if(.., |folder| admits(&folder.path).is_err())
+        {
+            let Err(reason) = admits(&path) else { continue };
+            self.refused
+                .push((RemoteEntry { path, uid, kind: EntryKind::Folder, mtime: 0, ctime: 0 }, reason));
+        }
+    }
+
+    /// Takes out the removals of files whose content is refused under another name. Of several equal files any can be the one
+    /// that was renamed, and any of those that stay can have been edited here: so each of them is kept, and `sources` of refused
+    /// transfers in any case.
+    fn keep_old_names(&mut self, sources: &HashSet<VaultPath>) {
+        let refused: HashSet<ContentHash> = self
+            .refused
+            .iter()
+            .filter_map(|(entry, _)| match entry.kind {
+                // Nothing is lost with an empty file.
+                EntryKind::File { hash, .. } if hash != ContentHash::EMPTY => Some(hash),
+                _ => None,
+            })
+            .collect();
+        let is_kept = |removal: &FileRemoval| {
+            let is_wanted = refused.contains(&removal.file.content.hash) && !removal.in_the_way;
+            is_wanted || sources.contains(&removal.file.path)
+        };
+        for removal in self.removals.extract_if(.., |removal| is_kept(removal)) {
             let kind = EntryKind::Deleted { folder: false };
             let entry = RemoteEntry { path: removal.file.path, uid: removal.uid, kind, mtime: 0, ctime: 0 };
             self.refused.push((
@@ -143,13 +170,6 @@ impl Schedule {
                 "kept: the vault has the same content under another name, which cannot be had here"
                     .to_owned(),
             ));
-        }
-        for FolderChange { path, uid, .. } in
-            self.folders.extract_if(.., |folder| admits(&folder.path).is_err())
-        {
-            let Err(reason) = admits(&path) else { continue };
-            self.refused
-                .push((RemoteEntry { path, uid, kind: EntryKind::Folder, mtime: 0, ctime: 0 }, reason));
         }
     }
 }
