@@ -320,7 +320,6 @@ impl Scheduler {
         }
         let base = self.records.get(&entry.path);
         match (decision.action, entry.kind) {
-            (Action::Renew, EntryKind::Folder) => self.renew(&entry.path, RecordKind::Folder(entry.uid)),
             (Action::Renew, EntryKind::File { hash, .. }) => {
                 let size = base.and_then(Record::file).map_or(0, |known| known.size);
                 let target = Target::new(entry, None);
