@@ -6,7 +6,7 @@ use std::collections::{HashMap, HashSet};
 use obsync_protocol::limits::{
     ENTRIES_KEPT, ENTRIES_RECEIVED, LISTING_MEMORY, UNREADABLE_ENTRIES, UNREADABLE_MEMORY,
 };
-use obsync_protocol::{PushMessage, Uid, VaultKeys, VaultPath};
+use obsync_protocol::{Filter, PushMessage, SkipReason, Uid, VaultKeys, VaultPath};
 
 use crate::entry::{Place, RemoteEntry, Undecodable};
 use crate::journal::Devices;
@@ -34,7 +34,7 @@ pub(crate) struct Latest {
 
 impl Latest {
     /// The entry of a path.
-    fn get(&self, path: &VaultPath) -> Option<&RemoteEntry> {
+    pub(crate) fn get(&self, path: &VaultPath) -> Option<&RemoteEntry> {
         self.places.get(path).and_then(|place| self.entries.get(*place))
     }
 
@@ -94,6 +94,12 @@ pub(crate) struct Refused {
 }
 
 impl Refused {
+    /// Its path and why the user's filter leaves it out, if it does.
+    pub(crate) fn left_out_by(&self, filter: &Filter) -> Option<(&VaultPath, SkipReason)> {
+        let reason = self.place.left_out_by(filter, self.deferred.message.folder)?;
+        Some((self.place.path()?, reason))
+    }
+
     /// Bytes of memory that it takes, roughly.
     fn cost(&self) -> u64 {
         self.deferred.cost() + self.place.path().map_or(0, |path| path.as_str().len() as u64)
@@ -278,6 +284,13 @@ impl Listing {
         count < UNREADABLE_ENTRIES && self.unreadable_memory < UNREADABLE_MEMORY.min(self.memory_limit / 4)
     }
 
+    /// Takes out the entries whose version none can have, as failures. Those that the user's filter leaves out are none.
+    pub(crate) fn take_impossible(&mut self, filter: &Filter) -> impl Iterator<Item = Failure> {
+        let impossible = std::mem::take(&mut self.impossible).into_iter();
+        let left_out = |place: &Place| place.left_out_by(filter, false).is_some();
+        impossible.filter(move |(_, place)| !left_out(place)).map(|(failure, _)| failure)
+    }
+
     /// What is listed and cannot be read. A path that was read and is none that a vault may use is not among it: nothing
     /// that was ever pulled is there.
     pub(crate) fn unclear(&self) -> Unclear {
@@ -322,7 +335,14 @@ impl Listing {
                 self.entries.put(entry, |_| true);
             }
             Err(_) if !self.has_room_for_unreadable() => return false,
-            Err(error) => self.refuse(Refused { deferred: deferred.bounded(), place: error.place }),
+            Err(error) => {
+                let mut deferred = deferred.bounded();
+                // The filter that left it out may have been another one.
+                if deferred.cause == DeferredCause::Filtered {
+                    deferred.cause = DeferredCause::Failed { reason: error.reason };
+                }
+                self.refuse(Refused { deferred, place: error.place });
+            }
         }
         true
     }

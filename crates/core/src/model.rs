@@ -248,6 +248,11 @@ impl DeferredKey {
         DeferredKey(format!("{OUTGOING}{path}"))
     }
 
+    /// Whether it stands for a path that could not be decoded.
+    pub(crate) fn is_encoded(&self) -> bool {
+        self.0.starts_with("//")
+    }
+
     /// Whether it stands for a change that the vault is to get.
     pub fn is_outgoing(&self) -> bool {
         self.0.starts_with(OUTGOING)

@@ -335,10 +335,8 @@ impl Run<'_> {
         ledger.devices = std::mem::take(&mut listing.devices);
         std::mem::take(&mut listing.withdrawn).into_keys().for_each(|key| ledger.resolved(key));
         let refused = std::mem::take(&mut listing.refused).into_values();
-        refused.for_each(|refused| ledger.undecodable(refused.deferred));
-        std::mem::take(&mut listing.impossible)
-            .into_iter()
-            .for_each(|(failure, _)| ledger.report.fail(failure));
+        refused.for_each(|refused| ledger.undecodable(refused));
+        listing.take_impossible(&self.options.filter).for_each(|failure| ledger.report.fail(failure));
         publisher.doubt(std::mem::take(&mut plan.doubted)).await?;
         plan.released.drain(..).for_each(|path| publisher.ledger.abandoned(path));
         Ok(plan)

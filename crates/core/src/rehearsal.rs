@@ -60,11 +60,15 @@ impl Report {
             self.refuse(&DeferredKey::plain(&entry.path), Failure { path, uid, reason }, accepted);
         }
         for refused in listing.refused.values() {
-            if let Some(failure) = Failure::of_deferred(&refused.deferred) {
+            if let Some((path, reason)) = refused.left_out_by(filter) {
+                self.skip(path, reason, 0, filter);
+            } else if let Some(failure) = Failure::of_deferred(&refused.deferred) {
                 self.refuse(&refused.deferred.key, failure, accepted);
             }
         }
-        listing.impossible.iter().for_each(|(failure, _)| self.fail(failure.clone()));
+        let impossible = listing.impossible.iter();
+        let named = impossible.filter(|(_, place)| place.left_out_by(filter, false).is_none());
+        named.for_each(|(failure, _)| self.fail(failure.clone()));
     }
 
     fn refuse(&mut self, key: &DeferredKey, failure: Failure, accepted: &Accepted) {

@@ -307,6 +307,9 @@ pub struct Report {
     /// Whether some of the failures last as long as the vault does not change what failed.
     #[serde(skip)]
     pub has_lasting_failures: bool,
+    /// Whether the filter could leave out some of those.
+    #[serde(skip)]
+    pub has_excludable_failures: bool,
     /// Changes that cannot be applied here for good, which the user accepted.
     #[serde(skip_serializing_if = "is_zero")]
     pub accepted_failures: u64,
@@ -396,6 +399,7 @@ impl Report {
             failures: Vec::new(),
             failures_unlisted: 0,
             has_lasting_failures: false,
+            has_excludable_failures: false,
             accepted_failures: 0,
             steps: Vec::new(),
             connections: 0,
@@ -553,6 +557,7 @@ impl Report {
         }
         if self.failed() == 0 {
             self.has_lasting_failures = false;
+            self.has_excludable_failures = false;
         }
     }
 
@@ -567,6 +572,7 @@ impl Report {
         self.retry_at = None;
         self.accepted_failures = 0;
         self.has_lasting_failures = false;
+        self.has_excludable_failures = false;
     }
 
     /// Takes in a file that the filter leaves out.

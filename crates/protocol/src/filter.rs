@@ -87,6 +87,15 @@ impl SkipReason {
             Self::FileType(_) => "file_type",
         }
     }
+
+    /// Whether another filter would let it through. What the protocol never syncs stays out under each.
+    #[must_use]
+    pub fn is_chosen(self) -> bool {
+        match self {
+            Self::Excluded | Self::Configuration(_) | Self::Code | Self::FileType(_) => true,
+            Self::NeverConfiguration | Self::Hidden => false,
+        }
+    }
 }
 
 impl Filter {

@@ -64,11 +64,12 @@ pub(crate) fn failures(report: &Report) -> Option<String> {
         lines.push(format!("  and {} more", human::number(report.failures_unlisted)));
     }
     if report.has_lasting_failures {
-        lines.push(
+        let or_excluded =
+            if report.has_excludable_failures { ", or leave it out with `--exclude`" } else { "" };
+        lines.push(format!(
             "What can never be had here is no failure any more after one pull with `--accept-failures`; or rename it in \
-             Obsidian, or leave it out with `--exclude`."
-                .to_owned(),
-        );
+             Obsidian{or_excluded}."
+        ));
     }
     Some(lines.join("\n"))
 }

@@ -495,6 +495,8 @@ fn a_name_too_long_for_the_file_system_does_not_hold_the_others_back() {
     assert_eq!(world.files("notes").len(), 2);
     // It stays a failure until something is done about it.
     world.run(&["pull", "Notes", "notes"]).expect(5);
+    world.must(&["pull", "Notes", "notes", "--exclude", &name]);
+    world.run(&["pull", "Notes", "notes"]).expect(5);
     world.vault("Notes").rename(&name, "Short.md").unwrap();
     world.must(&["pull", "Notes", "notes"]);
     assert_eq!(world.differences("Notes", "notes"), [""; 0]);

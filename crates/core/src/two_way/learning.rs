@@ -74,7 +74,7 @@ impl Run<'_> {
                 Learned::Nothing => ledger.resolved(DeferredKey::plain(&entry.path)),
             }
         }
-        survey.listing.refused.into_values().for_each(|refused| ledger.undecodable(refused.deferred));
+        survey.listing.refused.into_values().for_each(|refused| ledger.undecodable(refused));
         ledger.direct(self.direction);
         ledger.close(self.options.filter.fingerprint(), Vec::new(), survey.cursor.next()).await?;
         // The place is to be known again, or nothing in it could ever be missed.
