@@ -269,6 +269,43 @@ async fn what_a_user_does_at_any_step_of_removing_is_kept() {
     }
 }
 
+/// A file of the same place that an earlier run could not judge is in staging still.
+#[tokio::test]
+async fn files_change_places_and_come_out_beside_what_is_in_staging_still() {
+    const LEFT: &str = "left by an earlier run";
+    for deed in [Deed::Overwrite, Deed::Replace, Deed::WriteOn, Deed::Backdate] {
+        for (step, removes) in [(Step::Renamed, false), (Step::TakenOut, true)] {
+            let scene = Scene::new().await;
+            let (path, content) =
+                [b"note.md".as_slice(), RECORDED.as_bytes()].map(|bytes| KnownContent::of(bytes).hash).into();
+            let (store, done) = scene.store(step, deed);
+            let staged = stage(&store, "other.md", b"other", 1_700_000_001_000).await;
+            let left = scene.home.path().join(format!(".obsync/staging/taken-{path}-{content}"));
+            fs::write(&left, LEFT).unwrap();
+            publish_one(&store, staged, None).await.unwrap();
+            match removes {
+                true => {
+                    let file =
+                        Removable { path: at("note.md"), content: KnownContent::of(RECORDED.as_bytes()) };
+                    store.remove_files(vec![file]).await.pop().unwrap().unwrap();
+                }
+                false => {
+                    let staged = stage(&store, "note.md", FROM_VAULT.as_bytes(), 1_700_000_001_000).await;
+                    let replaces = Some(KnownContent::of(RECORDED.as_bytes()));
+                    publish_one(&store, staged, replaces).await.unwrap_or_else(|failure| {
+                        panic!("{step:?}, {deed:?}: {}", failure.error);
+                    });
+                }
+            }
+            assert!(*done.lock().unwrap(), "{step:?} was not reached");
+            store.flush().await.unwrap();
+            store.discard_staged().await.unwrap();
+            assert!(has_users(&scene.texts()), "{step:?}, {deed:?}: {:?}", scene.texts());
+            assert_eq!(fs::read_to_string(left).unwrap(), LEFT, "the next run judges it");
+        }
+    }
+}
+
 #[tokio::test]
 async fn what_a_user_does_at_any_step_of_adopting_is_kept_and_is_not_the_vaults() {
     const TIME: i64 = 1_700_000_001_000;
