@@ -143,7 +143,7 @@ impl Run<'_> {
             self.state.commit(Commit { intents, state: known.clone(), ..Commit::default() }).await?;
         }
         let keeps = self.options.keep_everything || known.keeping;
-        self.recover(&known, report).await?;
+        let unclear = self.recover(&known, report).await?;
         if is_empty || mode == Mode::Full {
             // What was looked at is gone, or everything is wanted to be looked at from the beginning.
             known.full_up_to = known.full_up_to.map(|_| 0);
@@ -211,6 +211,7 @@ impl Run<'_> {
         }
         let version = listed.version();
         let Listed { listing, cursor, session, .. } = listed;
+        self.forget_relisted(unclear, &listing, &known).await?;
         // Where everything is to be kept, the word of the service does not make a content nobody's.
         let historian = (reach != Reach::KeepEverything)
             .then(|| Historian::new(self.source.client.clone(), self.target(), version));
