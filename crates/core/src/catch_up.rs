@@ -66,6 +66,8 @@ impl Run<'_> {
         let confirmed = publisher.ledger.confirmed_deletions.clone();
         self.hold_back(&mut plan, &deletions, &confirmed, publisher.ledger.report).await?;
         self.warn_of(&plan, publisher.ledger.report);
+        // What was to wait for a path that has another content now waits for wherever its own comes.
+        unfinished.renamed.iter_mut().for_each(|renamed| renamed.wait_for(&plan));
         let plan = self.take_on(publisher, plan, survey).await?;
         let targets = superseded.iter().flat_map(|transfer| &transfer.targets);
         targets.for_each(|target| publisher.ledger.superseded(target.uid));

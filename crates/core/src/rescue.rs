@@ -33,7 +33,24 @@ pub(crate) struct Rescued {
 /// can come to each of a thousand new paths.
 pub(crate) struct Renamed {
     pub(crate) removals: Vec<FileRemoval>,
-    targets: Vec<Target>,
+    /// The other paths.
+    paths: Vec<VaultPath>,
+}
+
+impl Renamed {
+    /// Waits for the paths as well that a later plan brings the same content to.
+    pub(crate) fn wait_for(&mut self, plan: &Schedule) {
+        let contents: HashSet<ContentHash> =
+            self.removals.iter().map(|removal| removal.file.content.hash).collect();
+        let transfers = plan.rescues.iter().chain(&plan.transfers);
+        let of_content = transfers.filter(|transfer| contents.contains(&transfer.hash));
+        let coming = of_content.flat_map(|transfer| &transfer.targets).map(|target| &target.path);
+        let refused = plan.refused.iter().filter_map(|(entry, _)| match entry.kind {
+            EntryKind::File { hash, .. } if contents.contains(&hash) => Some(&entry.path),
+            _ => None,
+        });
+        self.paths.extend(coming.chain(refused).cloned());
+    }
 }
 
 impl Publisher<'_, '_> {
@@ -140,7 +157,8 @@ impl Publisher<'_, '_> {
                     copied.contains(&path) && !targets.iter().any(|target| present.contains(&target.path));
                 // What needs its place could never come if it stayed; the vault has its content in any case.
                 let may_stay = are_apart && !removal.in_the_way;
-                let renamed = Renamed { removals: vec![removal], targets };
+                let paths = targets.into_iter().map(|target| target.path).collect();
+                let renamed = Renamed { removals: vec![removal], paths };
                 match is_missing && may_stay {
                     true => rescued.sources.push(renamed),
                     false => done.push(renamed),
@@ -185,8 +203,8 @@ impl Publisher<'_, '_> {
             }
             let of_content = renamed
                 .entry(transfer.hash)
-                .or_insert_with(|| Renamed { removals: Vec::new(), targets: Vec::new() });
-            of_content.targets.extend(transfer.targets);
+                .or_insert_with(|| Renamed { removals: Vec::new(), paths: Vec::new() });
+            of_content.paths.extend(transfer.targets.into_iter().map(|target| target.path));
         }
         renamed.retain(|hash, _| !unclear.contains(hash));
         let kept = removals
@@ -209,11 +227,11 @@ impl Publisher<'_, '_> {
     /// Removes files whose content is at its other paths now; those of which a path failed are kept.
     pub(crate) async fn remove_renamed(&mut self, files: Vec<Renamed>) -> Result<(), PullError> {
         let mut done = Vec::new();
-        for Renamed { removals, targets } in files {
-            match targets.iter().find(|target| self.ledger.has_deferred(&target.path)) {
+        for Renamed { removals, paths } in files {
+            match paths.iter().find(|path| self.ledger.has_deferred(path)) {
                 None => done.extend(removals),
-                Some(target) => {
-                    removals.into_iter().for_each(|removal| self.keep_until_renamed(removal, target));
+                Some(path) => {
+                    removals.into_iter().for_each(|removal| self.keep_until_renamed(removal, path));
                 }
             }
         }
@@ -221,11 +239,10 @@ impl Publisher<'_, '_> {
     }
 
     /// Leaves a file where it is as long as its new name cannot be made: better the old name than none.
-    fn keep_until_renamed(&mut self, removal: FileRemoval, target: &Target) {
+    fn keep_until_renamed(&mut self, removal: FileRemoval, new_path: &VaultPath) {
         let FileRemoval { file, uid, .. } = removal;
         let kind = EntryKind::Deleted { folder: false };
-        let reason =
-            format!("kept, because it could not be brought to its new name {:?}", target.path.as_str());
+        let reason = format!("kept, because it could not be brought to its new name {:?}", new_path.as_str());
         self.ledger.failed(&RemoteEntry { path: file.path, uid, kind, mtime: 0, ctime: 0 }, reason);
     }
 
