@@ -13,7 +13,6 @@ pub mod benching;
 pub mod blocking;
 mod brake;
 mod catch_up;
-mod change;
 mod clock;
 mod confirmation;
 pub mod conflicted_copy;
@@ -90,13 +89,12 @@ pub use run::{PullOptions, PullSource};
 pub use two_way::{SyncDirection, SyncOptions, sync};
 pub use verify::{ChangedFile, Unfinished, Verification, VerifiedFile, VerifyError, verify};
 
-pub use change::{Applied, Change, ChangeBatch, ChangeOutcome, Rejected};
 pub use confirmation::{confirm, held_back, leave_confirmation};
 pub use destination::{
-    BatchLimit, Checked, CheckedBy, Describe, Destination, DestinationError, DestinationExt, Expect,
-    FileWriter, FoldingProbe, Found, Inspect, Inventory, KeptBeside, Naming, PlaceTraits, Publication,
-    PublicationContent, PublishFailure, Published, Receive, Removable, Removal, Scan, Staged, StoredFile,
-    Wanted,
+    Applied, BatchLimit, Change, ChangeBatch, ChangeOutcome, Checked, CheckedBy, Describe, Destination,
+    DestinationError, DestinationExt, Expect, FileWriter, FoldingProbe, Found, Inspect, Inventory,
+    KeptBeside, Naming, PlaceTraits, Publication, PublicationContent, PublishFailure, Published, Receive,
+    Rejected, Removable, Removal, Scan, Staged, StoredFile, Wanted,
 };
 pub use identity::{
     DestinationIdentity, Doubt, MARKER_FORMAT, Marked, Marker, MarkerError, MarkerFound, RandomId,

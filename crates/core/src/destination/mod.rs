@@ -7,6 +7,7 @@
 //! Nothing here trusts the paths that it is given beyond what [`VaultPath`](obsync_protocol::VaultPath) guarantees: a destination must stay inside its
 //! own root whatever symbolic links lie there.
 
+mod change;
 mod changing;
 mod describe;
 mod error;
@@ -17,6 +18,7 @@ mod publication;
 mod receive;
 mod scan;
 
+pub use self::change::{Applied, Change, ChangeBatch, ChangeOutcome, Rejected};
 pub use self::changing::Destination;
 pub use self::describe::{BatchLimit, Describe, PlaceTraits};
 pub use self::error::DestinationError;

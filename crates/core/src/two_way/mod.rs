@@ -18,6 +18,7 @@ mod local;
 mod merging;
 mod outgoing;
 mod recovery;
+mod refusal_pauses;
 mod refusals;
 mod sending;
 mod settlement;
@@ -49,7 +50,7 @@ use crate::state::{Commit, StateStore, VaultState, commit_beside};
 use crate::quiet::shrank;
 pub(crate) use outgoing::Outgoing;
 use outgoing::{OutgoingInput, renewed};
-pub(crate) use refusals::Refusal;
+pub(crate) use refusal_pauses::Refusal;
 use sending::Outbox;
 
 /// How often a run goes round because the vault changed while it was at work.

@@ -28,7 +28,7 @@ use crate::run::Run;
 use crate::state::{Commit, StateError, VaultState};
 
 use super::outgoing::{Outgoing, SendFile, sent};
-use super::refusals::{Refusal, Refusals};
+use super::refusal_pauses::{Refusal, Refusals};
 use super::settlement::{Seen, SentChange, Settlement, settle};
 use super::vault_change::{Contents, VaultChange, failure};
 
@@ -185,7 +185,8 @@ impl<'s, 'r> Outbox<'s, 'r> {
                 "it has {} bytes, and the vault takes files of at most {limit}; it stays here only",
                 file.local.content.size
             );
-            self.refused.extend(self.refusals.note_too_large(&file, &reason, &self.run.source.keys));
+            let keys = &self.run.source.keys;
+            self.refused.extend(self.refusals.note_too_large(&file.local, file.base_uid(), &reason, keys));
             report.fail(failure(&VaultChange::File(Box::new(file)), reason));
         }
         fit
@@ -240,7 +241,8 @@ impl<'s, 'r> Outbox<'s, 'r> {
         report.fail(failure(change, reason.to_owned()));
         if let VaultChange::File(file) = change {
             let now = jiff::Timestamp::now().as_millisecond();
-            let refused = self.refusals.note(file, reason, now, &self.run.source.keys);
+            let keys = &self.run.source.keys;
+            let refused = self.refusals.note(&file.local, file.base_uid(), reason, now, keys);
             refused.iter().filter_map(Refusal::of).for_each(|refusal| report.retry_at(refusal));
             self.refused.extend(refused);
         }

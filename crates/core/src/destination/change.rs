@@ -2,9 +2,10 @@
 
 use obsync_protocol::VaultPath;
 
-use crate::destination::{DestinationError, Publication, PublishFailure, Published, Removable, Removal};
+use super::error::DestinationError;
+use super::publication::{Publication, PublishFailure, Published, Removable, Removal};
 
-/// One change for [`Destination::apply`](crate::Destination::apply). Each says what it expects to find, and nothing else is replaced or removed.
+/// One change for [`Destination::apply`](super::Destination::apply). Each says what it expects to find, and nothing else is replaced or removed.
 #[derive(Debug)]
 pub enum Change {
     /// Makes staged content visible, or sets the times of content that is in place.
