@@ -129,6 +129,46 @@ async fn a_run_that_is_killed_at_any_of_its_steps_is_made_good_by_the_next() {
     assert!(commits >= 8, "{commits} steps around commits");
 }
 
+/// The vault has again what a run removed whose answers nobody heard, or which nobody recorded.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_killed_run_had_removed_comes_back_when_the_vault_has_it_again() {
+    const NOTES: [(&str, &str); 3] =
+        [("renamed.md", "renamed"), ("deleted.md", "deleted"), ("kept.md", "kept")];
+    let deaths: [fn(u64) -> Death; 3] =
+        [Death::Before, Death::After, |step| Death::Commit(usize::try_from(step).unwrap())];
+    for death in deaths {
+        let mut steps = 0;
+        loop {
+            let bench = Site::bench().await;
+            for (path, text) in NOTES {
+                bench.vault.write(path, text, TIME).unwrap();
+            }
+            bench.pull().await;
+            bench.vault.rename("renamed.md", "new name.md").unwrap();
+            bench.vault.delete("deleted.md").unwrap();
+            let site = Site { bench, state: tempfile::tempdir().unwrap() };
+            let is_killed = site.die(death(steps)).await.is_some();
+            let bench = &site.bench;
+            bench.bucket.cloud.faults().clear();
+            if !is_killed {
+                break;
+            }
+            bench.vault.rename("new name.md", "renamed.md").unwrap();
+            bench.vault.write("deleted.md", "deleted", TIME).unwrap();
+            for _ in 0..2 {
+                let report = bench.pull().await;
+                assert_eq!(report.outcome, Outcome::Complete, "{:?}: {report:#?}", death(steps));
+            }
+            for (path, text) in NOTES {
+                assert_eq!(bench.bucket.text(path).as_deref(), Some(text), "{:?}: {path}", death(steps));
+            }
+            assert_eq!(bench.bucket.keys().len(), NOTES.len(), "{:?}", death(steps));
+            steps += 1;
+        }
+        assert!(steps >= 2, "{steps} steps of {:?}", death(0));
+    }
+}
+
 /// A bucket with what a user did there, whose vault changed in every way that a run knows since it was pulled.
 struct Site {
     bench: Bench,
@@ -137,12 +177,18 @@ struct Site {
 }
 
 impl Site {
-    async fn new() -> Self {
+    /// A bench whose bucket is used as the child uses it.
+    async fn bench() -> Bench {
         let mut bench = Bench::new().await;
         let vault = bench.source.vault.id.to_string();
         let endpoint = bench.bucket.options.endpoint.clone().unwrap();
         bench.bucket.options = child_options(&endpoint, &vault);
         bench.options.max_delete = MaxDelete::Unlimited;
+        bench
+    }
+
+    async fn new() -> Self {
+        let bench = Self::bench().await;
         for (path, text) in BEFORE {
             bench.vault.write(path, text.as_bytes(), TIME).unwrap();
         }
