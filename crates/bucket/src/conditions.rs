@@ -1,4 +1,4 @@
-//! Which conditions a service keeps, known separately for each kind of request: a service can know `If-None-Match` of a PUT
+//! Remembers which conditions a service keeps, separately for each kind of request: a service can know `If-None-Match` of a PUT
 //! and ignore `If-Match`, or `<ETag>` of removals.
 //!
 //! A condition that is kept spares a look before the request. A condition that is refused (501) is not sent any more. One that

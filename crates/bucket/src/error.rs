@@ -1,4 +1,4 @@
-//! What went wrong with a request, in terms that do not depend on the service, and what to tell people about it.
+//! Classifies failed requests in terms that do not depend on the service, and words them for people.
 
 use std::borrow::Cow;
 use std::collections::HashMap;

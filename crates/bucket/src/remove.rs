@@ -176,7 +176,7 @@ pub(super) async fn set_aside(context: &Context, path: &VaultPath) -> Result<Vau
 }
 
 impl Context {
-    /// Removes copies that were parked and have found their place. What stays is removed at the end of a complete run.
+    /// Removes copies that were parked and have found their place. What stays is removed at the end of a full run.
     pub(super) async fn discard_parked(&self, parked: Vec<Path>) {
         if parked.is_empty() {
             return;

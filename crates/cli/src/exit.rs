@@ -1,4 +1,4 @@
-//! How the program ends: the documented exit codes, and the one error type that carries a sentence to them.
+//! Exit codes as documented, and the one error type that carries a sentence to them.
 //!
 //! Everything that can go wrong below the program is an error enum of its crate. Here each is sorted into one
 //! of the codes that a script can act on; the sentence for people is kept whole, with its chain of reasons.

@@ -1,4 +1,4 @@
-//! What a destination tells of itself and of its files: the marker, facts, and a look.
+//! Checks the marker, facts and looks of a destination.
 
 use obsync_core::{
     Describe, Destination, Found, Inspect, KnownContent, LocalFacts, MARKER_FORMAT, Marker, MarkerFound,

@@ -1,4 +1,4 @@
-//! What becomes of contents that the vault replaced after they were listed: what came since is listed, and only that is
+//! Handles contents that the vault replaced after they were listed: what came since is listed, and only that is
 //! planned and carried out.
 
 use std::collections::HashMap;

@@ -1,4 +1,4 @@
-//! Why a pull as a whole could not go on. What concerns one file alone is in the report instead.
+//! Errors that end a pull as a whole. Those of a single file are in the report instead.
 
 use obsync_client::ClientError;
 use obsync_protocol::with_reasons;

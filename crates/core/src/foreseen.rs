@@ -1,4 +1,4 @@
-//! What a dry run foresees of a destination: how it would be recorded, and what a scan would find, once everything that the
+//! The state of a destination after a dry run: how it would be recorded, and what a scan would find, once everything that the
 //! vault changed was applied here. The half of a sync that sends decides on that, as it does in a run.
 
 use std::collections::{HashMap, HashSet};

@@ -1,4 +1,4 @@
-//! How the last run on a destination ended, for `obsync status` and for those who watch. Nothing else depends on it.
+//! The outcome of the last run on a destination, for `obsync status` and for those who watch. Nothing else depends on it.
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};

@@ -1,4 +1,4 @@
-//! What a script is told when something is left to do: one shape for every program, with codes that stay as they are.
+//! Problems for scripts: one shape for every program, with codes that stay as they are.
 //!
 //! docs/JSON.md lists the codes. A code is never reused for something else and never removed.
 

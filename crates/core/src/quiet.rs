@@ -1,4 +1,4 @@
-//! When a local change is quiet enough to be sent: a pure state machine, which knows no clock but the one that it is given.
+//! Decides when a local change is quiet enough to be sent: a pure state machine, which is given the time.
 //!
 //! - A file that was calm before and is closed after writing, or renamed into place, goes at once: somebody saved it.
 //! - One that changes again and again goes [`QuietRule::quiet_for`] after its last change.

@@ -1,4 +1,4 @@
-//! What a pull did, for people and for scripts (`obsync pull --json` prints this).
+//! The report of a pull, for people and for scripts (`obsync pull --json` prints this).
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 

@@ -1,4 +1,4 @@
-//! What a run works with: the vault, the destination, the state, and what the user wants; and how every run ends.
+//! The parts of a run: the vault, the destination, the state, and the options; and how every run ends.
 
 use std::sync::Arc;
 use std::time::Instant;

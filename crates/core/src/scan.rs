@@ -1,4 +1,4 @@
-//! What a scan of a destination finds, compared with what is recorded. Only differences are named, so that a scan of what
+//! The result of a scan, compared with the records. Only differences are named, so that a scan of what
 //! nobody touched costs no memory beyond the records.
 
 use std::collections::{BTreeMap, HashSet};

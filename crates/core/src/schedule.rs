@@ -1,4 +1,4 @@
-//! What is to be done: a pure function of the listing, the state, the filter and the mode. No I/O.
+//! Schedules a run: a pure function of the listing, the state, the filter and the mode. No I/O.
 //!
 //! The order in which a plan is carried out matters, and its fields are in that order: content that the plan itself is
 //! about to remove or overwrite is rescued first, then files and folders go, folders come, and the rest is

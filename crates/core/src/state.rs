@@ -1,4 +1,4 @@
-//! What is known of a destination: the trait that every state database implements.
+//! The state of a destination: the trait that every state database implements.
 //!
 //! The state never claims what is not durable: the engine commits a [`Commit`] only after the destination has published
 //! the files that it speaks of. One commit is one transaction.

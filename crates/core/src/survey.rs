@@ -1,4 +1,4 @@
-//! What a run finds out before it does anything: the state, the destination, and what the vault lists.
+//! Looks at the state, the destination and the vault before a run does anything.
 
 use obsync_client::{ClientError, Session};
 use obsync_protocol::VaultId;

@@ -1,4 +1,4 @@
-//! What DynamoDB says of a request, told as what is to be done about it.
+//! Translates errors of DynamoDB into what is to be done about them.
 
 use aws_sdk_dynamodb::error::{ConnectorError, ProvideErrorMetadata, SdkError};
 use aws_sdk_dynamodb::operation::transact_write_items::TransactWriteItemsError;

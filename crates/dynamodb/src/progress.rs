@@ -1,4 +1,4 @@
-//! How far a run is: an item of its own for each state, with the progress as JSON and a time to live.
+//! The progress of a run: an item of its own for each state, with the progress as JSON and a time to live.
 //!
 //! Nothing depends on it. What counts is the state; a progress record that is missing, unreadable or out of date costs at
 //! most that something is looked at once more.

@@ -1,4 +1,4 @@
-//! How far the run on a vault is, for its progress record and for whoever reports on it; over all the invocations that it
+//! Tracks the run on a vault, for its progress record and for whoever reports on it; over all the invocations that it
 //! takes, be they of a function or of the command line.
 
 use std::collections::HashMap;

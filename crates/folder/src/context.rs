@@ -1,4 +1,4 @@
-//! What all parts of a folder destination share: the destination, opened or made when it is first needed, and its staging.
+//! The state that all parts of a folder destination share: the root, opened or made when it is first needed, and its staging.
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};

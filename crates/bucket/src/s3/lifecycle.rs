@@ -1,4 +1,4 @@
-//! Whether a bucket removes objects by itself: rules that expire them.
+//! Finds out whether a bucket's lifecycle rules expire objects.
 
 use object_store::signer::Method;
 use serde::Deserialize;

@@ -1,4 +1,4 @@
-//! Which of the account's vaults is meant.
+//! Chooses one of the account's vaults by name or id.
 
 use obsync_core::ProblemCode;
 use obsync_protocol::{Redactor, VaultInfo, VaultList, short_name};

@@ -1,4 +1,4 @@
-//! Where a vault is pulled to, as given on the command line.
+//! The destination of a pull, as given on the command line.
 
 use std::ffi::OsString;
 use std::fmt;

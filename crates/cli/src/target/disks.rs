@@ -1,4 +1,4 @@
-//! Which of the states on this computer is that of the disk that is at a path now. Two disks can take turns there, and a
+//! Finds the state of the disk that is at a path now. Two disks can take turns there, and a
 //! folder can be moved: both are told by the id in the destination's marker.
 
 use std::fmt;

@@ -1,4 +1,4 @@
-//! How a run goes is written down where its state is, so that `obsync status` and whoever watches see it: in a table as the
+//! Writes down how a run goes, where its state is, so that `obsync status` and whoever watches see it: in a table as the
 //! function's runs are, one record whichever of them was at work last; beside a local state in a file.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -29,7 +29,7 @@ const NOTE_EVERY: Duration = Duration::from_secs(5);
 
 /// A run that is followed, or the runs of a follower (`--follow`).
 pub(crate) struct Followed {
-    place: Place,
+    sink: ProgressSink,
     /// Notes from time to time how far a run beside a local state is.
     noting: Option<Noting>,
     /// The runs of a follower are noted as they come.
@@ -47,7 +47,7 @@ impl Drop for Noting {
 
 /// Where it is noted.
 #[derive(Clone)]
-enum Place {
+enum ProgressSink {
     /// In a table.
     Table { state: Arc<DynamoState>, tracker: Arc<Tracker> },
     /// In a file beside a local state.
@@ -71,33 +71,33 @@ impl Followed {
         follows: bool,
         left_to_do: fn(&Report) -> Option<Problem>,
     ) -> Result<Self, Failed> {
-        let (place, noting) = match state {
-            State::Entry(state) => (Place::of_table(state, mode).await?, None),
+        let (sink, noting) = match state {
+            State::Entry(state) => (ProgressSink::of_table(state, mode).await?, None),
             State::Database(state) => {
                 let local = Local::begin(Arc::clone(state), follows).await?;
                 let noting = Noting(tokio::spawn(local.clone().note_from_time_to_time()));
-                (Place::Local(local), Some(noting))
+                (ProgressSink::Local(local), Some(noting))
             }
         };
-        let notes = follows.then(|| Notes::begin(place.clone(), left_to_do));
-        Ok(Followed { place, noting, notes })
+        let notes = follows.then(|| Notes::begin(sink.clone(), left_to_do));
+        Ok(Followed { sink, noting, notes })
     }
 
     /// The state, which takes note of how far the run is with each commit.
     pub(crate) fn store(&self) -> Arc<dyn StateStore> {
-        match &self.place {
-            Place::Table { state, tracker } => {
+        match &self.sink {
+            ProgressSink::Table { state, tracker } => {
                 Arc::new(TrackedState::new(Arc::clone(state), Arc::clone(tracker), true))
             }
-            Place::Local(local) => Arc::clone(&local.state) as Arc<dyn StateStore>,
+            ProgressSink::Local(local) => Arc::clone(&local.state) as Arc<dyn StateStore>,
         }
     }
 
     /// What is shown, and counted as well.
     pub(crate) fn progress(&self, shown: Arc<Display>) -> Arc<dyn Progress> {
-        let counted: Arc<dyn Progress> = match &self.place {
-            Place::Table { tracker, .. } => Arc::clone(tracker) as Arc<dyn Progress>,
-            Place::Local(local) => Arc::clone(&local.counts) as Arc<dyn Progress>,
+        let counted: Arc<dyn Progress> = match &self.sink {
+            ProgressSink::Table { tracker, .. } => Arc::clone(tracker) as Arc<dyn Progress>,
+            ProgressSink::Local(local) => Arc::clone(&local.counts) as Arc<dyn Progress>,
         };
         Arc::new(BothProgress { shown, counted })
     }
@@ -115,11 +115,11 @@ impl Followed {
             // With it goes its hold on the state.
             let _ = (&mut noting.0).await;
         }
-        match self.place {
+        match self.sink {
             // Each of its runs was noted.
-            Place::Table { .. } if is_follower => {}
-            Place::Table { state, tracker } => end_in_table(&state, &tracker, result).await,
-            Place::Local(local) => local.end(result.ok().filter(|_| !is_follower), problem).await,
+            ProgressSink::Table { .. } if is_follower => {}
+            ProgressSink::Table { state, tracker } => end_in_table(&state, &tracker, result).await,
+            ProgressSink::Local(local) => local.end(result.ok().filter(|_| !is_follower), problem).await,
         }
         if let Some(mut noting) = self.noting {
             noting.0.abort();
@@ -152,7 +152,7 @@ async fn write(state: &DynamoState, record: &ProgressRecord) {
     }
 }
 
-impl Place {
+impl ProgressSink {
     async fn of_table(state: &Arc<DynamoState>, mode: Mode) -> Result<Self, Failed> {
         let stored = state.progress().await?;
         // The function's words for it: a run of the one is gone on with by the other.
@@ -162,13 +162,13 @@ impl Place {
         };
         let vault = &state.key().vault_id;
         let tracker = Arc::new(Tracker::new(vault, sync_type, &stored, ProgressRecord::FRESHNESS));
-        Ok(Place::Table { state: Arc::clone(state), tracker })
+        Ok(ProgressSink::Table { state: Arc::clone(state), tracker })
     }
 
     /// Notes what a follower does.
     async fn note(&self, note: Note, left_to_do: fn(&Report) -> Option<Problem>) {
         match self {
-            Place::Local(local) => match note {
+            ProgressSink::Local(local) => match note {
                 Note::Over => {}
                 Note::Began => local.begin_next().await,
                 Note::Ran(report) => {
@@ -176,7 +176,7 @@ impl Place {
                 }
                 Note::Failed(outcome, problem) => local.note_end(outcome, Some(&problem)).await,
             },
-            Place::Table { state, tracker } => {
+            ProgressSink::Table { state, tracker } => {
                 let record = match note {
                     Note::Began | Note::Over => return,
                     Note::Ran(report) => tracker.record_of(&report),
@@ -256,14 +256,14 @@ enum Note {
 pub(crate) struct Notes(Option<UnboundedSender<Note>>);
 
 impl Notes {
-    fn begin(place: Place, left_to_do: fn(&Report) -> Option<Problem>) -> (Self, Noting) {
+    fn begin(sink: ProgressSink, left_to_do: fn(&Report) -> Option<Problem>) -> (Self, Noting) {
         let (sender, mut notes) = unbounded_channel();
         let noting = tokio::spawn(async move {
             while let Some(note) = notes.recv().await {
                 if matches!(note, Note::Over) {
                     return;
                 }
-                place.note(note, left_to_do).await;
+                sink.note(note, left_to_do).await;
             }
         });
         (Notes(Some(sender)), Noting(noting))

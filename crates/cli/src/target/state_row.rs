@@ -1,4 +1,4 @@
-//! What a state says, for `obsync status`: as JSON and in lines for people.
+//! One state in `obsync status`: as JSON and in lines for people.
 
 use std::collections::HashSet;
 use std::path::Path;

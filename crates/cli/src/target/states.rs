@@ -1,4 +1,4 @@
-//! What is known of destinations, wherever it is kept: in databases of this computer, or in a DynamoDB table.
+//! Opens states, whether in databases of this computer or in a DynamoDB table.
 
 use std::path::PathBuf;
 use std::sync::Arc;

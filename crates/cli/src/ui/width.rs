@@ -1,4 +1,4 @@
-//! How wide a terminal is.
+//! The width of a terminal.
 
 use std::io;
 

@@ -1,4 +1,4 @@
-//! What a destination is asked to change, and its answers.
+//! Changes of a destination, and its answers to them.
 
 use obsync_protocol::VaultPath;
 

@@ -1,4 +1,4 @@
-//! How a destination is changed.
+//! The trait that changes a destination.
 
 use async_trait::async_trait;
 use obsync_protocol::VaultPath;

@@ -1,4 +1,4 @@
-//! What a place is and can do, how it is asked best, and whose it is.
+//! Identity, traits and limits of a destination.
 
 use async_trait::async_trait;
 

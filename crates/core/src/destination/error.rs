@@ -1,4 +1,4 @@
-//! What can go wrong in a destination.
+//! Errors of a destination.
 
 use std::io;
 

@@ -1,4 +1,4 @@
-//! Where a vault's files go: the traits that every destination implements, each about one thing.
+//! Destinations of a vault's files: the traits that each implements, each about one thing.
 //!
 //! - [`Describe`]: what it is and can do, and whose it is. [`Naming`]: what names mean there.
 //! - [`Inspect`]: questions about what is there. [`Scan`]: what differs from the records, and files to be sent.

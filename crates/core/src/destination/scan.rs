@@ -1,4 +1,4 @@
-//! How a place is scanned for what differs from the records, and read to be sent.
+//! Scans a destination for differences from the records, and reads files to be sent.
 
 use std::collections::HashSet;
 use std::sync::Arc;

@@ -167,7 +167,7 @@ pub(crate) async fn sync_over(
     let two_way =
         TwoWay { run: &run, options, begun: now, is_first, is_full, destination: known.destination };
     let mut outcome = two_way.rounds(&mut report).await;
-    // A complete run that was cut off is made up for, after everything else: it may take longer than there is time.
+    // A full run that was cut off is made up for, after everything else: it may take longer than there is time.
     let is_due = !is_full && !is_first && known.full_up_to.is_some() && !options.pull.dry_run;
     let is_over = report.older_vault.is_some() || report.was_overtaken || run.stop.is_cancelled();
     if is_due && outcome.is_ok() && !is_over {
@@ -222,7 +222,7 @@ impl TwoWay<'_, '_> {
             return Ok(());
         }
         if self.is_full {
-            self.list_all_again().await?;
+            self.make_full().await?;
         }
         for round in 1..=ROUNDS {
             if round > 1 {
@@ -298,7 +298,7 @@ impl TwoWay<'_, '_> {
 
     /// Forgets up to where the vault is known, so that all of it is listed and compared again; and notes that this is due until
     /// a run comes to its end.
-    async fn list_all_again(&self) -> Result<(), PullError> {
+    async fn make_full(&self) -> Result<(), PullError> {
         if self.run.options.dry_run {
             return Ok(());
         }

@@ -1,4 +1,4 @@
-//! How long files wait that the vault refused, before they are sent again: pauses that grow from a minute to a day.
+//! Pauses before a file that the vault refused is sent again: they grow from a minute to a day.
 //!
 //! A refusal is remembered as a deferred change that has the content which was refused; the two times of its message say when that
 //! was, and when the file is sent again. Other content goes at once.
