@@ -1,4 +1,4 @@
-//! What the function answers: one shape for every kind of event, and the failures of an invocation.
+//! The function's answers: one shape for every kind of event, and the failures of an invocation.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -1,4 +1,4 @@
-//! Which of the account's vaults an event means.
+//! Chooses the vaults that an event means.
 //!
 //! A service can list any number of vaults, and anybody can share one with an account under any name. So:
 //!

@@ -1,4 +1,4 @@
-//! Which way vaults are synced: a setting, which an event can only narrow.
+//! The direction in which vaults are synced: a setting, which an event can only narrow.
 
 use std::str::FromStr;
 

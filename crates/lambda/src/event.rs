@@ -1,4 +1,4 @@
-//! What an event asks for. `envelope` finds that in whatever form it comes in.
+//! An event's request. `envelope` finds it in whatever form it comes in.
 //!
 //! Events come from outside, so nothing in them is trusted: what is not known is refused with a sentence that
 //! says what would be right, and no event can name more than [`EVENT_VAULTS`] vaults.

@@ -1,4 +1,4 @@
-//! What is known of one destination, in one SQLite database.
+//! The state of one destination, in one SQLite database.
 //!
 //! The database is made by the first commit, so that a run that finds nothing to do, or only looks, writes nothing. Each
 //! commit is one transaction with a rollback journal, which is gone when the commit returns: a run that only

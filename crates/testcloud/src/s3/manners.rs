@@ -1,4 +1,4 @@
-//! How services that speak S3's protocol differ from Amazon's, to be set and changed while the cloud runs.
+//! Differences of services that speak S3's protocol from Amazon's, to be set and changed while the cloud runs.
 
 use std::borrow::Cow;
 use std::str::FromStr;

@@ -1,4 +1,4 @@
-//! What the development server can do wrong on purpose, every fault off unless asked for.
+//! Faults of the development server, every one off unless asked for.
 //!
 //! A fault has a name for command lines (`corrupt-content`), a field of [`Faults`] (`corrupt_content`) and a
 //! [`Chance`] that says when it strikes. Settings that are no chances (a seed, a latency, the sizes of pieces)

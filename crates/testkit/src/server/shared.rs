@@ -1,4 +1,4 @@
-//! What every connection of a server shares: accounts, vaults, faults, counters.
+//! The state that every connection of a server shares: accounts, vaults, faults, counters.
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
