@@ -149,7 +149,7 @@ mod tests {
     use crate::Access;
 
     /// A folder with an empty file `lock`.
-    fn site() -> (tempfile::TempDir, Folder, File) {
+    fn folder_with_lock() -> (tempfile::TempDir, Folder, File) {
         let place = tempfile::tempdir().unwrap();
         let folder = Folder::make(&place.path().join("private")).unwrap();
         let file = folder.file("lock", Access::Write).unwrap().unwrap().file;
@@ -158,7 +158,7 @@ mod tests {
 
     #[test]
     fn a_lock_keeps_others_out_until_it_goes() {
-        let (_place, folder, first) = site();
+        let (_place, folder, first) = folder_with_lock();
         let second = folder.file("lock", Access::Write).unwrap().unwrap().file;
         try_lock_beside_records(&first, &folder).unwrap();
         assert!(matches!(try_lock_beside_records(&second, &folder), Err(LockError::Held)));
@@ -177,7 +177,7 @@ mod tests {
         use obsync_conformance::refused_locks::{FLOCK_REFUSALS, Kind, RECORD_REFUSALS, without_locks};
 
         let refused = |kind, error| {
-            let (_place, folder, file) = site();
+            let (_place, folder, file) = folder_with_lock();
             without_locks(kind, error, move || {
                 let refused = matches!(try_lock_beside_records(&file, &folder), Err(LockError::NoLocks(_)));
                 (refused, look_for_records(&file).is_err())

@@ -4,7 +4,7 @@ use obsync_core::{Doubt, Outcome};
 use obsync_testcloud::Service;
 
 use crate::bench::Bench;
-use crate::sites::{BUCKET, key};
+use crate::buckets::{BUCKET, key};
 
 const T: i64 = 1_700_000_000_000;
 const NOTES: usize = 20;

@@ -12,7 +12,7 @@ use obsync_net::{Network, Proxies, Resolve, Resolving};
 use obsync_testcloud::Service;
 use obsync_testkit::network::{Authority, ConnectProxy, Flaw, ProxyRules, TlsFront};
 
-use crate::sites::{S3Bucket, config, location, options};
+use crate::buckets::{S3Bucket, config, location, options};
 
 const TIME: i64 = 1_722_222_222_123;
 

@@ -13,7 +13,7 @@ use obsync_testcloud::{Refusal, Service};
 use obsync_testkit::Chance;
 
 use crate::bench::Bench;
-use crate::sites::{BUCKET, S3Bucket, options};
+use crate::buckets::{BUCKET, S3Bucket, options};
 
 const TIME: i64 = 1_722_222_222_123;
 const PART: usize = 5 << 20;
@@ -104,7 +104,7 @@ async fn where_the_service_does_not_copy_the_content_passes_through_here() {
     assert_eq!(bucket.object("copy.bin").unwrap().content, large);
     // What somebody else wrote is kept with what it carries.
     let foreign = [("author", "somebody")];
-    bucket.cloud.s3().put(BUCKET, &crate::sites::key("d.md"), b"foreign".to_vec(), &foreign);
+    bucket.cloud.s3().put(BUCKET, &crate::buckets::key("d.md"), b"foreign".to_vec(), &foreign);
     let aside = place(&store, "d.md", b"ours", TIME, None).await.conflict.unwrap();
     assert_eq!(bucket.object(aside.as_str()).unwrap().metadata["author"], "somebody");
 }

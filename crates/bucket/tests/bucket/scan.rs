@@ -10,7 +10,7 @@ use obsync_core::{
 use obsync_protocol::{FileType, FileTypes, Filter, VaultPath};
 use tokio::io::AsyncReadExt;
 
-use crate::sites::S3Bucket;
+use crate::buckets::S3Bucket;
 
 async fn scan(store: &BucketDestination, records: &[Record]) -> LocalTree {
     let input = ScanInput { records: Arc::new(records.to_vec()), filter: Filter::default() };

@@ -8,7 +8,7 @@ use obsync_core::{Destination, FileWriter, Inspect, Receive};
 use obsync_testcloud::ServiceFaults;
 use obsync_testkit::Chance;
 
-use crate::sites::{BUCKET, S3Bucket, key, options};
+use crate::buckets::{BUCKET, S3Bucket, key, options};
 
 const TIME: i64 = 1_722_222_222_123;
 const PART: usize = 5 << 20;

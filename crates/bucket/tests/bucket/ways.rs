@@ -6,7 +6,7 @@ use obsync_protocol::ContentHash;
 use obsync_testcloud::{ListedKeys, Refusal, Service};
 
 use crate::bench::Bench;
-use crate::sites::{BUCKET, PREFIX, S3Bucket, location, options};
+use crate::buckets::{BUCKET, PREFIX, S3Bucket, location, options};
 
 const TIME: i64 = 1_722_222_222_123;
 const ALL: [&str; 5] =
@@ -165,7 +165,7 @@ async fn an_object_whose_size_is_not_the_one_that_obsync_wrote_is_somebody_elses
         let metadata = bucket.object(path).unwrap().metadata;
         let metadata: Vec<(&str, &str)> =
             metadata.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
-        bucket.cloud.s3().put(BUCKET, &crate::sites::key(path), b"edited by hand".to_vec(), &metadata);
+        bucket.cloud.s3().put(BUCKET, &crate::buckets::key(path), b"edited by hand".to_vec(), &metadata);
     }
     let store = bucket.store().await;
     let aside = place(&store, "a.md", b"second", TIME, Some(b"first")).await.conflict.unwrap();
@@ -185,7 +185,7 @@ fn edit_behind(bucket: &S3Bucket, paths: &[&str], content: &[u8]) {
             .map(|(name, value)| (name.as_str(), value.as_str()))
             .filter(|(name, _)| *name != "size")
             .collect();
-        bucket.cloud.s3().put(BUCKET, &crate::sites::key(path), content.to_vec(), &metadata);
+        bucket.cloud.s3().put(BUCKET, &crate::buckets::key(path), content.to_vec(), &metadata);
     }
 }
 

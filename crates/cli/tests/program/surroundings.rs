@@ -141,7 +141,7 @@ fn a_full_disk_behind_standard_output_is_one_sentence_of_commands_that_change_so
         let args: Vec<&str> = args.iter().map(String::as_str).collect();
         let failed = ended(start(&world, &args).stdout(full).spawn().unwrap()).expect(1);
         let sentence = "obsync: cannot write to standard output: No space left on device (os error 28)\n";
-        assert_eq!(failed.troubles(), sentence, "{args:?}");
+        assert_eq!(failed.errors(), sentence, "{args:?}");
     }
 }
 
@@ -153,7 +153,7 @@ fn a_reader_that_goes_away_is_no_error_of_commands_that_change_something() {
         let mut child = start(&world, &args).stdout(Stdio::piped()).spawn().unwrap();
         drop(child.stdout.take());
         let quiet = ended(child).expect(0);
-        assert_eq!(quiet.troubles(), "", "{args:?}");
+        assert_eq!(quiet.errors(), "", "{args:?}");
     }
     assert_eq!(world.server.vaults().len(), 3, "what was to be made was made");
 }
@@ -163,7 +163,7 @@ fn standard_input_that_is_closed_is_no_error_of_commands_that_change_something()
     let world = with_a_note_on_both_sides();
     for args in rounds() {
         let closed = redirected(&world, &args.join(" "), "<&-").expect(0);
-        assert_eq!(closed.troubles(), "", "{args:?}");
+        assert_eq!(closed.errors(), "", "{args:?}");
         if args.last().is_some_and(|last| last == "--json") {
             closed.json();
         }

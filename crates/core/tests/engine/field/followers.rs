@@ -18,7 +18,7 @@ use tokio::sync::{Notify, mpsc};
 
 use super::{T, has, in_step};
 use crate::bench::{Bench, source_with};
-use crate::following::{Follower, Told, until};
+use crate::following::{Follower, Notices, until};
 
 /// Sees nothing, and says so.
 struct Blind;
@@ -37,7 +37,7 @@ impl Watch for Blind {
 #[tokio::test(flavor = "multi_thread")]
 async fn blind_watchers_are_made_up_for_by_scans_and_are_said() {
     let bench = in_step(&[("note.md", "text")]).await;
-    let told = Arc::new(Told::default());
+    let told = Arc::new(Notices::default());
     let follower = Follower::watching(&bench, Box::new(Blind), told.clone(), |options| {
         options.scan_every = Duration::from_secs(3600);
         options.scan_every_unwatched = Duration::from_millis(100);
