@@ -36,7 +36,7 @@ pub struct PullSource {
 /// How to pull.
 #[derive(Clone, Debug, Default)]
 pub struct PullOptions {
-    /// What is to be synced.
+    /// Chooses the entries that are synced.
     pub filter: Filter,
     /// How thorough to be.
     pub mode: Mode,
@@ -58,7 +58,7 @@ pub struct PullOptions {
     pub list_changes: bool,
     /// How many files may be deleted before deletions are held back.
     pub max_delete: MaxDelete,
-    /// What the caller found out about the destination, of which the state knows nothing.
+    /// A doubt about the destination that the caller has and the state does not know of.
     pub doubt: Option<Doubt>,
     /// Connections and requests in flight.
     pub fetch: FetchOptions,

@@ -12,7 +12,7 @@ use crate::last_run::LastRun;
 use crate::model::{CursorEntry, Deferred, DeferredKey, DeferredKind, Deletions, Direction, Intent, Record};
 use crate::problem::ProblemCode;
 
-/// What is known of the vault as a whole.
+/// The state of the vault as a whole.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct VaultState {
     /// The watermark: every change of the vault up to and including this version is applied, or recorded as
@@ -32,7 +32,7 @@ pub struct VaultState {
     pub cursor: Option<CursorEntry>,
     /// Which way the destination is synced.
     pub direction: Direction,
-    /// What the destination says of itself, if it was ever given an identity.
+    /// The destination's identity, if it was ever given one.
     pub destination: Option<DestinationIdentity>,
     /// The deletions of the last hour, a row a minute at most.
     pub deletions: Vec<Deletions>,
@@ -58,7 +58,7 @@ pub struct Commit {
     pub resolved: Vec<DeferredKey>,
     /// Changes that were not applied.
     pub deferred: Vec<Deferred>,
-    /// What is done next. Should the process die between that and the commit of its records, the next run knows by this
+    /// The changes that are made next. Should the process die between that and the commit of its records, the next run knows by this
     /// that what it finds is its own work and no one else's.
     pub intents: Vec<Intent>,
     /// Lines for the journal: what these records say was changed, and where.
@@ -97,7 +97,7 @@ pub trait StateStore: Send + Sync + 'static {
     /// The deferred changes of one kind, by ascending uid.
     async fn deferred(&self, kind: DeferredKind) -> Result<Vec<Deferred>, StateError>;
 
-    /// What the last commit was about to do.
+    /// The changes that the last commit announced.
     async fn intents(&self) -> Result<Vec<Intent>, StateError>;
 
     /// The newest lines of the journal, newest first, of one path and what is below it if that is given. A database that keeps
@@ -187,7 +187,7 @@ pub(crate) async fn commit_beside(state: &dyn StateStore, commit: Commit) -> Res
     state.commit(Commit { intents, ..commit }).await
 }
 
-/// What can go wrong with a state database.
+/// An error of a state database.
 #[derive(Debug, thiserror::Error)]
 pub enum StateError {
     /// The database is damaged.
@@ -198,7 +198,7 @@ pub enum StateError {
     Corrupt {
         /// Which database.
         database: String,
-        /// What was found.
+        /// The damage.
         reason: String,
     },
     /// The database was written by a newer obsync.
@@ -234,7 +234,7 @@ pub enum StateError {
     Unavailable {
         /// Which database.
         database: String,
-        /// What is wrong.
+        /// The problem.
         reason: String,
         /// The same for scripts.
         code: ProblemCode,

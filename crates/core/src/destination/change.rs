@@ -23,7 +23,7 @@ pub enum Change {
 pub enum Applied {
     /// The file is visible, durably.
     Put(Published),
-    /// What became of the file.
+    /// How the removal went.
     Remove(Removal),
     /// Whether the folder was made; else it was there already.
     MakeFolder(bool),

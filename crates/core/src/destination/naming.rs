@@ -20,7 +20,7 @@ pub enum FoldingProbe {
     Normalization,
 }
 
-/// What names mean in a place.
+/// Rules for names in a place.
 #[async_trait]
 pub trait Naming: Inspect {
     /// Which names are one name here.
