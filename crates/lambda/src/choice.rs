@@ -13,7 +13,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use obsync_core::ProblemCode;
 use obsync_protocol::{VaultId, VaultInfo, VaultList};
 
-use crate::answer::{VaultReport, VaultStatus};
+use crate::vault_report::{VaultReport, VaultStatus};
 
 /// Up to how many places vaults get a new one that nobody named.
 pub(crate) const UNNAMED_PLACES: usize = 100;

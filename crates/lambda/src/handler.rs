@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use tokio::sync::OnceCell;
 use tokio::time::timeout_at;
 
-use crate::answer::{Answer, InvocationError, VaultReport, VaultStatus, http_answer};
+use crate::answer::{Answer, InvocationError, http_answer};
 use crate::chain;
 use crate::choice::{self, Choice, Listed};
 use crate::closing::{self, Beginning};
@@ -30,6 +30,7 @@ use crate::pacing::Pacing;
 use crate::queue::{self, Refused, Synced};
 use crate::spread::{Letter, Spread, Spreading};
 use crate::sync::{Invocation, Job};
+use crate::vault_report::{VaultReport, VaultStatus};
 use crate::warm::{Account, AccountError, Warm};
 use crate::{dead_letters, fan_out, freshness, logging, metrics, placement, status};
 

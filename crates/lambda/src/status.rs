@@ -8,7 +8,7 @@ use obsync_protocol::VaultInfo;
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use crate::answer::{MOST_LISTED, is_zero};
+use crate::vault_report::{MOST_LISTED, is_zero};
 use crate::warm::Warm;
 
 /// What is known of one vault, in the words of `obsync status --json` (docs/JSON.md).

@@ -19,7 +19,6 @@ use tokio::sync::oneshot;
 use tokio::time::{sleep, timeout_at};
 use tokio_util::sync::CancellationToken;
 
-use crate::answer::{FollowUp, VaultReport, VaultStatus};
 use crate::chain::{self, Limits};
 use crate::choice::Listed;
 use crate::closing::Stages;
@@ -30,6 +29,7 @@ use crate::freshness::key_of;
 use crate::memory::Allowance;
 use crate::nesting::{Nested, nested};
 use crate::pacing::Pacing;
+use crate::vault_report::{FollowUp, VaultReport, VaultStatus};
 use crate::warm::{Account, AccountError, Warm};
 
 /// How often pins are judged anew because another run wrote one meanwhile.
