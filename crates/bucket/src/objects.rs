@@ -116,8 +116,13 @@ impl Objects {
         for kind in [Conditional::Create, Conditional::Replace] {
             conditions.learn(kind, Standing::Kept);
         }
-        for kind in [Conditional::Complete, Conditional::CopyNew, Conditional::CopyOver, Conditional::Delete]
-        {
+        for kind in [
+            Conditional::CompleteNew,
+            Conditional::CompleteOver,
+            Conditional::CopyNew,
+            Conditional::CopyOver,
+            Conditional::Delete,
+        ] {
             conditions.learn(kind, Standing::Unclear);
         }
         Objects {
@@ -263,13 +268,12 @@ impl Objects {
         upload: &mut Upload,
         guard: &Guard,
     ) -> Result<UpdateVersion, RequestError> {
-        let guard = self.sent(Conditional::Complete, guard);
+        let kind = Conditional::of_completion(guard);
+        let guard = self.sent(kind, guard);
         let completed = upload.complete(guard).await;
-        match self.learn(Conditional::Complete, guard, completed) {
+        match self.learn(kind, guard, completed) {
             // The parts are still there.
-            Err(_)
-                if !matches!(guard, Guard::Anything) && !self.conditions.are_sent(Conditional::Complete) =>
-            {
+            Err(_) if !matches!(guard, Guard::Anything) && !self.conditions.are_sent(kind) => {
                 upload.complete(&Guard::Anything).await
             }
             completed => completed,

@@ -254,10 +254,10 @@ impl Context {
         self.options.abandoned_before.is_none_or(|end| Timestamp::try_from(end).is_ok_and(|end| time <= end))
     }
 
-    /// Whether an upload for this key is ours: this run began one, or what is there is this vault's. `None`: there is nothing
-    /// that tells.
+    /// Whether an upload for this key is ours: this run began one, the key is obsync's own, or what is there is this vault's.
+    /// `None`: there is nothing that tells.
     async fn is_ours(&self, key: &Path) -> Result<Option<bool>, RequestError> {
-        if lock(&self.begun).contains(key) {
+        if lock(&self.begun).contains(key) || *key == self.keys.of_probe() {
             return Ok(Some(true));
         }
         let Some(facts) = self.objects.head(key).await? else { return Ok(None) };

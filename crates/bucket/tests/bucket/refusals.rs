@@ -374,6 +374,8 @@ async fn what_vanished_before_it_was_replaced_is_written_anew() {
 async fn an_upload_takes_no_place_that_somebody_took_in_the_last_moment() {
     let bucket = S3Bucket::new().await;
     let store = bucket.store().await;
+    // So that nothing is found out about conditions.
+    assert!(store.is_empty().await.unwrap());
     let content = vec![1; 9 << 20];
     let staged = stage(&store, "a.bin", &content, TIME).await;
     // The look before it is answered, and then somebody writes: the first completion meets that.

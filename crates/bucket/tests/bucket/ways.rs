@@ -112,6 +112,82 @@ async fn ignored_conditions_of_copies_and_removals_are_said_in_the_report_too() 
     }
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn ignored_conditions_of_completed_uploads_are_said_in_the_report_and_cost_a_few_requests() {
+    for (ignored, is_said) in [
+        (&[][..], [false, false]),
+        (&["CompleteMultipartUpload"], [true, true]),
+        (&["CompleteMultipartUpload If-None-Match"], [true, false]),
+        (&["CompleteMultipartUpload If-Match"], [false, true]),
+    ] {
+        let bench = Bench::new().await;
+        ignoring(&bench.bucket, ignored);
+        bench.vault.write("a.md", "text", TIME).unwrap();
+        assert!(bench.pull().await.warnings.is_empty(), "there was nothing that could be lost");
+        // New films, then others in their places.
+        for (round, is_said) in is_said.into_iter().enumerate() {
+            for number in 0..3 {
+                let film = vec![(10 * round + number) as u8; 9 << 20];
+                bench.vault.write(&format!("{number}.mp4"), film, TIME + round as i64).unwrap();
+            }
+            let before = bench.bucket.cloud.counts();
+            let warnings = bench.pull().await.warnings;
+            let said = "the service ignores conditions on completing uploads";
+            let told = warnings.iter().any(|warning| warning.contains(said));
+            assert_eq!((told, warnings.len()), (is_said, usize::from(is_said)), "{ignored:?}: {warnings:?}");
+            let counts = bench.bucket.cloud.counts().since(&before);
+            assert_eq!(
+                counts.of(Service::S3, "CreateMultipartUpload"),
+                3 + 1,
+                "{ignored:?}: one to find out"
+            );
+            assert_eq!(bench.bucket.open_uploads(), 0, "{ignored:?}");
+            bench.assert_exact().await;
+        }
+        let probe = bench.bucket.object(".obsync/probe").unwrap();
+        assert!(probe.content.is_empty(), "{ignored:?}");
+    }
+}
+
+/// A bucket that ignores all conditions, where requests of an operation about these keys meet others.
+async fn contended(operation: &str, key: &str, times: u64) -> S3Bucket {
+    let bucket = S3Bucket::new().await;
+    ignoring(&bucket, &ALL);
+    let busy = Refusal::new(operation, 409, "ConditionalRequestConflict", "a conflicting operation");
+    let busy = busy.about(key).times(times);
+    bucket.cloud.faults().update(|faults| faults.s3_manners.refusals = vec![busy]);
+    bucket
+}
+
+#[tokio::test]
+async fn contention_while_conditions_are_found_out_is_no_proof_that_they_are_kept() {
+    let bucket = contended("PutObject", ".obsync/probe", 1000).await;
+    let store = bucket.store().await;
+    bucket.put("a.md", b"somebody else's");
+    let aside = place(&store, "a.md", b"ours", TIME, None).await.conflict.unwrap();
+    assert_eq!(bucket.text(aside.as_str()).as_deref(), Some("somebody else's"));
+
+    let bucket = contended("CopyObject", ".obsync/probe", 1000).await;
+    let store = bucket.store().await;
+    place(&store, "a.md", b"text", TIME, None).await;
+    bucket.put("b.md", b"somebody else's");
+    let copy = store.copy(&at("a.md"), &at("b.md"), &meta(b"text", TIME)).await.unwrap().unwrap();
+    let aside = publish_one(&store, copy, None).await.unwrap().conflict.unwrap();
+    assert_eq!(bucket.text(aside.as_str()).as_deref(), Some("somebody else's"));
+
+    // As often as one removal is tried.
+    let most = options().retries.most as u64 + 1;
+    let bucket = contended("DeleteObjects row", "a.md", most).await;
+    let store = bucket.store().await;
+    place(&store, "a.md", b"text", TIME, None).await;
+    place(&store, "b.md", b"text", TIME, None).await;
+    bucket.put("b.md", b"edited");
+    let files = ["a.md", "b.md"].map(|path| Removable { path: at(path), content: KnownContent::of(b"text") });
+    let removals = store.remove_files(files.to_vec()).await.into_iter();
+    assert_eq!(removals.map(Result::unwrap).collect::<Vec<_>>(), [Removal::Removed, Removal::Kept]);
+    assert_eq!(bucket.text("b.md").as_deref(), Some("edited"));
+}
+
 #[tokio::test]
 async fn each_kind_of_request_is_looked_after_by_itself() {
     for ignored in ALL {
@@ -133,8 +209,8 @@ async fn each_kind_of_request_is_looked_after_by_itself() {
         let removals: Vec<Removal> =
             store.remove_files(files.to_vec()).await.into_iter().map(Result::unwrap).collect();
         assert_eq!(removals, [Removal::Removed, Removal::Kept], "{ignored}");
-        // Completing uploads is not found out about, and removals one by one are where those by the hundred were refused.
-        let is_said = ["PutObject", "CopyObject", "DeleteObjects"].contains(&ignored);
+        // Removals one by one are for where those by the hundred were refused.
+        let is_said = ignored != "DeleteObject";
         assert_eq!(store.warnings().len(), usize::from(is_said), "{ignored}");
     }
 }
