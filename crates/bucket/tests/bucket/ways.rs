@@ -1,12 +1,13 @@
 //! Services that differ from Amazon without a word: ignored conditions, and keys that are listed in other ways.
 
+use obsync_bucket::{BucketDestination, BucketLocation};
 use obsync_conformance::{at, meta, place, publish_one, stage};
 use obsync_core::{Describe, DestinationExt, Inspect, KnownContent, Receive, Removable, Removal, Wanted};
 use obsync_protocol::ContentHash;
 use obsync_testcloud::{ListedKeys, Refusal, Service};
 
 use crate::bench::Bench;
-use crate::sites::{BUCKET, PREFIX, S3Bucket, location, options};
+use crate::sites::{BUCKET, PREFIX, S3Bucket, config, location, options};
 
 const TIME: i64 = 1_722_222_222_123;
 const ALL: [&str; 5] =
@@ -351,6 +352,26 @@ async fn keys_are_read_in_whatever_way_the_service_lists_them() {
             assert_eq!(listed, expected, "{keys:?}");
         }
     }
+}
+
+#[tokio::test]
+async fn a_name_that_reads_as_another_that_is_there_is_told_from_it_by_a_third() {
+    let bucket = S3Bucket::new().await;
+    bucket.cloud.faults().update(|faults| faults.s3_manners.keys = ListedKeys::PercentButPlus);
+    // The second page has plus signs and nothing that tells how spaces are written.
+    let mut paths = vec!["a b.md".to_owned(), "a+b.md".to_owned(), "a+c.md".to_owned()];
+    paths.extend((0..1000).map(|n| format!("a!{n:04}.md")));
+    for path in &paths {
+        bucket.cloud.s3().put(BUCKET, &format!("plain/{path}"), path.clone().into_bytes(), &[]);
+    }
+    let (key, secret) = bucket.cloud.credentials();
+    let location = BucketLocation::parse(&format!("s3://{BUCKET}/plain")).unwrap();
+    let store = BucketDestination::open_s3(&location, bucket.options.clone(), &config(key, secret)).await;
+    let mut listed: Vec<String> =
+        store.unwrap().list().await.unwrap().files.into_iter().map(|file| file.path).collect();
+    listed.sort();
+    paths.sort();
+    assert_eq!(listed, paths);
 }
 
 #[tokio::test]
