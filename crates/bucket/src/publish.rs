@@ -247,6 +247,7 @@ impl Place<'_> {
         let mut remembered = self.remembered(expect).await?;
         // How often a condition was refused that there be nothing, right after nothing was found.
         let mut contradictions = 0;
+        let mut last = None;
         for _ in 0..ATTEMPTS {
             let was_remembered = remembered.is_some();
             let found = match remembered.take() {
@@ -281,11 +282,15 @@ impl Place<'_> {
                 Err(error) if error.is_conflict() || error.is_missing_object() => {
                     contradictions += u32::from(matches!(guard, Guard::Nothing) && !was_remembered);
                     self.check_original(&error).await?;
+                    last = Some(error);
                 }
                 Err(error) => return Err(self.context.failed(Action::Write, path, &error)),
             }
         }
-        Err(self.context.errors.io(Action::Write, path.as_str(), "another program keeps changing it"))
+        Err(match last {
+            Some(error) => self.context.failed(Action::Write, path, &error.into_hopeless()),
+            None => self.context.errors.io(Action::Write, path.as_str(), "another program keeps changing it"),
+        })
     }
 
     /// What to begin with without looking: what is known, or what may be supposed because the write is conditional.
