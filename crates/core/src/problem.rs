@@ -191,9 +191,11 @@ impl From<&ClientError> for ProblemCode {
             ClientError::InvalidOption { .. } => ProblemCode::Usage,
             ClientError::HostNotAllowed { .. } => ProblemCode::HostNotAllowed,
             ClientError::Tls { .. } | ClientError::Certificate { .. } => ProblemCode::Certificate,
-            ClientError::Proxy { .. } => ProblemCode::Proxy,
+            ClientError::Proxy { temporary: false, .. } => ProblemCode::Proxy,
             ClientError::NotTheService { .. } => ProblemCode::NotTheService,
-            ClientError::NoAddress { .. }
+            // What passes by itself is no word of the proxy's about this user or this host.
+            ClientError::Proxy { temporary: true, .. }
+            | ClientError::NoAddress { .. }
             | ClientError::Unreachable { .. }
             | ClientError::ConnectionLost { .. } => ProblemCode::Unreachable,
             ClientError::TimedOut { .. } | ClientError::NoListing { .. } | ClientError::TooSlow { .. } => {
@@ -221,6 +223,16 @@ mod tests {
         // Scripts rely on them: a code that is renamed or removed fails here.
         let words: Vec<&str> = ProblemCode::ALL.iter().map(|code| code.as_str()).collect();
         insta::assert_snapshot!(words.join("\n"));
+    }
+
+    #[test]
+    fn a_proxy_that_refuses_and_one_that_fails_have_different_codes() {
+        for temporary in [true, false] {
+            let error = ClientError::Proxy { reason: "it answered".to_owned(), temporary };
+            let code = ProblemCode::from(&error);
+            assert_eq!(code, if temporary { ProblemCode::Unreachable } else { ProblemCode::Proxy });
+            assert_eq!(code.is_retryable(), error.is_retryable());
+        }
     }
 
     #[test]
