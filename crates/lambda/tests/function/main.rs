@@ -17,6 +17,7 @@ mod interrupted;
 mod memory;
 mod operators;
 mod recheck;
+mod slow_destination;
 mod spreading;
 mod start;
 mod sync_cost;
