@@ -26,6 +26,7 @@ use crate::event::{Action, Event, EventError, Message, SyncRequest};
 use crate::failure::Failure;
 use crate::gauge::{self, Gauge};
 use crate::memory::{Allowance, Watch};
+use crate::nesting::Neighbours;
 use crate::pacing::Pacing;
 use crate::queue::{self, Refused, Synced};
 use crate::spread::{Letter, Spread, Spreading};
@@ -471,6 +472,7 @@ impl Call<'_> {
             direction,
             owner: format!("{} {}", self.context.env_config.function_name, self.context.request_id),
             pacing,
+            neighbours: Neighbours::default(),
             entry: match request.continuation {
                 0 => ChainEntry::First,
                 step => ChainEntry::Step(step),

@@ -27,7 +27,7 @@ use crate::direction::Direction;
 use crate::failure::Failure;
 use crate::freshness::key_of;
 use crate::memory::Allowance;
-use crate::nesting::{Nested, nested};
+use crate::nesting::{Neighbours, Nested, nested};
 use crate::pacing::Pacing;
 use crate::vault_report::{FollowUp, VaultReport, VaultStatus};
 use crate::warm::{Account, AccountError, Warm};
@@ -65,6 +65,8 @@ pub(crate) struct Invocation {
     pub(crate) owner: String,
     /// Limits what is fetched to what can be published.
     pub(crate) pacing: Pacing,
+    /// Whose places no vault's may overlap.
+    pub(crate) neighbours: Neighbours,
     /// Which step of a chain the event asks for.
     pub(crate) entry: ChainEntry,
     /// How long chains may become.
@@ -364,7 +366,7 @@ impl Invocation {
         job: &Job,
         state: &Arc<DynamoState>,
     ) -> Result<(Arc<BucketDestination>, Arc<Tracker>), SyncError> {
-        if let Some(nested) = self.or_cut_off(nested(state, &job.place)).await?? {
+        if let Some(nested) = self.or_cut_off(nested(state, &job.place, &self.neighbours)).await?? {
             return Err(nested.into());
         }
         let config = &self.warm.config;

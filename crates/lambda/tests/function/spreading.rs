@@ -175,6 +175,22 @@ async fn many_vaults_are_served_ten_at_a_time_and_none_starves() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn new_vaults_that_begin_together_share_the_reading_of_the_table() {
+    let world = world().await;
+    let function = world.function();
+    // So long that others have their leases meanwhile.
+    world.cloud.faults().update(|faults| {
+        faults.dynamodb.operations = vec!["Scan".to_owned()];
+        faults.dynamodb.latency = Duration::from_millis(500);
+    });
+    let names: Vec<String> = (0..12).map(name).collect();
+    let answer = invoke(&function, &json!({ "action": "sync", "vaults": names })).await;
+    assert_eq!(answered(&answer)["vaults_synced"], json!(12), "{}", answered(&answer));
+    let scans = world.cloud.counts().of(Service::DynamoDb, "Scan");
+    assert!((1..=6).contains(&scans), "{scans} for 12 vaults");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_cannot_be_sent_is_said_and_one_vault_needs_no_message() {
     let world = World::new().await;
     write_notes(&world.vault("Notes"), 3);
