@@ -23,9 +23,10 @@ const SALT: &str = "one salt for all vaults";
 /// How often a message may be handed out: what the template sets is many times that.
 const DELIVERIES: usize = 8;
 
-/// How many vaults there are: 2,000 with `OBSYNC_TEST_LARGE`, which takes minutes.
+/// How many vaults there are: 2,000 with `OBSYNC_TEST_LARGE`, which takes minutes, or what `OBSYNC_TEST_VAULTS` says.
 fn vaults() -> usize {
-    if std::env::var_os("OBSYNC_TEST_LARGE").is_some() { 2000 } else { 40 }
+    let usual = if std::env::var_os("OBSYNC_TEST_LARGE").is_some() { 2000 } else { 200 };
+    std::env::var("OBSYNC_TEST_VAULTS").map_or(usual, |vaults| vaults.parse().unwrap())
 }
 
 fn name(number: usize) -> String {
