@@ -147,7 +147,7 @@ codes! {
     /// The credentials of the destination or of the state's table are missing, refused or expired.
     Credentials, "credentials", false, Some("renew them, or choose another profile or account; set the clock if it is wrong");
     /// The credentials are good, but not for this.
-    AccessDenied, "access_denied", false, Some("allow it to these credentials; for AWS `obsync aws init --dry-run` prints the rights that are needed");
+    AccessDenied, "access_denied", false, Some("allow it to these credentials; for AWS `obsync aws init --bucket BUCKET --dry-run` prints the policy, run by whoever may look at the bucket");
     /// No region is set, or the bucket is in another one.
     Region, "region", false, Some("set AWS_REGION");
     /// There is no such bucket, container or table.

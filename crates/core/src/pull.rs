@@ -217,7 +217,7 @@ impl Run<'_> {
         };
         if !limit.allows(now.saturating_add(recent), files) {
             plan.hold_back(confirmed);
-            self.warn(held_back(now, recent, files), report);
+            self.warn(held_back(now, recent, files, self.options.max_delete), report);
         }
         Ok(())
     }
@@ -464,19 +464,20 @@ impl Run<'_> {
 fn kept_unlisted(count: usize) -> String {
     format!(
         "the vault lists something whose path cannot be read, which may be anything that is here; so what it does not \
-         list any more was kept ({count} paths). When that is mended, a full pull removes them"
+         list any more was kept ({count} paths). When that is mended, `obsync pull --full` removes them"
     )
 }
 
 /// What to tell of deletions that are too many.
-fn held_back(now: u64, recent: u64, files: u64) -> String {
+fn held_back(now: u64, recent: u64, files: u64, limit: MaxDelete) -> String {
     let before = match recent {
         0 => String::new(),
         recent => format!(", after {recent} in the last hour"),
     };
     format!(
-        "the vault deleted or emptied {now} of the {files} files here{before}, more than the limit; they are kept. Look at the \
-         vault, then `obsync confirm` lets exactly these deletions go"
+        "the vault deleted or emptied {now} of the {files} files here{before}, more than {limit}, which is the limit \
+         (--max-delete, OBSYNC_MAX_DELETE); they are kept. Look at the vault, then `obsync confirm` lets exactly these \
+         deletions go"
     )
 }
 

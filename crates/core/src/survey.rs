@@ -389,6 +389,6 @@ fn older(server: u64, destination: u64) -> String {
     format!(
         "the vault on the server is at version {server}, but the destination was pulled from version {destination}: the \
          vault was rolled back or replaced. Nothing was removed, and only what is newer than the files here was brought; \
-         README.md says under \"Exit status\" how to go on"
+         look at the vault in Obsidian, and if it is as it should be, `obsync pull --accept-older-vault` goes on from there"
     )
 }

@@ -182,7 +182,7 @@ impl<'s, 'r> Outbox<'s, 'r> {
             files.into_iter().partition(|file| file.local.content.size <= limit);
         for file in large {
             let reason = format!(
-                "it has {} bytes, and the vault takes files of at most {limit}; it stays here only",
+                "it has {} bytes, and the vault takes files of at most {limit}; it stays here only. --exclude leaves it out for good",
                 file.local.content.size
             );
             self.refused.extend(self.refusals.note_too_large(&file, &reason, &self.run.source.keys));

@@ -93,7 +93,7 @@ async fn a_listing_that_takes_more_memory_than_it_may_says_how_much_is_needed() 
     let (result, taken) = measured(&bench).await;
     let error = result.unwrap_err();
     assert!(matches!(error, PullError::ListingTooLarge { entries: 500_001, .. }), "{error}");
-    assert!(error.to_string().contains("A function needs"), "{error}");
+    assert!(error.to_string().contains("Give the function "), "{error}");
     assert!(taken < MOST, "it took {} MB", taken >> 20);
 }
 

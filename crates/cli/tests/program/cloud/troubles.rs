@@ -61,7 +61,7 @@ fn a_bucket_that_goes_away_midway_loses_nothing() {
 #[test]
 fn a_table_that_is_not_there() {
     let place = with_a_note();
-    let told = ["there is no table not-there", "`obsync aws init`", "AWS_REGION"];
+    let told = ["there is no table not-there", "`obsync aws init --bucket ", "AWS_REGION"];
     for args in [&["pull", "Notes", DEST][..], &["status"], &["verify", DEST], &["reset", DEST, "--yes"]] {
         tells(place.run(&[args, &["--state", "dynamodb://not-there"]].concat()), 1, &told);
     }
