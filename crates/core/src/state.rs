@@ -217,7 +217,7 @@ pub enum StateError {
     /// Another process works on the same destination.
     #[error("another obsync is working on {destination}; wait for it to end, or stop it")]
     Locked {
-        /// The destination.
+        /// The destination, and who works on it where that is known.
         destination: String,
     },
     /// Another process took the destination over, because this one gave no sign of life for too long.
@@ -239,6 +239,17 @@ pub enum StateError {
         /// The same for scripts.
         code: ProblemCode,
     },
+}
+
+impl StateError {
+    /// That another process works on a destination, and who that is, as far as it is known.
+    pub fn locked(destination: &str, holder: Option<String>) -> Self {
+        let destination = match holder {
+            Some(holder) => format!("{destination} (held by {holder})"),
+            None => destination.to_owned(),
+        };
+        StateError::Locked { destination }
+    }
 }
 
 impl From<&StateError> for ProblemCode {

@@ -5,7 +5,7 @@
 //! kind and refuse the other. Over NFS, where `flock` is made of `fcntl`, each is in the other's way.
 
 use std::fs::{File, TryLockError};
-use std::io;
+use std::io::{self, Read, Seek, Write};
 use std::time::Duration;
 
 use rustix::fs::FlockOperation;
@@ -18,6 +18,9 @@ use crate::Folder;
 const PROBES: u32 = 5;
 /// The pause between two probes.
 const PAUSE: Duration = Duration::from_millis(10);
+
+/// What is read of a holder's name, in bytes.
+const NAME: u64 = 512;
 
 /// Why a lock was not taken.
 #[derive(Debug, Error)]
@@ -64,6 +67,41 @@ impl LockError {
             }
             error => error,
         }
+    }
+}
+
+/// Says in a file that this process has locked who that is, and since when. It is for people, so that nothing depends on it.
+///
+/// # Errors
+///
+/// When the file cannot be written.
+pub fn name_holder(mut file: &File) -> io::Result<()> {
+    let system = rustix::system::uname();
+    let (host, process) = (system.nodename().to_string_lossy(), std::process::id());
+    let since = jiff::Timestamp::now().strftime("%F %T UTC");
+    forget_holder(file)?;
+    file.rewind()?;
+    file.write_all(format!("host {host}, process {process} since {since}\n").as_bytes())
+}
+
+/// Who has a file locked, or had it last and was killed, as far as the file says that.
+pub fn holder(mut file: &File) -> Option<String> {
+    let mut name = Vec::new();
+    file.rewind().ok()?;
+    file.take(NAME).read_to_end(&mut name).ok()?;
+    let name: String = String::from_utf8_lossy(&name).trim().chars().filter(|c| !c.is_control()).collect();
+    (!name.is_empty()).then_some(name)
+}
+
+/// Removes the name of a holder from a file that this process has locked, and writes nothing where there is none.
+///
+/// # Errors
+///
+/// When the file cannot be written.
+pub fn forget_holder(file: &File) -> io::Result<()> {
+    match file.metadata()?.len() {
+        0 => Ok(()),
+        _ => file.set_len(0),
     }
 }
 
@@ -169,6 +207,21 @@ mod tests {
         let names: Vec<_> =
             std::fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
         assert_eq!(names, ["lock"], "nothing is left of the look whether the file system has locks");
+    }
+
+    #[test]
+    fn a_lock_says_who_has_it_and_since_when() {
+        let (_place, folder, file) = site();
+        let other = folder.file("lock", Access::Read).unwrap().unwrap().file;
+        assert_eq!(holder(&other), None);
+        for _ in 0..2 {
+            name_holder(&file).unwrap();
+            let name = holder(&other).unwrap();
+            assert!(name.contains(&format!("process {} since 2", std::process::id())), "{name}");
+            assert_eq!(name.matches("host").count(), 1, "{name}");
+        }
+        forget_holder(&file).unwrap();
+        assert_eq!(holder(&other), None);
     }
 
     #[cfg(target_os = "linux")]

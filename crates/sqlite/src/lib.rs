@@ -122,6 +122,11 @@ impl SqliteState {
         lock::is_held(&self.inner.database)
     }
 
+    /// Who works with this state, or did last and was killed, as far as the lock says that. Blocks for a moment.
+    pub fn holder(&self) -> Option<String> {
+        lock::holder_of(&self.inner.database)
+    }
+
     /// Whose state this is; `None` if it was opened by [`read`](Self::read) and there is no database.
     pub fn identity(&self) -> Option<&StateIdentity> {
         self.inner.identity.as_ref()

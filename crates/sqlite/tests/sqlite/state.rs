@@ -116,13 +116,15 @@ async fn one_process_at_a_time_works_with_it() {
     let first = file.state();
     first.commit(commit_of(2)).await.unwrap();
     let error = file.try_open().unwrap_err();
-    assert!(
-        matches!(&error, StateError::Locked { destination } if *destination == file.identity.destination)
-    );
-    assert!(error.to_string().contains("another obsync is working on /home/me/notes"), "{error}");
+    let held = format!(", process {} since ", std::process::id());
+    assert!(matches!(&error, StateError::Locked { destination } if destination.contains(&held)), "{error}");
+    let sentence = "another obsync is working on /home/me/notes (held by host ";
+    assert!(error.to_string().starts_with(sentence), "{error}");
     let reader = SqliteState::read(&file.path()).unwrap();
+    assert!(reader.holder().is_some_and(|holder| holder.contains(&held)));
     assert_eq!(reader.load().await.unwrap().version, 2, "looking is possible meanwhile");
     drop(first);
+    assert_eq!(reader.holder(), None);
     assert!(file.try_open().is_ok());
 }
 
