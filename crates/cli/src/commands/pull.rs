@@ -264,6 +264,11 @@ async fn bring(
         objects.misses_deleted = misses_deleted(sync)?;
     }
     let known = context.or_stopped(Known::of(&options.destination, &options.state.place, context)).await?;
+    if let Some(reason) = options.destination.unfit()?
+        && known.found_there().await.is_err()
+    {
+        return Err(Failed::new(Exit::Usage, reason));
+    }
     // A run that is to stop is told so by what comes next.
     let _ = context.stop.run_until_cancelled(health.remember(&known)).await;
     // Whether an earlier run brought this vault here, so that account and vault are known.
@@ -378,7 +383,7 @@ async fn may_begin(
     let (progress, stop) = (Arc::new(NoProgress), context.stop.child_token());
     let plan = way.run(source, destination, state.store(), pull_options, progress, stop).await;
     let plan = plan.map_err(|error| failed(error, true))?;
-    context.say(&pull_report::sentences(&plan))?;
+    context.say(&pull_report::plan(&plan))?;
     context.or_stopped(ask::yes("The first run deletes nothing on either side. Go on?")).await
 }
 
@@ -519,8 +524,13 @@ async fn source(way: Way<'_>, known: &Known, context: &Context) -> Result<Opened
     };
     let (token, vaults) =
         sign_in::with_token(context, &client, async |token| client.vault_list(token).await).await?;
-    let listed = vaults.vaults.iter().chain(&vaults.shared).map(|vault| vault.id.clone()).collect();
+    let listed: Vec<VaultId> =
+        vaults.vaults.iter().chain(&vaults.shared).map(|vault| vault.id.clone()).collect();
     let vault = choose(vaults, &options.vault, client.redactor())?;
+    // Whoever accepts another encryption may have made the vault anew for it.
+    if !options.accept_encryption_change {
+        known.refuse_other_vault(&vault, &listed).await?;
+    }
     let password_command = options.password_command.as_deref();
     let lock = Lock { context, client: &client, token: &token, vault: &vault, password_command };
     let has_password = options.password_stdin || password_command.is_some();
@@ -655,8 +665,8 @@ pub(super) fn exit_of(report: &Report) -> Exit {
 pub(super) fn problem(report: &Report, exit: Exit, confirm: &str, cause: &str) -> Option<Problem> {
     let problem = match exit {
         Exit::Failures => {
-            let count = human::counted(report.failed(), "change", "changes");
-            let problem = Problem::new(ProblemCode::Failures, format!("{count} could not be pulled"));
+            let sentence = pull_report::could_not(report.failed(), report.direction);
+            let problem = Problem::new(ProblemCode::Failures, sentence);
             match report.has_lasting_failures {
                 true => problem.with_hint("--accept-failures accepts what can never be had there"),
                 false => problem,

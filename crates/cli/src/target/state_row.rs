@@ -108,7 +108,8 @@ impl StateRow {
         let id = known.destination.filter(|destination| !destination.is_unwritten()).map(|known| known.id);
         let absence = disks::absence(folder, id).await;
         let present = folder.is_absolute().then_some(absence.is_none());
-        let at_work = (may_be && state.is_at_work()).then(|| AtWork { owner: holder(folder), until: None });
+        let owner = || state.holder().or_else(|| holder(folder));
+        let at_work = (may_be && state.is_at_work()).then(|| AtWork { owner: owner(), until: None });
         let direction = direction(known.direction);
         let row = StateRow {
             present,
@@ -303,6 +304,12 @@ impl StateRow {
         lines.join("\n")
     }
 
+    /// Whether deletions wait, or were confirmed since. A mirror holds other things back.
+    fn holds_deletions_back(&self) -> bool {
+        let Outstanding { held_back, held_back_in_vault, confirmed, .. } = &self.outstanding;
+        ![held_back, held_back_in_vault, confirmed].into_iter().all(Vec::is_empty)
+    }
+
     fn direction_for_people(&self) -> &'static str {
         direction_for_people(self.direction)
     }
@@ -313,7 +320,8 @@ impl StateRow {
             RunOutcome::Running => "killed before its end",
             RunOutcome::Complete => "complete",
             RunOutcome::Failures => "some changes failed",
-            RunOutcome::HeldBack => "deletions held back",
+            RunOutcome::HeldBack if self.holds_deletions_back() => "deletions held back",
+            RunOutcome::HeldBack => "what was changed here not taken back, as it is too much",
             RunOutcome::VaultOlder => "the vault was older",
             RunOutcome::Interrupted => "interrupted",
             RunOutcome::Failed => "failed",
@@ -374,7 +382,7 @@ impl StateRow {
                 format!("    {path} (version {}): {reason}", failure.uid)
             }));
         };
-        describe(&self.outstanding.failures, "failed", ", tried again by the next pull");
+        describe(&self.outstanding.failures, "failed", ", tried again by the next run");
         describe(&self.outstanding.accepted, "accepted", " that cannot be had here");
         describe(&self.outstanding.waiting, "waiting", " to be sent");
         let mut describe_held_back = |paths: &[String], side: &str| {

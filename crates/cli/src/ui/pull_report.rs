@@ -10,12 +10,23 @@ use crate::ui::listing::{named, named_of};
 
 /// How many deletions that are held back are named.
 const HELD_BACK_SHOWN: usize = 20;
+/// How many steps of a plan are shown before a question, so that its beginning and its sum are on one screen.
+const STEPS_SHOWN: usize = 20;
 
 /// What was done, or would be, one sentence a line.
 pub(crate) fn sentences(report: &Report) -> String {
+    sentences_with(report, usize::MAX)
+}
+
+/// What would be done, for somebody who is asked whether to do it: of many steps the first ones.
+pub(crate) fn plan(report: &Report) -> String {
+    sentences_with(report, STEPS_SHOWN)
+}
+
+fn sentences_with(report: &Report, most_steps: usize) -> String {
     let mut lines = Vec::new();
     match report.outcome {
-        Outcome::DryRun => steps(report, &mut lines),
+        Outcome::DryRun => steps(report, most_steps, &mut lines),
         _ => done(report, &mut lines),
     }
     if report.skipped.files > 0 {
@@ -52,10 +63,7 @@ pub(crate) fn failures(report: &Report) -> Option<String> {
         return None;
     }
     let count = report.failed();
-    let mut lines = vec![format!(
-        "{} could not be pulled; the next run tries again:",
-        human::counted(count, "change", "changes")
-    )];
+    let mut lines = vec![format!("{}; the next run tries again:", could_not(count, report.direction))];
     lines.extend(report.failures.iter().map(|failure| {
         let (path, reason) = (shown_name(&failure.path), printable(&failure.reason));
         format!("  {path} (version {}): {reason}", failure.uid)
@@ -71,6 +79,16 @@ pub(crate) fn failures(report: &Report) -> Option<String> {
         );
     }
     Some(lines.join("\n"))
+}
+
+/// How many changes failed, and what could not be done with them, as the direction has it.
+pub(crate) fn could_not(changes: u64, direction: Direction) -> String {
+    let verb = match direction {
+        Direction::Pull => "pulled",
+        Direction::Push => "sent",
+        Direction::Both => "synced",
+    };
+    format!("{} could not be {verb}", human::counted(changes, "change", "changes"))
 }
 
 /// The deletions that are held back with what to do, or `None` when there are none.
@@ -129,7 +147,9 @@ pub(crate) fn not_taken_back(report: &Report) -> Option<String> {
 fn done(report: &Report, lines: &mut Vec<String>) {
     let time = human::duration(Duration::from_millis(report.duration_ms));
     let (vault, destination) = (&report.vault, &report.destination);
-    if report.is_unchanged() && report.outcome == Outcome::Complete {
+    // A mirror that took nothing back has nothing new either; deletions that are held back are news.
+    let is_left_alone = report.outcome == Outcome::HeldBack && report.held_back() == 0;
+    if report.is_unchanged() && (report.outcome == Outcome::Complete || is_left_alone) {
         lines.push(match report.version {
             0 => {
                 format!("The vault {vault:?} is empty: there is nothing to bring to {destination} ({time}).")
@@ -278,8 +298,11 @@ fn kept(report: &Report, lines: &mut Vec<String>) {
     }
 }
 
-fn steps(report: &Report, lines: &mut Vec<String>) {
-    lines.extend(report.steps.iter().map(step));
+fn steps(report: &Report, most: usize, lines: &mut Vec<String>) {
+    lines.extend(report.steps.iter().take(most).map(step));
+    if let Some(more @ 1..) = report.steps.len().checked_sub(most) {
+        lines.push(format!("  … and {} more (--dry-run names them all)", human::number(more as u64)));
+    }
     kept(report, lines);
     code(report, lines);
     if report.retained.files > 0 {

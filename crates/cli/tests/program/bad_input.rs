@@ -26,6 +26,44 @@ fn furnished() -> World {
     world
 }
 
+#[test]
+fn a_wrong_value_of_a_variable_is_not_blamed_on_an_option_that_nobody_typed() {
+    let world = furnished();
+    let tip = "the value is that of the variable OBSYNC_TIMEOUT";
+    let refused = |args: &[&str]| ran(world.command(args).env("OBSYNC_TIMEOUT", "soon")).expect(2);
+    assert!(refused(&["vaults"]).stderr.contains(tip));
+    assert_eq!(refused(&["vaults", "--json"]).json()["error"]["hint"], tip);
+    assert!(!refused(&["vaults", "--timeout", "later"]).stderr.contains("variable"));
+}
+
+#[test]
+fn a_destination_that_is_everything_or_the_home_itself_is_refused_unless_it_was_one_before() {
+    let world = furnished();
+    let home = world.path("me");
+    fs::create_dir(&home).unwrap();
+    let run = |args: &[&str]| ran(world.command(args).env("HOME", &home));
+    for (args, sentence) in [
+        (
+            &["pull", "Notes", "/"][..],
+            "obsync: / is the root of all folders of this computer; give a folder for",
+        ),
+        (
+            &["sync", "Notes", "me", "--yes"],
+            "obsync: me is your home folder itself, with everything else in it;",
+        ),
+        (&["push", "Notes", "./me/../me", "--yes"], "obsync: ./me/../me is your home folder itself,"),
+        (&["pull", "Notes", "~/notes"], "no shell has put your home folder in the place of ~;"),
+    ] {
+        let refused = run(args).expect(2);
+        assert!(refused.stderr.contains(sentence), "{args:?}: {}", refused.stderr);
+        assert_eq!(world.server.stats().rest_requests, 0, "{args:?}: nobody was asked");
+    }
+    assert_eq!(fs::read_dir(&home).unwrap().count(), 0);
+    // Whoever pulled there when it was nobody's home goes on.
+    world.must(&["pull", "Notes", "me"]);
+    run(&["pull", "Notes", "me"]).expect(0);
+}
+
 /// The program as a process that goes on while the test does something else.
 fn start(world: &World, home: &Path, args: &[&str]) -> Child {
     Command::new(env!("CARGO_BIN_EXE_obsync"))
@@ -129,7 +167,7 @@ fn an_unknown_vault_is_answered_with_those_there_are() {
     insta::assert_snapshot!(world.run(&["pull", "Nots", "notes"]).told(&world), @r#"
     exit status 4
     --- stderr
-    obsync: there is no vault "Nots"; the account has "Notes", "Private"
+    obsync: there is no vault "Nots"; did you mean "Notes"? The account has "Notes", "Private"
     "#);
     let failed = world.run(&["pull", "Nots", "notes", "--json"]).expect(4).json();
     assert_eq!(failed["error"]["code"], "vault_not_found");

@@ -83,7 +83,7 @@ fn status_names_what_failed() {
     world.run(&["pull", "Notes", "notes"]).expect(5);
     let status = world.must(&["status", "notes"]);
     assert!(
-        status.stdout.contains("1 change, tried again by the next pull:\n    Broken.md (version 1): "),
+        status.stdout.contains("1 change, tried again by the next run:\n    Broken.md (version 1): "),
         "{status:?}"
     );
     let failures = &world.must(&["status", "notes", "--json"]).json()["destinations"][0]["failures"];

@@ -10,7 +10,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 
 use crate::monitor::Follower;
-use crate::world::{EMAIL, PASSWORD, World, put, ran};
+use crate::world::{EMAIL, PASSWORD, VAULT_PASSWORD, World, put, ran};
 
 const NOON: i64 = 1_767_268_800_000;
 const FILES: usize = 2000;
@@ -238,6 +238,28 @@ fn status_says_who_is_at_work_and_not_that_he_was_killed_and_verify_waits_for_hi
 }
 
 #[test]
+fn a_run_that_is_kept_out_by_a_follower_with_nothing_to_do_names_it_and_so_does_status() {
+    let world = World::new();
+    world.vault("Notes").write("Note.md", "text", NOON).unwrap();
+    world.must(&["pull", "Notes", "notes"]);
+    // It writes nothing to the folder.
+    let follower = Follower::start(&world, &["pull", "Notes", "notes"], &[]);
+    follower.until("/readyz", 200);
+    let process = format!(", process {} since 20", follower.id());
+    for line in ["pull Notes notes", "pull Notes notes --json", "reset notes --yes"] {
+        let words: Vec<&str> = line.split(' ').collect();
+        let kept_out = world.run(&words).expect(7);
+        let sentence = "obsync: another obsync is working on notes (held by host ";
+        assert!(kept_out.stderr.starts_with(sentence), "{line}: {}", kept_out.stderr);
+        assert!(kept_out.stderr.contains(&process), "{line}: {}", kept_out.stderr);
+    }
+    let row = world.must(&["status", "notes", "--json"]).json()["destinations"][0].clone();
+    assert!(row["at_work"]["owner"].as_str().unwrap().contains(&process), "{row:#}");
+    assert_eq!(follower.stop().0, 0);
+    world.must(&["pull", "Notes", "notes"]);
+}
+
+#[test]
 fn status_differs_after_a_success_after_nothing_new_and_after_a_failure() {
     let world = World::new();
     world.vault("Notes").write("Good.md", "fine", NOON).unwrap();
@@ -344,6 +366,25 @@ fn a_vault_made_anew_and_another_of_the_same_name_are_told_as_what_they_are() {
 }
 
 #[test]
+fn a_vault_made_anew_is_told_before_a_password_is_asked_for_and_before_its_encryption_is_judged() {
+    let mut world = World::with(|server| server.vault(VaultSpec::end_to_end("Notes", VAULT_PASSWORD)));
+    world.vault("Notes").write("Note.md", "text", NOON).unwrap();
+    ran(world.command(&["pull", "Notes", "notes"]).env("OBSYNC_VAULT_PASSWORD", VAULT_PASSWORD)).expect(0);
+    // The one needs a password that nobody gives, the other is encrypted less well than the vault of that name was.
+    for anew in [VaultSpec::end_to_end("Notes", "another-s3cret"), VaultSpec::managed("Notes")] {
+        world.serve_instead(|server| server.vault(anew));
+        let refused = world.run(&["pull", "Notes", "notes", "--json"]).expect(1);
+        assert_eq!(refused.json()["error"]["code"], "other_vault", "{refused:?}");
+        assert!(refused.stderr.contains("made anew"), "{refused:?}");
+        assert_eq!(world.server.stats().rest_by_path.get("/vault/access"), None, "nothing was sent");
+    }
+    // It is not the way round the pin.
+    world.must(&["reset", "notes", "--yes"]);
+    let refused = world.run(&["pull", "Notes", "notes", "--json"]).expect(3);
+    assert_eq!(refused.json()["error"]["code"], "encryption_changed", "{refused:?}");
+}
+
+#[test]
 fn a_destination_inside_another_is_told_as_what_it_is() {
     let world =
         World::with(|server| server.vault(VaultSpec::managed("Notes")).vault(VaultSpec::managed("Work")));
@@ -416,6 +457,12 @@ fn what_a_mirror_does_not_take_back_is_named_with_what_takes_it_back() {
     let report = world.run(&[&mirror[..], &["--json"]].concat()).expect(9).json();
     assert_eq!(report["not_taken_back"].as_array().unwrap().len(), 15, "{report:#}");
     assert_eq!(report["error"]["hint"], "--max-delete none takes them back");
+    let status = world.must(&["status", "notes"]).stdout;
+    assert!(
+        status.contains("  last run   what was changed here not taken back, as it is too much, "),
+        "{status}"
+    );
+    assert!(!status.contains("held back  "), "{status}");
     let planned = world.must(&[&mirror[..], &["--dry-run", "--max-delete", "none"]].concat());
     let summary = planned.stdout.trim_end().lines().last().unwrap_or_default();
     assert!(summary.starts_with("A pull of \"Notes\" to notes would take"), "{}", planned.stdout);

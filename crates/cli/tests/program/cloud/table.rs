@@ -139,7 +139,7 @@ fn status_shows_how_far_the_function_came_and_what_failed() {
     let run = "  last run   interrupted, ended 2026-01-01 10:20:30, after 3 invocations\n";
     assert!(told.contains(run), "{told}");
     assert!(told.contains("  progress   2,100 of 3,000 files, 2.0 MB of 3.0 MB\n"), "{told}");
-    assert!(told.contains("1 change, tried again by the next pull:\n    Broken.md (version 1): "), "{told}");
+    assert!(told.contains("1 change, tried again by the next run:\n    Broken.md (version 1): "), "{told}");
     let row = row(&place, &[]);
     assert_eq!(row["last_run"]["progress"]["files_complete"], 2100);
     assert_eq!(row["failures"][0]["path"], "Broken.md");
