@@ -12,3 +12,4 @@ mod rate;
 pub(crate) mod shell;
 pub(crate) mod table;
 pub(crate) mod width;
+pub(crate) mod wrap;

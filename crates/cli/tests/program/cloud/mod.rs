@@ -3,6 +3,7 @@
 mod aws_init;
 mod bucket;
 mod credentials;
+mod ends;
 mod exact;
 mod interrupted;
 mod pins;
