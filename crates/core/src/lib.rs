@@ -76,7 +76,7 @@ pub use follow::{FollowOptions, FollowWay, Following, Observer, Watch, follow};
 pub use governor::{Governor, Reservation};
 pub use hurdle::Hurdle;
 pub use journal::{JournalChange, JournalEntry, Side};
-pub use last_run::{LastRun, RunError, RunOutcome, RunProgress};
+pub use last_run::{Bringing, LastRun, RunError, RunOutcome, RunProgress};
 pub use obsync_client::{Clock, Sleep, SystemClock};
 pub use obsync_protocol::Filter;
 pub use outstanding::Outstanding;

@@ -171,7 +171,8 @@ pub trait StateStore: Send + Sync + 'static {
         Ok(None)
     }
 
-    /// Notes how a run goes. Like [`note_check`](Self::note_check) it is lost rather than worth an error.
+    /// Notes how a run goes, durably: when the power fails, a run is known to be cut short. Where that cannot be written, it is
+    /// no error; what was noted before does not pass for the end of this run then.
     async fn note_run(&self, run: &LastRun) {
         let _ = run;
     }

@@ -108,6 +108,8 @@ pub enum Unfinished {
     Killed,
     /// A run was stopped, was killed or failed before its end, and none after it came to its end.
     Interrupted,
+    /// Everything of the vault is here, but a run ended while it sent what was changed here.
+    Unsent,
 }
 
 impl Unfinished {
@@ -129,6 +131,9 @@ impl Unfinished {
         let last = state.last_run().await?;
         if unfinished.is_empty() && (!sent.is_empty() || last.is_some_and(|run| run.is_cut_short())) {
             unfinished.push(Unfinished::Interrupted);
+        }
+        if unfinished.is_empty() && !sent.is_empty() {
+            unfinished.push(Unfinished::Unsent);
         }
         Ok(unfinished)
     }

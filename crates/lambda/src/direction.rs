@@ -54,6 +54,11 @@ impl Direction {
         }
     }
 
+    /// The same in the engine's words.
+    pub(crate) fn of_engine(self) -> obsync_core::Direction {
+        self.sends().map_or(obsync_core::Direction::Pull, Into::into)
+    }
+
     /// The same for the engine, where something is sent.
     pub(crate) fn sends(self) -> Option<SyncDirection> {
         match self {

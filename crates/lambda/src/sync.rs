@@ -372,7 +372,8 @@ impl Invocation {
             true => self.or_cut_off(state.progress()).await??,
             false => StoredProgress::Missing,
         };
-        let tracker = Tracker::new(&job.vault.info.id, self.sync_type, &stored, config.resume_within);
+        let (vault, direction) = (&job.vault.info.id, self.direction.of_engine());
+        let tracker = Tracker::new(vault, self.sync_type, direction, &stored, config.resume_within);
         let opening = BucketDestination::open_s3(&job.place, self.store_options(job), &self.warm.aws);
         let destination = self.or_cut_off(opening).await?;
         Ok((Arc::new(destination?), Arc::new(tracker)))

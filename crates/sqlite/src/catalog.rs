@@ -112,6 +112,8 @@ impl StateCatalog {
         gone(std::fs::remove_file(database)).map_err(failed)?;
         for companion in COMPANIONS {
             gone(std::fs::remove_file(beside(database, companion))).map_err(failed)?;
+            // Of a process that was killed while it replaced it.
+            gone(std::fs::remove_file(beside(database, &format!("{companion}.new")))).map_err(failed)?;
         }
         gone(lock.remove()).map_err(failed)
     }

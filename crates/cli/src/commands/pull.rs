@@ -121,6 +121,11 @@ impl<'a> Way<'a> {
         }
     }
 
+    /// The same for what is noted of a run.
+    fn direction(self) -> Direction {
+        self.sending().map_or(Direction::Pull, |(_, direction)| direction.into())
+    }
+
     /// What the destination is opened for.
     fn purpose(self) -> Purpose {
         Purpose {
@@ -435,7 +440,10 @@ async fn bring_into(
     let pull_options = PullOptions { doubt, keep_everything, mirrors, ..pull_options(options) };
     let followed = match options.dry_run {
         true => None,
-        false => Some(Followed::begin(state, pull_options.mode, options.follow, left_to_do).await?),
+        false => {
+            let (mode, direction) = (pull_options.mode, way.direction());
+            Some(Followed::begin(state, mode, direction, options.follow, left_to_do).await?)
+        }
     };
     let (states, progress) = match &followed {
         Some(followed) => (followed.store(), followed.progress(display.clone())),

@@ -179,6 +179,10 @@ fn problem(
     let (code, message) = match verification {
         _ if !verification.unfinished.is_empty() => (
             ProblemCode::Unfinished,
+        _ if verification.unfinished == [Unfinished::Unsent] => (
+            ProblemCode::Unfinished,
+            "a run ended while it sent, so the vault has not all that was changed here".to_owned(),
+        ),
             "a pull did not come to its end, so this is not the whole vault".to_owned(),
         ),
         _ if differs => (ProblemCode::Differs, "the destination is not what was pulled".to_owned()),
@@ -420,6 +424,7 @@ fn list(heading: &str, paths: impl ExactSizeIterator<Item = String>, lines: &mut
     if paths.len() > 0 {
         lines.push(format!("{heading}: {}", human::files(paths.len() as u64)));
         named(paths, lines);
+        Unfinished::Unsent => "Not all that was changed here is in the vault: a run ended while it sent.",
     }
 }
 

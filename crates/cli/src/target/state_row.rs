@@ -474,3 +474,27 @@ fn unfinished(reason: Unfinished) -> &'static str {
         Unfinished::Interrupted => "a run was interrupted before its end",
     }
 }
+        Unfinished::Unsent => "a run ended while it sent what was changed here",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_check_counts_for_as_long_as_it_was_asked_for_and_not_if_it_is_of_the_future() {
+        const HOUR: i64 = 3_600_000;
+        const NOW: i64 = 1_767_268_800_000;
+        let sentence = |checked| {
+            check_is_too_old("notes", checked, Duration::from_secs(2 * 3600), NOW).unwrap_or_default()
+        };
+        assert_eq!(sentence(NOW - 2 * HOUR), "");
+        assert_eq!(sentence(NOW + 23 * HOUR), "", "clocks differ");
+        let old = "the last successful run to notes was 3 h 0 min ago, more than 2 h 0 min";
+        assert_eq!(sentence(NOW - 3 * HOUR), old);
+        for ahead in [25, 24 * 3650] {
+            let sentence = sentence(NOW + ahead * HOUR);
+            assert!(sentence.contains("in the future: the clock was wrong then, or is now"), "{sentence:?}");
+        }
+        assert!(!sentence(i64::MIN).is_empty() && !sentence(i64::MAX).is_empty());

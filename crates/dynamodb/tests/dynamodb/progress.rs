@@ -33,6 +33,7 @@ pub(crate) fn record() -> ProgressRecord {
         failures_in_a_row: 0,
         last_error: None,
         cut_short: false,
+        sending: false,
         hurdle: None,
     }
 }

@@ -5,10 +5,11 @@ use std::os::unix::fs::PermissionsExt;
 
 use obsync_conformance::at;
 use obsync_core::{
-    Commit, Deferred, DeferredCause, DeferredKey, DeferredKind, StateError, StateStore, VaultState,
+    Commit, Deferred, DeferredCause, DeferredKey, DeferredKind, LastRun, RunOutcome, StateError, StateStore,
+    Unfinished, VaultState,
 };
 use obsync_protocol::limits::{DEFERRED_CHANGES, FILTERED_CHANGES};
-use obsync_protocol::{ContentHash, PushMessage, Uid, VaultId};
+use obsync_protocol::{ContentHash, Filter, PushMessage, Uid, VaultId};
 use obsync_sqlite::{SqliteState, StateIdentity};
 
 use crate::database::{DatabaseFile, commit_of};
@@ -98,6 +99,67 @@ async fn a_database_whose_records_are_ordered_by_path_as_they_once_were_is_gone_
     assert_eq!(state.sample(8).await.unwrap().len(), 5, "there are five files");
     let content = ContentHash::of(&4u64.to_le_bytes());
     assert_eq!(state.sources(&[content]).await.unwrap(), [Some(at("folder 4/note.md"))]);
+}
+
+/// Of a pull that came to its end.
+fn complete_commit() -> Commit {
+    let commit = commit_of(1);
+    let state = VaultState { filter: Some(Filter::default().fingerprint()), ..commit.state };
+    Commit { state, ..commit }
+}
+
+/// What was noted of a run before the power failed: nothing, or a part.
+#[tokio::test]
+async fn a_note_of_the_last_run_that_cannot_be_read_counts_as_a_run_that_was_cut_short() {
+    let file = DatabaseFile::new();
+    let state = file.state();
+    state.commit(complete_commit()).await.unwrap();
+    let note = file.path().with_extension("sqlite-run");
+    assert_eq!(Unfinished::of(&state, false).await.unwrap(), [], "no run was ever noted");
+    let complete = LastRun::begin(None).end(RunOutcome::Complete, None);
+    state.note_run(&complete).await;
+    assert_eq!(Unfinished::of(&state, false).await.unwrap(), []);
+    let whole = fs::read(&note).unwrap();
+    for text in [&b""[..], b"\n", &whole[..whole.len() / 2], &[0; 200], b"\xff"] {
+        fs::write(&note, text).unwrap();
+        assert_eq!(Unfinished::of(&state, false).await.unwrap(), [Unfinished::Interrupted], "{text:?}");
+    }
+    state.note_run(&complete).await;
+    assert_eq!(Unfinished::of(&state, false).await.unwrap(), []);
+}
+
+#[tokio::test]
+async fn notes_are_replaced_as_a_whole() {
+    let file = DatabaseFile::new();
+    let state = file.state();
+    state.commit(complete_commit()).await.unwrap();
+    let complete = LastRun::begin(None).end(RunOutcome::Complete, None);
+    state.note_run(&complete).await;
+    state.note_check(7).await;
+    // As somebody sees it who has opened them.
+    let notes = ["sqlite-run", "sqlite-checked"].map(|ending| file.path().with_extension(ending));
+    let links = ["run-opened", "checked-opened"].map(|ending| file.path().with_extension(ending));
+    notes.iter().zip(&links).for_each(|(note, link)| fs::hard_link(note, link).unwrap());
+    let before = links.each_ref().map(|link| fs::read(link).unwrap());
+    state.note_run(&LastRun::begin(Some(&complete))).await;
+    state.note_check(8).await;
+    assert_eq!(links.each_ref().map(|link| fs::read(link).unwrap()), before);
+    assert_eq!(state.last_check().await.unwrap(), Some(8));
+    assert_eq!(state.last_run().await.unwrap().unwrap().outcome, RunOutcome::Running);
+}
+
+/// As on a full disk.
+#[tokio::test]
+async fn a_run_that_cannot_be_noted_does_not_pass_for_the_one_before() {
+    let file = DatabaseFile::new();
+    let state = file.state();
+    state.commit(complete_commit()).await.unwrap();
+    let complete = LastRun::begin(None).end(RunOutcome::Complete, None);
+    state.note_run(&complete).await;
+    // In the way of the file that is to replace it.
+    fs::create_dir(file.path().with_extension("sqlite-run.new")).unwrap();
+    state.note_run(&LastRun::begin(Some(&complete))).await;
+    assert_eq!(Unfinished::of(&state, false).await.unwrap(), [Unfinished::Interrupted]);
 }
 
 #[tokio::test]
