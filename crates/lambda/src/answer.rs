@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use lambda_runtime::Diagnostic;
 use obsync_core::{
-    Conflict, Direction, Doubt, Ending, Failure, Outcome, Problem, ProblemCode, Report, SCHEMA_VERSION, Tally,
+    Conflict, Direction, Doubt, Ending, Failure, MovedFile, Outcome, Problem, ProblemCode, Report,
+    SCHEMA_VERSION, Tally,
 };
 use obsync_protocol::{VaultPath, escaped, escaped_json};
 use serde::Serialize;
@@ -117,6 +118,12 @@ pub(crate) struct VaultReport {
     pub(crate) deleted: Tally,
     /// Sent to the vault.
     #[serde(skip_serializing_if = "is_none")]
+    /// Objects that have another path in the vault. They are among `copied` and `deleted`.
+    #[serde(skip_serializing_if = "is_none")]
+    pub(crate) moved: Tally,
+    /// These, by name; the first of them.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) moved_files: Vec<MovedFile>,
     pub(crate) pushed: Tally,
     /// Deleted in the vault.
     #[serde(skip_serializing_if = "is_none")]
@@ -179,7 +186,7 @@ pub(crate) struct VaultReport {
     /// Those that are not in `held_back_in_vault`.
     #[serde(skip_serializing_if = "is_zero")]
     pub(crate) held_back_in_vault_unlisted: u64,
-    /// What was removed, by name; the first of them.
+    /// What was removed and not moved, by name; the first of them.
     #[cfg_attr(test, schemars(with = "Vec<String>"))]
     pub(crate) deleted_files: Vec<VaultPath>,
     /// Requests made of S3.
@@ -249,6 +256,8 @@ impl VaultReport {
             deleted: Tally::default(),
             pushed: Tally::default(),
             deleted_in_vault: Tally::default(),
+            moved: Tally::default(),
+            moved_files: Vec::new(),
             deleted_in_vault_files: Vec::new(),
             merged: Vec::new(),
             diverged: Vec::new(),
@@ -339,6 +348,8 @@ impl VaultReport {
             pushed: report.pushed,
             deleted_in_vault: report.deleted_in_vault,
             deleted_in_vault_files: first(report.deleted_in_vault_files),
+            moved: report.moved,
+            moved_files: first(report.moved_files),
             merged: first(report.merged),
             diverged: first(report.diverged),
             retained: report.retained,

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use obsync_core::{Direction, Outcome, Report, Step, StepAction, Tally};
-use obsync_protocol::{VaultPath, printable, shown_name};
+use obsync_protocol::{printable, shown_name};
 
 use crate::ui::human;
 use crate::ui::listing::{named, named_of};
@@ -166,7 +166,7 @@ fn done(report: &Report, lines: &mut Vec<String>) {
     }
     if report.moved.files > 0 {
         lines.push(format!("Moved, as in the vault: {}.", human::files(report.moved.files)));
-        let names = report.moved_files.iter().map(|(from, to)| format!("{from} is now {to}"));
+        let names = report.moved_files.iter().map(|moved| format!("{} is now {}", moved.from, moved.path));
         named_of(report.moved.files, names, lines);
     }
     if report.folders_created > 0 {
@@ -176,9 +176,7 @@ fn done(report: &Report, lines: &mut Vec<String>) {
         let files = (deleted.files > 0).then(|| human::files(deleted.files));
         let counted = files_and_folders(files, report.folders_deleted);
         lines.push(format!("Deleted, as in the vault: {counted}."));
-        let is_moved = |path: &&VaultPath| report.moved_files.iter().any(|(from, _)| from == *path);
-        let names = report.deleted_files.iter().filter(|path| !is_moved(path)).map(ToString::to_string);
-        named_of(deleted.files, names.collect::<Vec<_>>().into_iter(), lines);
+        named_of(deleted.files, report.deleted_files.iter().map(ToString::to_string), lines);
     }
     if report.retained.files > 0 {
         lines
