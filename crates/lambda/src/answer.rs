@@ -1,5 +1,6 @@
 //! What the function answers: one shape for every kind of event, and the failures of an invocation.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
 use lambda_runtime::Diagnostic;
@@ -7,6 +8,7 @@ use obsync_core::{
     Conflict, Direction, Doubt, Ending, Failure, MovedFile, Outcome, Problem, ProblemCode, Report,
     SCHEMA_VERSION, Tally,
 };
+use obsync_dynamodb::TableName;
 use obsync_protocol::{VaultPath, escaped, escaped_json};
 use serde::Serialize;
 use serde_json::value::RawValue;
@@ -116,14 +118,14 @@ pub(crate) struct VaultReport {
     pub(crate) adopted: Tally,
     /// Removed.
     pub(crate) deleted: Tally,
-    /// Sent to the vault.
-    #[serde(skip_serializing_if = "is_none")]
     /// Objects that have another path in the vault. They are among `copied` and `deleted`.
     #[serde(skip_serializing_if = "is_none")]
     pub(crate) moved: Tally,
     /// These, by name; the first of them.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(crate) moved_files: Vec<MovedFile>,
+    /// Sent to the vault.
+    #[serde(skip_serializing_if = "is_none")]
     pub(crate) pushed: Tally,
     /// Deleted in the vault.
     #[serde(skip_serializing_if = "is_none")]
@@ -254,10 +256,10 @@ impl VaultReport {
             copied: Tally::default(),
             adopted: Tally::default(),
             deleted: Tally::default(),
-            pushed: Tally::default(),
-            deleted_in_vault: Tally::default(),
             moved: Tally::default(),
             moved_files: Vec::new(),
+            pushed: Tally::default(),
+            deleted_in_vault: Tally::default(),
             deleted_in_vault_files: Vec::new(),
             merged: Vec::new(),
             diverged: Vec::new(),
@@ -292,7 +294,7 @@ impl VaultReport {
     }
 
     /// The report of a pull that came to its end, with what was left to do then.
-    pub(crate) fn of_pull(report: Report, remaining: Tally) -> Self {
+    pub(crate) fn of_pull(report: Report, remaining: Tally, table: &TableName) -> Self {
         let status = match report.outcome {
             Outcome::Interrupted => VaultStatus::Incomplete,
             Outcome::Failures | Outcome::VaultOlder | Outcome::HeldBack => VaultStatus::Partial,
@@ -303,8 +305,9 @@ impl VaultReport {
                 "the vault on the server is older than the bucket: nothing was removed".to_owned()
             }
             _ if report.outcome == Outcome::HeldBack => format!(
-                "{} deletions are held back, because there are too many; `obsync confirm` lets them go",
-                report.held_back()
+                "{} deletions are held back, because there are too many; `obsync confirm {} --state {table}` lets them go",
+                report.held_back(),
+                shlex::try_quote(&report.destination).unwrap_or(Cow::Borrowed(&report.destination))
             ),
             VaultStatus::Incomplete => format!(
                 "the time was over with {} files ({} bytes) left; the next invocation goes on there",
@@ -345,11 +348,11 @@ impl VaultReport {
             copied: report.copied,
             adopted: report.adopted,
             deleted: report.deleted,
+            moved: report.moved,
+            moved_files: first(report.moved_files),
             pushed: report.pushed,
             deleted_in_vault: report.deleted_in_vault,
             deleted_in_vault_files: first(report.deleted_in_vault_files),
-            moved: report.moved,
-            moved_files: first(report.moved_files),
             merged: first(report.merged),
             diverged: first(report.diverged),
             retained: report.retained,
@@ -428,7 +431,7 @@ pub(crate) struct Answer {
     pub(crate) outcome: Ending,
     /// The exit status of a command that ends so.
     pub(crate) exit_code: u8,
-    /// What went wrong with the first vault that is not done; null if all are.
+    /// What went wrong with the first vault that ended so, or with one that failed; null if all are done.
     pub(crate) error: Option<Problem>,
     /// Nothing failed. What is left to do is no failure.
     pub(crate) success: bool,
@@ -494,17 +497,21 @@ impl Answer {
             true => "there is no vault that there are credentials for".to_owned(),
             false => format!("vaults: {}", counted.join(", ")),
         };
-        let outcome = match status {
+        let worst = match status {
             "failed" => Ending::Failed,
             "skipped" => Ending::Skipped,
             "superseded" => Ending::Superseded,
-            "partial" if reports.iter().all(is_held_back_or_done) => Ending::HeldBack,
-            "partial" => Ending::Failures,
+            "partial" => worst(reports),
             "incomplete" => Ending::Interrupted,
             _ => Ending::Complete,
         };
-        let is_wrong = |report: &&VaultReport| report.status.outcome() == outcome || report.error.is_some();
-        let wrong = reports.iter().filter(is_wrong).find(|report| report.error.is_some());
+        let outcome = match worst {
+            Ending::Failed if status == "partial" => Ending::Failures,
+            worst => worst,
+        };
+        let wrong = |report: &&VaultReport| report.error.is_some();
+        let mut of_worst = reports.iter().filter(|report| report.outcome == worst);
+        let wrong = of_worst.find(wrong).or_else(|| reports.iter().find(wrong));
         let errors = reports
             .iter()
             .filter(|report| matches!(report.status, VaultStatus::Failed | VaultStatus::Partial))
@@ -579,8 +586,11 @@ impl Answer {
     }
 }
 
-fn is_held_back_or_done(report: &VaultReport) -> bool {
-    matches!(report.outcome, Ending::HeldBack | Ending::Complete)
+/// How the vault ended that is worst off, where one at least is not complete.
+fn worst(reports: &[VaultReport]) -> Ending {
+    let is_any = |ending: &Ending| reports.iter().any(|report| report.outcome == *ending);
+    let order = [Ending::Failed, Ending::Interrupted, Ending::VaultOlder, Ending::HeldBack];
+    order.into_iter().find(is_any).unwrap_or(Ending::Failures)
 }
 
 /// The exit status of a command that ends so.
@@ -756,11 +766,47 @@ mod tests {
         let held_back = VaultReport { outcome: Ending::HeldBack, ..report("a", VaultStatus::Partial) }
             .coded(ProblemCode::HeldBack);
         assert_eq!(of(held_back), is("held_back", 9));
+        let older = VaultReport { outcome: Ending::VaultOlder, ..report("a", VaultStatus::Partial) }
+            .coded(ProblemCode::VaultOlder);
+        assert_eq!(of(older), is("vault_older", 11));
         let failed = |code| report("a", VaultStatus::Failed).coded(code);
         assert_eq!(of(failed(ProblemCode::NotSignedIn)), is("failed", 3));
         assert_eq!(of(failed(ProblemCode::VaultAmbiguous)), is("failed", 4));
         assert_eq!(of(failed(ProblemCode::Unreachable)), is("failed", 8));
         assert_eq!(of(failed(ProblemCode::State)), is("failed", 1));
+    }
+
+    #[test]
+    fn of_several_vaults_the_answer_has_the_ending_and_the_error_of_the_worst() {
+        use ProblemCode::{Failures, HeldBack, Interrupted, Unreachable, VaultOlder};
+        let ended = |code: ProblemCode| match code {
+            Interrupted => report("v", VaultStatus::Incomplete),
+            Unreachable => report("v", VaultStatus::Failed).coded(code),
+            HeldBack => {
+                VaultReport { outcome: Ending::HeldBack, ..report("v", VaultStatus::Partial) }.coded(code)
+            }
+            VaultOlder => {
+                VaultReport { outcome: Ending::VaultOlder, ..report("v", VaultStatus::Partial) }.coded(code)
+            }
+            _ => report("v", VaultStatus::Partial),
+        };
+        let order = [
+            (Failures, "failures", 5),
+            (HeldBack, "held_back", 9),
+            (VaultOlder, "vault_older", 11),
+            (Interrupted, "interrupted", 6),
+            (Unreachable, "failures", 5),
+        ];
+        for (place, (code, outcome, exit_code)) in order.into_iter().enumerate() {
+            let mut reports = vec![report("done", VaultStatus::Complete)];
+            reports.extend(order[..=place].iter().map(|(code, ..)| ended(*code)));
+            let answer = Answer::of_sync(&reports).json();
+            assert_eq!(
+                (&answer["outcome"], &answer["exit_code"], &answer["error"]["code"]),
+                (&json!(outcome), &json!(exit_code), &json!(code)),
+                "{answer:#}"
+            );
+        }
     }
 
     #[test]

@@ -340,7 +340,7 @@ impl Invocation {
         }
         let remaining = tracker.remaining();
         let report = match pulled {
-            Ok(report) => VaultReport::of_pull(report, remaining),
+            Ok(report) => VaultReport::of_pull(report, remaining, &self.warm.config.table),
             // The token may be renewed, and all of this tried again.
             Err(error) if error.refusal().is_some() => return (Err(error), is_quiet),
             Err(error) => {

@@ -8,9 +8,6 @@ use crate::exit::{Exit, Failed};
 /// How many vaults a message names.
 const MAX_NAMED: usize = 20;
 
-/// How much of an id names a vault, at least.
-const LEAST_PREFIX: usize = 4;
-
 /// Finds a vault by its id, else by its name, else by the beginning of its id. A name means a vault of the account's own before one that somebody
 /// else shares with it: whoever shares a vault chooses its name.
 ///
@@ -46,15 +43,9 @@ fn find(list: VaultList, wanted: &str, redactor: &Redactor) -> Result<VaultInfo,
     }
 }
 
-/// Whether an id begins so, with enough of it.
-pub(crate) fn is_prefix(wanted: &str, id: &str) -> bool {
-    wanted.len() >= LEAST_PREFIX && id.starts_with(wanted)
-}
-
 /// The one vault whose id begins so.
 fn by_prefix(mut vaults: Vec<VaultInfo>, wanted: &str, redactor: &Redactor) -> Result<VaultInfo, Failed> {
-    let begins = |vault: &VaultInfo| is_prefix(wanted, vault.id.as_str());
-    let found: Vec<usize> = (0..vaults.len()).filter(|index| begins(&vaults[*index])).collect();
+    let found: Vec<usize> = (0..vaults.len()).filter(|index| vaults[*index].id.has_prefix(wanted)).collect();
     match found.as_slice() {
         [index] => Ok(vaults.swap_remove(*index)),
         [] => Err(unknown(&vaults, wanted, redactor)),
