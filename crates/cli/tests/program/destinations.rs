@@ -156,6 +156,7 @@ fn verify_finds_what_is_missing_changed_and_extra() {
       New.md
     0 files (0 bytes) of notes as pulled (version 5).
     `obsync pull Notes notes --full --file-types none` brings back what is missing or changed; a changed file is kept as a conflicted copy.
+    `obsync pull Notes notes --mirror --file-types none` puts what was added or changed here into .obsync/trash, for 30 days.
     Give it the other options of your usual run, such as --keep-deleted.
     "#);
     let verified = world.run(&["verify", "notes", "--json"]).expect(5).json();
