@@ -643,7 +643,8 @@ fn conclude(
     }
     words.iter().for_each(|words| context.console.error(words));
     if has_summary_last {
-        context.say(&summary)?;
+        // It is what was asked for, also with -q.
+        context.console.result(&summary)?;
     }
     Ok(exit)
 }

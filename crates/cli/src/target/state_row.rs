@@ -19,13 +19,17 @@ use crate::answer;
 use crate::target::disks::{self, Absence};
 use crate::ui::{human, shell};
 
+/// How far ahead the clock of a run may have been that is taken for one of now.
+const CLOCK_DIFFERENCE: Duration = Duration::from_secs(24 * 3600);
+
 /// One state.
 #[derive(Debug, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub(crate) struct StateRow {
     /// The destination's canonical text.
     pub(crate) destination: String,
-    /// Whether the folder is there with the marker that this state knows; unknown of a bucket, which nobody asked.
+    /// Whether the folder is there, with the marker that this state knows or one that cannot be read; unknown of a bucket,
+    /// which nobody asked.
     present: Option<bool>,
     /// Why it is not.
     #[serde(skip)]
@@ -52,7 +56,7 @@ pub(crate) struct StateRow {
     filtered: u64,
     #[serde(flatten)]
     outstanding: Outstanding,
-    /// Files that were kept when the vault deleted them, as a local state counts them.
+    /// Files that were kept when the vault deleted them.
     #[serde(skip_serializing_if = "is_zero")]
     retained: u64,
     /// When a pull last found the destination up to date, or made it so.
@@ -174,12 +178,7 @@ impl StateRow {
         let Some(checked) = self.last_check else {
             return Some(format!("no run to {destination} was successful yet"));
         };
-        let passed = u64::try_from(now.as_millisecond().saturating_sub(checked)).unwrap_or_default();
-        let passed = Duration::from_millis(passed);
-        (passed > age).then(|| {
-            let (passed, age) = (human::rough(passed), human::rough(age));
-            format!("the last successful run to {destination} was {passed} ago, more than {age}")
-        })
+        check_is_too_old(destination, checked, age, now.as_millisecond())
     }
 
     /// Whether no run ever brought anything: the first one failed.
@@ -370,7 +369,8 @@ impl StateRow {
             let count = human::counted(failures.len() as u64, "change", "changes");
             lines.push(format!("  {label:10} {count}{what_now}:"));
             lines.extend(failures.iter().map(|failure| {
-                let (path, reason) = (shown_name(&failure.path), printable(&failure.reason));
+                let (path, reason) = (shown_name(&failure.path), human::with_local_times(&failure.reason));
+                let reason = printable(&reason);
                 format!("    {path} (version {}): {reason}", failure.uid)
             }));
         };
@@ -441,6 +441,23 @@ impl AtWork {
     }
 }
 
+/// Says that a check is older than `age`, or that nobody can tell how old it is.
+fn check_is_too_old(destination: &str, checked: i64, age: Duration, now: i64) -> Option<String> {
+    let ahead = Duration::from_millis(checked.saturating_sub(now).try_into().unwrap_or_default());
+    if ahead > CLOCK_DIFFERENCE {
+        let checked = human::time(checked);
+        return Some(format!(
+            "the last successful run to {destination} was at {checked}, which is in the future: the clock was wrong then, or is \
+             now; set it and run that again"
+        ));
+    }
+    let passed = Duration::from_millis(now.saturating_sub(checked).try_into().unwrap_or_default());
+    (passed > age).then(|| {
+        let (passed, age) = (human::rough(passed), human::rough(age));
+        format!("the last successful run to {destination} was {passed} ago, more than {age}")
+    })
+}
+
 /// A direction for scripts.
 pub(crate) fn direction(direction: Direction) -> &'static str {
     match direction {
@@ -472,8 +489,6 @@ fn unfinished(reason: Unfinished) -> &'static str {
         Unfinished::KeepEverything => "a pull that keeps everything is not complete",
         Unfinished::Killed => "a run ended while it put files in place: it was killed, or could not go on",
         Unfinished::Interrupted => "a run was interrupted before its end",
-    }
-}
         Unfinished::Unsent => "a run ended while it sent what was changed here",
     }
 }
@@ -498,3 +513,5 @@ mod tests {
             assert!(sentence.contains("in the future: the clock was wrong then, or is now"), "{sentence:?}");
         }
         assert!(!sentence(i64::MIN).is_empty() && !sentence(i64::MAX).is_empty());
+    }
+}

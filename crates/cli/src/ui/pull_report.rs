@@ -51,13 +51,15 @@ pub(crate) fn failures(report: &Report) -> Option<String> {
     if report.failures.is_empty() {
         return None;
     }
-    let count = report.failed();
-    let mut lines = vec![format!(
-        "{} could not be pulled; the next run tries again:",
-        human::counted(count, "change", "changes")
-    )];
+    let count = human::counted(report.failed(), "change", "changes");
+    let is_dry = report.outcome == Outcome::DryRun;
+    let mut lines = vec![match is_dry {
+        true => format!("{count} would fail:"),
+        false => format!("{count} could not be pulled; the next run tries again:"),
+    }];
     lines.extend(report.failures.iter().map(|failure| {
-        let (path, reason) = (shown_name(&failure.path), printable(&failure.reason));
+        let (path, reason) = (shown_name(&failure.path), human::with_local_times(&failure.reason));
+        let reason = printable(&reason);
         format!("  {path} (version {}): {reason}", failure.uid)
     }));
     if report.failures_unlisted > 0 {
@@ -69,6 +71,11 @@ pub(crate) fn failures(report: &Report) -> Option<String> {
              Obsidian, or leave it out with `--exclude`."
                 .to_owned(),
         );
+    }
+    // Of what ends otherwise, that is said with it.
+    let is_worse = report.older_vault.is_some() || report.held_back() + report.not_taken_back() > 0;
+    if is_dry && !is_worse {
+        lines.push("The run itself would end with exit status 5.".to_owned());
     }
     Some(lines.join("\n"))
 }

@@ -27,11 +27,11 @@ fn filled() -> World {
 }
 
 /// Begins a pull, and waits until a part of the vault has come.
-fn begin_slowly(world: &World) -> Child {
+fn begin_slowly(world: &World, command: &str) -> Child {
     world.server.faults().set(Faults { latency: Duration::from_millis(2), ..Faults::default() });
     let answered = world.server.stats().pulls_answered;
     let pull = Command::new(env!("CARGO_BIN_EXE_obsync"))
-        .args(["pull", "Notes", "notes", "--quiet", "--connections", "1"])
+        .args([command, "Notes", "notes", "--quiet", "--connections", "1"])
         .current_dir(world.path(""))
         .env_clear()
         .env("OBSYNC_HOME", world.home())
@@ -49,9 +49,9 @@ fn begin_slowly(world: &World) -> Child {
     pull
 }
 
-/// Ends a pull by a signal when a part of the vault has come.
-fn cut_off(world: &World, signal: Signal) {
-    let mut pull = begin_slowly(world);
+/// Ends a pull or a sync by a signal when a part of the vault has come.
+fn cut_off(world: &World, command: &str, signal: Signal) {
+    let mut pull = begin_slowly(world, command);
     kill_process(Pid::from_child(&pull), signal).unwrap();
     pull.wait().unwrap();
     world.server.faults().clear();
@@ -61,7 +61,7 @@ fn cut_off(world: &World, signal: Signal) {
 fn after_a_first_pull_that_was_interrupted_verify_does_not_say_that_all_is_well() {
     for signal in [Signal::INT, Signal::KILL] {
         let world = filled();
-        cut_off(&world, signal);
+        cut_off(&world, "pull", signal);
         let verified = world.run(&["verify", "notes", "--json"]).expect(5).json();
         assert_eq!(
             (&verified["clean"], &verified["unfinished"][0]),
@@ -95,24 +95,24 @@ fn after_a_first_pull_that_was_interrupted_verify_does_not_say_that_all_is_well(
     }
 }
 
-/// A complete pull, and then half of one that has much to bring.
-fn cut_off_later(signal: Signal) -> World {
+/// A complete pull or sync, and then half of one that has much to bring.
+fn cut_off_later(command: &[&str], signal: Signal) -> World {
     let world = filled();
-    world.must(&["pull", "Notes", "notes"]);
+    world.must(command);
     for number in 0..FILES {
         world
             .vault("Notes")
             .write(&format!("{}/{number}.md", number % 20), format!("new {number}"), NOON)
             .unwrap();
     }
-    cut_off(&world, signal);
+    cut_off(&world, command[0], signal);
     world
 }
 
 #[test]
 fn after_a_later_pull_that_was_interrupted_or_killed_verify_says_so_until_one_is_complete() {
     for signal in [Signal::INT, Signal::KILL] {
-        let world = cut_off_later(signal);
+        let world = cut_off_later(&["pull", "Notes", "notes"], signal);
         let unfinished = || {
             let verified = world.run(&["verify", "notes", "--json"]).expect(5).json();
             assert_eq!(verified["clean"], false, "{verified:#}");
@@ -130,6 +130,87 @@ fn after_a_later_pull_that_was_interrupted_or_killed_verify_says_so_until_one_is
         world.must(&["pull", "Notes", "notes"]);
         world.must(&["verify", "notes"]);
     }
+}
+
+#[test]
+fn a_push_does_not_make_good_a_sync_that_was_cut_off_while_it_brought_changes() {
+    let sync = ["sync", "Notes", "notes", "--yes"];
+    let world = cut_off_later(&sync, Signal::INT);
+    let unfinished = || world.run(&["verify", "notes", "--json"]).expect(5).json()["unfinished"].clone();
+    assert_ne!(unfinished(), json!([]));
+    world.must(&["push", "Notes", "notes", "--yes"]);
+    assert_ne!(unfinished(), json!([]));
+    world.must(&sync);
+    world.must(&["verify", "notes"]);
+}
+
+#[test]
+fn of_a_synced_folder_verify_names_what_sends_before_what_takes_it_back() {
+    let world = World::new();
+    for path in ["Edited.md", "Gone.md", "Other.md"] {
+        world.vault("Notes").write(path, path, NOON).unwrap();
+    }
+    let sync = ["sync", "Notes", "notes", "--yes"];
+    world.must(&sync);
+    put(&world.path("notes/Mine.md"), "of mine");
+    let verify = || world.run(&["verify", "notes", "--json"]).expect(5).json();
+    let verified = verify();
+    assert_eq!(verified["commands"], json!(["obsync sync Notes notes"]), "{verified:#}");
+    put(&world.path("notes/Edited.md"), "edited here");
+    fs::remove_file(world.path("notes/Gone.md")).unwrap();
+    let verified = verify();
+    let commands = json!(["obsync sync Notes notes", "obsync pull Notes notes --full"]);
+    assert_eq!(verified["commands"], commands, "{verified:#}");
+    let hint = verified["error"]["hint"].as_str().unwrap();
+    assert!(
+        hint.starts_with(
+            "`obsync sync Notes notes` sends what was changed here, `obsync pull Notes notes --full` takes what the vault has"
+        ),
+        "{hint}"
+    );
+    let told = world.run(&["verify", "notes"]).expect(5).stdout;
+    for words in [
+        "` sends what was changed, added or removed here to the vault.",
+        "--full` takes what the vault has instead;",
+    ] {
+        assert!(told.contains(words), "{told}");
+    }
+    world.must(&sync);
+    world.must(&["verify", "notes"]);
+    assert_eq!(world.vault("Notes").contents().unwrap()["Edited.md"], b"edited here");
+    // A folder that is not there says nothing of what anybody did.
+    fs::remove_dir_all(world.path("notes")).unwrap();
+    assert_eq!(verify()["commands"], json!(["obsync pull Notes notes --full"]));
+}
+
+#[test]
+fn of_a_pulled_folder_verify_names_what_puts_the_files_away_that_are_not_of_the_vault() {
+    let world = World::new();
+    world.vault("Notes").write("Note.md", "text", NOON).unwrap();
+    world.must(&["pull", "Notes", "notes"]);
+    put(&world.path("notes/Mine.md"), "of mine");
+    let verified = world.run(&["verify", "notes", "--json"]).expect(5).json();
+    assert_eq!(verified["commands"], json!(["obsync pull Notes notes --mirror"]), "{verified:#}");
+    assert_eq!(
+        verified["error"]["hint"],
+        "`obsync pull Notes notes --mirror`, with the other options of your usual run, such as --keep-deleted"
+    );
+    world.must(&["pull", "Notes", "notes", "--mirror"]);
+    world.must(&["verify", "notes"]);
+}
+
+#[test]
+fn a_dry_run_says_what_would_fail_and_with_q_what_it_found() {
+    let world = World::new();
+    world.vault("Notes").write("Note.md", "text", NOON).unwrap();
+    world.server.faults().update(|faults| faults.set("flood=undecodable:1").unwrap());
+    let dry = world.run(&["pull", "Notes", "notes", "--dry-run"]).expect(0);
+    assert!(dry.stderr.contains("1 change would fail:\n  "), "{}", dry.stderr);
+    assert!(dry.stderr.contains("The run itself would end with exit status 5."), "{}", dry.stderr);
+    assert!(!dry.stderr.contains("could not be pulled"), "{}", dry.stderr);
+    let quiet = world.run(&["pull", "Notes", "notes", "--dry-run", "-q"]).expect(0);
+    assert_eq!(quiet.stdout, dry.stdout);
+    world.run(&["pull", "Notes", "notes"]).expect(5);
 }
 
 #[test]
@@ -226,7 +307,7 @@ fn status_says_who_is_at_work_and_not_that_he_was_killed_and_verify_waits_for_hi
             .write(&format!("{}/{number}.md", number % 20), format!("new {number}"), NOON)
             .unwrap();
     }
-    let mut pull = begin_slowly(&world);
+    let mut pull = begin_slowly(&world, "pull");
     let row = world.must(&["status", "notes", "--json"]).json()["destinations"][0].clone();
     world.run(&["verify", "notes"]).expect(7);
     kill_process(Pid::from_child(&pull), Signal::KILL).unwrap();
