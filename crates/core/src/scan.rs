@@ -226,7 +226,9 @@ impl Unknown {
                         "cannot be read ({reason}); nothing in {it} is sent, and nothing is taken for deleted"
                     )
                 };
-                (format!("{path:?}"), (rest("it"), rest("them")))
+                // The top has no name.
+                let name = if path.is_empty() { "the folder".to_owned() } else { format!("{path:?}") };
+                (name, (rest("it"), rest("them")))
             }
             UnknownCause::NotMounted => {
                 let words = |was, it| {

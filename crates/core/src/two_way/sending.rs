@@ -16,7 +16,7 @@ use tokio::sync::mpsc;
 
 use crate::brake;
 use crate::cursor::newest_entry;
-use crate::destination::{DestinationError, Found, Wanted};
+use crate::destination::{DestinationError, FoldingProbe, Found, Wanted};
 use crate::entry::RemoteEntry;
 use crate::error::PullError;
 use crate::journal::{JournalEntry, Side};
@@ -246,8 +246,10 @@ impl<'s, 'r> Outbox<'s, 'r> {
         }
     }
 
-    /// Takes out what is not so any more: a file that is to be deleted and is there again.
+    /// Takes out what is not so any more: a file or folder that is to be deleted and is there again, or that a listing without its
+    /// end did not have.
     async fn still_so(&self, changes: Vec<VaultChange>) -> Result<Vec<VaultChange>, PullError> {
+        let changes = self.without_folders_that_are_there(changes).await?;
         let gone = |change: &VaultChange| match change {
             VaultChange::Deletion(absent) if !absent.is_folder() => Some(absent.path().clone()),
             VaultChange::File(file) => file.from.as_ref().map(|from| from.path().clone()),
@@ -271,6 +273,32 @@ impl<'s, 'r> Outbox<'s, 'r> {
         Ok(changes
             .into_iter()
             .filter(|change| gone(change).is_none_or(|path| !back.contains(&path)))
+            .collect())
+    }
+
+    /// Takes out the deletions of folders that are there.
+    async fn without_folders_that_are_there(
+        &self,
+        changes: Vec<VaultChange>,
+    ) -> Result<Vec<VaultChange>, PullError> {
+        let is_folder =
+            |change: &VaultChange| matches!(change, VaultChange::Deletion(absent) if absent.is_folder());
+        let folders: Vec<VaultPath> =
+            changes.iter().filter(|change| is_folder(change)).map(|change| change.path().clone()).collect();
+        // Where case is folded, a folder is there under any spelling of the name that it had.
+        let destination = &self.run.destination;
+        if folders.is_empty()
+            || !destination.traits().has_folders
+            || destination.folds_names(FoldingProbe::Case).await?.is_any()
+        {
+            return Ok(changes);
+        }
+        let present = destination.have_folders(folders.clone()).await?;
+        let there: HashSet<VaultPath> =
+            folders.into_iter().zip(present).filter_map(|(path, present)| present.then_some(path)).collect();
+        Ok(changes
+            .into_iter()
+            .filter(|change| !(is_folder(change) && there.contains(change.path())))
             .collect())
     }
 
