@@ -61,7 +61,7 @@ impl Run<'_> {
         survey.scout.is_empty = false;
         (survey.version, link.version) = (version, version);
         (survey.listing, survey.cursor) = (listed.listing, listed.cursor);
-        let mut plan = self.plan(survey).await?;
+        let mut plan = self.plan(survey, &publisher.ledger.report.foreseen).await?;
         let deletions = publisher.ledger.deletions().to_vec();
         let confirmed = publisher.ledger.confirmed_deletions.clone();
         self.hold_back(&mut plan, &deletions, &confirmed, publisher.ledger.report).await?;

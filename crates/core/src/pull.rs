@@ -13,6 +13,7 @@ use crate::destination::{Destination, DestinationError, FoldingProbe};
 use crate::earlier::{Earlier, retained};
 use crate::entry::{EntryKind, RemoteEntry};
 use crate::error::PullError;
+use crate::foreseen::Foreseen;
 use crate::ledger::Ledger;
 use crate::line::Lines;
 use crate::model::{DeferredKey, DeferredKind, Deletions, Direction, Record};
@@ -63,7 +64,8 @@ pub(crate) async fn pull_over(
     let source = &PullSource { client: source.client.for_run(), ..source.clone() };
     let mirroring = PullOptions { mode: Mode::Full, ..options.clone() };
     let options = if options.mirrors { &mirroring } else { options };
-    let run = Run { source, destination, state, options, direction: Direction::Pull, progress, stop, lines };
+    let (direction, lists_all) = (Direction::Pull, false);
+    let run = Run { source, destination, state, options, direction, progress, stop, lists_all, lines };
     let outcome = async {
         if !options.is_narrowed {
             run.warn_of_direction(&known, &mut report);
@@ -103,7 +105,7 @@ impl Run<'_> {
         self.progress.phase(Phase::Planning);
         self.warn_of_unmatched(&survey, report).await?;
         let earlier = self.add_deferred(&mut survey, report).await?;
-        if self.direction == Direction::Both && !self.options.dry_run {
+        if self.direction == Direction::Both {
             self.give_way(&mut survey, report).await?;
         }
         // Records that are not believed say nothing of edits. A run has forgotten them by now.
@@ -111,7 +113,7 @@ impl Run<'_> {
             self.carry_edits(&mut survey, report).await?;
             self.merge_contested(&mut survey, report).await?;
         }
-        let mut plan = self.plan(&mut survey).await?;
+        let mut plan = self.plan(&mut survey, &report.foreseen).await?;
         self.hold_back(&mut plan, &survey.known.deletions, &earlier.confirmed, report).await?;
         self.warn_of(&plan, report);
         if self.options.dry_run {
@@ -133,7 +135,7 @@ impl Run<'_> {
         }
     }
 
-    pub(crate) async fn plan(&self, survey: &mut Survey) -> Result<Schedule, PullError> {
+    pub(crate) async fn plan(&self, survey: &mut Survey, foreseen: &Foreseen) -> Result<Schedule, PullError> {
         let entries = survey.listing.entries.take();
         let is_partial = survey.mode == Mode::Incremental && survey.reach == Reach::Everything;
         if entries.is_empty() && is_partial {
@@ -155,8 +157,9 @@ impl Run<'_> {
                 self.state.records(&paths).await?.into_iter().flatten().collect()
             }
         };
+        let records = records.into_iter().filter(|record| !foreseen.forgotten.contains(&record.path));
         let mut records: HashMap<VaultPath, Record> =
-            records.into_iter().map(|record| (record.path.clone(), record)).collect();
+            records.map(|record| (record.path.clone(), record)).collect();
         if survey.may_have_vanished(&self.source.vault.id) {
             let vanished = self.vanished(&entries, &records, survey).await?;
             records.extend(vanished.into_iter().map(|record| (record.path.clone(), record)));

@@ -78,8 +78,11 @@ impl Publisher<'_, '_> {
             for ((transfer, target), known) in targets.into_iter().zip(known) {
                 let kind = RecordKind::File(target.meta(transfer.hash, transfer.size));
                 // A file that its user removed can be missed still: its time is not what they wanted to be rid of.
-                let witnessed = known.is_some_and(|known| known.witnessed);
-                self.ledger.recorded(Record { witnessed, ..Record::new(target.path.clone(), kind) });
+                let witnessed = known.as_ref().is_some_and(|known| known.witnessed);
+                // By them a file is known again that has another name now.
+                let is_same = |known: &Record| known.file().is_some_and(|file| file.hash == transfer.hash);
+                let facts = known.filter(is_same).and_then(|known| known.facts);
+                self.ledger.recorded(Record { witnessed, facts, ..Record::new(target.path.clone(), kind) });
             }
             self.ledger.commit().await?;
         }

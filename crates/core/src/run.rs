@@ -81,6 +81,8 @@ pub(crate) struct Run<'a> {
     pub(crate) direction: Direction,
     pub(crate) progress: Arc<dyn Progress>,
     pub(crate) stop: CancellationToken,
+    /// Everything is listed, though the state says up to where the vault is known: a dry run does not forget it.
+    pub(crate) lists_all: bool,
     /// The session of a follower, if this is one of its runs.
     pub(crate) lines: &'a Lines,
 }

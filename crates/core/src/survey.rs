@@ -120,6 +120,10 @@ impl Run<'_> {
         report: &mut Report,
     ) -> Result<Survey, PullError> {
         let mut known = self.state.load().await?;
+        // What a dry run would have forgotten is listed again, too.
+        if self.lists_all || !report.foreseen.forgotten.is_empty() {
+            known.version = 0;
+        }
         let is_empty = self.destination.is_empty().await?;
         // Before anything is committed: intents say where the files were.
         self.return_taken(report).await?;

@@ -9,6 +9,7 @@ use obsync_protocol::limits::LISTING_MEMORY;
 use crate::destination::{Found, Wanted};
 use crate::entry::{EntryKind, RemoteEntry};
 use crate::error::PullError;
+use crate::foreseen::Foreseen;
 use crate::ledger::{Ledger, Remembered};
 use crate::model::{DeferredKey, FileMeta, Record, RecordKind};
 use crate::reconcile::Mode;
@@ -51,6 +52,7 @@ impl Run<'_> {
             }
         }
         if self.options.dry_run {
+            report.foreseen.learn(&entries, learned);
             return Ok(true);
         }
         let remembered = Remembered::within(self.options.listing_memory.unwrap_or(LISTING_MEMORY) / 8);
@@ -114,6 +116,20 @@ impl Run<'_> {
                 learn(entry, record.as_ref(), found, mirrors)
             })
             .collect())
+    }
+}
+
+impl Foreseen {
+    /// Takes in what a push would record.
+    fn learn(&mut self, entries: &[RemoteEntry], learned: Vec<Learned>) {
+        for (entry, learned) in entries.iter().zip(learned) {
+            match learned {
+                Learned::Known(record) => self.records.push(record),
+                Learned::Gone => drop(self.forgotten.insert(entry.path.clone())),
+                Learned::Diverged => drop(self.left.insert(entry.path.clone())),
+                Learned::Nothing => {}
+            }
+        }
     }
 }
 

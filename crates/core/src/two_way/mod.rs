@@ -160,7 +160,8 @@ pub(crate) async fn sync_over(
     }
     // Everything is read again by the scan and listed again; files that were changed here must not be taken for damaged.
     let is_full = std::mem::take(&mut pull.mode) == Mode::Full;
-    let run = Run { source, destination, state, options: &pull, direction, progress, stop, lines };
+    let lists_all = is_full && pull.dry_run;
+    let run = Run { source, destination, state, options: &pull, direction, progress, stop, lists_all, lines };
     run.warn_of_direction(&known, &mut report);
     let now = jiff::Timestamp::now().as_millisecond();
     let two_way =
@@ -217,7 +218,7 @@ impl TwoWay<'_, '_> {
     async fn rounds(&self, report: &mut Report) -> Result<(), PullError> {
         let run = self.run;
         let mut undecided = run.settle_intents(report).await?;
-        if !self.forget_missing().await? {
+        if !self.forget_missing(report).await? {
             return Ok(());
         }
         if self.is_full {
@@ -343,7 +344,7 @@ impl TwoWay<'_, '_> {
         let clock = &run.source.client.options().clock;
         let looked = clock.steady();
         self.tell_unknown(&tree, report);
-        let unapplied = self.unapplied().await?;
+        let unapplied = self.unapplied(&report.foreseen).await?;
         let decide = |mut tree: LocalTree| {
             tree.leave(&self.options.restless);
             Outgoing::decide(OutgoingInput {
@@ -408,7 +409,7 @@ impl TwoWay<'_, '_> {
         foreseen.apply_to_records(&mut records);
         let records = Arc::new(records);
         let Some(mut tree) = self.scan(&records).await? else { return Ok(None) };
-        foreseen.apply_to_tree(&mut tree);
+        foreseen.apply_to_tree(&mut tree, &records);
         if !self.run.destination.traits().has_folders {
             tree.add_folders(&records);
         }
@@ -461,9 +462,9 @@ impl TwoWay<'_, '_> {
     }
 
     /// The paths with changes of the vault that were not applied here.
-    async fn unapplied(&self) -> Result<Unapplied, PullError> {
+    async fn unapplied(&self, foreseen: &Foreseen) -> Result<Unapplied, PullError> {
         let keys = &self.run.source.keys;
-        let mut unapplied = Unapplied::default();
+        let mut unapplied = Unapplied { paths: foreseen.left.clone(), ..Unapplied::default() };
         for kind in [DeferredKind::Failed, DeferredKind::Filtered] {
             let deferred = self.run.state.deferred(kind).await?;
             for deferred in deferred.into_iter().filter(|deferred| !deferred.key.is_outgoing()) {

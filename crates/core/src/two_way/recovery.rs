@@ -248,7 +248,7 @@ impl Run<'_> {
     ) -> Result<Option<JournalEntry>, PullError> {
         let label = conflicted_copy::label(DeviceName::new(&self.source.client.options().device));
         for copy in 1..COPIES {
-            let Some(kept_as) = conflicted_copy::path(path, &label, copy) else { break };
+            let Some(kept_as) = conflicted_copy::path(path, false, &label, copy) else { break };
             match self.put_version(&kept_as, lost, after).await? {
                 Put::Done => {
                     self.progress.notice(&format!("kept what another device wrote to {path} as {kept_as}"));
