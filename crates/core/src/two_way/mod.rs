@@ -28,7 +28,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use obsync_protocol::{VaultPath, normalize_local_name};
+use obsync_protocol::{ContentHash, VaultPath, normalize_local_name};
 use tokio_util::sync::CancellationToken;
 
 use crate::brake::MaxDelete;
@@ -73,6 +73,8 @@ pub struct SyncOptions {
     /// The only paths that can have been changed here since the last run, where that is known: a run that begins with them
     /// does not scan the rest.
     pub only: Option<HashSet<VaultPath>>,
+    /// Whether a file that changes between the two looks of a run is left to the next one, which comes by itself.
+    pub leaves_what_changes: bool,
     /// Whether files wait that the vault refused a while ago. A run that somebody started sends them all the same, once.
     pub respects_refusals: bool,
     /// How long after a scan a second one has to find the same absent before anything is deleted in the vault.
@@ -110,6 +112,7 @@ impl Default for SyncOptions {
             sends_configuration: false,
             restless: HashSet::new(),
             only: None,
+            leaves_what_changes: false,
             respects_refusals: false,
             second_look: Duration::from_secs(2),
         }
@@ -205,6 +208,13 @@ struct Unapplied {
 
 /// A scan of few paths: these, what is recorded of them and of the folders above, and what is there.
 type FewScanned = (Arc<HashSet<VaultPath>>, Arc<Vec<Record>>, LocalTree);
+
+/// The contents that are recorded of these files, without that of empty ones.
+fn contents_of(paths: &[VaultPath], records: &[Record]) -> HashSet<ContentHash> {
+    let paths: HashSet<&VaultPath> = paths.iter().collect();
+    let files = records.iter().filter(|record| paths.contains(&record.path)).filter_map(Record::file);
+    files.filter(|file| file.size > 0).map(|file| file.hash).collect()
+}
 
 /// Whether a file lost half of its bytes or more.
 fn has_shrunk(tree: &LocalTree, records: &[Record]) -> bool {
@@ -372,9 +382,16 @@ impl TwoWay<'_, '_> {
             if run.stop.run_until_cancelled(look).await.is_none() {
                 return Ok(None);
             }
-            let Some(again) = self.scan(&records).await? else { return Ok(None) };
-            waiting.look(&again, None, &self.options.restless);
+            let Some(mut again) = self.scan(&records).await? else { return Ok(None) };
             let absent = again.absent_as_in(&tree);
+            let mut restless = self.options.restless.clone();
+            if self.options.leaves_what_changes {
+                // What a follower knew to be restless when the run began says nothing of what was touched since.
+                let changing = again.leave_what_changed_since(&tree, &contents_of(&absent, &records));
+                report.was_overtaken |= !changing.is_empty();
+                restless.extend(changing);
+            }
+            waiting.look(&again, None, &restless);
             outgoing = decide(LocalTree { absent, ..again });
             outgoing.leave_what_shrank_but(&shrunk);
         }

@@ -111,6 +111,9 @@ pub(crate) struct Outgoing {
 impl Outgoing {
     /// Decides what is to be sent.
     pub(crate) fn decide(input: OutgoingInput<'_>) -> Self {
+        if input.tree.is_as_recorded() {
+            return Outgoing::default();
+        }
         let records: HashMap<&VaultPath, &Record> =
             input.records.iter().map(|record| (&record.path, record)).collect();
         let mut outgoing = Outgoing::default();
