@@ -13,6 +13,11 @@ use std::time::{Duration, Instant};
 
 use obsync_protocol::VaultPath;
 
+/// So many paths that change within a [`MOMENT`] may be the first of hundreds.
+const CROWD: usize = 10;
+/// For so long nothing may have come before those of them go that would go at once.
+const MOMENT: Duration = Duration::from_millis(50);
+
 /// How long changes wait.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct QuietRule {
@@ -56,6 +61,8 @@ pub struct Quiet {
     by_time: BTreeSet<(Instant, VaultPath)>,
     /// The last change that came in a storm.
     storm: Option<Instant>,
+    /// The last one that came in a crowd, which may become one.
+    crowd: Option<Instant>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -92,6 +99,9 @@ impl Quiet {
         self.note_change(path, now);
         if self.is_storm(now) {
             self.storm = Some(now);
+        }
+        if self.is_crowd(now) {
+            self.crowd = Some(now);
         }
     }
 
@@ -154,12 +164,24 @@ impl Quiet {
         recent.count() == self.rule.storm
     }
 
+    /// Whether so much changes in a moment that it may be the beginning of a storm.
+    fn is_crowd(&self, now: Instant) -> bool {
+        let newest_first = self.by_time.iter().rev().take(CROWD);
+        newest_first.take_while(|(last, _)| now.duration_since(*last) < MOMENT).count() == CROWD
+    }
+
     /// When a path goes that does not change any more.
     fn when(&self, waiting: &RestlessPath) -> Instant {
         match self.storm {
             Some(storm) if waiting.last <= storm => storm + self.rule.quiet_for,
-            _ if waiting.at_once => waiting.last,
-            _ => waiting.last + self.rule.quiet_for,
+            _ if !waiting.at_once => waiting.last + self.rule.quiet_for,
+            _ => match self.crowd {
+                // A crowd without an end keeps no path for longer than a path waits that is not calm.
+                Some(crowd) if waiting.last <= crowd => {
+                    (crowd + MOMENT).min(waiting.last + self.rule.quiet_for)
+                }
+                _ => waiting.last,
+            },
         }
     }
 
@@ -350,6 +372,39 @@ mod tests {
         let mut deeds: Vec<(u64, Deed)> = (0..50).map(|number| (number * 10, Change("log.md"))).collect();
         deeds.push((500, Save("a.md", 120)));
         assert_eq!(play_with(rule, &deeds), went(&[(500, "a.md"), (490 + QUIET, "log.md")]));
+    }
+
+    #[test]
+    fn of_hundreds_of_files_that_come_within_a_second_only_the_first_few_go_before_the_end() {
+        let names: Vec<String> = (0..800).map(|number| format!("{number}.md")).collect();
+        let (begun, mut quiet) = (Instant::now(), Quiet::new(QuietRule::default()));
+        let mut early = 0;
+        for (number, name) in (0..).zip(&names) {
+            let now = begun + Duration::from_millis(number);
+            quiet.touch(&VaultPath::parse(name).unwrap(), Touch::Saved { size: Some(120) }, Some(100), now);
+            early += quiet.take(now).len();
+        }
+        assert!(early < CROWD, "{early}");
+        let end = begun + Duration::from_millis(799 + QUIET);
+        assert_eq!(quiet.due(), Some(end));
+        assert_eq!(early + quiet.take(end).len(), names.len());
+    }
+
+    #[test]
+    fn thirty_files_that_come_together_go_a_moment_after_the_last_and_a_crowd_without_end_keeps_none() {
+        let names: &'static [String] =
+            (0..30).map(|number| format!("{number}.md")).collect::<Vec<String>>().leak();
+        let together: Vec<(u64, Deed)> = names.iter().map(|name| (0, Save(name, 120))).collect();
+        let moment = u64::try_from(MOMENT.as_millis()).unwrap();
+        assert!(play(&together).iter().all(|(at, _)| *at == moment), "{:?}", play(&together));
+        // A program rewrites twenty files every few milliseconds.
+        let mut endless: Vec<(u64, Deed)> = vec![(100, Save("calm.md", 120))];
+        endless.extend(
+            (0..1000).flat_map(|turn| names[..20].iter().map(move |name| (turn * 4, Save(name, 120)))),
+        );
+        endless.sort_by_key(|(at, _)| *at);
+        let gone = play(&endless);
+        assert!(gone.contains(&(100 + QUIET, "calm.md".to_owned())), "{gone:?}");
     }
 
     #[test]
