@@ -160,7 +160,8 @@ class Duel:
         """Does one thing on one side, and tells what."""
         side, chance = self.random.randrange(2), self.random.random()
         folder = self.folders[side]
-        names = notes(folder)
+        # Copies of copies would have names too long for any file system in the end.
+        names = [name for name in notes(folder) if "Conflicted copy" not in name]
         name = self.random.choice(names)
         if chance < 0.62 or (self.options.appends and chance < 0.85):
             self.edit(side, name)
