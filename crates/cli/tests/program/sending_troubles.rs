@@ -157,14 +157,14 @@ fn two_syncs_at_once_are_one_too_many_and_a_sync_beside_a_follower_is() {
         assert!(second.stderr.starts_with("obsync: another obsync is working on notes"), "{}", second.stderr);
         assert!(second.stderr.contains("--wait 10m"), "{}", second.stderr);
     };
-    ["sync", "push"].map(refused);
+    ["sync", "push"].into_iter().for_each(&refused);
     kill_process(Pid::from_child(&first), Signal::TERM).unwrap();
     assert_eq!(first.wait().unwrap().code(), Some(6));
     world.server.faults().clear();
 
     let follower = Follower::start(&world, &SYNC, &[]);
     follower.until("/readyz", 200);
-    ["sync", "push"].map(refused);
+    ["sync", "push"].into_iter().for_each(&refused);
     // It is none the worse.
     put(&world.path("notes/mine.md"), "mine");
     until("the follower sends it", || paths(&world).iter().any(|path| path == "mine.md"));
@@ -183,7 +183,7 @@ fn a_filter_that_is_narrowed_and_widened_by_options_deletes_nothing() {
     with(&["--exclude", "Archive"]);
     for _ in 0..2 {
         let report = with(&["--json"]).json();
-        assert_eq!(report["deleted_in_vault"]["files"], 0, "{report:#}");
+        assert!(report.get("deleted_in_vault").is_none(), "{report:#}");
     }
     assert_eq!(paths(&world), ["Archive/b.md", "Archive/c.png", "a.md", "d.png"]);
     assert_in_step(&world);
@@ -251,7 +251,7 @@ fn a_folder_that_is_emptied_replaced_or_half_restored_is_doubted_and_deletes_not
         let report = world.must(&[&SYNC[..], &["--json"]].concat()).json();
         assert_eq!(report["doubt"], doubt, "{report:#}");
         assert!(!report["warnings"][0].as_str().unwrap().is_empty(), "{report:#}");
-        assert_eq!(report["deleted_in_vault"]["files"], 0, "{report:#}");
+        assert!(report.get("deleted_in_vault").is_none(), "{report:#}");
         assert_eq!(world.vault("Notes").contents().unwrap(), newest, "{doubt}");
         assert_in_step(&world);
     };
