@@ -155,7 +155,8 @@ pub(crate) async fn sync_over(
     report.device = Some(source.client.options().device.clone());
     let is_first = known.direction == Direction::Pull || !known.listed;
     let mut pull = options.pull.clone();
-    if is_first && pull.max_delete != MaxDelete::Unlimited {
+    if is_first {
+        // Also where no limit is set: whoever set that may have thought of pulls.
         pull.max_delete = MaxDelete::Files(0);
     }
     // Everything is read again by the scan and listed again; files that were changed here must not be taken for damaged.

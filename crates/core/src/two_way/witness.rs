@@ -69,7 +69,10 @@ impl TwoWay<'_, '_> {
         }
         let Some(tree) = self.scan(&records).await? else { return Ok(false) };
         let is_forgotten = |record: &&Record| {
-            (self.is_first || !record.witnessed) && tree.absent.binary_search(&record.path).is_ok()
+            // A folder in the place of a file would take that from the vault, too.
+            let is_gone = tree.absent.binary_search(&record.path).is_ok()
+                || (record.file().is_some() && tree.folders.binary_search(&record.path).is_ok());
+            (self.is_first || !record.witnessed) && is_gone
         };
         let forgotten: Vec<VaultPath> =
             records.iter().filter(is_forgotten).map(|record| record.path.clone()).collect();
