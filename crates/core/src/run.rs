@@ -107,6 +107,15 @@ impl Run<'_> {
         Ok(report)
     }
 
+    /// What comes of work that waits for the service, unless the run is told to stop before.
+    pub(crate) async fn unless_stopped<T>(
+        &self,
+        work: impl Future<Output = Result<T, PullError>>,
+    ) -> Result<T, PullError> {
+        let stopped = || DestinationError::Stopped { location: self.destination.location() }.into();
+        self.stop.run_until_cancelled(work).await.unwrap_or_else(|| Err(stopped()))
+    }
+
     pub(crate) fn warn(&self, warning: String, report: &mut Report) {
         self.progress.notice(&warning);
         report.warn(warning);

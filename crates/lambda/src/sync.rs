@@ -352,7 +352,8 @@ impl Invocation {
             stages: Stages { run: tracker.durations(), publish: destination.publishing() },
             s3_requests: destination.requests(),
             invocations: tracker.invocations(),
-            is_held_up: self.warm.config.progress && tracker.gives_up_next(),
+            is_held_up: self.warm.config.progress && tracker.gives_up_next()
+                || self.direction.sends().is_some() && is_held_up_there(&report),
             ..report
         };
         (Ok(report), is_quiet)
@@ -456,6 +457,7 @@ impl Invocation {
             sends_configuration: sending.configuration,
             // Nobody waits for it, and it may come each minute.
             respects_refusals: true,
+            has_deadline: true,
             ..SyncOptions::default()
         };
         Box::pin(sync(source, destination, state, &options, progress, stop)).await
@@ -488,6 +490,11 @@ impl Invocation {
             () = self.deadline.over() => Err(SyncError::CutOff),
         }
     }
+}
+
+/// Whether what was under way at the end waits now, so that the next invocation sends what comes after it.
+fn is_held_up_there(report: &VaultReport) -> bool {
+    report.status == VaultStatus::Incomplete && report.failed_files > 0
 }
 
 /// The report on a vault whose run came to no end.

@@ -27,7 +27,7 @@ fn furnished() -> World {
 }
 
 /// The program as a process that goes on while the test does something else.
-fn start(world: &World, home: &Path, args: &[&str]) -> Child {
+pub(crate) fn start(world: &World, home: &Path, args: &[&str]) -> Child {
     Command::new(env!("CARGO_BIN_EXE_obsync"))
         .args(args)
         .current_dir(world.path(""))

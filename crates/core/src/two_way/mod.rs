@@ -49,6 +49,7 @@ use crate::state::{Commit, StateStore, VaultState, commit_beside};
 use crate::quiet::shrank;
 pub(crate) use outgoing::Outgoing;
 use outgoing::{OutgoingInput, renewed};
+use recovery::Undecided;
 pub(crate) use refusals::Refusal;
 use sending::Outbox;
 
@@ -75,6 +76,9 @@ pub struct SyncOptions {
     pub only: Option<HashSet<VaultPath>>,
     /// Whether files wait that the vault refused a while ago. A run that somebody started sends them all the same, once.
     pub respects_refusals: bool,
+    /// Whether the run is told to stop when its time is over. A file that two such runs in a row were sending at their end
+    /// waits like one that the vault refused: it would keep deletions, which come after it, from ever being sent.
+    pub has_deadline: bool,
     /// How long after a scan a second one has to find the same absent before anything is deleted in the vault.
     pub second_look: Duration,
 }
@@ -111,6 +115,7 @@ impl Default for SyncOptions {
             restless: HashSet::new(),
             only: None,
             respects_refusals: false,
+            has_deadline: false,
             second_look: Duration::from_secs(2),
         }
     }
@@ -277,7 +282,11 @@ impl TwoWay<'_, '_> {
             }
             run.renew_generation(self.destination.as_ref()).await?;
             let known = run.state.load().await?;
-            let sent = match Outbox::open(run, known, report).await? {
+            let slow = match self.options.has_deadline {
+                true => undecided.iter().filter_map(Undecided::file).collect(),
+                false => HashSet::new(),
+            };
+            let sent = match Outbox::open(run, known, slow, report).await? {
                 Some(outbox) => {
                     undecided.clear();
                     outbox.send(outgoing, report).await?
@@ -290,6 +299,9 @@ impl TwoWay<'_, '_> {
                 None if !sent.needs_another_round => return self.note_complete().await,
                 None => {}
             }
+        }
+        if run.stop.is_cancelled() {
+            return Ok(());
         }
         report.was_overtaken = true;
         run.warn("the vault kept changing while this ran; the next run goes on".to_owned(), report);

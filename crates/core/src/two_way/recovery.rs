@@ -2,15 +2,15 @@
 //! wrote in between.
 
 use obsync_client::Session;
-use obsync_protocol::{Uid, VaultPath};
+use obsync_protocol::{ContentHash, Uid, VaultPath};
 
 use crate::conflicted_copy::{self, COPIES, DeviceName};
-use crate::destination::Expect;
+use crate::destination::{DestinationError, Expect};
 use crate::entry::{EntryKind, RemoteEntry};
 use crate::error::PullError;
 use crate::journal::{JournalChange, JournalEntry, Side};
 use crate::merge::{MergeKind, merge};
-use crate::model::{Intent, KnownContent, Record};
+use crate::model::{Direction, Intent, KnownContent, Record};
 use crate::progress::FileAction;
 use crate::publish::publish_one;
 use crate::report::{Conflict, Failure, Report};
@@ -129,9 +129,13 @@ impl Run<'_> {
         if all.is_empty() {
             return Ok(settled);
         }
-        let mut session =
-            Session::open(&self.source.client, &self.target(), known.version, !known.listed).await?;
-        session.listing(&mut |_| {}).await?;
+        let opening = async {
+            let mut session =
+                Session::open(&self.source.client, &self.target(), known.version, !known.listed).await?;
+            session.listing(&mut |_| {}).await?;
+            Ok(session)
+        };
+        let mut session = self.unless_stopped(opening).await?;
         report.connections += 1;
         let mut all = all.into_iter();
         for mut undecided in all.by_ref() {
@@ -157,7 +161,9 @@ impl Run<'_> {
             }
         }
         settled.still.extend(all);
-        session.close().await;
+        if settled.ended.is_ok() {
+            session.close().await;
+        }
         Ok(settled)
     }
 
@@ -174,7 +180,7 @@ impl Run<'_> {
             let record = self.state.records(std::slice::from_ref(&at)).await?.pop().flatten();
             let base_content = record.as_ref().and_then(Record::file).map(|file| file.hash);
             let sent = SentChange { kind, above: undecided.above, base_content };
-            let settlement = self.settle_over(session, &at, sent).await?;
+            let settlement = self.unless_stopped(self.settle_over(session, &at, sent)).await?;
             if let Some(lost) = settlement.overwritten {
                 settled.journal.extend(self.keep_copy(&at, &lost, known.version, report).await?);
             }
@@ -311,6 +317,12 @@ impl Undecided {
         | Intent::Exchange { path, .. }
         | Intent::Push { path, .. }) = &self.intent;
         path
+    }
+
+    /// The file that was sent and its content, if it was one.
+    pub(super) fn file(&self) -> Option<(VaultPath, ContentHash)> {
+        let Intent::Push { path, content: Some(content), .. } = &self.intent else { return None };
+        Some((path.clone(), content.hash))
     }
 
     /// Whether a run that goes on without it leaves enough behind to find its text again: the version that it was made from.

@@ -101,6 +101,11 @@ impl Refusals {
         self.has_room().then(|| deferred(file, reason, (0, 0), keys))
     }
 
+    /// Whether the content that is to be sent from there was refused before.
+    pub(super) fn knows(&self, path: &VaultPath) -> bool {
+        self.before.contains_key(path)
+    }
+
     fn has_room(&mut self) -> bool {
         let has_room = self.count < REMEMBERED;
         self.count += usize::from(has_room);

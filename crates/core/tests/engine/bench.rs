@@ -169,6 +169,17 @@ impl Bench {
         sync(&self.source, self.store(), state, &options, progress, stop).await
     }
 
+    /// Syncs with other options until it is told to stop.
+    pub(crate) async fn sync_until(
+        &self,
+        stop: CancellationToken,
+        change: impl FnOnce(&mut SyncOptions),
+    ) -> Result<Report, PullError> {
+        let mut options = self.sync_options();
+        change(&mut options);
+        sync(&self.source, self.store(), self.state(), &options, Arc::new(NoProgress), stop).await
+    }
+
     fn sync_options(&self) -> SyncOptions {
         SyncOptions {
             pull: self.options.clone(),

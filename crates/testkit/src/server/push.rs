@@ -10,7 +10,7 @@ use obsync_protocol::{Answer, CONTENT_OVERHEAD, ClientMessage, PushRequest, Serv
 use tokio::time::Instant;
 use tokio_tungstenite::tungstenite::Message;
 
-use super::session::Session;
+use super::session::{Session, discard_everything};
 use super::shared::LatePush;
 use super::wire::End;
 use crate::faults::FaultKind;
@@ -69,6 +69,9 @@ impl Session {
             self.delay(Instant::now()).await?;
             if self.shared.faults.strikes_at(FaultKind::DropInUpload, self.number) {
                 return Err(End::Dropped);
+            }
+            if self.shared.faults.strikes_at(FaultKind::StallInUpload, self.number) {
+                return Err(discard_everything(&mut self.wire).await);
             }
         }
         let length = content.len() as u64;

@@ -216,7 +216,7 @@ async fn refuse(wire: &mut Wire, reason: &str) -> End {
 }
 
 /// Never answers again; ends with the connection.
-async fn discard_everything(wire: &mut Wire) -> End {
+pub(super) async fn discard_everything(wire: &mut Wire) -> End {
     if let Err(end) = wire.flush().await {
         return end;
     }
