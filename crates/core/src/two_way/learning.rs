@@ -83,6 +83,10 @@ impl Run<'_> {
             ledger.identify(destination);
         }
         ledger.commit().await?;
+        if !ledger.report.conflicts.is_empty() {
+            // What another device wrote was kept here, by way of the staging.
+            self.destination.discard_staged().await?;
+        }
         ledger.report.connections += 1;
         match survey.session.take() {
             session if self.lines.keeps() => self.lines.give_back(session),

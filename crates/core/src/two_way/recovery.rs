@@ -193,7 +193,7 @@ impl Run<'_> {
 
     /// Brings a content back that another device wrote while a change of the same path was under way and that the vault shows
     /// no longer: merged with the file here, as the file that was deleted here, or under a name of its own. The scan that
-    /// follows finds it.
+    /// follows finds it. A push changes no file of its user: there it always has a name of its own.
     pub(super) async fn bring_back(
         &self,
         path: &VaultPath,
@@ -204,6 +204,9 @@ impl Run<'_> {
         report: &mut Report,
     ) -> Result<BroughtBack, PullError> {
         let line = |change| JournalEntry::new(Side::Here, change, path.clone(), lost.uid);
+        if self.direction == Direction::Push {
+            return Ok(BroughtBack { record: None, line: self.keep_copy(path, lost, after, report).await? });
+        }
         if let Some(ours) = ours {
             if self.merge_lost(path, ours, lost, after).await? {
                 report.note_merged(path);
@@ -213,6 +216,8 @@ impl Run<'_> {
             }
         } else if self.put_version(path, lost, after).await? == Put::Done {
             // An edit survives a deletion.
+            self.progress
+                .notice(&format!("another device wrote to {path} while its deletion was sent; it is back"));
             return Ok(BroughtBack { record: None, line: Some(line(JournalChange::Write)) });
         }
         Ok(BroughtBack { record: None, line: self.keep_copy(path, lost, after, report).await? })
@@ -255,7 +260,17 @@ impl Run<'_> {
         let label = conflicted_copy::label(DeviceName::new(&self.source.client.options().device));
         for copy in 1..COPIES {
             let Some(kept_as) = conflicted_copy::path(path, &label, copy) else { break };
-            match self.put_version(&kept_as, lost, after).await? {
+            let put = match self.put_version(&kept_as, lost, after).await {
+                // A push may be from a folder that it may only read.
+                Err(PullError::Store(error @ DestinationError::Unavailable { .. }))
+                    if self.direction == Direction::Push =>
+                {
+                    tracing::debug!(%error, "a text cannot be kept here");
+                    break;
+                }
+                put => put?,
+            };
+            match put {
                 Put::Done => {
                     self.progress.notice(&format!("kept what another device wrote to {path} as {kept_as}"));
                     let line = JournalEntry::conflicted_copy(path, &kept_as, lost.uid, report.device.clone());
