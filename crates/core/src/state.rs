@@ -100,6 +100,11 @@ pub trait StateStore: Send + Sync + 'static {
     /// What the last commit was about to do.
     async fn intents(&self) -> Result<Vec<Intent>, StateError>;
 
+    /// Whether it keeps a journal.
+    fn keeps_journal(&self) -> bool {
+        false
+    }
+
     /// The newest lines of the journal, newest first, of one path and what is below it if that is given. A database that keeps
     /// no journal has none.
     async fn journal(&self, path: Option<&VaultPath>, limit: usize) -> Result<Vec<JournalEntry>, StateError> {

@@ -244,6 +244,10 @@ impl StateStore for SqliteState {
         self.query(Vec::new(), rows::intents).await
     }
 
+    fn keeps_journal(&self) -> bool {
+        true
+    }
+
     async fn journal(&self, path: Option<&VaultPath>, limit: usize) -> Result<Vec<JournalEntry>, StateError> {
         let path = path.cloned();
         self.query(Vec::new(), move |connection| journal::read(connection, path.as_ref(), limit)).await

@@ -47,6 +47,14 @@ fn a_pull_and_the_next_one_with_a_table() {
 }
 
 #[test]
+fn the_log_of_a_state_in_a_table_says_that_there_is_none() {
+    let place = pulled();
+    let said = place.must(&["log", DEST, "--state", TABLE]);
+    assert!(said.stdout.contains("in a table, which keeps no journal"), "{}{}", said.stdout, said.stderr);
+    assert_eq!(place.must(&["log", DEST, "--json", "--state", TABLE]).json()["entries"], json!([]));
+}
+
+#[test]
 fn where_nothing_can_be_kept_a_run_signs_in_once_and_out_at_its_end() {
     let place = Place::new();
     place.write("Welcome.md", "# Welcome");
