@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Builds what a release publishes, in dist/: the function's zips, a bill of materials for each program, checksums.
 #
-# Fails without cargo-deny, without a database of advisories of at most 7 days, and on anything that deny.toml refuses.
+# Fails without cargo-deny, without a database of advisories of at most 7 days, on anything that deny.toml refuses, and if the
+# program is larger than 20 MB.
 # docs/RELEASE.md has what comes before and after.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -12,6 +13,8 @@ if [ -n "$(git status --porcelain)" ]; then
 fi
 deploy/check-dependencies.sh --release
 cargo cyclonedx --version >/dev/null || { echo "$0: needs cargo install --locked cargo-cyclonedx" >&2; exit 1; }
+
+deploy/check-size.sh
 
 mkdir -p dist
 for machine in arm64 x86_64; do

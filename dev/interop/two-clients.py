@@ -17,8 +17,10 @@ Without --other a second obsync takes its place. The official client, where `ob`
              exec ob sync --path {dir} --continuous'
 
 Each edit adds a word of its own to a note: a line in an existing note, a new note, the same note on both sides at once, several
-in a row; notes are renamed and deleted, too. In the end both folders must be equal, and each word must be in some note, unless
-it was in one that was deleted by somebody who saw it there. Exit status 0: so it was.
+in a row; notes are renamed and deleted, too. Nobody saves over a text that was not read: an edit of a note that a client
+replaces meanwhile begins anew. In the end both folders must be equal, and each word must be in some note, unless it was in one that
+was deleted by somebody who saw it there. Exit status 0: so it was. With --keep, the folders, the homes, the
+logs and what the server has stay.
 """
 
 import argparse
@@ -26,6 +28,7 @@ import os
 import random
 import re
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -46,6 +49,7 @@ def arguments():
     parser.add_argument("--pace", type=float, default=1.0, help="what to multiply the pauses between two edits by")
     parser.add_argument("--appends", action="store_true", help="append lines only")
     parser.add_argument("--other", help="the other client's command line")
+    parser.add_argument("--keep", action="store_true", help="leave everything where it is, and tell where")
     parser.add_argument("--programs", default="target/release", help="where obsync and obsync-dev are")
     return parser.parse_args()
 
@@ -57,7 +61,7 @@ class Duel:
         self.root = root
         self.programs = Path(options.programs).resolve()
         self.folders = [root / "other", root / "obsync"]
-        self.words, self.seen_when_deleted, self.counts = [], set(), {}
+        self.words, self.seen_when_deleted, self.counts, self.renames = {}, set(), {}, 0
         self.children = []
         for folder in self.folders:
             folder.mkdir()
@@ -89,7 +93,8 @@ class Duel:
 
     def begin(self, other):
         vault = f"{VAULT}:{VAULT_PASSWORD}:3"
-        server = ["server", "--listen", f"127.0.0.1:{PORT}", "--user", f"{EMAIL}:{PASSWORD}", "--create", vault]
+        account, data = f"{EMAIL}:{PASSWORD}", self.root / "server"
+        server = ["server", "--listen", f"127.0.0.1:{PORT}", "--data", data, "--user", account, "--create", vault]
         self.start([self.programs / "obsync-dev", *server], "server")
         time.sleep(2)
         for number in range(10):
@@ -112,25 +117,41 @@ class Duel:
                 pass
             child.wait(timeout=30)
 
-    def word(self, side):
-        self.words.append(f"w{side}{len(self.words):05d}")
-        return self.words[-1]
+    def word(self, side, name):
+        word = f"w{side}{len(self.words):05d}"
+        self.words[word] = f"{time.strftime('%H:%M:%S')} in {name}"
+        return word
 
-    def save(self, path, text):
+    def save(self, path, text, read=None):
+        """Saves a note as an editor does. False: it is not the one any more that was read."""
         path.parent.mkdir(parents=True, exist_ok=True)
         if self.random.random() < 0.5:
             beside = path.with_name(path.name + ".tmp~")
             beside.write_text(text)
+            if facts(path) != read:
+                beside.unlink()
+                return False
             beside.replace(path)
         else:
+            if facts(path) != read:
+                return False
             path.write_text(text)
+        return True
 
     def edit(self, side, name):
         path = self.folders[side] / name
-        lines = path.read_text().splitlines(keepends=True)
-        place = len(lines) if self.options.appends else self.random.randint(0, len(lines))
-        lines.insert(place, f"{self.word(side)} said here\n")
-        self.save(path, "".join(lines))
+        word, read = self.word(side, name), None
+        try:
+            while True:
+                read = facts(path)
+                lines = path.read_text().splitlines(keepends=True)
+                place = len(lines) if self.options.appends else self.random.randint(0, len(lines))
+                lines.insert(place, f"{word} said here\n")
+                if self.save(path, "".join(lines), read):
+                    return
+        except FileNotFoundError:
+            del self.words[word]
+            raise
 
     def somewhere(self, name):
         return f"dir{self.random.randint(0, 4)}/{name}" if self.random.random() < 0.5 else name
@@ -139,24 +160,28 @@ class Duel:
         """Does one thing on one side, and tells what."""
         side, chance = self.random.randrange(2), self.random.random()
         folder = self.folders[side]
-        names = notes(folder)
+        # Copies of copies would have names too long for any file system in the end.
+        names = [name for name in notes(folder) if "Conflicted copy" not in name]
         name = self.random.choice(names)
         if chance < 0.62 or (self.options.appends and chance < 0.85):
             self.edit(side, name)
             return "edit"
         if chance < 0.72:
-            word = self.word(side)
+            word = self.word(side, "a new note")
             self.save(folder / self.somewhere(f"new-{word}.md"), f"{word} is new\nsecond\nthird\n")
             return "new"
         if chance < 0.80 and len(names) > 8:
-            new = folder / self.somewhere(f"renamed{len(self.words)}.md")
+            # Nobody has given that name to another note, on either side.
+            self.renames += 1
+            new = folder / self.somewhere(f"renamed{self.renames}.md")
             new.parent.mkdir(exist_ok=True)
             (folder / name).rename(new)
             return "rename"
         if chance < 0.85 and len(names) > 12:
-            text = (folder / name).read_text()
-            (folder / name).unlink()
-            self.seen_when_deleted |= set(re.findall(r"w[01]\d{5}", text))
+            # What comes between a look and the deletion is nobody's to see.
+            removed = self.root / "removed.md"
+            (folder / name).replace(removed)
+            self.seen_when_deleted |= set(re.findall(r"w[01]\d{5}", removed.read_text()))
             return "delete"
         if chance < 0.95:
             for each in range(2):
@@ -195,6 +220,15 @@ class Duel:
         return [tree(folder) for folder in self.folders]
 
 
+def facts(path):
+    """What tells one state of a file from another. None: it is not there."""
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        return None
+    return found.st_ino, found.st_size, found.st_mtime_ns
+
+
 def notes(folder):
     found = (path.relative_to(folder) for path in folder.rglob("*.md"))
     return sorted(str(path) for path in found if not any(part.startswith(".") for part in path.parts))
@@ -206,21 +240,25 @@ def tree(folder):
 
 def main():
     options = arguments()
-    with tempfile.TemporaryDirectory(prefix="two-clients-") as root:
-        duel = Duel(options, Path(root))
-        try:
-            duel.begin(options.other)
-            duel.play(options.seconds)
-            trees = duel.settle()
-        finally:
-            duel.end()
+    root = tempfile.mkdtemp(prefix="two-clients-")
+    duel = Duel(options, Path(root))
+    try:
+        duel.begin(options.other)
+        duel.play(options.seconds)
+        trees = duel.settle()
+    finally:
+        duel.end()
+        if not options.keep:
+            shutil.rmtree(root)
     everything = "\n".join(text for each in trees for text in each.values())
-    lost = [word for word in duel.words if word not in everything and word not in duel.seen_when_deleted]
+    lost = {word: said for word, said in duel.words.items() if word not in everything and word not in duel.seen_when_deleted}
     twice = [word for word in duel.words if any(text.count(word) > 1 for text in trees[1].values())]
     copies = [name for name in trees[1] if "Conflicted copy" in name]
     print(f"{len(duel.words)} words in {sum(duel.counts.values())} steps: {duel.counts}")
     print(f"equal: {trees[0] == trees[1]}; {len(trees[1])} notes, {len(copies)} of them conflicted copies")
-    print(f"lost: {len(lost)} {lost[:10]}; twice in one note: {len(twice)}")
+    print(f"lost: {len(lost)} {dict(list(lost.items())[:10])}; twice in one note: {len(twice)}")
+    if options.keep:
+        print(f"kept: {root}")
     return 0 if trees[0] == trees[1] and not lost else 1
 
 

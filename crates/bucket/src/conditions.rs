@@ -1,4 +1,4 @@
-//! Which conditions a service keeps, known separately for each kind of request: a service can know `If-None-Match` of a PUT
+//! Remembers which conditions a service keeps, separately for each kind of request: a service can know `If-None-Match` of a PUT
 //! and ignore `If-Match`, or `<ETag>` of removals.
 //!
 //! A condition that is kept spares a look before the request. A condition that is refused (501) is not sent any more. One that
@@ -17,8 +17,10 @@ pub(super) enum Conditional {
     Create,
     /// PUT over a version (`If-Match`).
     Replace,
-    /// Completing an upload, either way: it is not relied upon.
-    Complete,
+    /// Completing an upload where nothing is to be.
+    CompleteNew,
+    /// Completing an upload over a version.
+    CompleteOver,
     /// Copies to where nothing is to be.
     CopyNew,
     /// Copies over a version.
@@ -32,6 +34,11 @@ impl Conditional {
         if matches!(guard, Guard::Nothing) { Conditional::Create } else { Conditional::Replace }
     }
 
+    /// The kind of the end of an upload with this condition.
+    pub(super) fn of_completion(guard: &Guard) -> Self {
+        if matches!(guard, Guard::Nothing) { Conditional::CompleteNew } else { Conditional::CompleteOver }
+    }
+
     /// The kind of a copy with this condition.
     pub(super) fn of_copy(guard: &Guard) -> Self {
         if matches!(guard, Guard::Nothing) { Conditional::CopyNew } else { Conditional::CopyOver }
@@ -41,7 +48,7 @@ impl Conditional {
     pub(super) fn text(self) -> &'static str {
         match self {
             Conditional::Create | Conditional::Replace => "writes",
-            Conditional::Complete => "completing uploads",
+            Conditional::CompleteNew | Conditional::CompleteOver => "completing uploads",
             Conditional::CopyNew | Conditional::CopyOver => "copies",
             Conditional::Delete => "removals",
         }
@@ -67,7 +74,7 @@ pub(super) enum Standing {
 /// What is known of all kinds.
 #[derive(Debug, Default)]
 pub(super) struct Conditions {
-    kinds: [KnownCondition; 6],
+    kinds: [KnownCondition; 7],
 }
 
 #[derive(Debug, Default)]
@@ -129,7 +136,7 @@ mod tests {
 
     use Conditional::*;
 
-    const KINDS: [Conditional; 6] = [Create, Replace, Complete, CopyNew, CopyOver, Delete];
+    const KINDS: [Conditional; 7] = [Create, Replace, CompleteNew, CompleteOver, CopyNew, CopyOver, Delete];
 
     #[test]
     fn each_kind_is_known_by_itself() {

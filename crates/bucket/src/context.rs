@@ -1,4 +1,4 @@
-//! What all parts of a bucket store share, and the questions that most of them ask.
+//! The state that all parts of a bucket destination share, and the questions that most of them ask.
 
 use std::collections::HashSet;
 use std::hash::{BuildHasher, RandomState};

@@ -1,4 +1,4 @@
-//! What went wrong with a request, in terms that do not depend on the service, and what to tell people about it.
+//! Classifies failed requests in terms that do not depend on the service, and words them for people.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -17,6 +17,11 @@ use obsync_core::blocking::lock;
 
 /// After how many equal refusals in a row there is no use in going on.
 const REFUSALS: u32 = 10;
+
+/// Azure's codes of a conflict (409) with the state of one object, which is neither read nor changed in it (Blob service error
+/// codes).
+const IMMUTABLE: &[&str] =
+    &["BlobArchived", "BlobBeingRehydrated", "BlobImmutableDueToPolicy", "BlobImmutableDueToLegalHold"];
 
 /// What was tried when something went wrong; completes the sentence "cannot … the file".
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -43,6 +48,11 @@ impl Action {
             #[cfg(feature = "s3")]
             Action::SetUp => "set up",
         }
+    }
+
+    /// Whether it is about an object that is there, which may be encrypted otherwise than others.
+    fn is_of_one_object(self) -> bool {
+        matches!(self, Action::Look | Action::Read | Action::Copy | Action::Remove)
     }
 }
 
@@ -138,7 +148,8 @@ impl RequestError {
             (401, _) => Kind::Unauthenticated,
             (403, _) => Kind::Denied,
             (404, _) => Kind::Missing,
-            (409, _) => Kind::Taken,
+            (409, code) if refusal::is_with_others(code.unwrap_or_default()) => Kind::Taken,
+            (409, Some(code)) if IMMUTABLE.contains(&code) => Kind::Denied,
             (304 | 412, _) => Kind::Changed,
             (429 | 503, _) => Kind::Throttled,
             (500.., _) => Kind::Failing,
@@ -233,10 +244,15 @@ impl RequestError {
         RequestError::without_answer(Kind::Unreachable, &innermost(failure))
     }
 
-    /// Whether something else came to be at the key than was expected there.
+    /// Whether something else came to be at the key than was expected there. A conflict with other requests is none: it was
+    /// repeated already, and looking would show nothing else.
     pub(super) fn is_conflict(&self) -> bool {
         let is_elsewhere = matches!(self.kind, Kind::Taken | Kind::Changed);
-        (is_elsewhere || self.next() == Some(Next::LookAgain)) && !self.is_of_bucket()
+        match self.next() {
+            Some(Next::LookAgain) => !self.is_of_bucket(),
+            Some(Next::Repeat) => false,
+            _ => is_elsewhere && !self.is_of_bucket(),
+        }
     }
 
     /// Whether any other request would end in the same way.
@@ -246,10 +262,21 @@ impl RequestError {
             || self.next() == Some(Next::EndRun)
     }
 
-    /// Whether these credentials may not do this to this object.
-    #[cfg(feature = "s3")]
-    pub(super) fn is_denied(&self) -> bool {
-        self.kind == Kind::Denied
+    /// Whether this object cannot be read, as it is: it is archived, or its key may not be used or is disabled.
+    pub(super) fn is_unreadable(&self) -> bool {
+        let is_read = self.asked.is_some_and(|asked| asked.operation == Operation::Read);
+        is_read && self.next() == Some(Next::Fail)
+    }
+
+    /// The refusal of a copy whose original passes through here: what cannot be read comes another way.
+    pub(super) fn of_copy(self) -> Self {
+        if self.is_unreadable() { self.at(Operation::Copy, false, false) } else { self }
+    }
+
+    /// The same as one that came again and again, because another program writes at the same key.
+    pub(super) fn into_hopeless(self) -> Self {
+        let message = format!("another program keeps changing it ({})", self.said());
+        RequestError { kind: Kind::Other, code: None, message, asked: None }
     }
 
     /// Whether there is no such object, in a bucket that exists.
@@ -277,7 +304,7 @@ impl RequestError {
         !matches!(
             self.code.as_deref(),
             Some("InvalidObjectState" | "ObjectLocked" | "InvalidRetentionPeriod")
-        )
+        ) && !self.code.as_deref().is_some_and(|code| IMMUTABLE.contains(&code))
     }
 
     fn is_of_bucket(&self) -> bool {
@@ -309,17 +336,15 @@ impl From<object_store::Error> for RequestError {
             _ if text.contains("redirect without LOCATION") => Some(Kind::Moved),
             _ => None,
         };
-        match status {
+        let told = match status {
             Some(status) => RequestError::of_answer(status, &text),
             None => RequestError::without_answer(kind.unwrap_or(Kind::Other), &innermost(&error)),
+        };
+        match kind {
+            // The library calls every 409 an object that exists already.
+            Some(kind) if told.kind != Kind::Denied => RequestError { kind, ..told },
+            _ => told,
         }
-        .with_kind(kind)
-    }
-}
-
-impl RequestError {
-    fn with_kind(self, kind: Option<Kind>) -> Self {
-        RequestError { kind: kind.unwrap_or(self.kind), ..self }
     }
 }
 
@@ -454,10 +479,13 @@ impl ErrorContext {
     fn of_store(&self, action: Action, error: &RequestError) -> Option<DestinationError> {
         let message = &error.said();
         let (code, reason) = match (error.kind, error.code.as_deref()) {
-            (_, Some("QuotaExceeded" | "XMinioStorageFull" | "InsufficientStorage")) => {
-                tracing::warn!("the service takes nothing more: {message}");
-                return Some(DestinationError::Full { location: self.location() });
-            }
+            (_, Some("QuotaExceeded" | "XMinioStorageFull" | "InsufficientStorage")) => (
+                ProblemCode::DestinationFull,
+                format!(
+                    "it takes nothing more ({message}); free some space and run the same command again, it goes on where it \
+                     stopped"
+                ),
+            ),
             _ if error.is_of_bucket() => (
                 ProblemCode::NoSuchPlace,
                 format!(
@@ -515,7 +543,7 @@ impl ErrorContext {
                 );
                 (ProblemCode::Destination, reason)
             }
-            (_, Some(code)) if code.starts_with("KMS.") => {
+            (_, Some(code)) if code.starts_with("KMS.") && !action.is_of_one_object() => {
                 let reason =
                     format!("the KMS key cannot be used ({message}); check the key and the right to use it");
                 (ProblemCode::AccessDenied, reason)
@@ -602,7 +630,6 @@ fn denied(action: Action, said: &str) -> String {
 /// A fatal error once more, for the other members of a batch.
 pub(super) fn again(error: &DestinationError) -> DestinationError {
     match error {
-        DestinationError::Full { location } => DestinationError::Full { location: location.clone() },
         DestinationError::Stopped { location } => DestinationError::Stopped { location: location.clone() },
         DestinationError::Unavailable { location, reason, code } => {
             DestinationError::Unavailable { location: location.clone(), reason: reason.clone(), code: *code }
@@ -630,6 +657,27 @@ mod tests {
     fn words_that_are_no_xml_are_shown_as_they_are() {
         let error = RequestError::of_answer(400, "<Code>Odd</Code><Message>a & b &nothing;</Message>");
         assert_eq!(error.said(), "Odd: a & b &nothing;");
+    }
+
+    #[test]
+    fn what_azure_has_archived_or_locked_is_no_conflict_with_another_program() {
+        for code in IMMUTABLE {
+            let words = format!(
+                "Server returned non-2xx status code: 409 Conflict: <Error><Code>{code}</Code><Message>no</Message></Error>"
+            );
+            // The library's way with every 409.
+            let error = object_store::Error::AlreadyExists { path: "a.md".to_owned(), source: words.into() };
+            let read = RequestError::from(error).at(Operation::Read, true, false);
+            assert!(!read.is_conflict() && !read.is_general(), "{read:?}");
+            assert_eq!(read.next(), Some(Next::Fail), "{read:?}");
+            assert_eq!(read.said(), format!("{code}: no"));
+            let is_archived = code.starts_with("BlobArchived") || code.starts_with("BlobBeing");
+            let expected = if is_archived { Next::AnotherWay } else { Next::Fail };
+            assert_eq!(read.of_copy().next(), Some(expected));
+        }
+        let words = "Server returned non-2xx status code: 409 Conflict: <Error><Code>BlobAlreadyExists</Code></Error>";
+        let error = object_store::Error::AlreadyExists { path: "a.md".to_owned(), source: words.into() };
+        assert!(RequestError::from(error).at(Operation::Put, true, false).is_conflict());
     }
 
     #[cfg(feature = "s3")]

@@ -1,4 +1,4 @@
-//! What a write expects at its key.
+//! The precondition of a write at its key.
 
 use object_store::UpdateVersion;
 

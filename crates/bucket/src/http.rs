@@ -1,25 +1,37 @@
-//! The way to the services: one HTTP client for each store, which counts its requests and lets them go one after the other
-//! when there are many.
+//! The way to the services: one HTTP client for each bucket, which counts its requests and lets them go one after the other
+//! when there are many. Its connections are made as all others are (`obsync_net`): raced addresses, proxies, certificates.
 
 use std::error::Error;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::sync::Arc;
+use std::pin::{Pin, pin};
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use futures_util::TryStreamExt;
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+use hyper::header::{HeaderValue, USER_AGENT};
+use hyper_util::client::legacy;
+use hyper_util::rt::{TokioExecutor, TokioTimer};
 use object_store::ClientOptions;
 use object_store::client::{
-    HttpClient, HttpConnector, HttpError, HttpErrorKind, HttpRequest, HttpResponse, HttpService,
+    HttpClient, HttpConnector, HttpError, HttpErrorKind, HttpRequest, HttpRequestBody, HttpResponse,
+    HttpResponseBody, HttpService,
 };
 use object_store::signer::Method;
 use obsync_core::ProblemCode;
-use obsync_net::{CertificateProblem, NameWait, Network, NetworkError, Proxies, Proxy, is_refused};
-use obsync_protocol::{limits, with_reasons};
-use reqwest::dns::{Addrs, Name, Resolve, Resolving};
+use obsync_core::blocking::lock;
+use obsync_net::{
+    CertificateProblem, ConnectError, NameWait, Network, NetworkError, Proxies, Proxy, Resolve, Resolving,
+    is_refused,
+};
+use obsync_protocol::limits;
 use rustls::ClientConfig;
+use tokio::time::{Instant, Sleep, sleep_until, timeout_at};
 
 use super::reasons::innermost;
 use super::request_limit::RequestLimit;
@@ -32,8 +44,12 @@ const CONNECT_LIMIT: Duration = Duration::from_secs(10);
 const NAMES_LIMIT: Duration = Duration::from_secs(90);
 /// How long a request may take as a whole: a part of 8 MiB at 30 kB/s.
 const REQUEST_LIMIT: Duration = Duration::from_secs(300);
-/// How long an answer may pause.
+/// How long nothing may move, neither of a request nor of its answer.
 const SILENCE_LIMIT: Duration = Duration::from_secs(60);
+/// Connections that nobody used for this long are closed.
+const IDLE: Duration = Duration::from_secs(90);
+/// How requests name this program.
+static AGENT: HeaderValue = HeaderValue::from_static(concat!("obsync/", env!("CARGO_PKG_VERSION")));
 
 /// Makes the HTTP client that the library and our own requests share.
 #[derive(Clone, Debug)]
@@ -42,41 +58,29 @@ pub(super) struct Connector {
 }
 
 impl Connector {
-    /// A client with a TLS configuration, whose connections with TLS go through `proxies`. At most `most` requests are under
-    /// way at a time.
+    /// A client with a TLS configuration, whose connections are made by `network`. At most `most` requests are under way at a
+    /// time.
     ///
     /// # Errors
     ///
-    /// A sentence about what is wrong with the certificates or the proxy.
+    /// A sentence about what is wrong with the certificates.
     pub(super) fn new(
         tls: Result<ClientConfig, NetworkError>,
         network: &Network,
         most: usize,
         traffic: Traffic,
     ) -> Result<Self, String> {
-        let tls = tls.map_err(|error| error.to_string())?;
-        let builder = reqwest::Client::builder()
-            .user_agent(concat!("obsync/", env!("CARGO_PKG_VERSION")))
-            .tls_backend_preconfigured(tls)
-            .http1_only()
-            .connect_timeout(CONNECT_LIMIT)
-            .timeout(REQUEST_LIMIT)
-            .read_timeout(SILENCE_LIMIT)
-            .pool_max_idle_per_host(most)
-            .dns_resolver(Names(network.resolver.clone()))
-            // A redirect would be signed for the wrong host; what it means is that the region is wrong.
-            .redirect(reqwest::redirect::Policy::none())
-            // The environment is read by `proxies` alone.
-            .no_proxy();
+        let tls = Arc::new(tls.map_err(|error| error.to_string())?);
         let proxies = network.proxies.clone();
-        let builder = match proxies.url() {
-            Some(url) => builder.proxy(proxy(url, &proxies.direct())?),
-            None => builder,
-        };
-        let client = builder.build().map_err(|error| format!("no HTTP client can be made: {error}"))?;
+        let network = Network { resolver: Arc::new(Names(network.resolver.clone())), ..network.clone() };
+        let connections = legacy::Client::builder(TokioExecutor::new())
+            .pool_timer(TokioTimer::new())
+            .pool_idle_timeout(IDLE)
+            .pool_max_idle_per_host(most)
+            .build(obsync_net::Connector::new(network, tls, CONNECT_LIMIT));
         let limit = RequestLimit::new(most, traffic.clone());
         let waits = Waits::new();
-        Ok(Connector { client: HttpClient::new(Paced { client, proxies, traffic, limit, waits }) })
+        Ok(Connector { client: HttpClient::new(Paced { connections, proxies, traffic, limit, waits }) })
     }
 
     /// The client.
@@ -88,44 +92,17 @@ impl Connector {
 
 /// The resolver, but for names below `localhost`, which are this machine wherever they are asked (RFC 6761, section 6.3):
 /// `bucket.localhost` is how services on loopback name buckets by host, and not every system knows such names.
-struct Names(Arc<dyn obsync_net::Resolve>);
+#[derive(Debug)]
+struct Names(Arc<dyn Resolve>);
 
 impl Resolve for Names {
-    fn resolve(&self, name: Name) -> Resolving {
-        let resolver = Arc::clone(&self.0);
-        Box::pin(async move {
-            if name.as_str().ends_with(".localhost") {
-                let loopback = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-                return Ok(Box::new(std::iter::once(loopback)) as Addrs);
-            }
-            // The port is set by the client.
-            let found = resolver.resolve(name.as_str(), 0).await.map_err(NoName)?;
-            Ok(Box::new(found.into_iter()) as Addrs)
-        })
-    }
-}
-
-/// The resolver did not find a name.
-#[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-struct NoName(io::Error);
-
-/// What the resolver said, if it may know better in a moment.
-fn resolver_failure(error: &HttpError) -> Option<String> {
-    let mut next: Option<&(dyn Error + 'static)> = Some(error);
-    while let Some(current) = next {
-        if let Some(NoName(failed)) = current.downcast_ref() {
-            return NameWait::may_help(failed).then(|| failed.to_string());
+    fn resolve<'a>(&'a self, host: &'a str, port: u16) -> Resolving<'a> {
+        if host.ends_with(".localhost") {
+            let loopback = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+            return Box::pin(std::future::ready(Ok(vec![loopback])));
         }
-        next = current.source();
+        self.0.resolve(host, port)
     }
-    None
-}
-
-/// The way through a proxy. Its address is not repeated in errors: it may hold a password.
-fn proxy(url: &str, direct: &str) -> Result<reqwest::Proxy, String> {
-    let proxy = reqwest::Proxy::https(url).map_err(|_| "the proxy's address cannot be used".to_owned())?;
-    Ok(proxy.no_proxy(reqwest::NoProxy::from_string(direct)))
 }
 
 /// A way that is closed, and will be the next time as well.
@@ -145,26 +122,147 @@ impl NoWay {
 }
 
 /// The same error, but as one after which nobody tries again if that cannot help: of a certificate that is not accepted,
-/// of a proxy that wants another password, of a host that has never answered and where nobody listens.
-fn final_error(host: &str, is_unknown: bool, error: HttpError) -> HttpError {
+/// of a proxy that refuses, of a host that has never answered and where nobody listens.
+fn final_error(host: &str, proxy: Option<&Proxy>, is_unknown: bool, error: HttpError) -> HttpError {
     if let Some(problem) = CertificateProblem::within(host, &error) {
         return NoWay::error(ProblemCode::Certificate, problem.to_string());
     }
-    if with_reasons(&error).contains("proxy authorization required") {
-        let reason =
-            "the proxy wants another user and password than the address in HTTPS_PROXY or ALL_PROXY has";
-        return NoWay::error(ProblemCode::Proxy, reason);
+    match ConnectError::within(&error) {
+        Some(refused @ ConnectError::Proxy { temporary: false, .. }) => {
+            NoWay::error(ProblemCode::Proxy, refused.to_string())
+        }
+        Some(closed @ (ConnectError::Tls { .. } | ConnectError::Trust(_))) => {
+            NoWay::error(ProblemCode::Certificate, closed.to_string())
+        }
+        _ if is_unknown && is_refused(&error) => {
+            let reason = match proxy {
+                Some(proxy) => format!("the proxy {proxy} cannot be reached ({})", innermost(&error)),
+                None => format!("{host} cannot be reached ({}); check the address", innermost(&error)),
+            };
+            NoWay::error(ProblemCode::Unreachable, reason)
+        }
+        _ => error,
     }
-    if is_unknown && is_refused(&error) {
-        let reason = format!("{host} cannot be reached ({}); check the address", innermost(&error));
-        return NoWay::error(ProblemCode::Unreachable, reason);
-    }
-    error
 }
 
 impl HttpConnector for Connector {
     fn connect(&self, _options: &ClientOptions) -> object_store::Result<HttpClient> {
         Ok(self.client.clone())
+    }
+}
+
+/// What the error of a request says about trying again, in the library's words.
+fn kind_of(error: &(dyn Error + 'static)) -> HttpErrorKind {
+    if error.is::<ConnectError>() {
+        return HttpErrorKind::Connect;
+    }
+    if let Some(hyper) = error.downcast_ref::<hyper::Error>() {
+        if hyper.is_timeout() {
+            return HttpErrorKind::Timeout;
+        }
+        if hyper.is_closed()
+            || hyper.is_canceled()
+            || hyper.is_incomplete_message()
+            || hyper.is_body_write_aborted()
+        {
+            return HttpErrorKind::Request;
+        }
+    }
+    if let Some(io) = error.downcast_ref::<io::Error>() {
+        match io.kind() {
+            io::ErrorKind::TimedOut => return HttpErrorKind::Timeout,
+            io::ErrorKind::ConnectionAborted
+            | io::ErrorKind::ConnectionReset
+            | io::ErrorKind::BrokenPipe
+            | io::ErrorKind::UnexpectedEof => return HttpErrorKind::Interrupted,
+            _ => {}
+        }
+    }
+    error.source().map_or(HttpErrorKind::Unknown, kind_of)
+}
+
+/// Too much time has passed.
+#[derive(Debug, thiserror::Error)]
+enum Late {
+    #[error("nothing came or went for {} s", SILENCE_LIMIT.as_secs())]
+    Silence,
+    #[error("it took longer than {} s", REQUEST_LIMIT.as_secs())]
+    Whole,
+}
+
+impl Late {
+    fn error(self) -> HttpError {
+        HttpError::new(HttpErrorKind::Timeout, self)
+    }
+}
+
+/// A request's body, which notes when a stretch of it is taken.
+struct Outgoing {
+    body: HttpRequestBody,
+    moved: Arc<Mutex<Instant>>,
+}
+
+impl Body for Outgoing {
+    type Data = Bytes;
+    type Error = HttpError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, HttpError>>> {
+        *lock(&self.moved) = Instant::now();
+        Pin::new(&mut self.body).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+/// An answer's body, which ends with an error when nothing comes for too long.
+struct Answering {
+    body: Incoming,
+    /// When the request has taken too long as a whole.
+    end: Pin<Box<Sleep>>,
+    /// While it is waited for.
+    silence: Option<Pin<Box<Sleep>>>,
+}
+
+impl Body for Answering {
+    type Data = Bytes;
+    type Error = HttpError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, HttpError>>> {
+        let Answering { body, end, silence } = self.get_mut();
+        if let Poll::Ready(frame) = Pin::new(body).poll_frame(cx) {
+            *silence = None;
+            return Poll::Ready(
+                frame.map(|frame| frame.map_err(|error| HttpError::new(kind_of(&error), error))),
+            );
+        }
+        let silence = silence.get_or_insert_with(|| Box::pin(sleep_until(Instant::now() + SILENCE_LIMIT)));
+        if silence.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(Some(Err(Late::Silence.error())));
+        }
+        if end.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(Some(Err(Late::Whole.error())));
+        }
+        Poll::Pending
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
     }
 }
 
@@ -195,9 +293,12 @@ async fn bounded(answer: HttpResponse) -> Result<HttpResponse, HttpError> {
 #[error("the service's answer is too long")]
 struct TooLong;
 
+/// The connections of a bucket.
+type Connections = legacy::Client<obsync_net::Connector, Outgoing>;
+
 #[derive(Debug)]
 struct Paced {
-    client: reqwest::Client,
+    connections: Connections,
     proxies: Proxies,
     traffic: Traffic,
     limit: RequestLimit,
@@ -206,15 +307,37 @@ struct Paced {
 
 impl Paced {
     /// Sends a request. A resolver that does not work yet, as after a boot, is waited for.
-    async fn once_resolved(&self, host: &str, request: HttpRequest) -> Result<HttpResponse, HttpError> {
+    async fn once_resolved(&self, request: HttpRequest) -> Result<HttpResponse, HttpError> {
         let mut wait = NameWait::new(NAMES_LIMIT);
         loop {
-            let outcome = HttpService::call(&self.client, request.clone()).await;
-            match outcome.as_ref().err().and_then(resolver_failure) {
-                Some(reason) if wait.pause(host, &reason).await => {}
-                _ => return outcome,
+            let outcome = self.send(request.clone()).await;
+            let failed = outcome.as_ref().err().and_then(|error| ConnectError::within(error)).cloned();
+            if !wait.pause_after(failed).await {
+                return outcome;
             }
         }
+    }
+
+    /// Sends a request once, and waits for the head of its answer.
+    async fn send(&self, mut request: HttpRequest) -> Result<HttpResponse, HttpError> {
+        let begun = Instant::now();
+        let (end, moved) = (begun + REQUEST_LIMIT, Arc::new(Mutex::new(begun)));
+        request.headers_mut().entry(USER_AGENT).or_insert_with(|| AGENT.clone());
+        let request = request.map(|body| Outgoing { body, moved: Arc::clone(&moved) });
+        let mut answering = pin!(self.connections.request(request));
+        let answer = loop {
+            let silent = *lock(&moved) + SILENCE_LIMIT;
+            match timeout_at(silent.min(end), &mut answering).await {
+                Ok(answer) => break answer,
+                Err(_) if Instant::now() >= end => return Err(Late::Whole.error()),
+                // A stretch of the request went meanwhile.
+                Err(_) if *lock(&moved) + SILENCE_LIMIT > silent => {}
+                Err(_) => return Err(Late::Silence.error()),
+            }
+        };
+        let answer = answer.map_err(|error| HttpError::new(kind_of(&error), error))?;
+        let end = Box::pin(sleep_until(end));
+        Ok(answer.map(|body| HttpResponseBody::new(Answering { body, end, silence: None })))
     }
 
     /// The proxy on the way of a request.
@@ -225,11 +348,13 @@ impl Paced {
     }
 }
 
-/// The same error, with the proxy in it that the connection was to be made by: it may be the reason.
+/// The same error, with the proxy in it that the connection was to be made by: it may be the reason. One that the proxy itself
+/// answered names it already.
 fn by_way_of(proxy: Option<Proxy>, error: HttpError) -> HttpError {
-    match proxy.filter(|_| error.kind() == HttpErrorKind::Connect) {
+    let is_answer = matches!(ConnectError::within(&error), Some(ConnectError::Proxy { .. }));
+    match proxy.filter(|_| error.kind() == HttpErrorKind::Connect && !is_answer) {
         Some(proxy) => {
-            let (proxy, reason) = (proxy.to_string(), with_reasons(&error));
+            let (proxy, reason) = (proxy.to_string(), innermost(&error));
             HttpError::new(HttpErrorKind::Connect, Detour { proxy, reason })
         }
         None => error,
@@ -254,8 +379,8 @@ impl HttpService for Paced {
         let host = request.uri().host().unwrap_or_default().to_owned();
         let is_unknown = self.waits.is_unknown();
         let proxy = self.proxy_for(&request);
-        let answer = self.waits.answer(&host, self.once_resolved(&host, request)).await;
-        let outcome = answer.map_err(|error| final_error(&host, is_unknown, error));
+        let answer = self.waits.answer(&host, self.once_resolved(request)).await;
+        let outcome = answer.map_err(|error| final_error(&host, proxy.as_ref(), is_unknown, error));
         let outcome = outcome.map_err(|error| by_way_of(proxy, error));
         permit.end(&outcome);
         self.traffic.count_answer();

@@ -50,6 +50,8 @@ mod options;
 mod pace;
 mod park;
 mod parts;
+#[cfg(feature = "s3")]
+mod probe;
 mod publish;
 mod queue;
 mod reasons;

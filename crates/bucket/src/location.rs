@@ -1,4 +1,4 @@
-//! Where a vault lies in object storage: a service, a bucket of it, and a prefix that all keys have.
+//! The location of a vault in object storage: a service, a bucket of it, and a prefix that all keys have.
 
 use std::fmt;
 use std::str::FromStr;

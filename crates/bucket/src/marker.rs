@@ -30,7 +30,7 @@ pub(super) async fn read(context: &Context, known: Option<&str>) -> Result<Marke
     let mut content = match context.objects.read(&key, &any).await {
         Ok((_, content)) => content,
         Err(error) if error.is_missing_object() => return Ok(MarkerFound::Absent),
-        Err(error) if error.kind == Kind::Denied => {
+        Err(error) if error.kind == Kind::Denied || error.is_unreadable() => {
             tracing::debug!("the marker may not be read: {}", error.said());
             return Ok(MarkerFound::Impossible);
         }

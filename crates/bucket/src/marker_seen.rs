@@ -1,4 +1,4 @@
-//! What the first page of the list says of the marker.
+//! The marker as the first page of the list shows it.
 
 use std::sync::Mutex;
 

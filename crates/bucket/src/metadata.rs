@@ -1,4 +1,4 @@
-//! What an object says of itself: its user metadata and content type, so that a bucket can be understood without any state.
+//! The user metadata and content type of an object, so that a bucket can be understood without any state.
 
 use object_store::{Attribute, AttributeValue, Attributes, UpdateVersion};
 use obsync_core::{FileMeta, KnownContent};

@@ -1,4 +1,4 @@
-//! What this run knows of the bucket: what it looked at and what it wrote itself, so that nothing is asked twice.
+//! Caches the objects that this run looked at or wrote itself, so that nothing is asked twice.
 //!
 //! Nothing here is believed where it matters: whatever is written on the strength of it is written on the condition that it
 //! still is so.

@@ -19,15 +19,13 @@ use tokio_util::task::TaskTracker;
 use super::conditions::{Conditional, Conditions, Standing};
 use super::error::{Kind, RequestError};
 use super::guard::Guard;
-#[cfg(feature = "s3")]
-use super::guard::NOBODYS;
 use super::http::is_html;
 use super::metadata::Facts;
 use super::options::BucketOptions;
 use super::refusal::{Next, Operation};
 use super::retries::Retries;
 #[cfg(feature = "s3")]
-use super::s3::{self, CopyOrder, Maker, Pages, S3};
+use super::s3::{self, Maker, Pages, S3};
 use super::upload::{Open, Upload};
 use obsync_core::blocking::lock;
 
@@ -92,10 +90,10 @@ pub(super) struct Objects {
     pub(super) store: Arc<dyn ObjectStore>,
     #[cfg(feature = "s3")]
     pub(super) s3: Option<S3>,
-    conditions: Conditions,
+    pub(super) conditions: Conditions,
     /// Held by whoever uses the key at which conditions are found out.
     #[cfg(feature = "s3")]
-    probing: tokio::sync::Mutex<()>,
+    pub(super) probing: tokio::sync::Mutex<()>,
     /// The service turned out not to copy at all.
     #[cfg(feature = "s3")]
     pub(super) copies_not: AtomicBool,
@@ -118,8 +116,13 @@ impl Objects {
         for kind in [Conditional::Create, Conditional::Replace] {
             conditions.learn(kind, Standing::Kept);
         }
-        for kind in [Conditional::Complete, Conditional::CopyNew, Conditional::CopyOver, Conditional::Delete]
-        {
+        for kind in [
+            Conditional::CompleteNew,
+            Conditional::CompleteOver,
+            Conditional::CopyNew,
+            Conditional::CopyOver,
+            Conditional::Delete,
+        ] {
             conditions.learn(kind, Standing::Unclear);
         }
         Objects {
@@ -265,13 +268,12 @@ impl Objects {
         upload: &mut Upload,
         guard: &Guard,
     ) -> Result<UpdateVersion, RequestError> {
-        let guard = self.sent(Conditional::Complete, guard);
+        let kind = Conditional::of_completion(guard);
+        let guard = self.sent(kind, guard);
         let completed = upload.complete(guard).await;
-        match self.learn(Conditional::Complete, guard, completed) {
+        match self.learn(kind, guard, completed) {
             // The parts are still there.
-            Err(_)
-                if !matches!(guard, Guard::Anything) && !self.conditions.are_sent(Conditional::Complete) =>
-            {
+            Err(_) if !matches!(guard, Guard::Anything) && !self.conditions.are_sent(kind) => {
                 upload.complete(&Guard::Anything).await
             }
             completed => completed,
@@ -506,77 +508,7 @@ impl Objects {
         false
     }
 
-    /// Finds out whether the service keeps a kind of condition of writes or copies, unless that is known, by a request whose
-    /// condition does not hold. `probe` is the key of the empty object that is there for this, `from` the object that is to be
-    /// copied.
-    #[cfg(feature = "s3")]
-    pub(super) async fn find_out_about(
-        &self,
-        kind: Conditional,
-        from: Option<&Path>,
-        probe: &Path,
-    ) -> Result<(), RequestError> {
-        let Some(s3) = &self.s3 else { return Ok(()) };
-        if from.is_some() && self.copies_not.load(Ordering::Relaxed) {
-            return Ok(());
-        }
-        let Some(_asking) = self.conditions.ask(kind).await else { return Ok(()) };
-        let _alone = self.probing.lock().await;
-        let put =
-            async |guard: &Guard| s3.put(probe, PutPayload::default(), None, &Attributes::new(), guard).await;
-        let any = UpdateVersion { e_tag: None, version: None };
-        let copy = async |from, guard| {
-            s3.copy(&CopyOrder { from, version: &any, to: probe, attributes: None, guard }).await
-        };
-        let nobodys = Guard::nobodys();
-        let outcome = match (kind, from) {
-            (Conditional::CopyNew, Some(from)) => match put(&Guard::Nothing).await {
-                Err(error) if error.is_of_all_requests() => Err(error),
-                _ => copy(from, &Guard::Nothing).await,
-            },
-            (_, Some(from)) => copy(from, &nobodys).await,
-            (Conditional::Create, None) => match put(&Guard::Nothing).await {
-                // There was nothing, or the condition is ignored.
-                Ok(_) => put(&Guard::Nothing).await,
-                outcome => outcome,
-            },
-            (_, None) => put(&nobodys).await,
-        };
-        if from.is_some()
-            && outcome.is_ok()
-            && let Err(error) = put(&Guard::Anything).await
-        {
-            tracing::debug!(?error, "a copy stays at the key for finding out about conditions");
-        }
-        if let (Err(error), Some(from)) = (&outcome, from)
-            && error.kind == Kind::Missing
-            && !matches!(self.head(from).await, Ok(Some(_)))
-        {
-            // That was a word about the original.
-            return Ok(());
-        }
-        self.note(kind, verdict(outcome)?);
-        Ok(())
-    }
-
-    /// Finds out, by one request, whether the service keeps conditions of removals: an object that was just looked at and is to be
-    /// removed is so on a condition that does not hold. Tells whether it is gone.
-    #[cfg(feature = "s3")]
-    pub(super) async fn find_out_about_removals(&self, doomed: &Doomed) -> bool {
-        let Some(s3) = &self.s3 else { return false };
-        let Some(_asking) = self.conditions.ask(Conditional::Delete).await else { return false };
-        let first = [s3::DeleteRow { key: doomed.key.clone(), e_tag: Some(NOBODYS.to_owned()) }];
-        let removed = s3.delete_many(&first).await.map(|mut answers| answers.pop().unwrap_or(Ok(())));
-        let standing = match removed {
-            Ok(Ok(())) => Standing::Ignored,
-            Ok(Err(error)) if error.is_conflict() => Standing::Kept,
-            Ok(Err(error)) | Err(error) if error.next() == Some(Next::WithoutCondition) => Standing::Refused,
-            Ok(Err(_)) | Err(_) => Standing::Unclear,
-        };
-        self.note(Conditional::Delete, standing);
-        standing == Standing::Ignored
-    }
-
+    /// Nothing is known about the library's removals.
     #[cfg(not(feature = "s3"))]
     pub(super) async fn find_out_about_removals(&self, _doomed: &Doomed) -> bool {
         false
@@ -588,7 +520,7 @@ impl Objects {
     }
 
     /// Remembers what a kind of request turned out to do with conditions.
-    fn note(&self, kind: Conditional, standing: Standing) {
+    pub(super) fn note(&self, kind: Conditional, standing: Standing) {
         if !self.conditions.learn(kind, standing) {
             return;
         }
@@ -635,21 +567,6 @@ impl Objects {
             answer => answer,
         }
     }
-}
-
-/// What a request on a condition that does not hold showed. An error is one that every other request would meet.
-#[cfg(feature = "s3")]
-fn verdict(outcome: Result<UpdateVersion, RequestError>) -> Result<Standing, RequestError> {
-    Ok(match outcome {
-        Ok(_) => Standing::Ignored,
-        Err(error) if error.is_conflict() => Standing::Kept,
-        Err(error) if error.next() == Some(Next::WithoutCondition) => Standing::Refused,
-        Err(error) if error.is_of_all_requests() => return Err(error),
-        Err(error) => {
-            tracing::debug!(?error, "whether conditions are kept cannot be found out");
-            Standing::Unclear
-        }
-    })
 }
 
 fn too_many() -> String {

@@ -1,4 +1,4 @@
-//! How a bucket store works.
+//! Options of a bucket destination.
 
 use std::time::{Duration, SystemTime};
 

@@ -1,4 +1,4 @@
-//! How many requests a bucket store has under way: as many as the line needs, fewer when the service has trouble.
+//! Limits the requests that are under way: as many as the line needs, fewer when the service has trouble.
 //!
 //! It begins with [`START`]. As long as that is what limits the work, it tries half as many again, and stays there if
 //! requests are answered in about the time that they took before: then the way there and back takes the time, and more at

@@ -247,6 +247,7 @@ impl Place<'_> {
         let mut remembered = self.remembered(expect).await?;
         // How often a condition was refused that there be nothing, right after nothing was found.
         let mut contradictions = 0;
+        let mut last = None;
         for _ in 0..ATTEMPTS {
             let was_remembered = remembered.is_some();
             let found = match remembered.take() {
@@ -281,11 +282,15 @@ impl Place<'_> {
                 Err(error) if error.is_conflict() || error.is_missing_object() => {
                     contradictions += u32::from(matches!(guard, Guard::Nothing) && !was_remembered);
                     self.check_original(&error).await?;
+                    last = Some(error);
                 }
                 Err(error) => return Err(self.context.failed(Action::Write, path, &error)),
             }
         }
-        Err(self.context.errors.io(Action::Write, path.as_str(), "another program keeps changing it"))
+        Err(match last {
+            Some(error) => self.context.failed(Action::Write, path, &error.into_hopeless()),
+            None => self.context.errors.io(Action::Write, path.as_str(), "another program keeps changing it"),
+        })
     }
 
     /// What to begin with without looking: what is known, or what may be supposed because the write is conditional.
@@ -299,15 +304,17 @@ impl Place<'_> {
             Stage::Content { .. } => Conditional::Replace,
             Stage::Original(_) | Stage::Parked(..) if is_free => Conditional::CopyNew,
             Stage::Original(_) | Stage::Parked(..) => Conditional::CopyOver,
-            Stage::Upload { .. } | Stage::Lost(_) => return Ok(None),
+            Stage::Upload { .. } if is_free => Conditional::CompleteNew,
+            Stage::Upload { .. } => Conditional::CompleteOver,
+            Stage::Lost(_) => return Ok(None),
         };
         let fresh = context.fresh.load(Ordering::Relaxed);
         if !fresh {
             let found_out = self.find_out_about(kind).await;
             found_out.map_err(|error| context.failed(Action::Write, &self.staged.path, &error))?;
         }
-        // Without conditions nothing would tell that it is not so any more.
-        if !fresh && !context.objects.keeps(kind) {
+        // Without conditions nothing would tell that it is not so any more. A look costs little beside an upload.
+        if matches!(self.stage, Stage::Upload { .. }) || !fresh && !context.objects.keeps(kind) {
             return Ok(None);
         }
         Ok(supposed)
@@ -316,9 +323,12 @@ impl Place<'_> {
     /// Finds out whether the service keeps conditions of such a write, unless that is known.
     #[cfg(feature = "s3")]
     async fn find_out_about(&mut self, kind: Conditional) -> Result<(), RequestError> {
-        let probe = self.context.keys.of_probe();
+        let (objects, probe) = (&self.context.objects, self.context.keys.of_probe());
+        if matches!(self.stage, Stage::Upload { .. }) {
+            return objects.find_out_about_uploads(kind, &probe).await;
+        }
         let from = copied_from(&self.stage).map(|(from, _)| from);
-        self.context.objects.find_out_about(kind, from, &probe).await
+        objects.find_out_about(kind, from, &probe).await
     }
 
     #[cfg(not(feature = "s3"))]

@@ -109,6 +109,16 @@ const GENERAL: &[&str] = &[
     "InsufficientStorage",
 ];
 
+/// Codes of a conflict (409) with another request, which passes. Without a code it may be one.
+const CONTENTION: &[&str] = &["", "ConditionalRequestConflict", "OperationAborted", "Conflict"];
+/// Codes of a conflict (409) with what is at the key: Azure's and OSS's words for a condition that does not hold.
+const OCCUPIED: &[&str] = &["BlobAlreadyExists", "FileAlreadyExists"];
+
+/// Whether a conflict (409) with this code is one with another request, or with what is at the key.
+pub(super) fn is_with_others(code: &str) -> bool {
+    CONTENTION.contains(&code) || OCCUPIED.contains(&code)
+}
+
 /// The table.
 pub(super) fn next(refused: &Refused<'_>) -> Next {
     let Refused { operation, conditional, checksummed, status, code } = *refused;
@@ -135,14 +145,18 @@ pub(super) fn next(refused: &Refused<'_>) -> Next {
         // Archived, encrypted with a key that came with the request, or by one that these credentials may not use.
         (Operation::Copy, 403, _) => Next::AnotherWay,
         (Operation::Copy, 405 | 501, _) | (Operation::Copy, _, "NotImplemented") => Next::AnotherWay,
-        (Operation::Copy, 400, _) => Next::AnotherWay,
+        (Operation::Copy, 400, _) | (Operation::Copy, 409, "BlobArchived" | "BlobBeingRehydrated") => {
+            Next::AnotherWay
+        }
         (_, _, code) if is_copy && code.starts_with("KMS.") => Next::AnotherWay,
         (_, 501 | 405, _) | (_, _, "NotImplemented") => Next::Fail,
         (_, 408 | 429 | 500 | 502.., _) => Next::Repeat,
         // Whoever completes an upload while its key changes is to begin anew (S3 API reference).
-        (Operation::Complete, 409, _) => Next::AnotherWay,
-        (Operation::Settings, 409, "BucketAlreadyOwnedByYou" | "BucketAlreadyExists") => Next::Fail,
-        (_, 409, _) => Next::Repeat,
+        (Operation::Complete, 409, code) if CONTENTION.contains(&code) => Next::AnotherWay,
+        (_, 409, code) if CONTENTION.contains(&code) => Next::Repeat,
+        (_, 409, code) if OCCUPIED.contains(&code) => Next::LookAgain,
+        // Any other lasts: an object where a folder was to be (versitygw, MinIO), a policy against changes (Azure).
+        (_, 409, _) => Next::Fail,
         (_, 304 | 412, _) => Next::LookAgain,
         // With a condition on a version, a missing object is not one that is missing but one that changed. An upload that is
         // not there any more was completed by a request whose answer was lost, or aborted.
@@ -172,6 +186,12 @@ mod tests {
         (Copy, 412, "PreconditionFailed", true, false, Next::LookAgain),
         (Copy, 404, "NoSuchKey", true, false, Next::LookAgain),
         (Copy, 404, "NoSuchKey", false, false, Next::Missing),
+        (Copy, 409, "BlobArchived", false, false, Next::AnotherWay),
+        (Copy, 409, "BlobBeingRehydrated", false, false, Next::AnotherWay),
+        (Copy, 409, "ConditionalRequestConflict", true, false, Next::Repeat),
+        (Copy, 409, "ExistingObjectIsDirectory", true, false, Next::Fail),
+        (Copy, 200, "NotImplemented", true, false, Next::WithoutCondition),
+        (Copy, 200, "NotImplemented", false, false, Next::AnotherWay),
         (Copy, 200, "InternalError", true, false, Next::Repeat),
         // Many removals by one request.
         (DeleteMany, 501, "NotImplemented", false, true, Next::AnotherWay),
@@ -182,21 +202,39 @@ mod tests {
         (DeleteMany, 400, "UserKeyMustBeSpecified", false, true, Next::Fail),
         (DeleteMany, 403, "AccessDenied", false, true, Next::Fail),
         (DeleteMany, 501, "NotImplemented", true, true, Next::WithoutCondition),
+        (DeleteMany, 405, "MethodNotAllowed", true, true, Next::WithoutCondition),
         (DeleteMany, 400, "MalformedXML", true, true, Next::WithoutCondition),
+        (DeleteMany, 400, "InvalidRequest", true, true, Next::WithoutCondition),
+        (DeleteMany, 400, "InvalidArgument", true, true, Next::WithoutCondition),
         // One removal.
         (Delete, 412, "PreconditionFailed", true, false, Next::LookAgain),
         (Delete, 501, "NotImplemented", true, false, Next::WithoutCondition),
+        (Delete, 400, "NotImplemented", true, false, Next::WithoutCondition),
+        (Delete, 405, "MethodNotAllowed", true, false, Next::Fail),
+        (Delete, 409, "OperationAborted", true, false, Next::Repeat),
+        (Delete, 409, "BlobImmutableDueToPolicy", false, false, Next::Fail),
         (Delete, 403, "AccessDenied", false, false, Next::Fail),
         (Delete, 404, "NoSuchKey", false, false, Next::Missing),
         // Whole objects and parts.
         (Put, 400, "InvalidRequest", true, false, Next::WithChecksum),
         (Part, 400, "InvalidRequest", false, false, Next::WithChecksum),
+        (Put, 400, "InvalidArgument", true, false, Next::WithChecksum),
+        (Part, 400, "InvalidArgument", false, false, Next::WithChecksum),
+        (Part, 400, "MissingContentMD5", false, false, Next::WithChecksum),
+        (Begin, 400, "InvalidRequest", false, false, Next::Fail),
         (Put, 400, "InvalidRequest", true, true, Next::Fail),
         (Put, 501, "NotImplemented", true, false, Next::WithoutCondition),
         (Put, 501, "NotImplemented", false, false, Next::Fail),
         (Put, 412, "PreconditionFailed", true, false, Next::LookAgain),
         (Put, 404, "NoSuchKey", true, false, Next::LookAgain),
         (Put, 409, "ConditionalRequestConflict", true, false, Next::Repeat),
+        (Put, 409, "OperationAborted", true, false, Next::Repeat),
+        (Put, 409, "Conflict", true, false, Next::Repeat),
+        (Put, 409, "", true, false, Next::Repeat),
+        (Put, 409, "BlobAlreadyExists", true, false, Next::LookAgain),
+        (Put, 409, "FileAlreadyExists", true, false, Next::LookAgain),
+        (Put, 409, "ObjectParentIsFile", true, false, Next::Fail),
+        (Put, 409, "BlobImmutableDueToLegalHold", true, false, Next::Fail),
         (Put, 403, "AccessDenied", false, false, Next::Fail),
         (Put, 400, "KeyTooLongError", false, true, Next::Fail),
         (Put, 404, "NoSuchBucket", true, false, Next::EndRun),
@@ -210,6 +248,7 @@ mod tests {
         // Uploads.
         (Complete, 409, "ConditionalRequestConflict", true, false, Next::AnotherWay),
         (Complete, 409, "OperationAborted", false, false, Next::AnotherWay),
+        (Complete, 409, "ObjectParentIsFile", true, false, Next::Fail),
         (Complete, 412, "PreconditionFailed", true, false, Next::LookAgain),
         (Complete, 501, "NotImplemented", true, false, Next::WithoutCondition),
         (Complete, 404, "NoSuchUpload", false, false, Next::LookAgain),
@@ -224,7 +263,10 @@ mod tests {
         // Looking, reading, listing.
         (Look, 404, "", false, false, Next::Missing),
         (Read, 403, "InvalidObjectState", false, false, Next::Fail),
+        (Read, 400, "KMS.DisabledException", true, false, Next::Fail),
+        (Read, 409, "BlobArchived", true, false, Next::Fail),
         (Read, 412, "PreconditionFailed", true, false, Next::LookAgain),
+        (Read, 304, "", true, false, Next::LookAgain),
         (List, 403, "SecondLevelDomainForbidden", false, false, Next::EndRun),
         (List, 301, "PermanentRedirect", false, false, Next::EndRun),
         (List, 302, "", false, false, Next::EndRun),
@@ -234,7 +276,10 @@ mod tests {
         (Put, 503, "SlowDown", true, false, Next::Repeat),
         (List, 503, "ServiceUnavailable", false, false, Next::Repeat),
         (Put, 429, "", false, false, Next::Repeat),
+        (Put, 408, "", false, false, Next::Repeat),
         (Look, 500, "", false, false, Next::Repeat),
+        (Look, 502, "", false, false, Next::Repeat),
+        (List, 504, "", false, false, Next::Repeat),
         (Part, 400, "RequestTimeout", false, true, Next::Repeat),
         (Complete, 200, "InternalError", true, false, Next::Repeat),
         (List, 307, "TemporaryRedirect", false, false, Next::Repeat),

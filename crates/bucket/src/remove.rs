@@ -46,20 +46,29 @@ pub(super) async fn remove_files(
     }
     let mut answers: Vec<Option<Result<Removal, DestinationError>>> = files.iter().map(|_| None).collect();
     find_out(context, &files, &mut answers).await;
+    let mut conflicts: Vec<Option<RequestError>> = vec![None; files.len()];
     for _ in 0..ATTEMPTS {
         let open: Vec<usize> = (0..files.len()).filter(|index| answers[*index].is_none()).collect();
         if open.is_empty() {
             break;
         }
         for (index, answer) in remove_once(context, &files, open).await {
-            answers[index] = Some(answer);
+            match answer {
+                Ok(answer) => answers[index] = Some(answer),
+                Err(conflict) => conflicts[index] = Some(conflict),
+            }
         }
     }
-    let changing = |file: &Removable| {
-        Err(context.errors.io(Action::Remove, file.path.as_str(), "another program keeps changing it"))
+    let changing = |file: &Removable, conflict: Option<RequestError>| {
+        Err(match conflict {
+            Some(error) => context.failed(Action::Remove, &file.path, &error.into_hopeless()),
+            None => {
+                context.errors.io(Action::Remove, file.path.as_str(), "another program keeps changing it")
+            }
+        })
     };
-    let answers = files.iter().zip(answers);
-    answers.map(|(file, answer)| answer.unwrap_or_else(|| changing(file))).collect()
+    let answers = files.iter().zip(answers).zip(conflicts);
+    answers.map(|((file, answer), conflict)| answer.unwrap_or_else(|| changing(file, conflict))).collect()
 }
 
 /// Finds out by the first file that may go whether the service keeps conditions of removals, unless that is known: if it does, what
@@ -87,12 +96,12 @@ async fn find_out(
     }
 }
 
-/// Removes those of the files that may go. Those that became others meanwhile have no answer.
+/// Removes those of the files that may go. Those that became others meanwhile have the conflict in place of an answer.
 async fn remove_once(
     context: &Context,
     files: &[Removable],
     open: Vec<usize>,
-) -> Vec<(usize, Result<Removal, DestinationError>)> {
+) -> Vec<(usize, Result<Result<Removal, DestinationError>, RequestError>)> {
     let fates: Vec<(usize, Fate)> = stream::iter(open)
         .map(|index| async move {
             let fate = fate(context, &files[index]).await;
@@ -119,13 +128,14 @@ async fn remove_once(
                 }
                 Some(Err(error)) if error.is_conflict() => {
                     context.cache.forget(path);
+                    answers.push((index, Err(error)));
                     continue;
                 }
                 Some(Err(error)) => Err(context.failed(Action::Remove, path, &error)),
                 None => Err(context.errors.io(Action::Remove, path.as_str(), "there was no answer for it")),
             },
         };
-        answers.push((index, answer));
+        answers.push((index, Ok(answer)));
     }
     answers
 }
@@ -176,7 +186,7 @@ pub(super) async fn set_aside(context: &Context, path: &VaultPath) -> Result<Vau
 }
 
 impl Context {
-    /// Removes copies that were parked and have found their place. What stays is removed at the end of a complete run.
+    /// Removes copies that were parked and have found their place. What stays is removed at the end of a full run.
     pub(super) async fn discard_parked(&self, parked: Vec<Path>) {
         if parked.is_empty() {
             return;
@@ -254,10 +264,10 @@ impl Context {
         self.options.abandoned_before.is_none_or(|end| Timestamp::try_from(end).is_ok_and(|end| time <= end))
     }
 
-    /// Whether an upload for this key is ours: this run began one, or what is there is this vault's. `None`: there is nothing
-    /// that tells.
+    /// Whether an upload for this key is ours: this run began one, the key is obsync's own, or what is there is this vault's.
+    /// `None`: there is nothing that tells.
     async fn is_ours(&self, key: &Path) -> Result<Option<bool>, RequestError> {
-        if lock(&self.begun).contains(key) {
+        if lock(&self.begun).contains(key) || *key == self.keys.of_probe() {
             return Ok(Some(true));
         }
         let Some(facts) = self.objects.head(key).await? else { return Ok(None) };

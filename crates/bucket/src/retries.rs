@@ -1,4 +1,4 @@
-//! How persistent requests are.
+//! Retry policy of requests.
 
 use std::time::{Duration, Instant};
 

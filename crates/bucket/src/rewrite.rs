@@ -49,7 +49,11 @@ impl Objects {
                 tracing::info!(?refused, "the service does not copy; copies pass through here");
             }
             let passed = rewrite(self, from, version, to, attributes.cloned(), guard).await;
-            return passed.map_err(|error| if error.is_denied() { refused } else { error });
+            return passed.map_err(|error| match error.of_copy() {
+                // The first word about it says more.
+                error if error.next() == Some(Next::AnotherWay) => refused,
+                error => error,
+            });
         }
         match attributes {
             None if !self.is_s3() => {
@@ -61,7 +65,10 @@ impl Objects {
                 self.store.copy_opts(from, to, options).await?;
                 Ok(UpdateVersion { e_tag: None, version: None })
             }
-            attributes => rewrite(self, from, version, to, attributes.cloned(), guard).await,
+            attributes => {
+                let passed = rewrite(self, from, version, to, attributes.cloned(), guard).await;
+                passed.map_err(RequestError::of_copy)
+            }
         }
     }
 }

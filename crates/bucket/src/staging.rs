@@ -1,4 +1,4 @@
-//! What is staged: complete, checked by the engine, and not visible yet.
+//! Staged contents: complete, checked by the engine, and not visible yet.
 //!
 //! All of it lives in this process. A run that dies takes it along, and the next one downloads those files again: what a
 //! bucket could keep of them would be neither checked nor cheap to find.

@@ -4,9 +4,9 @@
 
 #![expect(clippy::unwrap_used, reason = "in tests, helper functions included, a failure is told by a panic")]
 
-#[path = "bucket/sites.rs"]
+#[path = "bucket/buckets.rs"]
 #[allow(dead_code, reason = "shared with the other tests of the bucket")]
-mod sites;
+mod buckets;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -18,7 +18,7 @@ use obsync_core::{Destination, DestinationError, DestinationExt, Inspect};
 use obsync_protocol::{ContentHash, limits};
 use obsync_testcloud::{Rogue, RogueAnswer, rogue_answer, rogue_flood};
 
-use sites::{config, location, options};
+use buckets::{config, location, options};
 
 const XML: &str = "application/xml";
 

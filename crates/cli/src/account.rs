@@ -1,4 +1,4 @@
-//! Who the user is to the service, and what opens the vaults: signing in, passwords, kept tokens and keys, pins.
+//! The account and the keys of its vaults: signing in, passwords, kept tokens and keys, pins.
 
 pub(crate) mod admission;
 pub(crate) mod credentials;

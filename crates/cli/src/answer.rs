@@ -1,4 +1,4 @@
-//! What `--json` prints: one value at every end of a command, in one frame (docs/JSON.md).
+//! The output of `--json`: one value at every end of a command, in one frame (docs/JSON.md).
 
 use obsync_core::{Ending, Problem, SCHEMA_VERSION};
 use serde::Serialize;

@@ -226,7 +226,7 @@ pub(crate) struct Status {
     /// Only of this folder or bucket; with a table, of this bucket or this vault, by name or id
     #[arg(value_name = "DEST")]
     pub(crate) wanted: Option<Destination>,
-    /// End with exit status 10 when the last pull that found a destination up to date, or made it so, is longer ago (such as
+    /// End with exit status 10 when the last run that found a destination up to date, or made it so, is longer ago (such as
     /// 90s, 30m or 26h), or when there was none
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     pub(crate) max_age: Option<Duration>,
@@ -281,7 +281,7 @@ pub(crate) struct Log {
     #[command(flatten)]
     pub(crate) state: StateOption,
     /// Show so many changes at most, the newest first
-    #[arg(long, value_name = "NUMBER", default_value_t = 50)]
+    #[arg(long, value_name = "NUMBER", default_value_t = 50, value_parser = count)]
     pub(crate) limit: usize,
     /// Print JSON
     #[arg(long)]
@@ -407,6 +407,11 @@ fn min_speed(text: &str) -> Result<u64, String> {
     } else {
         text.parse().map_err(|_| "it is a number of bytes".to_owned())
     }
+}
+
+/// How many of something.
+fn count(text: &str) -> Result<usize, String> {
+    text.parse().map_err(|_| "it is a number, such as 50".to_owned())
 }
 
 /// Seconds, from one to an hour; empty as for [`api_url`].

@@ -41,7 +41,8 @@ pub(crate) async fn run(command: &Command, context: &Context, verbose: bool) -> 
         Command::Login(options) => context.or_stopped(login::run(options, context)).await,
         Command::Logout(options) => context.or_stopped(logout::run(options, context)).await,
         Command::Vaults(options) => context.or_stopped(vaults::run(options, context)).await,
-        Command::Create(options) => context.or_stopped(create::run(options, context)).await,
+        // Only it knows from when on an interruption leaves something behind.
+        Command::Create(options) => create::run(options, context).await,
         Command::CheckService(options) => check_service::run(options, context).await,
         Command::Status(options) => context.or_stopped(status::run(options, context)).await,
         Command::Verify(options) => context.or_stopped(verify::run(options, context)).await,

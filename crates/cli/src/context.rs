@@ -1,4 +1,4 @@
-//! What every command works with: the console, the directories, the way to the service.
+//! The console, the directories and the way to the service, for every command.
 
 use std::env;
 use std::sync::{Arc, Mutex, PoisonError};

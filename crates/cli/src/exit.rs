@@ -1,4 +1,4 @@
-//! How the program ends: the documented exit codes, and the one error type that carries a sentence to them.
+//! Exit codes as documented, and the one error type that carries a sentence to them.
 //!
 //! Everything that can go wrong below the program is an error enum of its crate. Here each is sorted into one
 //! of the codes that a script can act on; the sentence for people is kept whole, with its chain of reasons.
@@ -110,6 +110,8 @@ pub(crate) struct Failed {
     pub(crate) code: ProblemCode,
     /// What happened and what to do.
     pub(crate) message: String,
+    /// What to do for scripts, where the code alone does not say it.
+    pub(crate) hint: Option<String>,
     /// It is the state that cannot be used, so nothing can be noted there.
     pub(crate) of_state: bool,
 }
@@ -117,7 +119,7 @@ pub(crate) struct Failed {
 impl Failed {
     /// A failure with a sentence of its own.
     pub(crate) fn new(exit: Exit, message: impl Into<String>) -> Self {
-        Failed { exit, code: exit.problem(), message: message.into(), of_state: false }
+        Failed { exit, code: exit.problem(), message: message.into(), hint: None, of_state: false }
     }
 
     /// The same with a code that says more.
@@ -125,9 +127,18 @@ impl Failed {
         Failed { code, ..self }
     }
 
+    /// The same with what to do.
+    pub(crate) fn hinted(self, hint: Option<String>) -> Self {
+        Failed { hint, ..self }
+    }
+
     /// The failure for scripts.
     pub(crate) fn problem(&self) -> Problem {
-        Problem::new(self.code, self.message.clone())
+        let problem = Problem::new(self.code, self.message.clone());
+        match &self.hint {
+            Some(hint) => problem.with_hint(hint),
+            None => problem,
+        }
     }
 
     /// A failure told by an error of another crate, with its chain of reasons.

@@ -1,4 +1,4 @@
-//! Where obsync keeps what it must remember: `OBSYNC_HOME`, else the XDG folders.
+//! The directories of obsync: `OBSYNC_HOME`, else the XDG folders.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};

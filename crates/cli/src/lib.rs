@@ -24,14 +24,14 @@ mod signals;
 mod suggestions;
 mod target;
 mod ui;
+mod usage;
 
 use std::ffi::{OsStr, OsString};
-use std::io;
+use std::io::{self, Write};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::thread;
 
-use clap::Parser;
 use clap::error::ErrorKind;
 use tokio::runtime::{Builder, Runtime};
 use tokio_util::sync::CancellationToken;
@@ -47,7 +47,7 @@ pub use ui::human;
 /// Runs the program with a command line, the program's name first, and returns its exit status ([`Exit`]).
 pub fn main_with(args: impl Iterator<Item = OsString>) -> ExitCode {
     let args: Vec<OsString> = args.collect();
-    match Arguments::try_parse_from(&args) {
+    match usage::parse(&args) {
         Ok(arguments) => run(&arguments).into(),
         Err(mut error) => {
             let has = |option| args.iter().any(|arg| arg == OsStr::new(option));
@@ -60,14 +60,22 @@ pub fn main_with(args: impl Iterator<Item = OsString>) -> ExitCode {
 /// Help and the version are no errors, but come as such. The answer for scripts goes to a `console` where one is wanted.
 fn refuse(error: &mut clap::Error, console: Option<&Console>) -> Exit {
     suggestions::correct(error);
-    let printed = error.print();
     if let ErrorKind::DisplayHelp | ErrorKind::DisplayVersion = error.kind() {
-        return shown(printed);
+        return shown(print_help(error));
     }
+    let _ = error.print();
     if let Some(console) = console {
-        report(console, &Failed::new(Exit::Usage, error.to_string().trim_end()));
+        report(console, &usage::refusal(error));
     }
     Exit::Usage
+}
+
+/// Prints the help, in the width of a terminal that is narrower than the help of the program as a whole.
+fn print_help(help: &clap::Error) -> io::Result<()> {
+    match ui::width::narrow() {
+        Some(width) => io::stdout().write_all(ui::wrap::help_to_width(&help.to_string(), width).as_bytes()),
+        None => help.print(),
+    }
 }
 
 /// How a program ends that was asked for its help. A reader that went away is no error.

@@ -1,4 +1,4 @@
-//! How much memory a process keeps that runs for weeks.
+//! Limits the memory that a process keeps which runs for weeks.
 
 /// Has glibc keep its free memory in two arenas in place of eight for each processor. A follower scans every ten minutes on
 /// threads that come and go, and each arena that they use once keeps some megabytes for good. To be called before there are

@@ -37,18 +37,21 @@ pub(crate) fn correct(error: &mut Error) {
     }
 }
 
-fn meant(given: &str) -> Option<String> {
-    let given = given.to_lowercase();
-    if let Some((_, command)) = SYNONYMS.iter().find(|(synonym, _)| *synonym == given) {
+/// The command that was meant by a word that is none.
+pub(crate) fn meant(given: &str) -> Option<String> {
+    if let Some((_, command)) = SYNONYMS.iter().find(|(synonym, _)| *synonym == given.to_lowercase()) {
         return Some((*command).to_owned());
     }
     let program = Arguments::command();
-    let distances = program
-        .get_subcommands()
-        .map(|command| (osa_distance(&given, command.get_name()), command.get_name()));
-    // One letter of three may be wrong, missing or swapped.
-    let near = distances.filter(|(typos, name)| *typos * 3 <= name.len()).min();
-    near.map(|(_, name)| name.to_owned())
+    nearest(given, program.get_subcommands().map(clap::Command::get_name)).map(str::to_owned)
+}
+
+/// The name that was meant by a word: one letter of three may be wrong, missing or swapped, and its case does not count.
+pub(crate) fn nearest<'n>(given: &str, names: impl Iterator<Item = &'n str>) -> Option<&'n str> {
+    let given = given.to_lowercase();
+    let distances = names.map(|name| (osa_distance(&given, &name.to_lowercase()), name));
+    let near = distances.filter(|(typos, name)| typos * 3 <= name.chars().count()).min();
+    near.map(|(_, name)| name)
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! Where a vault goes and what is known of it there: destinations, and their states in files and tables.
+//! Destinations and their states, in files and tables.
 
 pub(crate) mod aws;
 pub(crate) mod destination;

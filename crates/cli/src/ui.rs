@@ -1,4 +1,4 @@
-//! What people and scripts see: the console, questions, progress, reports, names and numbers as text.
+//! Output for people and scripts: the console, questions, progress, reports, names and numbers as text.
 
 pub(crate) mod ask;
 pub(crate) mod console;
@@ -12,3 +12,4 @@ mod rate;
 pub(crate) mod shell;
 pub(crate) mod table;
 pub(crate) mod width;
+pub(crate) mod wrap;

@@ -1,4 +1,4 @@
-//! What failed while a connection was made, in this crate's words.
+//! Errors of making a connection, in this crate's words.
 
 use obsync_net::{ConnectError, NetworkError};
 

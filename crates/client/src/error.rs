@@ -1,4 +1,4 @@
-//! What can go wrong between this program and the service, one sentence each: what happened and what to do.
+//! Errors between this program and the service, one sentence each: what happened and what to do.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! What the fuzz target of this crate does with an input, and the same over a few seeds as a test (docs/FUZZING.md).
+//! Runs the fuzz target of this crate on an input, and over a few seeds as a test (docs/FUZZING.md).
 //!
 //! A panic is a finding; so is a property that does not hold.
 

@@ -1,4 +1,4 @@
-//! Which hosts the token may be sent to (docs/PROTOCOL.md section 2).
+//! Checks the hosts that the token may be sent to (docs/PROTOCOL.md section 2).
 //!
 //! A vault's listing names the host of its session. Whoever can alter that listing could point it at a host of
 //! his own and be handed the token, so a name outside the list is refused before anything is connected.

@@ -1,4 +1,4 @@
-//! What a caller can set about the client: where the service is, what to trust, how long to wait.
+//! Options of the client: the service's address, trust, timeouts.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! How far this computer's clock is from the service's, by the `Date` header of its answers (RFC 9110 section 6.6.1).
+//! Measures how far this computer's clock is from the service's, by the `Date` header (RFC 9110 section 6.6.1).
 //!
 //! Two-factor codes and certificates go by the clock, and a wrong clock is the last thing that people look for.
 

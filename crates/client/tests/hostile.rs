@@ -16,14 +16,14 @@ const MOST_MEMORY: u64 = 150 << 10;
 /// How long an attack may go on: none of them is slow.
 const MOST_TIME: Duration = Duration::from_secs(60);
 
-struct Site {
+struct Scene {
     server: Server,
     vault: VaultHandle,
     client: Client,
     token: Token,
 }
 
-impl Site {
+impl Scene {
     async fn start() -> Self {
         let server = Server::builder()
             .user("someone@example.com", "password")
@@ -69,8 +69,8 @@ fn peak() -> u64 {
 
 #[tokio::test]
 async fn no_attack_takes_much_memory_or_time() {
-    let site = Site::start().await;
-    site.visit().await.unwrap();
+    let scene = Scene::start().await;
+    scene.visit().await.unwrap();
     let honest = peak();
     for attack in [
         "flood-pings",
@@ -80,14 +80,14 @@ async fn no_attack_takes_much_memory_or_time() {
         "rest-many-objects,rest-path=/user/signin",
         "rest-many-objects,rest-path=/vault/list",
     ] {
-        site.server.faults().set(attack.parse::<Faults>().unwrap());
+        scene.server.faults().set(attack.parse::<Faults>().unwrap());
         let begun = Instant::now();
-        let error = tokio::time::timeout(MOST_TIME, site.visit()).await.unwrap().unwrap_err();
+        let error = tokio::time::timeout(MOST_TIME, scene.visit()).await.unwrap().unwrap_err();
         assert!(matches!(error, ClientError::Protocol { .. }), "{attack}: {error:?}");
         assert!(begun.elapsed() < MOST_TIME, "{attack}");
         let more = peak() - honest;
         assert!(more < MOST_MEMORY, "{attack}: {more} KiB more than an honest run");
     }
-    site.server.faults().clear();
-    site.visit().await.unwrap();
+    scene.server.faults().clear();
+    scene.visit().await.unwrap();
 }

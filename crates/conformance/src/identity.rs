@@ -1,4 +1,4 @@
-//! What a destination tells of itself and of its files: the marker, facts, and a look.
+//! Checks the marker, facts and looks of a destination.
 
 use obsync_core::{
     Describe, Destination, Found, Inspect, KnownContent, LocalFacts, MARKER_FORMAT, Marker, MarkerFound,
@@ -19,15 +19,15 @@ fn is(found: &MarkerFound, wanted: &Marker) -> bool {
     matches!(found, MarkerFound::Marker { marker, .. } if marker == wanted)
 }
 
-pub(super) async fn a_marker_is_found_as_it_was_written_last(site: &impl DestinationUnderTest) {
-    let destination = site.open().await;
+pub(super) async fn a_marker_is_found_as_it_was_written_last(scene: &impl DestinationUnderTest) {
+    let destination = scene.open().await;
     assert!(destination.is_empty().await.expect("is_empty"));
     assert_eq!(destination.identify(None).await.expect("identify"), MarkerFound::Absent);
     for digit in ['1', '2'] {
         let written = marker(digit);
         let marked = destination.mark(&written).await.expect("mark").expect("a place for it");
         destination.end_run().await;
-        let next = site.open().await;
+        let next = scene.open().await;
         assert!(next.is_empty().await.expect("is_empty"), "a marker is no file of the vault");
         assert_eq!(listed(&next).await, [""; 0]);
         assert!(is(&next.identify(None).await.expect("identify"), &written));
@@ -38,8 +38,8 @@ pub(super) async fn a_marker_is_found_as_it_was_written_last(site: &impl Destina
     }
 }
 
-pub(super) async fn a_look_tells_which_content_is_there(site: &impl DestinationUnderTest) {
-    let destination = site.open().await;
+pub(super) async fn a_look_tells_which_content_is_there(scene: &impl DestinationUnderTest) {
+    let destination = scene.open().await;
     place(&destination, "a.md", b"text", 1_700_000_000_000, None).await;
     let wanted = |path: &str, content: &[u8]| Wanted {
         path: at(path),
@@ -59,9 +59,9 @@ pub(super) async fn a_look_tells_which_content_is_there(site: &impl DestinationU
 }
 
 pub(super) async fn facts_are_those_of_the_file_as_long_as_nobody_changes_it(
-    site: &impl DestinationUnderTest,
+    scene: &impl DestinationUnderTest,
 ) {
-    let destination = site.open().await;
+    let destination = scene.open().await;
     let published = place(&destination, "a.md", b"text", 1_700_000_000_000, None).await;
     let facts = published.facts.expect("facts of a file that was just put there");
     assert_eq!(facts.size(), 4);
@@ -70,7 +70,7 @@ pub(super) async fn facts_are_those_of_the_file_as_long_as_nobody_changes_it(
     };
     assert_eq!(answers, [Some(facts.clone()), None]);
     assert!(matches!(facts, LocalFacts::File { .. }));
-    site.plant("a.md", b"edit").await;
+    scene.plant("a.md", b"edit").await;
     let after = destination.facts(vec![at("a.md")]).await.expect("facts").expect("told before");
     assert_ne!(after, [Some(facts)]);
 }

@@ -1,4 +1,4 @@
-//! What every destination must pass: the promises of the engine's two storage traits, as checks that panic when one is broken.
+//! Conformance suites of the engine's two storage traits: checks that panic when a promise is broken.
 //!
 //! A store's tests implement [`DestinationUnderTest`] or [`StateStoreUnderTest`] for a place where such a store can be opened, and call
 //! [`check_destination`] or [`check_state_store`].

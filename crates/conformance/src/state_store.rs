@@ -28,7 +28,7 @@ pub trait StateStoreUnderTest: Send + Sync {
     async fn look(&self) -> Self::State;
 }
 
-/// Checks all promises of [`StateStore`], each at an empty site made by `fresh`.
+/// Checks all promises of [`StateStore`], each at an empty scene made by `fresh`.
 ///
 /// # Panics
 ///
@@ -92,8 +92,8 @@ async fn look_up(state: &impl StateStore, paths: &[&str]) -> Vec<Option<Record>>
     state.records(&paths).await.expect("records")
 }
 
-async fn a_new_destination_has_the_default_state(site: &impl StateStoreUnderTest) {
-    let state = site.open().await;
+async fn a_new_destination_has_the_default_state(scene: &impl StateStoreUnderTest) {
+    let state = scene.open().await;
     assert_eq!(state.load().await.expect("load"), VaultState::default());
     assert_eq!(look_up(&state, &["a.md", "b.md"]).await, [None, None]);
     assert_eq!(state.sources(&[ContentHash::EMPTY]).await.expect("sources"), [None]);
@@ -105,7 +105,7 @@ async fn a_new_destination_has_the_default_state(site: &impl StateStoreUnderTest
     }
 }
 
-async fn what_is_committed_is_there_in_the_next_run(site: &impl StateStoreUnderTest) {
+async fn what_is_committed_is_there_in_the_next_run(scene: &impl StateStoreUnderTest) {
     let records = vec![file("Ünï/Note.md", b"text", 1 << 52), folder("Ünï", 3)];
     let filtered = deferred(DeferredKey::plain(&at("c.png")), 4, DeferredCause::Filtered);
     let failing = deferred(DeferredKey::encoded("0f"), 5, failed());
@@ -121,16 +121,16 @@ async fn what_is_committed_is_there_in_the_next_run(site: &impl StateStoreUnderT
         },
         ..Commit::default()
     };
-    commit(&site.open().await, whole.clone()).await;
-    let state = site.open().await;
+    commit(&scene.open().await, whole.clone()).await;
+    let state = scene.open().await;
     assert_eq!(state.load().await.expect("load"), whole.state);
     assert_eq!(sorted(state.all_records().await.expect("all_records")), sorted(records));
     assert_eq!(state.deferred(DeferredKind::Filtered).await.expect("deferred"), [filtered]);
     assert_eq!(state.deferred(DeferredKind::Failed).await.expect("deferred"), [failing]);
 }
 
-async fn records_are_looked_up_in_the_order_of_the_paths(site: &impl StateStoreUnderTest) {
-    let state = site.open().await;
+async fn records_are_looked_up_in_the_order_of_the_paths(scene: &impl StateStoreUnderTest) {
+    let state = scene.open().await;
     let records = vec![file("a.md", b"a", 1), folder("b", 2)];
     commit(&state, Commit { records, ..Commit::default() }).await;
     let found = look_up(&state, &["b", "missing", "a.md", "A.md", "b"]).await;
@@ -138,8 +138,8 @@ async fn records_are_looked_up_in_the_order_of_the_paths(site: &impl StateStoreU
     assert_eq!(found, wanted);
 }
 
-async fn a_commit_is_applied_in_its_order(site: &impl StateStoreUnderTest) {
-    let state = site.open().await;
+async fn a_commit_is_applied_in_its_order(scene: &impl StateStoreUnderTest) {
+    let state = scene.open().await;
     let keys = [DeferredKey::plain(&at("x")), DeferredKey::plain(&at("y"))];
     let first = Commit {
         records: vec![file("a.md", b"a", 1), file("b.md", b"b", 2)],
@@ -164,8 +164,8 @@ async fn a_commit_is_applied_in_its_order(site: &impl StateStoreUnderTest) {
     assert_eq!(state.load().await.expect("load").version, 7);
 }
 
-async fn a_source_has_the_content_that_is_asked_for(site: &impl StateStoreUnderTest) {
-    let state = site.open().await;
+async fn a_source_has_the_content_that_is_asked_for(scene: &impl StateStoreUnderTest) {
+    let state = scene.open().await;
     let records = vec![file("a.md", b"a", 1), file("b.md", b"b", 2), folder("c", 3)];
     commit(&state, Commit { records, ..Commit::default() }).await;
     let contents = [&b"b"[..], b"none", b"a", b"b"].map(ContentHash::of);
@@ -177,8 +177,8 @@ async fn a_source_has_the_content_that_is_asked_for(site: &impl StateStoreUnderT
     }
 }
 
-async fn deferred_changes_come_by_kind_and_version(site: &impl StateStoreUnderTest) {
-    let state = site.open().await;
+async fn deferred_changes_come_by_kind_and_version(scene: &impl StateStoreUnderTest) {
+    let state = scene.open().await;
     let change =
         |uid: u64, cause: DeferredCause| deferred(DeferredKey::encoded(&uid.to_string()), uid, cause);
     let all = [
@@ -195,8 +195,8 @@ async fn deferred_changes_come_by_kind_and_version(site: &impl StateStoreUnderTe
     assert_eq!(uids(DeferredKind::Filtered).await, [1, 4]);
 }
 
-async fn a_later_change_takes_the_place_of_a_deferred_one(site: &impl StateStoreUnderTest) {
-    let state = site.open().await;
+async fn a_later_change_takes_the_place_of_a_deferred_one(scene: &impl StateStoreUnderTest) {
+    let state = scene.open().await;
     let key = DeferredKey::plain(&at("a.md"));
     for (uid, cause) in [(1, failed()), (2, DeferredCause::Filtered)] {
         let deferred = vec![deferred(key.clone(), uid, cause)];
@@ -207,7 +207,7 @@ async fn a_later_change_takes_the_place_of_a_deferred_one(site: &impl StateStore
     assert_eq!(filtered, [deferred(key, 2, DeferredCause::Filtered)]);
 }
 
-async fn what_is_about_to_be_done_is_known_until_the_next_commit(site: &impl StateStoreUnderTest) {
+async fn what_is_about_to_be_done_is_known_until_the_next_commit(scene: &impl StateStoreUnderTest) {
     let content = KnownContent::of(b"b");
     let first = vec![
         Intent::Place(file("a.md", b"a", 1)),
@@ -218,8 +218,8 @@ async fn what_is_about_to_be_done_is_known_until_the_next_commit(site: &impl Sta
         Intent::Push { path: at("f.md"), from: Some(at("old f.md")), content: Some(content), base: Uid(7) },
         Intent::Push { path: at("g.md"), from: None, content: None, base: Uid(1 << 53) },
     ];
-    commit(&site.open().await, Commit { intents: first.clone(), ..Commit::default() }).await;
-    let state = site.open().await;
+    commit(&scene.open().await, Commit { intents: first.clone(), ..Commit::default() }).await;
+    let state = scene.open().await;
     let intents = async || state.intents().await.expect("intents");
     assert_eq!(intents().await, first);
     assert_eq!(state.all_records().await.expect("all_records"), [], "to be about to is not to record");
@@ -230,7 +230,7 @@ async fn what_is_about_to_be_done_is_known_until_the_next_commit(site: &impl Sta
     assert_eq!(intents().await, []);
 }
 
-async fn facts_and_witness_stay_with_a_record(site: &impl StateStoreUnderTest) {
+async fn facts_and_witness_stay_with_a_record(scene: &impl StateStoreUnderTest) {
     let object = LocalFacts::Object { size: 3, entity_tag: "\"a\\tag\"".to_owned() };
     let at_the_limits =
         LocalFacts::File { size: 1 << 52, modified: i64::MIN, changed: i64::MAX, inode: u64::MAX };
@@ -240,8 +240,8 @@ async fn facts_and_witness_stay_with_a_record(site: &impl StateStoreUnderTest) {
         Record { witnessed: true, ..folder("c", 3) },
         file("d.md", b"d", 4),
     ];
-    commit(&site.open().await, Commit { records: records.clone(), ..Commit::default() }).await;
-    let state = site.open().await;
+    commit(&scene.open().await, Commit { records: records.clone(), ..Commit::default() }).await;
+    let state = scene.open().await;
     assert_eq!(sorted(state.all_records().await.expect("all_records")), records);
     let found = look_up(&state, &["a.md", "b.md", "c", "d.md"]).await;
     assert_eq!(found.into_iter().flatten().collect::<Vec<_>>(), records);
@@ -250,7 +250,7 @@ async fn facts_and_witness_stay_with_a_record(site: &impl StateStoreUnderTest) {
     assert_eq!(look_up(&state, &["b.md"]).await, [Some(file("b.md", b"b2", 5))]);
 }
 
-async fn what_is_known_of_vault_and_destination_is_there_in_the_next_run(site: &impl StateStoreUnderTest) {
+async fn what_is_known_of_vault_and_destination_is_there_in_the_next_run(scene: &impl StateStoreUnderTest) {
     let id = |digit: char| -> RandomId { digit.to_string().repeat(32).parse().expect("an id") };
     let whole = VaultState {
         version: 9,
@@ -281,12 +281,12 @@ async fn what_is_known_of_vault_and_destination_is_there_in_the_next_run(site: &
         ..whole.clone()
     };
     for state in [whole, less, VaultState::default()] {
-        commit(&site.open().await, Commit { state: state.clone(), ..Commit::default() }).await;
-        assert_eq!(site.open().await.load().await.expect("load"), state);
+        commit(&scene.open().await, Commit { state: state.clone(), ..Commit::default() }).await;
+        assert_eq!(scene.open().await.load().await.expect("load"), state);
     }
 }
 
-async fn each_cause_of_a_deferred_change_stays_itself(site: &impl StateStoreUnderTest) {
+async fn each_cause_of_a_deferred_change_stays_itself(scene: &impl StateStoreUnderTest) {
     let causes = [
         failed(),
         DeferredCause::HeldBack { confirmed: None },
@@ -297,8 +297,8 @@ async fn each_cause_of_a_deferred_change_stays_itself(site: &impl StateStoreUnde
         .zip(causes)
         .map(|(uid, cause)| deferred(DeferredKey::encoded(&format!("{uid}")), uid, cause))
         .collect();
-    commit(&site.open().await, Commit { deferred: changes.clone(), ..Commit::default() }).await;
-    let state = site.open().await;
+    commit(&scene.open().await, Commit { deferred: changes.clone(), ..Commit::default() }).await;
+    let state = scene.open().await;
     assert_eq!(state.deferred(DeferredKind::Failed).await.expect("deferred"), changes);
     assert_eq!(state.deferred(DeferredKind::Filtered).await.expect("deferred"), []);
     // From one cause to another, and to none.
@@ -313,12 +313,12 @@ async fn each_cause_of_a_deferred_change_stays_itself(site: &impl StateStoreUnde
     assert_eq!(state.deferred(DeferredKind::Failed).await.expect("deferred"), changes[1..]);
 }
 
-async fn a_confirmation_is_left_for_whoever_has_the_lock(site: &impl StateStoreUnderTest) {
-    let first = site.open().await;
+async fn a_confirmation_is_left_for_whoever_has_the_lock(scene: &impl StateStoreUnderTest) {
+    let first = scene.open().await;
     let change = deferred(DeferredKey::plain(&at("gone.md")), 7, DeferredCause::HeldBack { confirmed: None });
     commit(&first, Commit { deferred: vec![change], ..Commit::default() }).await;
     assert_eq!(first.confirmations().await.expect("confirmations"), [0; 0]);
-    let other = site.look().await;
+    let other = scene.look().await;
     other.leave_confirmations(vec![7, 9]).await.expect("leave_confirmations");
     other.leave_confirmations(vec![7, 1 << 53]).await.expect("leave_confirmations");
     let mut left = first.confirmations().await.expect("confirmations");
@@ -329,7 +329,7 @@ async fn a_confirmation_is_left_for_whoever_has_the_lock(site: &impl StateStoreU
     assert_eq!(first.confirmations().await.expect("confirmations"), [9]);
     // The commit of a run leaves them alone.
     commit(&first, commit_of_nothing()).await;
-    assert_eq!(site.look().await.confirmations().await.expect("confirmations"), [9]);
+    assert_eq!(scene.look().await.confirmations().await.expect("confirmations"), [9]);
     first.forget_confirmations(&[9]).await.expect("forget_confirmations");
     assert_eq!(first.confirmations().await.expect("confirmations"), [0; 0]);
 }

@@ -92,6 +92,10 @@ impl StateStore for WatchedState {
         self.state.intents().await
     }
 
+    fn keeps_journal(&self) -> bool {
+        self.state.keeps_journal()
+    }
+
     async fn journal(&self, path: Option<&VaultPath>, limit: usize) -> Result<Vec<JournalEntry>, StateError> {
         self.state.journal(path, limit).await
     }

@@ -2,39 +2,44 @@
 
 use std::collections::{HashMap, HashSet};
 
-use obsync_protocol::{Filter, NameFolding, VaultPath, Verdict};
+use obsync_protocol::{ContentHash, Filter, NameFolding, VaultPath, Verdict};
 
 use crate::entry::{EntryKind, RemoteEntry};
 use crate::model::Record;
 use crate::reconcile::{Action, Local, decide};
-use crate::schedule::{FolderChange, Schedule, Scheduler, Transfer, wanted};
+use crate::schedule::{FileRemoval, FolderChange, Schedule, Scheduler, Transfer, wanted};
 
 impl Scheduler {
     /// Sorts out what the filter leaves out, what is no news, and what this destination cannot have.
     pub(crate) fn admit(&mut self, entries: Vec<RemoteEntry>, filter: &Filter) -> Vec<RemoteEntry> {
-        let mut admitted = Vec::with_capacity(entries.len());
-        for entry in entries {
-            let is_left_out = !matches!(filter.verdict(&entry.path, entry.is_folder()), Verdict::Sync);
-            let remote = if is_left_out { entry.left_out() } else { entry.remote() };
-            let base = self.records.get(&entry.path);
-            if is_left_out
-                && let Some(known) = base.and_then(Record::file)
-                && self.rules.is_full_for(entry.uid)
-            {
-                self.schedule.doubted.push(wanted(&entry.path, known));
-            }
-            match decide(base, Local::NotScanned, remote, &self.rules).action {
-                Action::Skip => {}
-                Action::DeferFiltered => self.schedule.filtered.push(entry),
-                _ if is_left_out => self.schedule.unchanged.push(entry.path),
-                _ => admitted.push(entry),
-            }
-        }
+        // Collected where they are: there is no second list beside the first.
+        let mut admitted: Vec<RemoteEntry> =
+            entries.into_iter().filter_map(|entry| self.admit_one(entry, filter)).collect();
         self.refuse_below_files(&mut admitted);
         if self.folds_names.is_any() {
             self.refuse_same_names(&mut admitted);
         }
         admitted
+    }
+
+    /// Gives an entry back that is to be scheduled.
+    fn admit_one(&mut self, entry: RemoteEntry, filter: &Filter) -> Option<RemoteEntry> {
+        let is_left_out = !matches!(filter.verdict(&entry.path, entry.is_folder()), Verdict::Sync);
+        let remote = if is_left_out { entry.left_out() } else { entry.remote() };
+        let base = self.records.get(&entry.path);
+        if is_left_out
+            && let Some(known) = base.and_then(Record::file)
+            && self.rules.is_full_for(entry.uid)
+        {
+            self.schedule.doubted.push(wanted(&entry.path, known));
+        }
+        match decide(base, Local::NotScanned, remote, &self.rules).action {
+            Action::Skip => {}
+            Action::DeferFiltered => self.schedule.filtered.push(entry),
+            _ if is_left_out => self.schedule.unchanged.push(entry.path),
+            _ => return Some(entry),
+        }
+        None
     }
 
     /// Refuses entries that lie below a path that is a file in this same listing.
@@ -82,7 +87,7 @@ impl Scheduler {
         let deleted = entries.iter().filter(|entry| !entry.is_live()).map(|entry| &entry.path);
         let leaving: HashSet<&VaultPath> = unlisted.chain(deleted).collect();
         let mut recorded: Vec<&Record> =
-            self.records.values().filter(|record| !leaving.contains(&record.path)).collect();
+            self.records.iter().filter(|record| !leaving.contains(&record.path)).collect();
         // Of two that are recorded (another system brought both) it is always the same.
         recorded.sort_unstable_by(|a, b| b.path.cmp(&a.path));
         let key = |path: &VaultPath| self.folds_names.key(path).into_owned();
@@ -118,7 +123,7 @@ impl Scheduler {
 impl Schedule {
     /// Takes out what the destination could not name. A file whose new name is among it keeps its old one.
     pub(crate) fn refuse(&mut self, admits: impl Fn(&VaultPath) -> Result<(), String>) {
-        let mut kept = HashSet::new();
+        let mut sources = HashSet::new();
         for transfer in self.rescues.iter_mut().chain(&mut self.transfers) {
             if transfer.targets.iter().all(|target| admits(&target.path).is_ok()) {
                 continue;
@@ -127,7 +132,7 @@ impl Schedule {
             let (good, bad): (Vec<_>, Vec<_>) =
                 transfer.targets.drain(..).partition(|target| admits(&target.path).is_ok());
             transfer.targets = good;
-            kept.extend(transfer.source.local().cloned());
+            sources.extend(transfer.source.local().cloned());
             let bad = Transfer { targets: bad, ..whole };
             self.refused.extend(
                 bad.entries().filter_map(|entry| Some((admits(&entry.path).err()?, entry))).map(swap),
@@ -135,7 +140,34 @@ impl Schedule {
         }
         self.rescues.retain(|transfer| !transfer.targets.is_empty());
         self.transfers.retain(|transfer| !transfer.targets.is_empty());
-        for removal in self.removals.extract_if(.., |removal| kept.contains(&removal.file.path)) {
+        self.keep_old_names(&sources);
+        for FolderChange { path, uid, .. } in
+            self.folders.extract_if(.., |folder| admits(&folder.path).is_err())
+        {
+            let Err(reason) = admits(&path) else { continue };
+            self.refused
+                .push((RemoteEntry { path, uid, kind: EntryKind::Folder, mtime: 0, ctime: 0 }, reason));
+        }
+    }
+
+    /// Takes out the removals of files whose content is refused under another name. Of several equal files any can be the one
+    /// that was renamed, and any of those that stay can have been edited here: so each of them is kept, and `sources` of refused
+    /// transfers in any case.
+    fn keep_old_names(&mut self, sources: &HashSet<VaultPath>) {
+        let refused: HashSet<ContentHash> = self
+            .refused
+            .iter()
+            .filter_map(|(entry, _)| match entry.kind {
+                // Nothing is lost with an empty file.
+                EntryKind::File { hash, .. } if hash != ContentHash::EMPTY => Some(hash),
+                _ => None,
+            })
+            .collect();
+        let is_kept = |removal: &FileRemoval| {
+            let is_wanted = refused.contains(&removal.file.content.hash) && !removal.in_the_way;
+            is_wanted || sources.contains(&removal.file.path)
+        };
+        for removal in self.removals.extract_if(.., |removal| is_kept(removal)) {
             let kind = EntryKind::Deleted { folder: false };
             let entry = RemoteEntry { path: removal.file.path, uid: removal.uid, kind, mtime: 0, ctime: 0 };
             self.refused.push((
@@ -143,13 +175,6 @@ impl Schedule {
                 "kept: the vault has the same content under another name, which cannot be had here"
                     .to_owned(),
             ));
-        }
-        for FolderChange { path, uid, .. } in
-            self.folders.extract_if(.., |folder| admits(&folder.path).is_err())
-        {
-            let Err(reason) = admits(&path) else { continue };
-            self.refused
-                .push((RemoteEntry { path, uid, kind: EntryKind::Folder, mtime: 0, ctime: 0 }, reason));
         }
     }
 }

@@ -9,6 +9,7 @@ use crate::entry::RemoteEntry;
 use crate::listing::{Listing, Unclear};
 use crate::model::Record;
 use crate::reconcile::{Mode, Reach};
+use crate::records::Records;
 use crate::schedule::{Schedule, ScheduleInput};
 use crate::watermark::Watermark;
 
@@ -74,7 +75,7 @@ pub struct Made(Schedule);
 /// Makes the plan, for a destination that can hold every name.
 pub fn plan(entries: Entries, destination: PlannedDestination, filter: &Filter) -> Made {
     let PlannedDestination { records, sources, folds_names, mode } = destination;
-    let records = records.into_iter().map(|record| (record.path.clone(), record)).collect();
+    let records = Records::from(records);
     let input = ScheduleInput {
         entries: entries.0,
         unclear: Unclear::default(),

@@ -5,6 +5,7 @@
 //! back like a large one.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
+use std::fmt;
 use std::str::FromStr;
 
 use obsync_protocol::{ContentHash, VaultPath};
@@ -49,6 +50,19 @@ impl FromStr for MaxDelete {
         match text.strip_suffix('%') {
             Some(percent) => number(percent).map(MaxDelete::Percent),
             None => number(text).map(MaxDelete::Files),
+        }
+    }
+}
+
+/// As in "more than 20 %".
+impl fmt::Display for MaxDelete {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            MaxDelete::Usual => formatter.write_str("50 and 20 %, or half of 10 or more"),
+            MaxDelete::InVault => formatter.write_str("20 and 5 %, 50, or half of 10 or more"),
+            MaxDelete::Files(most) => most.fmt(formatter),
+            MaxDelete::Percent(percent) => write!(formatter, "{percent} %"),
+            MaxDelete::Unlimited => formatter.write_str("any number"),
         }
     }
 }

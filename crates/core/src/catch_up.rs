@@ -1,4 +1,4 @@
-//! What becomes of contents that the vault replaced after they were listed: what came since is listed, and only that is
+//! Handles contents that the vault replaced after they were listed: what came since is listed, and only that is
 //! planned and carried out.
 
 use std::collections::HashMap;
@@ -61,11 +61,13 @@ impl Run<'_> {
         survey.scout.is_empty = false;
         (survey.version, link.version) = (version, version);
         (survey.listing, survey.cursor) = (listed.listing, listed.cursor);
-        let mut plan = self.plan(survey).await?;
+        let mut plan = self.plan(survey, &publisher.ledger.report.foreseen).await?;
         let deletions = publisher.ledger.deletions().to_vec();
         let confirmed = publisher.ledger.confirmed_deletions.clone();
         self.hold_back(&mut plan, &deletions, &confirmed, publisher.ledger.report).await?;
         self.warn_of(&plan, publisher.ledger.report);
+        // What was to wait for a path that has another content now waits for wherever its own comes.
+        unfinished.renamed.iter_mut().for_each(|renamed| renamed.wait_for(&plan));
         let plan = self.take_on(publisher, plan, survey).await?;
         let targets = superseded.iter().flat_map(|transfer| &transfer.targets);
         targets.for_each(|target| publisher.ledger.superseded(target.uid));

@@ -74,9 +74,10 @@ pub fn name(name: &str, ends_with_mark: bool, label: &str, copy: u32, limit: usi
     marked(name, ends_with_mark, &number, limit)
 }
 
-/// The path of the copy of a file beside it. `None`: no such path can be.
-pub(crate) fn path(of: &VaultPath, label: &str, copy: u32) -> Option<VaultPath> {
-    let name = name(of.file_name(), is_configuration(of), label, copy, LONGEST_NAME);
+/// The path of the copy of a file or folder beside it. `None`: no such path can be.
+pub(crate) fn path(of: &VaultPath, is_folder: bool, label: &str, copy: u32) -> Option<VaultPath> {
+    let ends_with_mark = is_folder || is_configuration(of);
+    let name = name(of.file_name(), ends_with_mark, label, copy, LONGEST_NAME);
     let path = of.parent().map_or_else(|| name.clone(), |folder| format!("{folder}/{name}"));
     VaultPath::parse(&path).ok()
 }
@@ -115,6 +116,12 @@ pub fn is_copy_of(copy: &str, name: &str, ends_with_mark: bool, limit: usize) ->
     number.is_some_and(|(number, _)| {
         is_timestamp(number) && marked(name, ends_with_mark, number, limit) == copy
     })
+}
+
+/// Whether a path is that of a copy of a file, beside it.
+pub(crate) fn is_of(copy: &VaultPath, file: &VaultPath) -> bool {
+    let is_copy = |limit| is_copy_of(copy.file_name(), file.file_name(), is_configuration(file), limit);
+    copy.parent() == file.parent() && is_copy(LONGEST_NAME)
 }
 
 /// The name of what this is a copy of, if it is one whose name was not too long for its mark.

@@ -37,7 +37,7 @@ impl Run<'_> {
         survey: &mut Survey,
         report: &mut Report,
     ) -> Result<Earlier, PullError> {
-        let remembered = Remembered::within(self.options.listing_memory.unwrap_or(LISTING_MEMORY) / 8);
+        let remembered = Remembered::within(self.options.listing_memory.unwrap_or(LISTING_MEMORY) / 5);
         let accepted = Accepted { all: self.options.accept_failures, ..Accepted::default() };
         let mut earlier =
             Earlier { obsolete: Vec::new(), remembered, accepted, confirmed: HashSet::new(), retained: None };

@@ -1,7 +1,8 @@
 //! One entry of the vault: decoded and checked, and back to what the server sent.
 
 use obsync_protocol::{
-    CONTENT_OVERHEAD, ContentHash, NameDefect, NameError, PushMessage, Uid, VaultKeys, VaultPath, plain_size,
+    CONTENT_OVERHEAD, ContentHash, Filter, NameDefect, NameError, PushMessage, SkipReason, Uid, VaultKeys,
+    VaultPath, Verdict, plain_size,
 };
 
 use crate::model::{Deferred, DeferredCause, DeferredKey, KnownContent};
@@ -44,6 +45,15 @@ impl Place {
         match self {
             Place::At(path) => Some(path),
             Place::Impossible | Place::Unknown => None,
+        }
+    }
+
+    /// Why the user's filter leaves out whatever is there. What the protocol never syncs is no reason: an entry there that
+    /// cannot be read is reported.
+    pub(crate) fn left_out_by(&self, filter: &Filter, is_folder: bool) -> Option<SkipReason> {
+        match filter.verdict(self.path()?, is_folder) {
+            Verdict::Skip(reason) => Some(reason).filter(|reason| reason.is_chosen()),
+            Verdict::Sync => None,
         }
     }
 

@@ -1,4 +1,4 @@
-//! Why a pull as a whole could not go on. What concerns one file alone is in the report instead.
+//! Errors that end a pull as a whole. Those of a single file are in the report instead.
 
 use obsync_client::ClientError;
 use obsync_protocol::with_reasons;
@@ -21,7 +21,8 @@ pub enum PullError {
     State(#[from] StateError),
     /// The service lists entries without end.
     #[error(
-        "the service listed more than {limit} changes of the vault, which no vault has; nothing was changed"
+        "the service listed more than {limit} changes of the vault, the most that obsync takes; nothing was changed. A new vault \
+         with the same notes begins without the old one's changes"
     )]
     TooManyEntries {
         /// The most that are received.
@@ -29,7 +30,8 @@ pub enum PullError {
     },
     /// The vault has more paths than a listing may have.
     #[error(
-        "the vault lists more than {limit} files and folders, which is more than obsync takes; nothing was changed"
+        "the vault lists more than {limit} files and folders, the most that obsync takes; nothing was changed. Move a part of \
+         them to another vault"
     )]
     TooManyPaths {
         /// The most that are kept.
@@ -38,7 +40,7 @@ pub enum PullError {
     /// The service lists entries without end that cannot be read.
     #[error(
         "more than {limit} entries of the vault cannot be read, or take more memory than they may; nothing was changed. \
-         They are not what devices with the vault's key write"
+         They are not what devices with the vault's key write: move the notes to a new vault"
     )]
     TooManyUnreadable {
         /// The most that are remembered.
@@ -47,8 +49,8 @@ pub enum PullError {
     /// The list of the vault takes more memory than it may.
     #[error(
         "the list of the vault has {entries} entries and takes about {} MiB of memory, of which it may use {} MiB; nothing \
-         was changed. A function needs {} MB of memory for it",
-        needed.div_ceil(1 << 20), allowed >> 20, needed.div_ceil(1 << 20).saturating_mul(3)
+         was changed. Give the function {} MB of memory (MemorySize), or move a part of the notes to another vault",
+        needed.div_ceil(1 << 20), allowed >> 20, needed.div_ceil(1 << 20).saturating_mul(6)
     )]
     ListingTooLarge {
         /// How many entries were received.

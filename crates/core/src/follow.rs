@@ -63,7 +63,15 @@ impl FollowWay {
         match self {
             FollowWay::Pull(options) => FollowWay::Pull(options.clone()),
             FollowWay::Sync(options) => {
-                FollowWay::Sync(SyncOptions { restless, only, respects_refusals: true, ..options.clone() })
+                let options = options.clone();
+                let (leaves_what_changes, respects_refusals) = (true, true);
+                FollowWay::Sync(SyncOptions {
+                    restless,
+                    only,
+                    leaves_what_changes,
+                    respects_refusals,
+                    ..options
+                })
             }
         }
     }

@@ -1,4 +1,4 @@
-//! What a vault had at a path before: a content that it once had there is nobody's change.
+//! The history of a path in the vault: a content that it once had there is nobody's change.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;

@@ -44,7 +44,7 @@ impl Run<'_> {
             Ok(()) if begun => self.doubt_files(is_empty).await?,
             Ok(()) => None,
         };
-        if let (None, MarkerFound::Marker { marker, .. }) = (&known.destination, &found)
+        if let MarkerFound::Marker { marker, .. } = &found
             && marker.vault != self.source.vault.id
         {
             self.warn(OTHER_VAULT.to_owned(), report);

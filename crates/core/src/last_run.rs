@@ -1,9 +1,12 @@
-//! How the last run on a destination ended, for `obsync status` and for those who watch. Nothing else depends on it.
+//! The outcome of the last run on a destination: for `obsync status`, for those who watch, and for `obsync verify`, which asks
+//! whether a run was cut short.
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use crate::model::Direction;
 use crate::problem::Problem;
+use crate::progress::Phase;
 use crate::report::Outcome;
 
 /// The longest error that is kept, in bytes.
@@ -29,6 +32,10 @@ pub struct LastRun {
     /// Whether this run, or one before it that none made good, ended while it brought changes over.
     #[serde(default)]
     pub cut_short: bool,
+    /// Whether it brings nothing, or nothing more: it is a push, or it came as far as to look for what it sends. Should it end
+    /// early, nothing is missing here because of that.
+    #[serde(default)]
+    pub sending: bool,
     /// Whether it is one of the runs of a follower (`--follow`), which mostly waits.
     #[serde(default)]
     pub of_follower: bool,
@@ -109,6 +116,58 @@ impl RunError {
     }
 }
 
+/// Whether something of the vault may be missing in the destination because a run ended early. Follows a run by its phases.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bringing {
+    direction: Direction,
+    /// [`LastRun::cut_short`].
+    pub cut_short: bool,
+    /// [`LastRun::sending`].
+    pub sending: bool,
+}
+
+impl Bringing {
+    /// When a run of this direction begins; `cut_short`: a run before it was.
+    pub fn begin(direction: Direction, cut_short: bool) -> Self {
+        Bringing { direction, cut_short, sending: direction == Direction::Push }
+    }
+
+    /// When the next run begins, after this one.
+    #[must_use]
+    pub fn next(self, cut_short: bool) -> Self {
+        Bringing::begin(self.direction, cut_short)
+    }
+
+    /// The run has come to this phase.
+    pub fn enter(&mut self, phase: Phase) {
+        match phase {
+            // It brings nothing, and mends nothing.
+            _ if self.direction == Direction::Push => {}
+            Phase::Transferring => (self.cut_short, self.sending) = (true, false),
+            // A sync looks here when it has brought everything.
+            Phase::Scanning | Phase::Sending => (self.cut_short, self.sending) = (false, true),
+            Phase::Connecting | Phase::Listing | Phase::Planning | Phase::Finishing => {}
+        }
+    }
+
+    /// Whether something may be missing when the run has ended so.
+    pub fn is_cut_short(&self, outcome: RunOutcome) -> bool {
+        is_cut_short(self.cut_short, self.sending, outcome)
+    }
+}
+
+fn is_cut_short(cut_short: bool, sending: bool, outcome: RunOutcome) -> bool {
+    match outcome {
+        RunOutcome::Running | RunOutcome::Interrupted => cut_short || !sending,
+        // It may not have begun, but mended nothing either.
+        RunOutcome::Failed => cut_short,
+        // A sync is past that when it sends; a push mends nothing.
+        RunOutcome::Complete | RunOutcome::Failures | RunOutcome::HeldBack | RunOutcome::VaultOlder => {
+            cut_short && sending
+        }
+    }
+}
+
 impl LastRun {
     /// A run that begins now, after `before`.
     pub fn begin(before: Option<&LastRun>) -> Self {
@@ -119,10 +178,22 @@ impl LastRun {
             failures_in_a_row: before.map_or(0, LastRun::failures),
             last_error: before.and_then(|before| before.last_error.clone()),
             cut_short: before.is_some_and(LastRun::is_cut_short),
+            sending: false,
             of_follower: false,
             progress: RunProgress::default(),
             unwatched: None,
         }
+    }
+
+    /// A run of which nothing is known but that it began then: what was noted of it cannot be read.
+    pub fn of_unknown_end(began: Timestamp) -> Self {
+        LastRun { began, ..LastRun::begin(None) }
+    }
+
+    /// The run with what it brought.
+    #[must_use]
+    pub fn with(self, bringing: Bringing) -> Self {
+        LastRun { cut_short: bringing.cut_short, sending: bringing.sending, ..self }
     }
 
     /// The failures in a row up to this run. One that did not live to say how it ended is one.
@@ -133,7 +204,10 @@ impl LastRun {
     /// Whether the destination may have only a part of what a run was to bring: one was stopped, or killed, or failed on the
     /// way, and none after it came to its end. Nobody may be at work there now.
     pub fn is_cut_short(&self) -> bool {
-        self.cut_short || self.outcome == RunOutcome::Running
+        match self.outcome {
+            RunOutcome::Running => is_cut_short(self.cut_short, self.sending, RunOutcome::Running),
+            _ => self.cut_short,
+        }
     }
 
     /// The run with its end.
@@ -146,14 +220,7 @@ impl LastRun {
             RunOutcome::Interrupted => self.failures_in_a_row,
             _ => self.failures_in_a_row.saturating_add(1),
         };
-        let cut_short = match outcome {
-            RunOutcome::Interrupted => true,
-            // It may not have begun, but mended nothing either.
-            RunOutcome::Running | RunOutcome::Failed => self.cut_short,
-            RunOutcome::Complete | RunOutcome::Failures | RunOutcome::HeldBack | RunOutcome::VaultOlder => {
-                false
-            }
-        };
+        let cut_short = is_cut_short(self.cut_short, self.sending, outcome);
         let error = problem.map(|problem| RunError::of(problem, now));
         LastRun {
             ended: Some(now),
@@ -200,5 +267,50 @@ mod tests {
         }
         let never_began = LastRun::begin(None).end(RunOutcome::Failed, Some(&problem));
         assert!(!never_began.is_cut_short());
+    }
+
+    /// A run after `before` that came to these phases and ended so.
+    fn ended(
+        before: Option<&LastRun>,
+        direction: Direction,
+        phases: &[Phase],
+        outcome: RunOutcome,
+    ) -> LastRun {
+        let run = LastRun::begin(before);
+        let mut bringing = Bringing::begin(direction, run.cut_short);
+        phases.iter().for_each(|phase| bringing.enter(*phase));
+        let run = run.with(bringing);
+        if outcome == RunOutcome::Running { run } else { run.end(outcome, None) }
+    }
+
+    const SENDS: [Phase; 2] = [Phase::Scanning, Phase::Sending];
+    const BRINGS: [Phase; 1] = [Phase::Transferring];
+
+    #[test]
+    fn a_push_makes_no_other_run_good_and_leaves_nothing_undone_here() {
+        let stopped = ended(None, Direction::Both, &BRINGS, RunOutcome::Interrupted);
+        for outcome in
+            [RunOutcome::Running, RunOutcome::Interrupted, RunOutcome::Failed, RunOutcome::Complete]
+        {
+            let alone = ended(None, Direction::Push, &SENDS, outcome);
+            assert!(!alone.is_cut_short(), "{alone:?}");
+            let after = ended(Some(&stopped), Direction::Push, &SENDS, outcome);
+            assert!(after.is_cut_short(), "{after:?}");
+            let sync = ended(Some(&after), Direction::Both, &SENDS, RunOutcome::Complete);
+            assert!(!sync.is_cut_short(), "{after:?}, {sync:?}");
+        }
+    }
+
+    #[test]
+    fn a_sync_that_ends_while_it_sends_has_brought_everything() {
+        let before = ended(None, Direction::Pull, &BRINGS, RunOutcome::Interrupted);
+        let another_round = [BRINGS.as_slice(), &SENDS, &BRINGS].concat();
+        for outcome in [RunOutcome::Running, RunOutcome::Interrupted, RunOutcome::Failed] {
+            let is_cut_short =
+                |phases: &[Phase]| ended(Some(&before), Direction::Both, phases, outcome).is_cut_short();
+            assert!(is_cut_short(&BRINGS), "{outcome:?}");
+            assert!(!is_cut_short(&SENDS), "{outcome:?}");
+            assert!(is_cut_short(&another_round), "{outcome:?}");
+        }
     }
 }

@@ -14,6 +14,7 @@ use crate::destination::Removable;
 use crate::entry::{EntryKind, RemoteEntry};
 use crate::identity::DestinationIdentity;
 use crate::journal::{Devices, JournalChange, JournalEntry, Side};
+use crate::listing::Refused;
 use crate::model::{CursorEntry, Deferred, DeferredCause, DeferredKey, Deletions, Direction, Intent, Record};
 use crate::report::{Failure, Report};
 use crate::schedule::Transfer;
@@ -263,6 +264,7 @@ impl<'a> Ledger<'a> {
         let deferred = entry.defer(cause, &self.keys);
         if !self.accept(deferred) {
             self.report.has_lasting_failures = true;
+            self.report.has_excludable_failures = true;
             self.failed(entry, reason);
         }
     }
@@ -356,8 +358,15 @@ impl<'a> Ledger<'a> {
     }
 
     /// A change that cannot even be decoded; its deferred form says why. If an earlier run remembered it, it comes with the
-    /// cause that it had then.
-    pub(crate) fn undecodable(&mut self, mut deferred: Deferred) {
+    /// cause that it had then. Where the user's filter leaves it out, it is no failure.
+    pub(crate) fn undecodable(&mut self, refused: Refused) {
+        if let Some((path, reason)) = refused.left_out_by(&self.filter) {
+            // Nobody knows its size.
+            self.report.skip(path, reason, 0, &self.filter);
+            self.completed.push(refused.deferred.message.uid);
+            return self.defer(Deferred { cause: DeferredCause::Filtered, ..refused.deferred });
+        }
+        let mut deferred = refused.deferred;
         if let DeferredCause::Failed { reason } | DeferredCause::Acknowledged { reason } = &deferred.cause {
             let reason = reason.clone();
             let cause = DeferredCause::Acknowledged { reason: reason.clone() };
@@ -365,6 +374,7 @@ impl<'a> Ledger<'a> {
                 return;
             }
             self.report.has_lasting_failures = true;
+            self.report.has_excludable_failures |= !deferred.key.is_encoded();
             deferred.cause = DeferredCause::Failed { reason };
         }
         if let Some(failure) = Failure::of_deferred(&deferred) {

@@ -13,7 +13,6 @@ pub mod benching;
 pub mod blocking;
 mod brake;
 mod catch_up;
-mod change;
 mod clock;
 mod confirmation;
 pub mod conflicted_copy;
@@ -47,6 +46,7 @@ mod pull;
 pub mod quiet;
 mod receive;
 mod reconcile;
+mod records;
 mod recover;
 mod rehearsal;
 mod report;
@@ -60,6 +60,7 @@ mod schedule;
 #[doc(hidden)]
 pub mod schema;
 mod service_check;
+mod shrinking;
 mod space;
 mod state;
 mod survey;
@@ -76,7 +77,7 @@ pub use follow::{FollowOptions, FollowWay, Following, Observer, Watch, follow};
 pub use governor::{Governor, Reservation};
 pub use hurdle::Hurdle;
 pub use journal::{JournalChange, JournalEntry, Side};
-pub use last_run::{LastRun, RunError, RunOutcome, RunProgress};
+pub use last_run::{Bringing, LastRun, RunError, RunOutcome, RunProgress};
 pub use obsync_client::{Clock, Sleep, SystemClock};
 pub use obsync_protocol::Filter;
 pub use outstanding::Outstanding;
@@ -84,19 +85,18 @@ pub use problem::{Ending, Problem, ProblemCode, SCHEMA_VERSION};
 pub use progress::{FileAction, NoProgress, Phase, Progress};
 pub use pull::pull;
 pub use reconcile::Mode;
-pub use report::{Conflict, Failure, Outcome, Report, Step, StepAction, Tally};
+pub use report::{Conflict, Failure, MovedFile, Outcome, Report, Step, StepAction, Tally};
 pub use repositories::repository_parts_among;
 pub use run::{PullOptions, PullSource};
 pub use two_way::{SyncDirection, SyncOptions, sync};
 pub use verify::{ChangedFile, Unfinished, Verification, VerifiedFile, VerifyError, verify};
 
-pub use change::{Applied, Change, ChangeBatch, ChangeOutcome, Rejected};
 pub use confirmation::{confirm, held_back, leave_confirmation};
 pub use destination::{
-    BatchLimit, Checked, CheckedBy, Describe, Destination, DestinationError, DestinationExt, Expect,
-    FileWriter, FoldingProbe, Found, Inspect, Inventory, KeptBeside, Naming, PlaceTraits, Publication,
-    PublicationContent, PublishFailure, Published, Receive, Removable, Removal, Scan, Staged, StoredFile,
-    Wanted,
+    Applied, BatchLimit, Change, ChangeBatch, ChangeOutcome, Checked, CheckedBy, Describe, Destination,
+    DestinationError, DestinationExt, Expect, FileWriter, FoldingProbe, Found, Inspect, Inventory,
+    KeptBeside, Naming, PlaceTraits, Publication, PublicationContent, PublishFailure, Published, Receive,
+    Rejected, Removable, Removal, Scan, Staged, StoredFile, Wanted,
 };
 pub use identity::{
     DestinationIdentity, Doubt, MARKER_FORMAT, Marked, Marker, MarkerError, MarkerFound, RandomId,

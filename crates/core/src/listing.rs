@@ -1,68 +1,84 @@
 //! The listing of a vault: the latest entry of each path, and those that cannot be read, within bounds of memory.
 
-use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
+use std::hash::{BuildHasher, RandomState};
 
+use hashbrown::HashTable;
+use hashbrown::hash_table::Entry;
 use obsync_protocol::limits::{
     ENTRIES_KEPT, ENTRIES_RECEIVED, LISTING_MEMORY, UNREADABLE_ENTRIES, UNREADABLE_MEMORY,
 };
-use obsync_protocol::{PushMessage, Uid, VaultKeys, VaultPath};
+use obsync_protocol::{Filter, PushMessage, SkipReason, Uid, VaultKeys, VaultPath};
 
 use crate::entry::{Place, RemoteEntry, Undecodable};
 use crate::journal::Devices;
 use crate::model::{Deferred, DeferredCause, DeferredKey};
 use crate::report::Failure;
 
-/// Memory that a run takes for a path that is listed besides the path itself, in bytes: the entry, and its place in a table
-/// that has room to grow.
-const PATH: u64 = 300;
+/// Memory that a run takes for a path that is listed besides the path itself, in bytes: the entry, what the allocator adds to
+/// the path, and a number in a table that has room to grow.
+const PATH: u64 = 150;
 
 /// What a file or folder takes beyond that in the rest of the run: its record, its place in the plan, its line in the state.
-/// Measured: a function of 128 MB went through 60,000 folders with 108 MB in use.
-const LIVE: u64 = 600;
+const LIVE: u64 = 210;
 
 /// The latest entry of each path, in the order in which the paths were first listed.
 #[derive(Debug, Default)]
 pub(crate) struct Latest {
     entries: Vec<RemoteEntry>,
-    /// Where the entry of a path is. The entries by themselves would make a large table, which is copied whenever it
-    /// grows and has room for up to twice of what it holds.
-    places: HashMap<VaultPath, usize>,
+    /// Where the entry of a path is. A table has room for up to twice of what it holds, and is copied whenever it grows: the
+    /// entries by themselves would make it large, and so would their paths.
+    places: HashTable<u32>,
+    hasher: RandomState,
     /// How many of them are files and folders, not deletions.
     live: usize,
 }
 
 impl Latest {
     /// The entry of a path.
-    fn get(&self, path: &VaultPath) -> Option<&RemoteEntry> {
-        self.places.get(path).and_then(|place| self.entries.get(*place))
+    pub(crate) fn get(&self, path: &VaultPath) -> Option<&RemoteEntry> {
+        let is_there = |place: &u32| self.entries[*place as usize].path == *path;
+        let place = self.places.find(self.hasher.hash_one(path), is_there)?;
+        self.entries.get(*place as usize)
     }
 
     /// Takes an entry in, in place of the one of its path if `yields` says so of that. Tells whether its path is new.
     fn put(&mut self, entry: RemoteEntry, yields: impl FnOnce(&RemoteEntry) -> bool) -> bool {
-        match self.places.entry(entry.path.clone()) {
+        let Latest { entries, places, hasher, live } = self;
+        let is_it = |place: &u32| entries[*place as usize].path == entry.path;
+        let hash_of = |place: &u32| hasher.hash_one(&entries[*place as usize].path);
+        match places.entry(hasher.hash_one(&entry.path), is_it, hash_of) {
             Entry::Occupied(place) => {
-                let known = &mut self.entries[*place.get()];
+                let known = &mut entries[*place.get() as usize];
                 if yields(known) {
-                    self.live = self.live + usize::from(entry.is_live()) - usize::from(known.is_live());
+                    *live = *live + usize::from(entry.is_live()) - usize::from(known.is_live());
                     *known = entry;
                 }
                 false
             }
             Entry::Vacant(new) => {
-                new.insert(self.entries.len());
-                self.live += usize::from(entry.is_live());
-                self.entries.push(entry);
+                // No listing has more paths than ENTRIES_RECEIVED and the deferred ones.
+                new.insert(entries.len() as u32);
+                *live += usize::from(entry.is_live());
+                entries.push(entry);
                 true
             }
         }
     }
 
     pub(crate) fn remove(&mut self, path: &VaultPath) {
-        let Some(place) = self.places.remove(path) else { return };
-        self.live -= usize::from(self.entries.swap_remove(place).is_live());
-        if let Some(moved) = self.entries.get(place) {
-            self.places.insert(moved.path.clone(), place);
+        let Latest { entries, places, hasher, live } = self;
+        let is_there = |place: &u32| entries[*place as usize].path == *path;
+        let Ok(found) = places.find_entry(hasher.hash_one(path), is_there) else { return };
+        let (place, _) = found.remove();
+        *live -= usize::from(entries.swap_remove(place as usize).is_live());
+        // The last one took its place.
+        if let Some(moved) = entries.get(place as usize) {
+            let last = entries.len() as u32;
+            let hash = hasher.hash_one(&moved.path);
+            if let Some(moved) = places.find_mut(hash, |place| *place == last) {
+                *moved = place;
+            }
         }
     }
 
@@ -94,6 +110,12 @@ pub(crate) struct Refused {
 }
 
 impl Refused {
+    /// Its path and why the user's filter leaves it out, if it does.
+    pub(crate) fn left_out_by(&self, filter: &Filter) -> Option<(&VaultPath, SkipReason)> {
+        let reason = self.place.left_out_by(filter, self.deferred.message.folder)?;
+        Some((self.place.path()?, reason))
+    }
+
     /// Bytes of memory that it takes, roughly.
     fn cost(&self) -> u64 {
         self.deferred.cost() + self.place.path().map_or(0, |path| path.as_str().len() as u64)
@@ -275,7 +297,14 @@ impl Listing {
 
     fn has_room_for_unreadable(&self) -> bool {
         let count = self.refused.len() + self.withdrawn.len() + self.impossible.len();
-        count < UNREADABLE_ENTRIES && self.unreadable_memory < UNREADABLE_MEMORY.min(self.memory_limit / 4)
+        count < UNREADABLE_ENTRIES && self.unreadable_memory < UNREADABLE_MEMORY.min(self.memory_limit / 2)
+    }
+
+    /// Takes out the entries whose version none can have, as failures. Those that the user's filter leaves out are none.
+    pub(crate) fn take_impossible(&mut self, filter: &Filter) -> impl Iterator<Item = Failure> {
+        let impossible = std::mem::take(&mut self.impossible).into_iter();
+        let left_out = |place: &Place| place.left_out_by(filter, false).is_some();
+        impossible.filter(move |(_, place)| !left_out(place)).map(|(failure, _)| failure)
     }
 
     /// What is listed and cannot be read. A path that was read and is none that a vault may use is not among it: nothing
@@ -322,7 +351,14 @@ impl Listing {
                 self.entries.put(entry, |_| true);
             }
             Err(_) if !self.has_room_for_unreadable() => return false,
-            Err(error) => self.refuse(Refused { deferred: deferred.bounded(), place: error.place }),
+            Err(error) => {
+                let mut deferred = deferred.bounded();
+                // The filter that left it out may have been another one.
+                if deferred.cause == DeferredCause::Filtered {
+                    deferred.cause = DeferredCause::Failed { reason: error.reason };
+                }
+                self.refuse(Refused { deferred, place: error.place });
+            }
         }
         true
     }

@@ -6,7 +6,7 @@ use obsync_protocol::limits::{LARGEST_NUMBER, UNREADABLE_HASH, UNREADABLE_PATH};
 use obsync_protocol::{ContentHash, PushMessage, Uid, VaultPath};
 use serde::{Deserialize, Serialize};
 
-/// What a stored file carries besides its bytes.
+/// The metadata of a stored file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FileMeta {
     /// SHA-256 of the content.
@@ -48,9 +48,9 @@ impl From<&FileMeta> for KnownContent {
 pub struct Record {
     /// Where it is.
     pub path: VaultPath,
-    /// What it is.
+    /// File or folder, with its metadata.
     pub kind: RecordKind,
-    /// What the destination said of the file without its being read, right after it was put there or compared. `None`
+    /// The file's facts right after it was put there or compared. `None`
     /// where nobody looked.
     pub facts: Option<LocalFacts>,
     /// Whether it was seen in this very destination: put there by a run that committed, or found by a scan. Only what was
@@ -58,7 +58,7 @@ pub struct Record {
     pub witnessed: bool,
 }
 
-/// What a destination says of a file without its being read. Equal facts stand for equal content when something is to be
+/// Facts about a file that a destination tells without reading it. Equal facts stand for equal content when something is to be
 /// looked at; before something is replaced or removed its content is compared all the same.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum LocalFacts {
@@ -82,7 +82,7 @@ pub enum LocalFacts {
     },
 }
 
-/// What a [`Record`] speaks of.
+/// The subject of a [`Record`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RecordKind {
     /// A file, as obsync wrote it.
@@ -167,7 +167,7 @@ pub struct Deletions {
 /// A change of the vault that was not applied, kept so that it is not forgotten once the watermark has passed it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Deferred {
-    /// What it is filed under; a later change of the same path takes its place.
+    /// Its key; a later change of the same path takes its place.
     pub key: DeferredKey,
     /// The change as the server told it.
     pub message: PushMessage,
@@ -175,7 +175,7 @@ pub struct Deferred {
     pub cause: DeferredCause,
 }
 
-/// What a [`Deferred`] is filed under: the plain path, or the encoded one when that cannot be decoded.
+/// The key of a [`Deferred`]: the plain path, or the encoded one when that cannot be decoded.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct DeferredKey(String);
 
@@ -228,7 +228,7 @@ fn beginning(text: &str, bytes: usize) -> &str {
     &text[..text.floor_char_boundary(bytes)]
 }
 
-/// What the keys of changes begin with that the vault is to get.
+/// The beginning of the keys of changes that the vault is to get.
 const OUTGOING: &str = "/>";
 
 impl DeferredKey {
@@ -246,6 +246,11 @@ impl DeferredKey {
     /// The key for a change of this path that the vault is to get. It meets neither of the other kinds.
     pub fn outgoing(path: &VaultPath) -> Self {
         DeferredKey(format!("{OUTGOING}{path}"))
+    }
+
+    /// Whether it stands for a path that could not be decoded.
+    pub(crate) fn is_encoded(&self) -> bool {
+        self.0.starts_with("//")
     }
 
     /// Whether it stands for a change that the vault is to get.
@@ -294,7 +299,7 @@ pub enum DeferredCause {
 }
 
 impl DeferredCause {
-    /// What it is loaded with.
+    /// The kind that it is loaded with.
     pub fn kind(&self) -> DeferredKind {
         match self {
             DeferredCause::Filtered | DeferredCause::Retained => DeferredKind::Filtered,
@@ -314,19 +319,19 @@ pub enum DeferredKind {
     Failed,
 }
 
-/// What is about to be done. It is committed before it is done, so that a run after a crash knows its own work from that of
+/// An announced change. It is committed before it is made, so that a run after a crash knows its own work from that of
 /// others.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Intent {
     /// A file is put in place.
     Place(Record),
-    /// What is at a path changes places with a staged file. Until what came out was judged the path is not absent.
+    /// The file at a path changes places with a staged one. Until what came out was judged the path is not absent.
     Exchange {
         /// The path.
         path: VaultPath,
         /// The staged file's name.
         staged: String,
-        /// What is put there: found outside, it is not what a user had there.
+        /// The content that is put there: found outside, it is not what a user had there.
         expected: Option<KnownContent>,
     },
     /// A file is removed here.

@@ -1,4 +1,4 @@
-//! What a state says is left to do, for the `status` of every program.
+//! Work that a state says is left to do, for the `status` of every program.
 
 use obsync_protocol::Redactor;
 use serde::Serialize;

@@ -1,4 +1,4 @@
-//! What a script is told when something is left to do: one shape for every program, with codes that stay as they are.
+//! Problems for scripts: one shape for every program, with codes that stay as they are.
 //!
 //! docs/JSON.md lists the codes. A code is never reused for something else and never removed.
 
@@ -147,7 +147,7 @@ codes! {
     /// The credentials of the destination or of the state's table are missing, refused or expired.
     Credentials, "credentials", false, Some("renew them, or choose another profile or account; set the clock if it is wrong");
     /// The credentials are good, but not for this.
-    AccessDenied, "access_denied", false, Some("allow it to these credentials; for AWS `obsync aws init --dry-run` prints the rights that are needed");
+    AccessDenied, "access_denied", false, Some("allow it to these credentials; for AWS `obsync aws init --bucket BUCKET --dry-run` prints the policy, run by whoever may look at the bucket");
     /// No region is set, or the bucket is in another one.
     Region, "region", false, Some("set AWS_REGION");
     /// There is no such bucket, container or table.
@@ -191,9 +191,11 @@ impl From<&ClientError> for ProblemCode {
             ClientError::InvalidOption { .. } => ProblemCode::Usage,
             ClientError::HostNotAllowed { .. } => ProblemCode::HostNotAllowed,
             ClientError::Tls { .. } | ClientError::Certificate { .. } => ProblemCode::Certificate,
-            ClientError::Proxy { .. } => ProblemCode::Proxy,
+            ClientError::Proxy { temporary: false, .. } => ProblemCode::Proxy,
             ClientError::NotTheService { .. } => ProblemCode::NotTheService,
-            ClientError::NoAddress { .. }
+            // What passes by itself is no word of the proxy's about this user or this host.
+            ClientError::Proxy { temporary: true, .. }
+            | ClientError::NoAddress { .. }
             | ClientError::Unreachable { .. }
             | ClientError::ConnectionLost { .. } => ProblemCode::Unreachable,
             ClientError::TimedOut { .. } | ClientError::NoListing { .. } | ClientError::TooSlow { .. } => {
@@ -221,6 +223,16 @@ mod tests {
         // Scripts rely on them: a code that is renamed or removed fails here.
         let words: Vec<&str> = ProblemCode::ALL.iter().map(|code| code.as_str()).collect();
         insta::assert_snapshot!(words.join("\n"));
+    }
+
+    #[test]
+    fn a_proxy_that_refuses_and_one_that_fails_have_different_codes() {
+        for temporary in [true, false] {
+            let error = ClientError::Proxy { reason: "it answered".to_owned(), temporary };
+            let code = ProblemCode::from(&error);
+            assert_eq!(code, if temporary { ProblemCode::Unreachable } else { ProblemCode::Proxy });
+            assert_eq!(code.is_retryable(), error.is_retryable());
+        }
     }
 
     #[test]

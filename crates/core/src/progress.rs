@@ -1,4 +1,4 @@
-//! How the engine tells a program what it is doing. The engine knows no terminal; a program draws.
+//! Reports progress to a program. The engine knows no terminal; a program draws.
 
 use obsync_protocol::{Uid, VaultPath};
 

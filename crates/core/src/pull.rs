@@ -13,12 +13,14 @@ use crate::destination::{Destination, DestinationError, FoldingProbe};
 use crate::earlier::{Earlier, retained};
 use crate::entry::{EntryKind, RemoteEntry};
 use crate::error::PullError;
+use crate::foreseen::Foreseen;
 use crate::ledger::Ledger;
 use crate::line::Lines;
 use crate::model::{DeferredKey, DeferredKind, Deletions, Direction, Record};
 use crate::progress::{Phase, Progress};
 use crate::publish::Publisher;
 use crate::reconcile::{Mode, Reach};
+use crate::records::Records;
 use crate::report::{Report, Tally};
 use crate::repositories::Repositories;
 use crate::run::{PullOptions, PullSource, Run};
@@ -27,6 +29,10 @@ use crate::state::StateStore;
 use crate::survey::{CatchesUp, Survey};
 use crate::transfer::{Link, Scout};
 use crate::watermark::Watermark;
+
+/// How many paths or contents are looked up in the state at a time: the answers for a whole vault would be in memory beside
+/// its listing.
+const LOOKED_UP: usize = 10_000;
 
 /// Brings a destination in step with a vault.
 ///
@@ -63,7 +69,8 @@ pub(crate) async fn pull_over(
     let source = &PullSource { client: source.client.for_run(), ..source.clone() };
     let mirroring = PullOptions { mode: Mode::Full, ..options.clone() };
     let options = if options.mirrors { &mirroring } else { options };
-    let run = Run { source, destination, state, options, direction: Direction::Pull, progress, stop, lines };
+    let (direction, lists_all) = (Direction::Pull, false);
+    let run = Run { source, destination, state, options, direction, progress, stop, lists_all, lines };
     let outcome = async {
         if !options.is_narrowed {
             run.warn_of_direction(&known, &mut report);
@@ -103,7 +110,7 @@ impl Run<'_> {
         self.progress.phase(Phase::Planning);
         self.warn_of_unmatched(&survey, report).await?;
         let earlier = self.add_deferred(&mut survey, report).await?;
-        if self.direction == Direction::Both && !self.options.dry_run {
+        if self.direction == Direction::Both {
             self.give_way(&mut survey, report).await?;
         }
         // Records that are not believed say nothing of edits. A run has forgotten them by now.
@@ -111,7 +118,7 @@ impl Run<'_> {
             self.carry_edits(&mut survey, report).await?;
             self.merge_contested(&mut survey, report).await?;
         }
-        let mut plan = self.plan(&mut survey).await?;
+        let mut plan = self.plan(&mut survey, &report.foreseen).await?;
         self.hold_back(&mut plan, &survey.known.deletions, &earlier.confirmed, report).await?;
         self.warn_of(&plan, report);
         if self.options.dry_run {
@@ -133,8 +140,8 @@ impl Run<'_> {
         }
     }
 
-    pub(crate) async fn plan(&self, survey: &mut Survey) -> Result<Schedule, PullError> {
-        let entries = survey.listing.entries.take();
+    pub(crate) async fn plan(&self, survey: &mut Survey, foreseen: &Foreseen) -> Result<Schedule, PullError> {
+        let mut entries = survey.listing.entries.take();
         let is_partial = survey.mode == Mode::Incremental && survey.reach == Reach::Everything;
         if entries.is_empty() && is_partial {
             return Ok(Schedule::default());
@@ -146,20 +153,19 @@ impl Run<'_> {
             }
             false => self.destination.folds_names(FoldingProbe::Case).await?,
         };
-        let records = match !is_partial || folds_names.is_any() {
+        let mut records = match !is_partial || folds_names.is_any() {
             // It was not forgotten, because this run is not to write anything.
-            _ if survey.disbelieved => Vec::new(),
-            true => self.state.all_records().await?,
-            false => {
-                let paths: Vec<VaultPath> = entries.iter().map(|entry| entry.path.clone()).collect();
-                self.state.records(&paths).await?.into_iter().flatten().collect()
-            }
+            _ if survey.disbelieved => Records::default(),
+            true => Records::from(self.state.all_records().await?),
+            false => self.records_of(&entries).await?,
         };
-        let mut records: HashMap<VaultPath, Record> =
-            records.into_iter().map(|record| (record.path.clone(), record)).collect();
+        for path in &foreseen.forgotten {
+            records.take(path);
+        }
+        records.share_paths(&mut entries);
         if survey.may_have_vanished(&self.source.vault.id) {
             let vanished = self.vanished(&entries, &records, survey).await?;
-            records.extend(vanished.into_iter().map(|record| (record.path.clone(), record)));
+            records.extend(vanished);
         }
         let sources = self.sources(&entries, &records).await?;
         let mut in_place = recorded_as_listed(&entries, &records);
@@ -217,7 +223,7 @@ impl Run<'_> {
         };
         if !limit.allows(now.saturating_add(recent), files) {
             plan.hold_back(confirmed);
-            self.warn(held_back(now, recent, files), report);
+            self.warn(held_back(now, recent, files, self.options.max_delete), report);
         }
         Ok(())
     }
@@ -234,27 +240,36 @@ impl Run<'_> {
         Ok(repositories)
     }
 
+    /// Looks up what is recorded of the paths of these entries.
+    async fn records_of(&self, entries: &[RemoteEntry]) -> Result<Records, PullError> {
+        let mut records = Records::default();
+        for entries in entries.chunks(LOOKED_UP) {
+            let paths: Vec<VaultPath> = entries.iter().map(|entry| entry.path.clone()).collect();
+            records.extend(self.state.records(&paths).await?.into_iter().flatten());
+        }
+        Ok(records)
+    }
+
     /// Looks up where the destination has the contents that are wanted.
     async fn sources(
         &self,
         entries: &[RemoteEntry],
-        records: &HashMap<VaultPath, Record>,
+        records: &Records,
     ) -> Result<HashMap<ContentHash, VaultPath>, PullError> {
-        let wanted: HashSet<ContentHash> = entries
-            .iter()
-            .filter_map(|entry| match entry.kind {
-                EntryKind::File { hash, .. } => Some((entry, hash)),
-                EntryKind::Folder | EntryKind::Deleted { .. } => None,
-            })
-            .filter(|(entry, hash)| {
-                let known = records.get(&entry.path).and_then(Record::file);
-                known.is_none_or(|known| known.hash != *hash)
-            })
-            .map(|(_, hash)| hash)
-            .collect();
-        let wanted: Vec<ContentHash> = wanted.into_iter().collect();
-        let found = self.state.sources(&wanted).await?;
-        Ok(wanted.into_iter().zip(found).filter_map(|(hash, path)| Some((hash, path?))).collect())
+        let wanted = |entry: &RemoteEntry| {
+            let EntryKind::File { hash, .. } = entry.kind else { return None };
+            let known = records.get(&entry.path).and_then(Record::file);
+            known.is_none_or(|known| known.hash != hash).then_some(hash)
+        };
+        let mut sources = HashMap::new();
+        for entries in entries.chunks(LOOKED_UP) {
+            let contents: HashSet<ContentHash> = entries.iter().filter_map(wanted).collect();
+            let contents: Vec<ContentHash> =
+                contents.into_iter().filter(|content| !sources.contains_key(content)).collect();
+            let found = self.state.sources(&contents).await?;
+            sources.extend(contents.into_iter().zip(found).filter_map(|(hash, path)| Some((hash, path?))));
+        }
+        Ok(sources)
     }
 
     async fn carry_out(
@@ -335,10 +350,8 @@ impl Run<'_> {
         ledger.devices = std::mem::take(&mut listing.devices);
         std::mem::take(&mut listing.withdrawn).into_keys().for_each(|key| ledger.resolved(key));
         let refused = std::mem::take(&mut listing.refused).into_values();
-        refused.for_each(|refused| ledger.undecodable(refused.deferred));
-        std::mem::take(&mut listing.impossible)
-            .into_iter()
-            .for_each(|(failure, _)| ledger.report.fail(failure));
+        refused.for_each(|refused| ledger.undecodable(refused));
+        listing.take_impossible(&self.options.filter).for_each(|failure| ledger.report.fail(failure));
         publisher.doubt(std::mem::take(&mut plan.doubted)).await?;
         plan.released.drain(..).for_each(|path| publisher.ledger.abandoned(path));
         Ok(plan)
@@ -381,8 +394,7 @@ impl Run<'_> {
         unfinished: &mut Remainder,
     ) -> Result<(), PullError> {
         let Schedule { rescues, mut removals, folder_removals, mut folders, touches, mut transfers, .. } =
-            publisher.note(plan);
-        publisher.ledger.commit().await?;
+            publisher.note(plan).await?;
         let planned = rescues.iter().chain(&transfers);
         let (files, bytes) = planned.fold((0, 0_u64), |(files, bytes), transfer| {
             let targets = transfer.targets.len() as u64;
@@ -464,19 +476,20 @@ impl Run<'_> {
 fn kept_unlisted(count: usize) -> String {
     format!(
         "the vault lists something whose path cannot be read, which may be anything that is here; so what it does not \
-         list any more was kept ({count} paths). When that is mended, a full pull removes them"
+         list any more was kept ({count} paths). When that is mended, `obsync pull --full` removes them"
     )
 }
 
 /// What to tell of deletions that are too many.
-fn held_back(now: u64, recent: u64, files: u64) -> String {
+fn held_back(now: u64, recent: u64, files: u64, limit: MaxDelete) -> String {
     let before = match recent {
         0 => String::new(),
         recent => format!(", after {recent} in the last hour"),
     };
     format!(
-        "the vault deleted or emptied {now} of the {files} files here{before}, more than the limit; they are kept. Look at the \
-         vault, then `obsync confirm` lets exactly these deletions go"
+        "the vault deleted or emptied {now} of the {files} files here{before}, more than {limit}, which is the limit \
+         (--max-delete, OBSYNC_MAX_DELETE); they are kept. Look at the vault, then `obsync confirm` lets exactly these \
+         deletions go"
     )
 }
 
@@ -489,7 +502,7 @@ fn released(count: usize) -> String {
 }
 
 /// The listed files whose content is recorded at their paths.
-fn recorded_as_listed(entries: &[RemoteEntry], records: &HashMap<VaultPath, Record>) -> Tally {
+fn recorded_as_listed(entries: &[RemoteEntry], records: &Records) -> Tally {
     let mut tally = Tally::default();
     for entry in entries {
         let EntryKind::File { hash, .. } = entry.kind else { continue };

@@ -1,23 +1,31 @@
-//! When a local change is quiet enough to be sent: a pure state machine, which knows no clock but the one that it is given.
+//! Decides when a local change is quiet enough to be sent: a pure state machine, which is given the time.
 //!
 //! - A file that was calm before and is closed after writing, or renamed into place, goes at once: somebody saved it.
 //! - One that changes again and again goes [`QuietRule::quiet_for`] after its last change.
 //! - One that became empty, or lost half of its bytes or more, never goes at once: it may be about to be written anew.
 //! - What is gone never goes at once either: an editor may be about to put it back.
-//! - Hundreds of changes at once (a checkout of another branch) wait until they end.
+//! - Hundreds of changes at once (a checkout of another branch) wait until they end. A file that goes on changing after them
+//!   keeps nothing but itself.
 //! - Editors that save by renaming, with their temporary files, make one change.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use obsync_protocol::VaultPath;
+
+/// So many paths that change within a [`MOMENT`] may be the first of hundreds.
+const CROWD: usize = 10;
+/// For so long nothing may have come before those of them go that would go at once.
+const MOMENT: Duration = Duration::from_millis(50);
 
 /// How long changes wait.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct QuietRule {
     /// How long nothing may have happened to a file that does not go at once.
     pub quiet_for: Duration,
-    /// How many paths that change within [`quiet_for`](Self::quiet_for) are a storm: none of them goes until it is over.
+    /// How many paths that change within [`quiet_for`](Self::quiet_for) are a storm. What changed in it goes together, that
+    /// long after the last change that so many others came with. (A slower checkout is sent while it goes on; git's lock
+    /// guards its deletions.)
     pub storm: usize,
 }
 
@@ -47,10 +55,14 @@ pub enum Touch {
 pub struct Quiet {
     rule: QuietRule,
     waiting: BTreeMap<VaultPath, RestlessPath>,
-    /// When paths that went were changed last: those that change again soon are not calm.
-    busy: BTreeMap<VaultPath, Instant>,
-    /// The last change of all.
-    last: Option<Instant>,
+    /// When paths were changed last, those that went too: what changes again soon is not calm.
+    changed: BTreeMap<VaultPath, Instant>,
+    /// The same in the order of time. Both are pruned as paths are taken.
+    by_time: BTreeSet<(Instant, VaultPath)>,
+    /// The last change that came in a storm.
+    storm: Option<Instant>,
+    /// The last one that came in a crowd, which may become one.
+    crowd: Option<Instant>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -76,7 +88,7 @@ impl Quiet {
         }
         let was_calm = match self.waiting.get(path) {
             Some(waiting) => waiting.was_calm && !waiting.at_once,
-            None => self.busy.get(path).is_none_or(|last| now.duration_since(*last) >= self.rule.quiet_for),
+            None => self.changed.get(path).is_none_or(|last| self.is_over(*last, now)),
         };
         let is_complete = match touch {
             Touch::Saved { size } => !shrank(size, known),
@@ -84,25 +96,23 @@ impl Quiet {
         };
         let waiting = RestlessPath { last: now, at_once: was_calm && is_complete, was_calm };
         self.waiting.insert(path.clone(), waiting);
-        self.last = Some(now);
+        self.note_change(path, now);
+        if self.is_storm(now) {
+            self.storm = Some(now);
+        }
+        if self.is_crowd(now) {
+            self.crowd = Some(now);
+        }
     }
 
     /// Takes the paths that are quiet now, in order.
     pub fn take(&mut self, now: Instant) -> Vec<VaultPath> {
-        self.busy.retain(|_, last| now.duration_since(*last) < self.rule.quiet_for);
-        if self.is_storm() && !self.last.is_some_and(|last| self.is_over(last, now)) {
-            return Vec::new();
-        }
-        let quiet: Vec<VaultPath> = self
-            .waiting
-            .iter()
-            .filter(|(_, waiting)| waiting.at_once || self.is_over(waiting.last, now))
-            .map(|(path, _)| path.clone())
-            .collect();
+        self.forget_old_changes(now);
+        let is_due = |(_, waiting): &(&VaultPath, &RestlessPath)| self.when(waiting) <= now;
+        let quiet: Vec<VaultPath> =
+            self.waiting.iter().filter(is_due).map(|(path, _)| path.clone()).collect();
         for path in &quiet {
-            if let Some(waiting) = self.waiting.remove(path) {
-                self.busy.insert(path.clone(), waiting.last);
-            }
+            self.waiting.remove(path);
         }
         quiet
     }
@@ -115,19 +125,12 @@ impl Quiet {
     /// When to [take](Self::take) next, if something waits.
     #[must_use]
     pub fn due(&self) -> Option<Instant> {
-        if self.is_storm() {
-            return self.last.map(|last| last + self.rule.quiet_for);
-        }
-        let due = |waiting: &RestlessPath| match waiting.at_once {
-            true => waiting.last,
-            false => waiting.last + self.rule.quiet_for,
-        };
-        self.waiting.values().map(due).min()
+        self.waiting.values().map(|waiting| self.when(waiting)).min()
     }
 
     /// Puts a path back that was taken and turned out to be changing still.
     pub fn put_back(&mut self, path: &VaultPath, now: Instant) {
-        self.busy.insert(path.clone(), now);
+        self.note_change(path, now);
         self.touch(path, Touch::Changed, None, now);
     }
 
@@ -137,9 +140,49 @@ impl Quiet {
         self.waiting.len()
     }
 
+    fn note_change(&mut self, path: &VaultPath, now: Instant) {
+        if let Some(before) = self.changed.insert(path.clone(), now) {
+            self.by_time.remove(&(before, path.clone()));
+        }
+        self.by_time.insert((now, path.clone()));
+    }
+
+    fn forget_old_changes(&mut self, now: Instant) {
+        while let Some((last, path)) = self.by_time.pop_first() {
+            if !self.is_over(last, now) {
+                self.by_time.insert((last, path));
+                break;
+            }
+            self.changed.remove(&path);
+        }
+    }
+
     /// Whether so much changes at once that everything waits. What went a moment ago counts.
-    fn is_storm(&self) -> bool {
-        !self.waiting.is_empty() && self.waiting.len() + self.busy.len() >= self.rule.storm
+    fn is_storm(&self, now: Instant) -> bool {
+        let newest_first = self.by_time.iter().rev().take(self.rule.storm);
+        let recent = newest_first.take_while(|(last, _)| !self.is_over(*last, now));
+        recent.count() == self.rule.storm
+    }
+
+    /// Whether so much changes in a moment that it may be the beginning of a storm.
+    fn is_crowd(&self, now: Instant) -> bool {
+        let newest_first = self.by_time.iter().rev().take(CROWD);
+        newest_first.take_while(|(last, _)| now.duration_since(*last) < MOMENT).count() == CROWD
+    }
+
+    /// When a path goes that does not change any more.
+    fn when(&self, waiting: &RestlessPath) -> Instant {
+        match self.storm {
+            Some(storm) if waiting.last <= storm => storm + self.rule.quiet_for,
+            _ if !waiting.at_once => waiting.last + self.rule.quiet_for,
+            _ => match self.crowd {
+                // A crowd without an end keeps no path for longer than a path waits that is not calm.
+                Some(crowd) if waiting.last <= crowd => {
+                    (crowd + MOMENT).min(waiting.last + self.rule.quiet_for)
+                }
+                _ => waiting.last,
+            },
+        }
     }
 
     fn is_over(&self, last: Instant, now: Instant) -> bool {
@@ -306,6 +349,62 @@ mod tests {
         let mut back: Vec<(u64, Deed)> = NAMES.iter().map(|name| (0, Remove(name))).collect();
         back.extend(NAMES.iter().map(|name| (1900, Save(name, 120))));
         assert!(play_with(rule, &back).iter().all(|(at, _)| *at == 1900 + QUIET));
+    }
+
+    #[test]
+    fn a_file_that_is_written_to_all_the_time_keeps_hundreds_of_others_no_longer_than_they_change() {
+        const NAMES: [&str; 6] = ["a.md", "b.md", "c.md", "d.md", "e.md", "f.md"];
+        let rule = QuietRule { storm: 4, ..QuietRule::default() };
+        let mut deeds: Vec<(u64, Deed)> = NAMES.iter().map(|name| (0, Save(name, 120))).collect();
+        deeds.extend((0..60).map(|second| (second * 1000 + 500, Change("log.md"))));
+        deeds.push((30_000, Save("later.md", 120)));
+        deeds.sort_by_key(|(at, _)| *at);
+        let gone = play_with(rule, &deeds);
+        // Its change after a second and a half came within two of theirs.
+        let expected: Vec<(u64, &str)> = NAMES.iter().map(|name| (1500 + QUIET, *name)).collect();
+        assert_eq!(gone[..6], went(&expected));
+        assert_eq!(gone[6..], went(&[(30_000, "later.md"), (59_500 + QUIET, "log.md")]));
+    }
+
+    #[test]
+    fn a_file_that_is_written_to_hundreds_of_times_is_no_storm() {
+        let rule = QuietRule { storm: 4, ..QuietRule::default() };
+        let mut deeds: Vec<(u64, Deed)> = (0..50).map(|number| (number * 10, Change("log.md"))).collect();
+        deeds.push((500, Save("a.md", 120)));
+        assert_eq!(play_with(rule, &deeds), went(&[(500, "a.md"), (490 + QUIET, "log.md")]));
+    }
+
+    #[test]
+    fn of_hundreds_of_files_that_come_within_a_second_only_the_first_few_go_before_the_end() {
+        let names: Vec<String> = (0..800).map(|number| format!("{number}.md")).collect();
+        let (begun, mut quiet) = (Instant::now(), Quiet::new(QuietRule::default()));
+        let mut early = 0;
+        for (number, name) in (0..).zip(&names) {
+            let now = begun + Duration::from_millis(number);
+            quiet.touch(&VaultPath::parse(name).unwrap(), Touch::Saved { size: Some(120) }, Some(100), now);
+            early += quiet.take(now).len();
+        }
+        assert!(early < CROWD, "{early}");
+        let end = begun + Duration::from_millis(799 + QUIET);
+        assert_eq!(quiet.due(), Some(end));
+        assert_eq!(early + quiet.take(end).len(), names.len());
+    }
+
+    #[test]
+    fn thirty_files_that_come_together_go_a_moment_after_the_last_and_a_crowd_without_end_keeps_none() {
+        let names: &'static [String] =
+            (0..30).map(|number| format!("{number}.md")).collect::<Vec<String>>().leak();
+        let together: Vec<(u64, Deed)> = names.iter().map(|name| (0, Save(name, 120))).collect();
+        let moment = u64::try_from(MOMENT.as_millis()).unwrap();
+        assert!(play(&together).iter().all(|(at, _)| *at == moment), "{:?}", play(&together));
+        // A program rewrites twenty files every few milliseconds.
+        let mut endless: Vec<(u64, Deed)> = vec![(100, Save("calm.md", 120))];
+        endless.extend(
+            (0..1000).flat_map(|turn| names[..20].iter().map(move |name| (turn * 4, Save(name, 120)))),
+        );
+        endless.sort_by_key(|(at, _)| *at);
+        let gone = play(&endless);
+        assert!(gone.contains(&(100 + QUIET, "calm.md".to_owned())), "{gone:?}");
     }
 
     #[test]

@@ -254,7 +254,10 @@ fn decide_folder(base: Option<&RecordKind>, uid: Uid, rules: &Rules) -> Decision
         Some(RecordKind::Folder(known)) if rules.is_full_for(uid) => {
             Decision::of(Action::MakeFolder { is_recorded: *known == uid })
         }
-        Some(RecordKind::Folder(known)) if rules.is_renewal(*known, uid) => Decision::of(Action::Renew),
+        // The vault may have deleted it in between, and a run that was killed may have removed it without recording that.
+        Some(RecordKind::Folder(known)) if rules.is_renewal(*known, uid) => {
+            Decision::of(Action::MakeFolder { is_recorded: false })
+        }
         Some(RecordKind::Folder(_)) => Decision::of(Action::Nothing),
         Some(RecordKind::File(_)) => Decision::after_removal(Action::MakeFolder { is_recorded: false }),
         None => Decision::of(Action::MakeFolder { is_recorded: false }),

@@ -2,14 +2,25 @@
 
 use obsync_protocol::{Uid, VaultPath};
 
-use crate::destination::{DestinationExt, Expect, Publication, PublicationContent, Wanted};
+use crate::destination::{DestinationExt, Expect, Found, Publication, PublicationContent, Removable, Wanted};
+use crate::entry::RemoteEntry;
 use crate::error::PullError;
 use crate::journal::JournalEntry;
+use crate::listing::Listing;
 use crate::model::{FileMeta, Intent, KnownContent, Record};
 use crate::publish::publish_announced;
 use crate::report::{Conflict, Report};
 use crate::run::Run;
-use crate::state::{Commit, VaultState};
+use crate::state::{Commit, VaultState, commit_beside};
+
+/// What is known of files whose removal was announced.
+#[derive(Default)]
+struct Recovered {
+    /// They are not there, or not as they are recorded.
+    forgotten: Vec<VaultPath>,
+    /// They cannot be looked at.
+    unclear: Vec<VaultPath>,
+}
 
 impl Run<'_> {
     /// Gives users their files back that a run which was killed had taken out of their places.
@@ -43,24 +54,48 @@ impl Run<'_> {
     }
 
     /// Records what a run that died had put in place but not recorded yet, and claims nothing any more of what it had removed.
-    pub(crate) async fn recover(&self, known: &VaultState, report: &mut Report) -> Result<(), PullError> {
-        let intents = self.state.intents().await?;
-        if intents.is_empty() || self.options.dry_run {
-            return Ok(());
+    /// Tells of which files nobody can say whether it had removed them.
+    pub(crate) async fn recover(
+        &self,
+        known: &VaultState,
+        report: &mut Report,
+    ) -> Result<Vec<VaultPath>, PullError> {
+        let announced = self.state.intents().await?;
+        if announced.is_empty() || self.options.dry_run {
+            return Ok(Vec::new());
         }
-        let records = self.recover_placed(&intents).await?;
-        let forgotten = self.recover_removed(&intents).await?;
-        let pushes: Vec<Intent> = intents.into_iter().filter(Intent::is_push).collect();
+        let records = self.recover_placed(&announced).await?;
+        let Recovered { forgotten, unclear } = self.recover_removed(&announced).await?;
+        let is_unclear =
+            |intent: &Intent| matches!(intent, Intent::Remove { path, .. } if unclear.contains(path));
+        let intents = announced.into_iter().filter(|intent| intent.is_push() || is_unclear(intent)).collect();
         let sizes: Vec<u64> = records.iter().filter_map(|record| Some(record.file()?.size)).collect();
         let state = known.clone();
-        self.state.commit(Commit { records, forgotten, state, intents: pushes, ..Commit::default() }).await?;
+        self.state.commit(Commit { records, forgotten, state, intents, ..Commit::default() }).await?;
         // To that run they do not count: it did not come to say so.
         self.progress.planned(sizes.len() as u64, sizes.iter().sum());
         for size in sizes {
             report.adopted.add(size);
             self.progress.placed(size);
         }
-        Ok(())
+        Ok(unclear)
+    }
+
+    /// Forgets those files that the vault has again, of which nobody can say whether a run that died had removed them: their
+    /// records would say that they are here. What is deleted still is to be removed by its record.
+    pub(crate) async fn forget_relisted(
+        &self,
+        unclear: Vec<VaultPath>,
+        listing: &Listing,
+        known: &VaultState,
+    ) -> Result<(), PullError> {
+        let is_live = |path: &VaultPath| listing.entries.get(path).is_some_and(RemoteEntry::is_live);
+        let forgotten: Vec<VaultPath> = unclear.into_iter().filter(is_live).collect();
+        if forgotten.is_empty() {
+            return Ok(());
+        }
+        let commit = Commit { forgotten, state: known.clone(), ..Commit::default() };
+        Ok(commit_beside(self.state.as_ref(), commit).await?)
     }
 
     /// The records of announced files that are in place.
@@ -97,21 +132,35 @@ impl Run<'_> {
         Ok(placed)
     }
 
-    /// The paths of files whose removal was announced and that are not there any more as they are recorded: the vault may have
-    /// taken the deletion back, and the record would say that the file is here.
-    async fn recover_removed(&self, intents: &[Intent]) -> Result<Vec<VaultPath>, PullError> {
+    /// Which files whose removal was announced are not there any more as they are recorded: the vault may have taken the deletion
+    /// back, and their records would say that they are here.
+    async fn recover_removed(&self, intents: &[Intent]) -> Result<Recovered, PullError> {
         let announced = intents.iter().filter_map(|intent| match intent {
-            Intent::Remove { path, content } => {
-                Some(Wanted { path: path.clone(), hash: content.hash, size: content.size })
-            }
+            Intent::Remove { path, content } => Some(Removable { path: path.clone(), content: *content }),
             _ => None,
         });
-        let announced: Vec<Wanted> = announced.collect();
+        let announced: Vec<Removable> = announced.collect();
+        let mut recovered = Recovered::default();
         if announced.is_empty() {
-            return Ok(Vec::new());
+            return Ok(recovered);
         }
-        let present = self.destination.holds(announced.clone()).await?;
-        let missing = announced.into_iter().zip(present).filter(|(_, present)| !present);
-        Ok(missing.map(|(wanted, _)| wanted.path).collect())
+        self.finish_carrying(&announced).await?;
+        let wanted = announced.into_iter().map(|Removable { path, content }| {
+            let KnownContent { hash, size } = content;
+            Wanted { path, hash, size }
+        });
+        let wanted: Vec<Wanted> = wanted.collect();
+        let found = self.destination.look(wanted.clone()).await?;
+        for (Wanted { path, .. }, found) in wanted.into_iter().zip(found) {
+            match found {
+                Found::Wanted => {}
+                // Below a file system that is not mounted nothing seems to be there.
+                Found::Nothing | Found::Other(_) if self.destination.admits(&path).is_ok() => {
+                    recovered.forgotten.push(path);
+                }
+                Found::Nothing | Found::Other(_) | Found::Unknown => recovered.unclear.push(path),
+            }
+        }
+        Ok(recovered)
     }
 }

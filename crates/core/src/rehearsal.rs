@@ -8,10 +8,10 @@ use std::collections::{BTreeSet, HashSet};
 use obsync_protocol::{ContentHash, Filter, VaultPath, Verdict};
 
 use crate::accepted::Accepted;
-use crate::conflicted_copy::{self, COPIES, DeviceName};
 use crate::destination::{DestinationError, DestinationExt, Found, Wanted};
 use crate::entry::EntryKind;
 use crate::error::PullError;
+use crate::foreseen::InTheWay;
 use crate::history::Historian;
 use crate::listing::Listing;
 use crate::model::{DeferredKey, KnownContent, Record, RecordKind};
@@ -36,6 +36,8 @@ struct Rehearsal<'r, 'a> {
     set_aside: HashSet<VaultPath>,
     /// The files that would be gone.
     removed: HashSet<VaultPath>,
+    /// The folders of which it is known whether a file is in their place.
+    cleared: HashSet<VaultPath>,
 }
 
 impl Report {
@@ -60,11 +62,15 @@ impl Report {
             self.refuse(&DeferredKey::plain(&entry.path), Failure { path, uid, reason }, accepted);
         }
         for refused in listing.refused.values() {
-            if let Some(failure) = Failure::of_deferred(&refused.deferred) {
+            if let Some((path, reason)) = refused.left_out_by(filter) {
+                self.skip(path, reason, 0, filter);
+            } else if let Some(failure) = Failure::of_deferred(&refused.deferred) {
                 self.refuse(&refused.deferred.key, failure, accepted);
             }
         }
-        listing.impossible.iter().for_each(|(failure, _)| self.fail(failure.clone()));
+        let impossible = listing.impossible.iter();
+        let named = impossible.filter(|(_, place)| place.left_out_by(filter, false).is_none());
+        named.for_each(|(failure, _)| self.fail(failure.clone()));
     }
 
     fn refuse(&mut self, key: &DeferredKey, failure: Failure, accepted: &Accepted) {
@@ -85,9 +91,10 @@ impl Run<'_> {
     ) -> Result<(), PullError> {
         let historian = (survey.reach != Reach::KeepEverything)
             .then(|| Historian::new(self.source.client.clone(), self.target(), survey.version));
-        let (set_aside, removed) = (report.set_aside.iter().cloned().collect(), HashSet::new());
+        let set_aside = report.set_aside.iter().cloned().collect();
+        let (removed, cleared) = (HashSet::new(), HashSet::new());
         let is_empty = survey.scout.is_empty;
-        let mut rehearsal = Rehearsal { run: self, report, is_empty, historian, set_aside, removed };
+        let mut rehearsal = Rehearsal { run: self, report, is_empty, historian, set_aside, removed, cleared };
         rehearsal.touches(&plan.touches).await?;
         rehearsal.rescues(&plan.rescues).await?;
         rehearsal.removals(&plan.removals).await?;
@@ -170,11 +177,12 @@ impl Rehearsal<'_, '_> {
     }
 
     /// What goes from one path of the destination to others.
-    async fn rescues(&mut self, rescues: &[Transfer]) -> Result<(), DestinationError> {
+    async fn rescues(&mut self, rescues: &[Transfer]) -> Result<(), PullError> {
         for rescue in rescues {
-            for (target, action) in rescue.targets.iter().zip(self.decide(rescue).await?) {
-                self.beside(target, action).await?;
+            for (target, (action, local)) in rescue.targets.iter().zip(self.decide(rescue).await?) {
+                self.beside(target, action, local).await?;
             }
+            self.clear(folders_of(&rescue.targets)).await?;
             let source = match rescue.source.local() {
                 Some(from) if self.has(from, rescue).await? => Some(from.clone()),
                 _ => None,
@@ -240,12 +248,15 @@ impl Rehearsal<'_, '_> {
         Ok(())
     }
 
-    async fn folders(&mut self, folders: &[FolderChange]) -> Result<(), DestinationError> {
+    async fn folders(&mut self, folders: &[FolderChange]) -> Result<(), PullError> {
         let paths: Vec<VaultPath> = folders.iter().map(|folder| folder.path.clone()).collect();
         let present = match self.is_empty && self.run.destination.traits().has_folders {
             true => vec![false; paths.len()],
             false => self.run.destination.have_folders(paths).await?,
         };
+        let absent = folders.iter().zip(&present).filter(|(_, present)| !**present);
+        let in_the_way = absent.flat_map(|(folder, _)| folder.path.ancestors().chain([folder.path.clone()]));
+        self.clear(in_the_way.collect()).await?;
         for (FolderChange { path, uid, .. }, present) in folders.iter().zip(present) {
             if present {
                 let record = Record::seen(path.clone(), RecordKind::Folder(*uid), None);
@@ -260,13 +271,14 @@ impl Rehearsal<'_, '_> {
         Ok(())
     }
 
-    async fn transfers(&mut self, transfers: &[Transfer]) -> Result<(), DestinationError> {
+    async fn transfers(&mut self, transfers: &[Transfer]) -> Result<(), PullError> {
         for transfer in transfers {
             let actions = self.decide(transfer).await?;
             let (mut missing, mut in_place) = (Vec::new(), None);
-            for (target, action) in transfer.targets.iter().zip(actions) {
+            for (target, (action, local)) in transfer.targets.iter().zip(actions) {
                 if action != Action::Adopt {
-                    self.beside(target, action).await?;
+                    self.beside(target, action, local).await?;
+                    self.clear(folders_of(std::slice::from_ref(target))).await?;
                     missing.push(target);
                     continue;
                 }
@@ -296,14 +308,14 @@ impl Rehearsal<'_, '_> {
         Ok(())
     }
 
-    /// What is to be done at each target of a transfer.
-    async fn decide(&self, transfer: &Transfer) -> Result<Vec<Action>, DestinationError> {
+    /// What is to be done at each target of a transfer, and what is there.
+    async fn decide(&self, transfer: &Transfer) -> Result<Vec<(Action, Local)>, DestinationError> {
         let content = KnownContent { hash: transfer.hash, size: transfer.size };
         let mut actions = Vec::with_capacity(transfer.targets.len());
         let found = self.look(wanted(std::slice::from_ref(transfer))).await?;
         for (target, found) in transfer.targets.iter().zip(found) {
             let local = self.local(target, found, content).await;
-            actions.push(decide_content(target.replaces, local, content));
+            actions.push((decide_content(target.replaces, local, content), local));
         }
         Ok(actions)
     }
@@ -323,29 +335,66 @@ impl Rehearsal<'_, '_> {
     }
 
     /// What is a user's is kept under another name.
-    async fn beside(&mut self, target: &Target, action: Action) -> Result<(), DestinationError> {
-        let makes_room = self.removed.contains(&target.path) || target.obstructed;
-        if action == Action::KeepBoth && !makes_room {
-            self.step(StepAction::KeepBeside, &target.path, None);
-            if let Some(copy) = self.free_name(&target.path).await? {
-                self.report.foreseen.moved.insert(target.path.clone(), copy);
+    async fn beside(
+        &mut self,
+        target: &Target,
+        action: Action,
+        local: Local,
+    ) -> Result<(), DestinationError> {
+        let path = &target.path;
+        if action != Action::KeepBoth || self.removed.contains(path) {
+            return Ok(());
+        }
+        if target.obstructed && !self.leaves_something_in(path).await? {
+            return Ok(());
+        }
+        let what = match local {
+            Local::File(content) | Local::Earlier(content) => InTheWay::File(Some(content)),
+            _ if self.run.destination.have_folders(vec![path.clone()]).await?.contains(&true) => {
+                InTheWay::Folder
+            }
+            _ => InTheWay::File(None),
+        };
+        self.run.foresee_kept(path, what, self.report).await
+    }
+
+    /// Whether what would be removed leaves something of a user in a folder.
+    async fn leaves_something_in(&mut self, folder: &VaultPath) -> Result<bool, DestinationError> {
+        let files = self.run.files_here(self.report).await?.iter();
+        let below = files.filter_map(|file| VaultPath::parse(file).ok()).filter(|file| file.is_below(folder));
+        Ok(below.into_iter().any(|file| !self.removed.contains(&file)))
+    }
+
+    /// Files of a user that lie where these folders are to be are kept under another name. What the vault has there stays.
+    async fn clear(&mut self, folders: BTreeSet<VaultPath>) -> Result<(), PullError> {
+        if self.is_empty || !self.run.destination.traits().has_folders {
+            return Ok(());
+        }
+        let new = folders.into_iter().filter(|folder| self.cleared.insert(folder.clone()));
+        let mut folders: Vec<VaultPath> = new.collect();
+        folders.retain(|folder| self.is_in_place(folder));
+        if folders.is_empty() {
+            return Ok(());
+        }
+        let Some(facts) = self.run.destination.facts(folders.clone()).await? else { return Ok(()) };
+        let files = folders.into_iter().zip(facts).filter_map(|(path, facts)| facts.map(|_| path));
+        let files: Vec<VaultPath> = files.collect();
+        if files.is_empty() {
+            return Ok(());
+        }
+        let records = self.run.state.records(&files).await?;
+        for (path, record) in files.into_iter().zip(records) {
+            if record.is_none() || self.report.foreseen.forgotten.contains(&path) {
+                let content = self.run.content_at(&path).await?;
+                self.run.foresee_kept(&path, InTheWay::File(content), self.report).await?;
             }
         }
         Ok(())
     }
 
-    /// The name that a file would be kept under, as far as that can be told without trying.
-    async fn free_name(&self, path: &VaultPath) -> Result<Option<VaultPath>, DestinationError> {
-        let device = DeviceName::new(&self.run.source.client.options().device);
-        let label = conflicted_copy::label(device);
-        for copy in 1..COPIES {
-            let Some(name) = conflicted_copy::path(path, &label, copy) else { return Ok(None) };
-            let facts = self.run.destination.facts(vec![name.clone()]).await?;
-            if facts.is_none_or(|facts| facts.iter().all(Option::is_none)) {
-                return Ok(Some(name));
-            }
-        }
-        Ok(None)
+    /// Whether what is at a path would still be there.
+    fn is_in_place(&self, path: &VaultPath) -> bool {
+        !self.removed.contains(path) && !self.set_aside.contains(path) && !self.report.foreseen.leaves(path)
     }
 
     /// A content comes to these targets: to the first from `source` or the vault, to the others from there.
@@ -371,4 +420,9 @@ impl Rehearsal<'_, '_> {
         };
         targets.for_each(|target| self.copy(&target.path, transfer.size, from.clone()));
     }
+}
+
+/// The folders that targets lie in.
+fn folders_of(targets: &[Target]) -> BTreeSet<VaultPath> {
+    targets.iter().flat_map(|target| target.path.ancestors()).collect()
 }

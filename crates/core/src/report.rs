@@ -1,4 +1,4 @@
-//! What a pull did, for people and for scripts (`obsync pull --json` prints this).
+//! The report of a pull, for people and for scripts (`obsync pull --json` prints this).
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -103,6 +103,18 @@ pub struct Conflict {
     pub kept_as: VaultPath,
 }
 
+/// A file that has another path in the vault, and here.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct MovedFile {
+    /// Where it is now.
+    #[cfg_attr(feature = "schema", schemars(with = "String"))]
+    pub path: VaultPath,
+    /// Where it was.
+    #[cfg_attr(feature = "schema", schemars(with = "String"))]
+    pub from: VaultPath,
+}
+
 /// One step of a dry run, or a file that a run changed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
@@ -168,13 +180,6 @@ pub struct Report {
     /// When the first of the files that the vault refused is sent again, in milliseconds since the epoch.
     #[serde(skip)]
     pub(crate) retry_at: Option<i64>,
-    /// Copied from another path that was then removed: files that have another path in the vault. They are among `copied` and
-    /// `deleted`.
-    #[serde(skip)]
-    pub moved: Tally,
-    /// These files, by the path that they had and the one that they have; the first [`FAILURES_LISTED`].
-    #[serde(skip)]
-    pub moved_files: Vec<(VaultPath, VaultPath)>,
     /// The first path to which a file was copied, by the one from which.
     #[serde(skip)]
     pub(crate) copied_from: HashMap<VaultPath, VaultPath>,
@@ -216,9 +221,16 @@ pub struct Report {
     pub adopted: Tally,
     /// Removed.
     pub deleted: Tally,
+    /// Files that have another path in the vault: copied from a path that was then removed. They are among `copied` and
+    /// `deleted`.
+    #[serde(skip_serializing_if = "Tally::is_none")]
+    pub moved: Tally,
+    /// These files, by name; the first [`FAILURES_LISTED`].
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub moved_files: Vec<MovedFile>,
     /// Deleted in the vault, or renamed there, and left at their paths because the destination is told to keep such files.
     pub retained: Tally,
-    /// What was removed, by name; the first [`FAILURES_LISTED`].
+    /// What was removed and not moved, by name; the first [`FAILURES_LISTED`].
     #[cfg_attr(feature = "schema", schemars(with = "Vec<String>"))]
     pub deleted_files: Vec<VaultPath>,
     /// Every file that changed, in order, if that was asked for.
@@ -307,6 +319,9 @@ pub struct Report {
     /// Whether some of the failures last as long as the vault does not change what failed.
     #[serde(skip)]
     pub has_lasting_failures: bool,
+    /// Whether the filter could leave out some of those.
+    #[serde(skip)]
+    pub has_excludable_failures: bool,
     /// Changes that cannot be applied here for good, which the user accepted.
     #[serde(skip_serializing_if = "is_zero")]
     pub accepted_failures: u64,
@@ -396,6 +411,7 @@ impl Report {
             failures: Vec::new(),
             failures_unlisted: 0,
             has_lasting_failures: false,
+            has_excludable_failures: false,
             accepted_failures: 0,
             steps: Vec::new(),
             connections: 0,
@@ -496,20 +512,21 @@ impl Report {
         self.copied_from.entry(from.clone()).or_insert_with(|| path.clone());
     }
 
-    /// Counts a file that was removed.
-    pub(crate) fn count_removal(&mut self, path: &VaultPath, size: u64) {
+    /// Counts a file that was removed. Returns whether it was moved.
+    pub(crate) fn count_removal(&mut self, path: &VaultPath, size: u64) -> bool {
         self.deleted.add(size);
-        let Some(to) = self.copied_from.remove(path) else { return };
+        let Some(to) = self.copied_from.remove(path) else { return false };
         self.moved.add(size);
         if self.moved_files.len() < FAILURES_LISTED {
-            self.moved_files.push((path.clone(), to));
+            self.moved_files.push(MovedFile { from: path.clone(), path: to });
         }
+        true
     }
 
     /// Takes in a file that was removed.
     pub(crate) fn note_removal(&mut self, path: &VaultPath, size: u64) {
-        self.count_removal(path, size);
-        if self.deleted_files.len() < FAILURES_LISTED {
+        let is_moved = self.count_removal(path, size);
+        if !is_moved && self.deleted_files.len() < FAILURES_LISTED {
             self.deleted_files.push(path.clone());
         }
         self.note_arrival(StepAction::Remove, path, size, None);
@@ -553,6 +570,7 @@ impl Report {
         }
         if self.failed() == 0 {
             self.has_lasting_failures = false;
+            self.has_excludable_failures = false;
         }
     }
 
@@ -567,6 +585,7 @@ impl Report {
         self.retry_at = None;
         self.accepted_failures = 0;
         self.has_lasting_failures = false;
+        self.has_excludable_failures = false;
     }
 
     /// Takes in a file that the filter leaves out.

@@ -2,6 +2,7 @@
 //! itself removes or overwrites it (a renamed file, a swap of two).
 
 use std::collections::{HashMap, HashSet, VecDeque};
+use std::mem::take;
 
 use obsync_protocol::{ContentHash, VaultPath};
 use tokio_util::sync::CancellationToken;
@@ -12,11 +13,16 @@ use crate::error::PullError;
 use crate::model::{Record, RecordKind};
 use crate::publish::{Origin, Publisher, Ready};
 use crate::schedule::{FileRemoval, Schedule, Source, Target, Transfer};
+use crate::shrinking::Shrinking;
 use crate::space::NextRescues;
 use crate::transfer::{Scout, wanted};
 
 /// How many contents are rescued before their sources may go. Bounds the space that a large rename takes.
 const BATCH: usize = 1024;
+
+/// How many changes that are deferred are noted at a time: as they are kept they take several times what an entry takes. (A
+/// table pays for each time.)
+const NOTED: usize = 50_000;
 
 /// What is left of the rescues when the sources may go.
 #[derive(Default)]
@@ -33,20 +39,48 @@ pub(crate) struct Rescued {
 /// can come to each of a thousand new paths.
 pub(crate) struct Renamed {
     pub(crate) removals: Vec<FileRemoval>,
-    targets: Vec<Target>,
+    /// The other paths.
+    paths: Vec<VaultPath>,
+}
+
+impl Renamed {
+    /// Waits for the paths as well that a later plan brings the same content to.
+    pub(crate) fn wait_for(&mut self, plan: &Schedule) {
+        let contents: HashSet<ContentHash> =
+            self.removals.iter().map(|removal| removal.file.content.hash).collect();
+        let transfers = plan.rescues.iter().chain(&plan.transfers);
+        let of_content = transfers.filter(|transfer| contents.contains(&transfer.hash));
+        let coming = of_content.flat_map(|transfer| &transfer.targets).map(|target| &target.path);
+        let refused = plan.refused.iter().filter_map(|(entry, _)| match entry.kind {
+            EntryKind::File { hash, .. } if contents.contains(&hash) => Some(&entry.path),
+            _ => None,
+        });
+        self.paths.extend(coming.chain(refused).cloned());
+    }
 }
 
 impl Publisher<'_, '_> {
-    /// Takes into the account what needs no work. Gives back the plan with the rest.
-    pub(crate) fn note(&mut self, mut plan: Schedule) -> Schedule {
-        for path in plan.unchanged.drain(..) {
+    /// Takes into the account what needs no work, and commits it. Gives back the plan with the rest.
+    pub(crate) async fn note(&mut self, mut plan: Schedule) -> Result<Schedule, PullError> {
+        for path in Shrinking::from(take(&mut plan.unchanged)) {
             self.ledger.unneeded(&path);
         }
-        plan.renewed.drain(..).for_each(|record| self.ledger.recorded(record));
-        plan.filtered.drain(..).for_each(|entry| self.ledger.filtered(&entry));
-        plan.held_back.drain(..).for_each(|entry| self.ledger.held_back(&entry));
-        plan.refused.drain(..).for_each(|(entry, reason)| self.ledger.refused(&entry, reason));
-        plan
+        take(&mut plan.renewed).into_iter().for_each(|record| self.ledger.recorded(record));
+        for (number, entry) in Shrinking::from(take(&mut plan.filtered)).enumerate() {
+            self.ledger.filtered(&entry);
+            if (number + 1) % NOTED == 0 {
+                self.ledger.commit().await?;
+            }
+        }
+        take(&mut plan.held_back).iter().for_each(|entry| self.ledger.held_back(entry));
+        for (number, (entry, reason)) in take(&mut plan.refused).into_iter().enumerate() {
+            self.ledger.refused(&entry, reason);
+            if (number + 1) % NOTED == 0 {
+                self.ledger.commit().await?;
+            }
+        }
+        self.ledger.commit().await?;
+        Ok(plan)
     }
 
     /// Looks at files whose records are in doubt, and claims nothing any more of those that are not as recorded.
@@ -78,8 +112,11 @@ impl Publisher<'_, '_> {
             for ((transfer, target), known) in targets.into_iter().zip(known) {
                 let kind = RecordKind::File(target.meta(transfer.hash, transfer.size));
                 // A file that its user removed can be missed still: its time is not what they wanted to be rid of.
-                let witnessed = known.is_some_and(|known| known.witnessed);
-                self.ledger.recorded(Record { witnessed, ..Record::new(target.path.clone(), kind) });
+                let witnessed = known.as_ref().is_some_and(|known| known.witnessed);
+                // By them a file is known again that has another name now.
+                let is_same = |known: &Record| known.file().is_some_and(|file| file.hash == transfer.hash);
+                let facts = known.filter(is_same).and_then(|known| known.facts);
+                self.ledger.recorded(Record { witnessed, facts, ..Record::new(target.path.clone(), kind) });
             }
             self.ledger.commit().await?;
         }
@@ -140,7 +177,8 @@ impl Publisher<'_, '_> {
                     copied.contains(&path) && !targets.iter().any(|target| present.contains(&target.path));
                 // What needs its place could never come if it stayed; the vault has its content in any case.
                 let may_stay = are_apart && !removal.in_the_way;
-                let renamed = Renamed { removals: vec![removal], targets };
+                let paths = targets.into_iter().map(|target| target.path).collect();
+                let renamed = Renamed { removals: vec![removal], paths };
                 match is_missing && may_stay {
                     true => rescued.sources.push(renamed),
                     false => done.push(renamed),
@@ -185,8 +223,8 @@ impl Publisher<'_, '_> {
             }
             let of_content = renamed
                 .entry(transfer.hash)
-                .or_insert_with(|| Renamed { removals: Vec::new(), targets: Vec::new() });
-            of_content.targets.extend(transfer.targets);
+                .or_insert_with(|| Renamed { removals: Vec::new(), paths: Vec::new() });
+            of_content.paths.extend(transfer.targets.into_iter().map(|target| target.path));
         }
         renamed.retain(|hash, _| !unclear.contains(hash));
         let kept = removals
@@ -209,11 +247,11 @@ impl Publisher<'_, '_> {
     /// Removes files whose content is at its other paths now; those of which a path failed are kept.
     pub(crate) async fn remove_renamed(&mut self, files: Vec<Renamed>) -> Result<(), PullError> {
         let mut done = Vec::new();
-        for Renamed { removals, targets } in files {
-            match targets.iter().find(|target| self.ledger.has_deferred(&target.path)) {
+        for Renamed { removals, paths } in files {
+            match paths.iter().find(|path| self.ledger.has_deferred(path)) {
                 None => done.extend(removals),
-                Some(target) => {
-                    removals.into_iter().for_each(|removal| self.keep_until_renamed(removal, target));
+                Some(path) => {
+                    removals.into_iter().for_each(|removal| self.keep_until_renamed(removal, path));
                 }
             }
         }
@@ -221,11 +259,10 @@ impl Publisher<'_, '_> {
     }
 
     /// Leaves a file where it is as long as its new name cannot be made: better the old name than none.
-    fn keep_until_renamed(&mut self, removal: FileRemoval, target: &Target) {
+    fn keep_until_renamed(&mut self, removal: FileRemoval, new_path: &VaultPath) {
         let FileRemoval { file, uid, .. } = removal;
         let kind = EntryKind::Deleted { folder: false };
-        let reason =
-            format!("kept, because it could not be brought to its new name {:?}", target.path.as_str());
+        let reason = format!("kept, because it could not be brought to its new name {:?}", new_path.as_str());
         self.ledger.failed(&RemoteEntry { path: file.path, uid, kind, mtime: 0, ctime: 0 }, reason);
     }
 

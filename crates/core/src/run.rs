@@ -1,4 +1,4 @@
-//! What a run works with: the vault, the destination, the state, and what the user wants; and how every run ends.
+//! The parts of a run: the vault, the destination, the state, and the options; and how every run ends.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -36,7 +36,7 @@ pub struct PullSource {
 /// How to pull.
 #[derive(Clone, Debug, Default)]
 pub struct PullOptions {
-    /// What is to be synced.
+    /// Chooses the entries that are synced.
     pub filter: Filter,
     /// How thorough to be.
     pub mode: Mode,
@@ -58,7 +58,7 @@ pub struct PullOptions {
     pub list_changes: bool,
     /// How many files may be deleted before deletions are held back.
     pub max_delete: MaxDelete,
-    /// What the caller found out about the destination, of which the state knows nothing.
+    /// A doubt about the destination that the caller has and the state does not know of.
     pub doubt: Option<Doubt>,
     /// Connections and requests in flight.
     pub fetch: FetchOptions,
@@ -81,6 +81,8 @@ pub(crate) struct Run<'a> {
     pub(crate) direction: Direction,
     pub(crate) progress: Arc<dyn Progress>,
     pub(crate) stop: CancellationToken,
+    /// Everything is listed, though the state says up to where the vault is known: a dry run does not forget it.
+    pub(crate) lists_all: bool,
     /// The session of a follower, if this is one of its runs.
     pub(crate) lines: &'a Lines,
 }
@@ -105,6 +107,15 @@ impl Run<'_> {
             self.state.note_check(jiff::Timestamp::now().as_millisecond()).await;
         }
         Ok(report)
+    }
+
+    /// What comes of work that waits for the service, unless the run is told to stop before.
+    pub(crate) async fn unless_stopped<T>(
+        &self,
+        work: impl Future<Output = Result<T, PullError>>,
+    ) -> Result<T, PullError> {
+        let stopped = || DestinationError::Stopped { location: self.destination.location() }.into();
+        self.stop.run_until_cancelled(work).await.unwrap_or_else(|| Err(stopped()))
     }
 
     pub(crate) fn warn(&self, warning: String, report: &mut Report) {

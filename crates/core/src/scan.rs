@@ -1,10 +1,10 @@
-//! What a scan of a destination finds, compared with what is recorded. Only differences are named, so that a scan of what
+//! The result of a scan, compared with the records. Only differences are named, so that a scan of what
 //! nobody touched costs no memory beyond the records.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
-use obsync_protocol::{Filter, VaultPath, normalize_local_name};
+use obsync_protocol::{ContentHash, Filter, VaultPath, normalize_local_name};
 use tokio::io::AsyncRead;
 
 use crate::model::{KnownContent, LocalFacts, Record};
@@ -148,6 +148,15 @@ impl LocalTree {
         })
     }
 
+    /// Whether nothing was found that differs from the records.
+    pub(crate) fn is_as_recorded(&self) -> bool {
+        self.files.is_empty()
+            && self.folders.is_empty()
+            && self.renewed.is_empty()
+            && self.absent.is_empty()
+            && self.respelled.is_empty()
+    }
+
     /// Whether a scan of a few paths can be relied on: nothing is missing, and no name is in doubt.
     pub(crate) fn is_certain(&self) -> bool {
         self.absent.is_empty() && self.respelled.is_empty() && self.unknown.is_empty() && !self.is_in_flux
@@ -192,6 +201,21 @@ impl LocalTree {
         }
     }
 
+    /// Takes the files out that an earlier scan did not find with the same facts: they are being changed at this moment. Those
+    /// whose content is one of `moved` were given another name, and are whole. Tells the paths of the others.
+    pub(crate) fn leave_what_changed_since(
+        &mut self,
+        earlier: &LocalTree,
+        moved: &HashSet<ContentHash>,
+    ) -> Vec<VaultPath> {
+        let before: HashMap<&VaultPath, &LocalFacts> =
+            earlier.files.iter().map(|file| (&file.path, &file.facts)).collect();
+        let is_changing = |file: &mut LocalFile| {
+            before.get(&file.path) != Some(&&file.facts) && !moved.contains(&file.content.hash)
+        };
+        self.files.extract_if(.., is_changing).map(|file| file.path).collect()
+    }
+
     /// What is absent in this scan and was so in an earlier one.
     pub(crate) fn absent_as_in(&self, earlier: &LocalTree) -> Vec<VaultPath> {
         let before: HashSet<&VaultPath> = earlier.absent.iter().collect();
@@ -226,7 +250,9 @@ impl Unknown {
                         "cannot be read ({reason}); nothing in {it} is sent, and nothing is taken for deleted"
                     )
                 };
-                (format!("{path:?}"), (rest("it"), rest("them")))
+                // The top has no name.
+                let name = if path.is_empty() { "the folder".to_owned() } else { format!("{path:?}") };
+                (name, (rest("it"), rest("them")))
             }
             UnknownCause::NotMounted => {
                 let words = |was, it| {

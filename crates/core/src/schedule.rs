@@ -1,12 +1,14 @@
-//! What is to be done: a pure function of the listing, the state, the filter and the mode. No I/O.
+//! Schedules a run: a pure function of the listing, the state, the filter and the mode. No I/O.
 //!
 //! The order in which a plan is carried out matters, and its fields are in that order: content that the plan itself is
 //! about to remove or overwrite is rescued first, then files and folders go, folders come, and the rest is
 //! copied or downloaded.
 
-use std::collections::hash_map::Entry;
 use std::collections::{BTreeSet, HashMap, HashSet};
+use std::hash::{BuildHasher, RandomState};
 
+use hashbrown::HashTable;
+use hashbrown::hash_table::Entry;
 use obsync_protocol::{ContentHash, Filter, NameFolding, Uid, VaultPath, Verdict};
 
 use crate::destination::{Removable, Wanted};
@@ -14,6 +16,8 @@ use crate::entry::{EntryKind, RemoteEntry};
 use crate::listing::Unclear;
 use crate::model::{FileMeta, KnownContent, LocalFacts, Record, RecordKind};
 use crate::reconcile::{Action, Before, Local, Mode, Reach, Remote, Rules, decide};
+use crate::records::Records;
+use crate::shrinking::Shrinking;
 
 /// What a plan is made from.
 #[derive(Debug)]
@@ -23,7 +27,7 @@ pub(crate) struct ScheduleInput<'a> {
     /// What else the vault lists, as far as that is known.
     pub(crate) unclear: Unclear,
     /// What is recorded of those paths; in full mode, of all paths.
-    pub(crate) records: HashMap<VaultPath, Record>,
+    pub(crate) records: Records,
     /// For contents that are wanted, some recorded file that has them.
     pub(crate) sources: HashMap<ContentHash, VaultPath>,
     /// What is to be synced.
@@ -191,8 +195,9 @@ impl Schedule {
             Reach::Everything | Reach::Listed | Reach::Additions => {}
         }
         let mut entries = scheduler.admit(input.entries, input.filter);
-        entries.sort_by(|a, b| a.uid.cmp(&b.uid).then_with(|| a.path.cmp(&b.path)));
-        for entry in entries {
+        // By uid and path. They go as the plan comes, from the end.
+        entries.sort_unstable_by(|a, b| b.uid.cmp(&a.uid).then_with(|| b.path.cmp(&a.path)));
+        for entry in Shrinking::from(entries) {
             scheduler.place(entry);
         }
         scheduler.find_sources(&input.sources);
@@ -226,18 +231,20 @@ impl Schedule {
 
 pub(crate) struct Scheduler {
     pub(crate) schedule: Schedule,
-    pub(crate) records: HashMap<VaultPath, Record>,
+    /// Those of entries that are not scheduled yet.
+    pub(crate) records: Records,
     pub(crate) folds_names: NameFolding,
     pub(crate) rules: Rules,
     /// Contents that are here now and will not be when the plan's removals and overwrites are done.
     vanishing: HashMap<ContentHash, VaultPath>,
     pub(crate) vanishing_paths: HashSet<VaultPath>,
     /// Where in the plan's transfers a content of some size is: an entry that lies about its size must not fail the others.
-    wanted: HashMap<(ContentHash, u64), usize>,
+    wanted: HashTable<u32>,
+    hasher: RandomState,
 }
 
 impl Scheduler {
-    fn new(records: HashMap<VaultPath, Record>, input: &ScheduleInput<'_>) -> Self {
+    fn new(records: Records, input: &ScheduleInput<'_>) -> Self {
         Scheduler {
             schedule: Schedule::default(),
             records,
@@ -248,7 +255,8 @@ impl Scheduler {
             },
             vanishing: HashMap::new(),
             vanishing_paths: HashSet::new(),
-            wanted: HashMap::new(),
+            wanted: HashTable::new(),
+            hasher: RandomState::new(),
         }
     }
 
@@ -262,7 +270,7 @@ impl Scheduler {
             entries.iter().map(|entry| &entry.path).chain(&unclear.paths).collect();
         let unlisted: Vec<Record> = self
             .records
-            .values()
+            .iter()
             .filter(|record| !listed.contains(&record.path))
             // What a narrower filter left behind is not the vault's business any more.
             .filter(|record| matches!(filter.verdict(&record.path, record.file().is_none()), Verdict::Sync))
@@ -286,54 +294,54 @@ impl Scheduler {
         let listed: HashMap<&VaultPath, &RemoteEntry> =
             entries.iter().map(|entry| (&entry.path, entry)).collect();
         let Scheduler { records, schedule, vanishing, vanishing_paths, rules, .. } = self;
-        let is_released = |path: &VaultPath, record: &Record| {
-            let remote = listed.get(path).map_or(Remote::Unlisted, |entry| entry.remote());
+        let is_released = |record: &Record| {
+            let remote = listed.get(&record.path).map_or(Remote::Unlisted, |entry| entry.remote());
             if is_sequel && remote == Remote::Unlisted {
                 return false;
             }
             decide(Some(record), Local::NotScanned, remote, rules).before == Before::Release
         };
-        for (path, record) in records.extract_if(|path, record| is_released(path, record)) {
+        for record in records.extract_if(is_released) {
             // What is in the way of a listed file is moved aside, so whoever else wants its content takes it before.
             if let Some(known) = record.file()
-                && listed.get(&path).is_some_and(|entry| entry.is_live())
+                && listed.get(&record.path).is_some_and(|entry| entry.is_live())
             {
-                vanishing_paths.insert(path.clone());
-                vanishing.entry(known.hash).or_insert_with(|| path.clone());
+                vanishing_paths.insert(record.path.clone());
+                vanishing.entry(known.hash).or_insert_with(|| record.path.clone());
             }
-            schedule.released.push(path);
+            schedule.released.push(record.path);
         }
         schedule.released.sort_unstable();
     }
 
-    /// Schedules one admitted entry.
+    /// Schedules one admitted entry. There is one of each path, so its record goes with it.
     fn place(&mut self, entry: RemoteEntry) {
-        let base = self.records.get(&entry.path);
-        let decision = decide(base, Local::NotScanned, entry.remote(), &self.rules);
+        let mut base = self.records.take(&entry.path);
+        let decision = decide(base.as_deref(), Local::NotScanned, entry.remote(), &self.rules);
         if decision.before == Before::Remove
-            && let Some(kind) = base.map(|record| record.kind.clone())
+            && let Some(removed) = base.take()
         {
-            self.remove(entry.path.clone(), kind, entry.uid);
+            self.remove(entry.path.clone(), removed.kind, entry.uid);
             if !entry.is_live() {
                 return;
             }
         }
-        let base = self.records.get(&entry.path);
         match (decision.action, entry.kind) {
-            (Action::Renew, EntryKind::Folder) => self.renew(&entry.path, RecordKind::Folder(entry.uid)),
             (Action::Renew, EntryKind::File { hash, .. }) => {
-                let size = base.and_then(Record::file).map_or(0, |known| known.size);
-                let target = Target::new(entry, None);
-                self.renew(&target.path, RecordKind::File(target.meta(hash, size)));
+                let Some(base) = base else { return };
+                let size = base.file().map_or(0, |known| known.size);
+                let kind = RecordKind::File(Target::new(entry, None).meta(hash, size));
+                // What is there already is of another version from now on.
+                self.schedule.renewed.push(Record { kind, ..*base });
             }
             (Action::SetTimes, EntryKind::File { hash, .. }) => {
-                let replaces = base.and_then(Record::file).map(KnownContent::from);
+                let replaces = base.as_deref().and_then(Record::file).map(KnownContent::from);
                 let size = replaces.map_or(0, |known| known.size);
                 let targets = vec![Target::new(entry, replaces)];
                 self.schedule.touches.push(Transfer { hash, size, source: Source::Remote, targets });
             }
             (Action::Compare { size, replaces }, EntryKind::File { hash, .. }) => {
-                self.bring(entry, hash, size, replaces);
+                self.bring(entry, hash, size, replaces, base);
             }
             (Action::MakeFolder { is_recorded }, _) => {
                 let (path, uid) = (entry.path, entry.uid);
@@ -344,14 +352,20 @@ impl Scheduler {
     }
 
     /// Schedules a content for the path of its entry.
-    fn bring(&mut self, entry: RemoteEntry, hash: ContentHash, size: u64, replaces: Option<KnownContent>) {
+    fn bring(
+        &mut self,
+        entry: RemoteEntry,
+        hash: ContentHash,
+        size: u64,
+        replaces: Option<KnownContent>,
+        base: Option<Box<Record>>,
+    ) {
         let mut target = Target::new(entry, replaces);
         match replaces {
             Some(known) if known.hash == hash => {
-                let record = self.records.get(&target.path);
-                let known = record.and_then(Record::file);
+                let known = base.as_deref().and_then(Record::file);
                 target.recorded = known.is_some_and(|known| target.meta(hash, size) == *known);
-                target.facts = record.and_then(|record| record.facts.clone()).map(Box::new);
+                target.facts = base.and_then(|record| record.facts).map(Box::new);
             }
             Some(known) => self.vanish(known.hash, target.path.clone()),
             None => {}
@@ -359,20 +373,16 @@ impl Scheduler {
         self.want(hash, size, target);
     }
 
-    /// What is at a path already is of another version from now on.
-    fn renew(&mut self, path: &VaultPath, kind: RecordKind) {
-        if let Some(known) = self.records.get(path) {
-            self.schedule.renewed.push(Record { kind, ..known.clone() });
-        }
-    }
-
     /// A content is wanted at one more path.
     fn want(&mut self, hash: ContentHash, size: u64, target: Target) {
-        let transfers = &mut self.schedule.transfers;
-        match self.wanted.entry((hash, size)) {
-            Entry::Occupied(at) => transfers[*at.get()].targets.push(target),
+        let Scheduler { schedule: Schedule { transfers, .. }, wanted, hasher, .. } = self;
+        let content_at = |at: &u32| (transfers[*at as usize].hash, transfers[*at as usize].size);
+        let is_it = |at: &u32| content_at(at) == (hash, size);
+        match wanted.entry(hasher.hash_one((hash, size)), is_it, |at| hasher.hash_one(content_at(at))) {
+            Entry::Occupied(at) => transfers[*at.get() as usize].targets.push(target),
             Entry::Vacant(new) => {
-                new.insert(transfers.len());
+                // There are no more of them than entries, which are counted so in a listing.
+                new.insert(transfers.len() as u32);
                 transfers.push(Transfer { hash, size, source: Source::Remote, targets: vec![target] });
             }
         }

@@ -74,7 +74,7 @@ impl Given {
         Schedule::new(ScheduleInput {
             entries: entries.into_iter().collect(),
             unclear: self.unclear,
-            records: self.records.into_iter().map(|record| (record.path.clone(), record)).collect(),
+            records: Records::from(self.records),
             sources,
             filter: &self.filter,
             mode: self.mode,
@@ -560,8 +560,10 @@ fn a_content_that_is_at_its_path_already_is_no_source_for_another_that_replaces_
     assert!(plan.rescues.is_empty() && plan.transfers[0].source == Source::Remote);
 }
 
+/// A run that was killed can have removed it, and not have recorded that.
 #[test]
-fn a_newer_uid_for_a_folder_only_renews_the_record() {
+fn a_folder_with_a_newer_uid_is_made_if_it_is_not_there() {
     let plan = given([known_folder("f", 4)]).plan([folder("f", 9)]);
-    assert_eq!(plan, Schedule { renewed: vec![known_folder("f", 9)], ..Schedule::default() });
+    let made = FolderChange { path: path("f"), uid: Uid(9), recorded: false };
+    assert_eq!(plan, Schedule { folders: vec![made], ..Schedule::default() });
 }

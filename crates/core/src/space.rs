@@ -19,8 +19,32 @@ pub(crate) struct NextRescues {
     pub(crate) elsewhere: Vec<Transfer>,
 }
 
-/// A transfer that does not fit, and how much space it takes, in bytes.
-type TooLarge = (Transfer, u64);
+/// A transfer that does not fit, and why.
+type TooLarge = (Transfer, Shortage);
+
+/// Why a transfer does not fit, in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Shortage {
+    /// What it takes.
+    needed: u64,
+    /// What others of this run take, which come before it.
+    others: u64,
+}
+
+impl Shortage {
+    /// The reason for people. All numbers are bytes: rounded ones can look as if it fitted.
+    fn reason(self, free: u64, location: &str) -> String {
+        let Shortage { needed, others } = self;
+        let room = match others {
+            0 => format!("{location} has {free} bytes free"),
+            others => {
+                format!("of the {free} bytes free in {location}, {others} are for other files of this run")
+            }
+        };
+        let missing = needed.saturating_sub(free.saturating_sub(others));
+        format!("it takes {needed} bytes, and {room}; free {missing} bytes more, and the next run brings it")
+    }
+}
 
 impl Publisher<'_, '_> {
     /// Takes out the transfers for which there is no space, and reports them as failed.
@@ -42,8 +66,8 @@ impl Publisher<'_, '_> {
         let staged_at_once = self.destination.traits().batch_limit.files + BACKLOG;
         let (fitting, too_large) = divide(std::mem::take(transfers), needs, free, staged_at_once);
         *transfers = fitting;
-        for (transfer, need) in too_large {
-            self.does_not_fit(&transfer, need, free);
+        for (transfer, shortage) in too_large {
+            self.does_not_fit(&transfer, shortage, free);
         }
         Ok(self.ledger.commit().await?)
     }
@@ -61,7 +85,7 @@ impl Publisher<'_, '_> {
             return Ok(NextRescues { batch, ..NextRescues::default() });
         };
         // What is staged counts as free for whoever comes later; what is staged now is not.
-        let free = free.saturating_sub(staged);
+        let left = free.saturating_sub(staged);
         let mut next = NextRescues::default();
         let mut written = 0_u64;
         while next.batch.len() < most
@@ -69,14 +93,14 @@ impl Publisher<'_, '_> {
         {
             let need = Need::of(&transfer).written;
             let with_it = written.saturating_add(need);
-            if with_it <= free {
+            if with_it <= left {
                 written = with_it;
                 next.batch.push(transfer);
             } else if !next.batch.is_empty() {
                 rescues.push_front(transfer);
                 break;
             } else if self.is_at_its_source(&transfer).await? {
-                self.does_not_fit(&transfer, need, free);
+                self.does_not_fit(&transfer, Shortage { needed: need, others: staged }, free);
                 next.too_large.push(transfer);
             } else {
                 next.elsewhere.push(transfer);
@@ -92,12 +116,8 @@ impl Publisher<'_, '_> {
         Ok(self.destination.holds(vec![wanted]).await?.contains(&true))
     }
 
-    fn does_not_fit(&mut self, transfer: &Transfer, need: u64, free: u64) {
-        let location = self.destination.location();
-        let reason = format!(
-            "it takes {need} bytes, and {location} has {free} bytes free for this pull; free some space, and the next \
-             pull brings it"
-        );
+    fn does_not_fit(&mut self, transfer: &Transfer, shortage: Shortage, free: u64) {
+        let reason = shortage.reason(free, &self.destination.location());
         self.ledger.transfer_failed(transfer, &reason);
     }
 }
@@ -153,7 +173,7 @@ fn divide(
 ) -> (Vec<Transfer>, Vec<TooLarge>) {
     let mut smallest_first: Vec<usize> = (0..needs.len()).collect();
     smallest_first.sort_by_key(|at| needs[*at].written);
-    let (mut added, mut fits) = (0_u64, vec![false; needs.len()]);
+    let (mut added, mut taken) = (0_u64, vec![None; needs.len()]);
     // The smallest come first, so that the last ones are the largest.
     let (mut twice, mut all_twice) = (VecDeque::new(), 0_u64);
     for at in smallest_first {
@@ -161,21 +181,22 @@ fn divide(
         let of_it = need.replaced.min(need.written);
         let oldest =
             if twice.len() >= staged_at_once { twice.front().copied().unwrap_or_default() } else { 0 };
-        let with_it = (all_twice - oldest).saturating_add(of_it);
-        if added.saturating_add(need.added()).saturating_add(with_it) > free {
+        let others = added.saturating_add(all_twice - oldest);
+        if others.saturating_add(need.written) > free {
+            taken[at] = Some(others);
             continue;
         }
-        (added, all_twice, fits[at]) = (added + need.added(), with_it, true);
+        (added, all_twice) = (added + need.added(), all_twice - oldest + of_it);
         twice.push_back(of_it);
         if twice.len() > staged_at_once {
             twice.pop_front();
         }
     }
     let (mut fitting, mut too_large) = (Vec::new(), Vec::new());
-    for ((transfer, need), fits) in transfers.into_iter().zip(needs).zip(fits) {
-        match fits {
-            true => fitting.push(transfer),
-            false => too_large.push((transfer, need.written)),
+    for ((transfer, need), taken) in transfers.into_iter().zip(needs).zip(taken) {
+        match taken {
+            None => fitting.push(transfer),
+            Some(others) => too_large.push((transfer, Shortage { needed: need.written, others })),
         }
     }
     (fitting, too_large)
@@ -221,6 +242,24 @@ mod tests {
         assert_eq!(
             (fitting, too_large),
             (vec!["b.md".to_owned(), "a.md".to_owned()], vec!["huge.md".to_owned()])
+        );
+    }
+
+    #[test]
+    fn the_reason_says_what_is_missing_also_where_the_file_alone_would_fit() {
+        let transfers = vec![transfer("large.md", 90, None), transfer("small.md", 60, None)];
+        let needs = transfers.iter().map(Need::of).collect();
+        let (_, too_large) = divide(transfers, needs, 100, STAGED_AT_ONCE);
+        let [(_, shortage)] = too_large.as_slice() else { panic!("{too_large:?}") };
+        assert_eq!(
+            shortage.reason(100, "notes"),
+            "it takes 90 bytes, and of the 100 bytes free in notes, 60 are for other files of this run; free 50 bytes \
+             more, and the next run brings it"
+        );
+        let alone = Shortage { needed: 1_800_000, others: 0 };
+        assert_eq!(
+            alone.reason(1_799_998, "notes"),
+            "it takes 1800000 bytes, and notes has 1799998 bytes free; free 2 bytes more, and the next run brings it"
         );
     }
 

@@ -1,4 +1,4 @@
-//! What is known of a destination: the trait that every state database implements.
+//! The state of a destination: the trait that every state database implements.
 //!
 //! The state never claims what is not durable: the engine commits a [`Commit`] only after the destination has published
 //! the files that it speaks of. One commit is one transaction.
@@ -12,7 +12,7 @@ use crate::last_run::LastRun;
 use crate::model::{CursorEntry, Deferred, DeferredKey, DeferredKind, Deletions, Direction, Intent, Record};
 use crate::problem::ProblemCode;
 
-/// What is known of the vault as a whole.
+/// The state of the vault as a whole.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct VaultState {
     /// The watermark: every change of the vault up to and including this version is applied, or recorded as
@@ -32,7 +32,7 @@ pub struct VaultState {
     pub cursor: Option<CursorEntry>,
     /// Which way the destination is synced.
     pub direction: Direction,
-    /// What the destination says of itself, if it was ever given an identity.
+    /// The destination's identity, if it was ever given one.
     pub destination: Option<DestinationIdentity>,
     /// The deletions of the last hour, a row a minute at most.
     pub deletions: Vec<Deletions>,
@@ -58,7 +58,7 @@ pub struct Commit {
     pub resolved: Vec<DeferredKey>,
     /// Changes that were not applied.
     pub deferred: Vec<Deferred>,
-    /// What is done next. Should the process die between that and the commit of its records, the next run knows by this
+    /// The changes that are made next. Should the process die between that and the commit of its records, the next run knows by this
     /// that what it finds is its own work and no one else's.
     pub intents: Vec<Intent>,
     /// Lines for the journal: what these records say was changed, and where.
@@ -97,8 +97,13 @@ pub trait StateStore: Send + Sync + 'static {
     /// The deferred changes of one kind, by ascending uid.
     async fn deferred(&self, kind: DeferredKind) -> Result<Vec<Deferred>, StateError>;
 
-    /// What the last commit was about to do.
+    /// The changes that the last commit announced.
     async fn intents(&self) -> Result<Vec<Intent>, StateError>;
+
+    /// Whether it keeps a journal.
+    fn keeps_journal(&self) -> bool {
+        false
+    }
 
     /// The newest lines of the journal, newest first, of one path and what is below it if that is given. A database that keeps
     /// no journal has none.
@@ -171,7 +176,8 @@ pub trait StateStore: Send + Sync + 'static {
         Ok(None)
     }
 
-    /// Notes how a run goes. Like [`note_check`](Self::note_check) it is lost rather than worth an error.
+    /// Notes how a run goes, durably: when the power fails, a run is known to be cut short. Where that cannot be written, it is
+    /// no error; what was noted before does not pass for the end of this run then.
     async fn note_run(&self, run: &LastRun) {
         let _ = run;
     }
@@ -187,7 +193,7 @@ pub(crate) async fn commit_beside(state: &dyn StateStore, commit: Commit) -> Res
     state.commit(Commit { intents, ..commit }).await
 }
 
-/// What can go wrong with a state database.
+/// An error of a state database.
 #[derive(Debug, thiserror::Error)]
 pub enum StateError {
     /// The database is damaged.
@@ -198,7 +204,7 @@ pub enum StateError {
     Corrupt {
         /// Which database.
         database: String,
-        /// What was found.
+        /// The damage.
         reason: String,
     },
     /// The database was written by a newer obsync.
@@ -217,7 +223,7 @@ pub enum StateError {
     /// Another process works on the same destination.
     #[error("another obsync is working on {destination}; wait for it to end, or stop it")]
     Locked {
-        /// The destination.
+        /// The destination, and who works on it where that is known.
         destination: String,
     },
     /// Another process took the destination over, because this one gave no sign of life for too long.
@@ -234,11 +240,22 @@ pub enum StateError {
     Unavailable {
         /// Which database.
         database: String,
-        /// What is wrong.
+        /// The problem.
         reason: String,
         /// The same for scripts.
         code: ProblemCode,
     },
+}
+
+impl StateError {
+    /// That another process works on a destination, and who that is, as far as it is known.
+    pub fn locked(destination: &str, holder: Option<String>) -> Self {
+        let destination = match holder {
+            Some(holder) => format!("{destination} (held by {holder})"),
+            None => destination.to_owned(),
+        };
+        StateError::Locked { destination }
+    }
 }
 
 impl From<&StateError> for ProblemCode {

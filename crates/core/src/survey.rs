@@ -1,4 +1,4 @@
-//! What a run finds out before it does anything: the state, the destination, and what the vault lists.
+//! Looks at the state, the destination and the vault before a run does anything.
 
 use obsync_client::{ClientError, Session};
 use obsync_protocol::VaultId;
@@ -120,6 +120,10 @@ impl Run<'_> {
         report: &mut Report,
     ) -> Result<Survey, PullError> {
         let mut known = self.state.load().await?;
+        // What a dry run would have forgotten is listed again, too.
+        if self.lists_all || !report.foreseen.forgotten.is_empty() {
+            known.version = 0;
+        }
         let is_empty = self.destination.is_empty().await?;
         // Before anything is committed: intents say where the files were.
         self.return_taken(report).await?;
@@ -143,7 +147,7 @@ impl Run<'_> {
             self.state.commit(Commit { intents, state: known.clone(), ..Commit::default() }).await?;
         }
         let keeps = self.options.keep_everything || known.keeping;
-        self.recover(&known, report).await?;
+        let unclear = self.recover(&known, report).await?;
         if is_empty || mode == Mode::Full {
             // What was looked at is gone, or everything is wanted to be looked at from the beginning.
             known.full_up_to = known.full_up_to.map(|_| 0);
@@ -211,6 +215,7 @@ impl Run<'_> {
         }
         let version = listed.version();
         let Listed { listing, cursor, session, .. } = listed;
+        self.forget_relisted(unclear, &listing, &known).await?;
         // Where everything is to be kept, the word of the service does not make a content nobody's.
         let historian = (reach != Reach::KeepEverything)
             .then(|| Historian::new(self.source.client.clone(), self.target(), version));
@@ -389,6 +394,6 @@ fn older(server: u64, destination: u64) -> String {
     format!(
         "the vault on the server is at version {server}, but the destination was pulled from version {destination}: the \
          vault was rolled back or replaced. Nothing was removed, and only what is newer than the files here was brought; \
-         README.md says under \"Exit status\" how to go on"
+         look at the vault in Obsidian, and if it is as it should be, `obsync pull --accept-older-vault` goes on from there"
     )
 }

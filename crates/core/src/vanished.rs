@@ -1,7 +1,5 @@
 //! Finds files that the vault deleted while nothing was recorded of them: a mirror removes them.
 
-use std::collections::HashMap;
-
 use obsync_protocol::{ContentHash, Uid, VaultPath};
 
 use crate::destination::{DestinationError, Found, Wanted};
@@ -9,6 +7,7 @@ use crate::entry::{EntryKind, RemoteEntry};
 use crate::error::PullError;
 use crate::history::Historian;
 use crate::model::{FileMeta, KnownContent, Record, RecordKind};
+use crate::records::Records;
 use crate::run::Run;
 use crate::state::{Commit, commit_beside};
 use crate::survey::Survey;
@@ -22,12 +21,12 @@ impl Run<'_> {
     pub(crate) async fn vanished(
         &self,
         entries: &[RemoteEntry],
-        records: &HashMap<VaultPath, Record>,
+        records: &Records,
         survey: &Survey,
     ) -> Result<Vec<Record>, PullError> {
         let historian = Historian::new(self.source.client.clone(), self.target(), survey.version);
         let deleted = |entry: &&RemoteEntry| matches!(entry.kind, EntryKind::Deleted { folder: false });
-        let unrecorded = entries.iter().filter(deleted).filter(|entry| !records.contains_key(&entry.path));
+        let unrecorded = entries.iter().filter(deleted).filter(|entry| records.get(&entry.path).is_none());
         let paths: Vec<&VaultPath> = unrecorded.map(|entry| &entry.path).collect();
         let mut vanished = Vec::new();
         for some in paths.chunks(LOOKED_AT) {

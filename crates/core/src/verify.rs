@@ -108,6 +108,8 @@ pub enum Unfinished {
     Killed,
     /// A run was stopped, was killed or failed before its end, and none after it came to its end.
     Interrupted,
+    /// Everything of the vault is here, but a run ended while it sent what was changed here.
+    Unsent,
 }
 
 impl Unfinished {
@@ -127,8 +129,11 @@ impl Unfinished {
             unfinished.push(Unfinished::Killed);
         }
         let last = state.last_run().await?;
-        if unfinished.is_empty() && (!sent.is_empty() || last.is_some_and(|run| run.is_cut_short())) {
+        if unfinished.is_empty() && last.is_some_and(|run| run.is_cut_short()) {
             unfinished.push(Unfinished::Interrupted);
+        }
+        if unfinished.is_empty() && !sent.is_empty() {
+            unfinished.push(Unfinished::Unsent);
         }
         Ok(unfinished)
     }
@@ -153,6 +158,11 @@ impl Verification {
             && self.held_back.is_empty()
             && self.held_back_in_vault.is_empty()
             && self.confirmed.is_empty()
+    }
+
+    /// Whether files of the vault are missing or changed.
+    pub fn differs(&self) -> bool {
+        !self.missing.is_empty() || !self.changed.is_empty()
     }
 
     /// Whether the destination is exactly what the state says, but for what was kept on purpose.

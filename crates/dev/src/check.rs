@@ -1,4 +1,4 @@
-//! Whether a pulled folder, or a bucket, is what it must be.
+//! Checks that a pulled folder, or a bucket, is exactly the vault.
 
 use std::collections::BTreeMap;
 use std::fs;

@@ -1,6 +1,6 @@
 //! `obsync-dev interop`: tries obsync against a server that others wrote, and tells what came of it as rows of a table.
 //!
-//! `dev/interop/run` installs and starts the servers. [`site`] is one of them as the conformance suite wants it, [`pulls`]
+//! `dev/interop/run` installs and starts the servers. [`remote_place`] is one of them as the conformance suite wants it, [`pulls`]
 //! pulls the fixtures, [`questions`] asks S3 what it does with conditions, [`function`] runs the function in AWS's
 //! emulator, [`row`] is what is printed.
 
@@ -8,8 +8,8 @@ mod bucket;
 mod function;
 mod pulls;
 mod questions;
+mod remote_place;
 mod row;
-mod site;
 
 use std::panic;
 

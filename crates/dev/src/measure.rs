@@ -1,4 +1,4 @@
-//! What a process took: wall time, processor time, peak memory.
+//! Measures a process: wall time, processor time, peak memory.
 //!
 //! The system gives the peak memory of a child only as the larger of the child's and of what its parent had when it
 //! made the child (Linux keeps the mark across `execve`). A parent that holds a server with a vault in memory would

@@ -1,4 +1,4 @@
-//! What a commit writes: its records, its deferred changes, what is about to be done, and the head that tells of them.
+//! Writes a commit: its records, its deferred changes, what is about to be done, and the head that tells of them.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 

@@ -1,4 +1,4 @@
-//! How long a run takes for what.
+//! Measures how long the parts of a run take.
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -1,4 +1,4 @@
-//! What DynamoDB says of a request, told as what is to be done about it.
+//! Translates errors of DynamoDB into what is to be done about them.
 
 use aws_sdk_dynamodb::error::{ConnectorError, ProvideErrorMetadata, SdkError};
 use aws_sdk_dynamodb::operation::transact_write_items::TransactWriteItemsError;
@@ -84,23 +84,24 @@ impl CallFault {
         match self {
             CallFault::Condition => "a request was refused that has no condition".to_owned(),
             CallFault::Throttled => format!(
-                "it throttled {attempts} attempts in a row; give it on-demand capacity, or run again later: what was done is \
-                 recorded"
+                "it throttled {attempts} attempts in a row; give it on-demand capacity (`aws dynamodb update-table --table-name \
+                 {name} --billing-mode PAY_PER_REQUEST`), or run again later: what was done is recorded"
             ),
             CallFault::Contended => {
                 format!("{attempts} attempts in a row met other work on the same items; run again")
             }
             CallFault::Unreachable(reason) => format!("it does not answer ({reason}); run again later"),
             CallFault::NoTable => format!(
-                "there is no table {name} in this account and region; make it with `obsync aws init`, or check the table's \
-                 name and AWS_REGION"
+                "there is no table {name} in this account and region; make it with `obsync aws init --bucket \
+                 BUCKET --table {name}`, or check the table's name and AWS_REGION"
             ),
-            CallFault::Forbidden(reason) => {
-                format!("AWS does not allow it ({reason}); allow this role or user to use the table {name}")
-            }
-            CallFault::NoCredentials(reason) => {
-                format!("there are no valid AWS credentials ({reason}); sign in to AWS, or check the profile")
-            }
+            CallFault::Forbidden(reason) => format!(
+                "AWS does not allow it ({reason}); allow this role or user to use the table {name}: `obsync aws init --bucket \
+                 BUCKET --dry-run` prints the policy"
+            ),
+            CallFault::NoCredentials(reason) => format!(
+                "there are no valid AWS credentials ({reason}); sign in to AWS (`aws sso login`), or check AWS_PROFILE"
+            ),
             CallFault::NoRegion => {
                 "no AWS region is set; set AWS_REGION, such as eu-central-1, or the region of the profile"
                     .to_owned()
@@ -111,7 +112,8 @@ impl CallFault {
             ),
             CallFault::WrongClock(reason) => format!("the clock of this machine is wrong ({reason}); set it"),
             CallFault::WrongKey(reason) => format!(
-                "its key is not a text named `vault_id` alone ({reason}); have `obsync aws init` make another table"
+                "its key is not a text named `vault_id` alone ({reason}); have `obsync aws init --bucket BUCKET --table NAME` \
+                 make another table"
             ),
             CallFault::NoWay(_, reason) | CallFault::Damaged(reason) | CallFault::Other(reason) => {
                 reason.clone()
@@ -251,6 +253,7 @@ mod tests {
         };
         lasting("ResourceNotFoundException", "", "obsync aws init");
         lasting("AccessDeniedException", "not authorized to perform: dynamodb:Scan", "dynamodb:Scan");
+        lasting("AccessDeniedException", "", "--dry-run` prints the policy");
         lasting("ExpiredTokenException", "expired", "sign in");
         lasting("InvalidSignatureException", "does not match the signature", "sign in");
         let scope = "Credential should be scoped to a valid region, not 'us-east-1'.";

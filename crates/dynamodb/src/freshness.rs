@@ -1,4 +1,4 @@
-//! When the states of many vaults were last found up to date.
+//! Looks up when the states of many vaults were last found up to date.
 
 use std::collections::HashMap;
 

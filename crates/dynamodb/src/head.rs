@@ -31,7 +31,7 @@ pub(super) mod names {
     pub(crate) const VERSION: &str = "version";
     pub(crate) const LISTED: &str = "listed";
     pub(crate) const FILTER: &str = "filter";
-    pub(crate) const RECHECKING: &str = "rechecking";
+    pub(crate) const FULL_UP_TO: &str = "rechecking";
     pub(crate) const RECORDED: &str = "recorded";
     pub(crate) const FILES: &str = "files";
     pub(crate) const FOLDERS: &str = "folders";
@@ -79,7 +79,7 @@ pub(super) mod names {
         VERSION,
         LISTED,
         FILTER,
-        RECHECKING,
+        FULL_UP_TO,
         RECORDED,
         FILES,
         FOLDERS,
@@ -195,7 +195,7 @@ impl Head {
             version: item.find_number(names::VERSION)?.unwrap_or_default(),
             listed: item.flag(names::LISTED)?,
             filter: item.find_text(names::FILTER)?.map(str::to_owned),
-            full_up_to: item.find_number(names::RECHECKING)?,
+            full_up_to: item.find_number(names::FULL_UP_TO)?,
             cursor: cursor(item)?,
             keeping: item.flag(names::KEEPING)?,
             direction: direction(item)?,
@@ -255,8 +255,8 @@ impl Head {
         flag(names::RECORDED, self.recorded);
         flag(names::KEEPING, self.state.keeping);
         match self.state.full_up_to {
-            Some(version) => changes.set(names::RECHECKING, number(version)),
-            None => changes.remove(names::RECHECKING),
+            Some(version) => changes.set(names::FULL_UP_TO, number(version)),
+            None => changes.remove(names::FULL_UP_TO),
         }
         let VaultState { filter, cursor, direction, destination, deletions, .. } = &self.state;
         let mut put = |name: &str, value: Option<AttributeValue>| match value {

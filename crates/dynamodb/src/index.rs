@@ -1,4 +1,4 @@
-//! Which deferred changes there are, without what they say: enough to see that a change which is settled was never
+//! The index of deferred changes, without what they say: enough to see that a change which is settled was never
 //! deferred, which is the rule.
 
 use std::collections::{BTreeSet, HashMap, HashSet};

@@ -1,4 +1,4 @@
-//! What is known of destinations, in one DynamoDB table whose only key is the hash key `vault_id`.
+//! The states of destinations, in one DynamoDB table whose only key is the hash key `vault_id`.
 //!
 //! A table holds the states of any number of vaults. Its items, where `<key>` is the vault's id, or `<vault id>@<hash of
 //! the destination>` for each further destination of a vault (see [`StateKey`]):
@@ -40,7 +40,7 @@
 //! changes, and one more that says which marker the destination gets. A first pull of 10,000 files in batches of 100 costs
 //! 204: each batch is recorded, in two requests, with the announcement of the next. Batches of at most 97 files take one.
 //!
-//! Reading *all* records ([`StateStore::all_records`](obsync_core::StateStore::all_records), in complete runs and syncs) scans
+//! Reading *all* records ([`StateStore::all_records`](obsync_core::StateStore::all_records), in full runs and syncs) scans
 //! the table, with the items of all vaults in it. There is no index by content: a copy of a file that the same listing does
 //! not move is downloaded.
 //!

@@ -1,4 +1,4 @@
-//! How patient to be with a table that throttles, or does not answer.
+//! Timeouts and retries of requests to a table that throttles, or does not answer.
 
 use std::time::Duration;
 

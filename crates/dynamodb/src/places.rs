@@ -1,4 +1,4 @@
-//! Where the vaults below one place lie: an item for each such place that remembers which vault was given
+//! The folders of vaults below one prefix: an item for each such place that remembers which vault was given
 //! which name, so that a vault stays where it is when it is renamed.
 //!
 //! The item is written on the condition that it still is as it was read, so two runs that give out places at

@@ -1,4 +1,4 @@
-//! How far a run is: an item of its own for each state, with the progress as JSON and a time to live.
+//! The progress of a run: an item of its own for each state, with the progress as JSON and a time to live.
 //!
 //! Nothing depends on it. What counts is the state; a progress record that is missing, unreadable or out of date costs at
 //! most that something is looked at once more.
@@ -88,6 +88,9 @@ pub struct ProgressRecord {
     /// Whether this run, or one before it that none made good, ended while it brought changes over.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub cut_short: bool,
+    /// Whether it brings nothing, or nothing more; see [`LastRun::sending`].
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub sending: bool,
     /// A file that did not come through in the time there was.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hurdle: Option<SlowFile>,
@@ -133,6 +136,17 @@ pub enum StoredProgress {
     Found(Box<ProgressRecord>),
 }
 
+impl StoredProgress {
+    /// The last run. If something is there that does not say how it ended, it may have been cut short.
+    pub fn last_run(&self) -> Option<LastRun> {
+        match self {
+            StoredProgress::Found(record) => Some(record.last_run()),
+            StoredProgress::Unreadable { .. } => Some(LastRun::of_unknown_end(Timestamp::UNIX_EPOCH)),
+            StoredProgress::Missing => None,
+        }
+    }
+}
+
 /// What a next run can go on with.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Resumption {
@@ -165,6 +179,7 @@ impl ProgressRecord {
             failures_in_a_row: 0,
             last_error: None,
             cut_short: false,
+            sending: false,
             hurdle: None,
         }
     }
@@ -188,6 +203,7 @@ impl ProgressRecord {
             failures_in_a_row: self.failures_in_a_row,
             last_error: self.last_error.clone(),
             cut_short: self.cut_short,
+            sending: self.sending,
             of_follower: false,
             progress: RunProgress {
                 files_total: self.files_total,
@@ -235,6 +251,7 @@ impl ProgressRecord {
             last_error: Some(RunError::of(problem, now)),
             // It did not come as far as to leave anything undone itself.
             cut_short: last.is_cut_short(),
+            sending: false,
             ..counts
         }
     }

@@ -538,12 +538,9 @@ impl StateStore for DynamoState {
         }
     }
 
-    /// One request. What cannot be read is not known.
+    /// One request.
     async fn last_run(&self) -> Result<Option<LastRun>, StateError> {
-        match self.progress().await? {
-            StoredProgress::Found(record) => Ok(Some(record.last_run())),
-            StoredProgress::Missing | StoredProgress::Unreadable { .. } => Ok(None),
-        }
+        Ok(self.progress().await?.last_run())
     }
 
     /// Costs nothing: the lease came with it.

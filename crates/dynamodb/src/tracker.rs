@@ -1,4 +1,4 @@
-//! How far the run on a vault is, for its progress record and for whoever reports on it; over all the invocations that it
+//! Tracks the run on a vault, for its progress record and for whoever reports on it; over all the invocations that it
 //! takes, be they of a function or of the command line.
 
 use std::collections::HashMap;
@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use obsync_core::{
-    Commit, Deferred, DeferredKind, Hurdle, Intent, LastRun, Outcome, Phase, Problem, ProblemCode, Progress,
-    Record, Report, RunError, StateError, StateStore, Tally, VaultState,
+    Bringing, Commit, Deferred, DeferredKind, Direction, Hurdle, Intent, LastRun, Outcome, Phase, Problem,
+    ProblemCode, Progress, Record, Report, RunError, RunOutcome, StateError, StateStore, Tally, VaultState,
 };
 use obsync_protocol::{ContentHash, Uid, VaultId, VaultPath};
 
@@ -38,8 +38,7 @@ pub struct Tracker {
     hurdle: Option<SlowFile>,
     /// It is not tried again.
     gave_up: AtomicBool,
-    /// The run has come as far as to bring changes over.
-    brings: AtomicBool,
+    bringing: Mutex<Bringing>,
     versions: Mutex<Versions>,
     stopwatch: Stopwatch,
 }
@@ -79,8 +78,6 @@ struct Before {
 struct History {
     failures_in_a_row: u32,
     last_error: Option<RunError>,
-    /// One of them ended while it brought changes over, and none after it came to its end.
-    cut_short: bool,
 }
 
 #[derive(Debug, Default)]
@@ -103,8 +100,7 @@ impl Count {
 impl History {
     fn of(record: &ProgressRecord) -> Self {
         let last = record.last_run();
-        let cut_short = last.is_cut_short();
-        History { failures_in_a_row: last.failures_in_a_row, last_error: last.last_error, cut_short }
+        History { failures_in_a_row: last.failures_in_a_row, last_error: last.last_error }
     }
 }
 
@@ -114,13 +110,20 @@ impl Tracker {
     /// state.
     ///
     /// `sync_type` is the word for how thorough the run is, `within` how long a resume token counts.
-    pub fn new(vault: &VaultId, sync_type: &str, stored: &StoredProgress, within: Duration) -> Self {
+    pub fn new(
+        vault: &VaultId,
+        sync_type: &str,
+        direction: Direction,
+        stored: &StoredProgress,
+        within: Duration,
+    ) -> Self {
         let now = jiff::Timestamp::now();
         let token = format!("{sync_type}/1");
         let history = match stored {
             StoredProgress::Found(record) => History::of(record),
             StoredProgress::Missing | StoredProgress::Unreadable { .. } => History::default(),
         };
+        let cut_short = stored.last_run().is_some_and(|last| last.is_cut_short());
         let before = match (stored.resumption(within), stored) {
             (Resumption::Token(found), StoredProgress::Found(record)) if found == token => Before {
                 start: record.start_time,
@@ -150,7 +153,7 @@ impl Tracker {
                 _ => None,
             },
             gave_up: AtomicBool::new(false),
-            brings: AtomicBool::new(false),
+            bringing: Mutex::new(Bringing::begin(direction, cut_short)),
             versions: Mutex::default(),
             stopwatch: Stopwatch::start(),
         }
@@ -242,7 +245,8 @@ impl Tracker {
     /// The next run of a follower begins, after one that ended so.
     pub fn begin_again(&self, record: &ProgressRecord) {
         *lock(&self.history) = History::of(record);
-        self.brings.store(false, Ordering::Relaxed);
+        let mut bringing = lock(&self.bringing);
+        *bringing = bringing.next(record.last_run().is_cut_short());
     }
 
     /// The progress record of a run that came to its end.
@@ -280,6 +284,13 @@ impl Tracker {
                 history.failures_in_a_row.saturating_add(1)
             }
         };
+        let bringing = *lock(&self.bringing);
+        let cut_short = match status {
+            ProgressStatus::Running => bringing.cut_short,
+            ProgressStatus::Interrupted => bringing.is_cut_short(RunOutcome::Interrupted),
+            ProgressStatus::Failed => bringing.is_cut_short(RunOutcome::Failed),
+            ProgressStatus::Complete => bringing.is_cut_short(RunOutcome::Complete),
+        };
         let happened = problem.filter(|_| status != ProgressStatus::Running);
         let last_error = happened.map(|problem| RunError::of(problem, now));
         ProgressRecord {
@@ -298,13 +309,8 @@ impl Tracker {
             invocations: self.invocations(),
             failures_in_a_row,
             last_error: last_error.or(history.last_error),
-            cut_short: match status {
-                ProgressStatus::Complete => false,
-                ProgressStatus::Interrupted => true,
-                ProgressStatus::Running | ProgressStatus::Failed => {
-                    history.cut_short || self.brings.load(Ordering::Relaxed)
-                }
-            },
+            cut_short,
+            sending: bringing.sending,
             hurdle: self.next_hurdle(status),
         }
     }
@@ -312,9 +318,7 @@ impl Tracker {
 
 impl Progress for Tracker {
     fn phase(&self, phase: Phase) {
-        if matches!(phase, Phase::Transferring | Phase::Sending) {
-            self.brings.store(true, Ordering::Relaxed);
-        }
+        lock(&self.bringing).enter(phase);
         self.stopwatch.phase(phase);
     }
 
@@ -457,14 +461,16 @@ impl StateStore for TrackedState {
 
 #[cfg(test)]
 mod tests {
-    use obsync_core::RunOutcome;
-
     use super::*;
 
     const HOUR: Duration = Duration::from_secs(3600);
 
+    fn tracker_of(direction: Direction, stored: &StoredProgress) -> Tracker {
+        Tracker::new(&"v".parse().unwrap(), "incremental", direction, stored, HOUR)
+    }
+
     fn tracker(stored: &StoredProgress) -> Tracker {
-        Tracker::new(&"v".parse().unwrap(), "incremental", stored, HOUR)
+        tracker_of(Direction::Pull, stored)
     }
 
     fn interrupted() -> ProgressRecord {
@@ -565,7 +571,14 @@ mod tests {
             let stored = StoredProgress::Found(Box::new(away));
             let done = tracker(&stored).record(ProgressStatus::Complete, 0, None);
             assert!(!done.last_run().is_cut_short(), "{stored:?}");
+            let push = tracker_of(Direction::Push, &stored);
+            push.phase(Phase::Sending);
+            let pushed = push.record(ProgressStatus::Complete, 0, None);
+            assert!(pushed.last_run().is_cut_short(), "a push brings nothing: {stored:?}");
         }
+        let unreadable = StoredProgress::Unreadable { reason: "not JSON".to_owned() };
+        let after = tracker(&unreadable).record(ProgressStatus::Running, 0, None);
+        assert!(after.cut_short, "nobody knows how the run before ended");
         assert!(!failed(&tracker(&StoredProgress::Missing)).last_run().is_cut_short());
     }
 

@@ -217,9 +217,9 @@ impl Writer<'_> {
         let mut changes = head.changes();
         changes.set(names::REVISION, number(revision));
         changes.set(names::LEASE_EXPIRES, number(seconds(self.lease.expiry(self.table.now()))));
-        let held = self.lease.condition(&mut changes);
+        let is_leased = self.lease.condition(&mut changes);
         let seen = changes.operand("seen", number(seen));
-        let condition = format!("{held} AND {} = {seen}", changes.attribute(names::REVISION));
+        let condition = format!("{is_leased} AND {} = {seen}", changes.attribute(names::REVISION));
         let update = Update::builder()
             .table_name(self.table.name().as_str())
             .set_key(Some(key(self.keys.head())))

@@ -4,9 +4,9 @@
 
 #![expect(clippy::unwrap_used, reason = "in tests, helper functions included, a failure is told by a panic")]
 
-#[path = "dynamodb/site.rs"]
+#[path = "dynamodb/scene.rs"]
 #[allow(dead_code, reason = "shared with the other tests of the table")]
-mod site;
+mod scene;
 
 use std::time::{Duration, Instant};
 
@@ -15,7 +15,7 @@ use obsync_dynamodb::{DynamoState, DynamoTable, TableName};
 use obsync_protocol::limits;
 use obsync_testcloud::{Rogue, RogueAnswer, rogue_answer, rogue_flood};
 
-use site::{DESTINATION, Site, client, key, quick};
+use scene::{DESTINATION, Scene, client, key, quick};
 
 const JSON: &str = "application/x-amz-json-1.0";
 
@@ -27,20 +27,20 @@ async fn table(answer: impl Fn(&str, &str) -> RogueAnswer + Send + Sync + 'stati
 }
 
 /// What opening a state says of such a service, which must not take long.
-async fn refused(table: &DynamoTable, site: &Site) -> String {
+async fn refused(table: &DynamoTable, scene: &Scene) -> String {
     let begun = Instant::now();
-    let outcome = DynamoState::open(table, key(DESTINATION), &site.lease_of("a test")).await;
+    let outcome = DynamoState::open(table, key(DESTINATION), &scene.lease_of("a test")).await;
     assert!(begun.elapsed() < Duration::from_secs(30), "it took {:?}", begun.elapsed());
     outcome.err().map(|error| error.to_string()).unwrap()
 }
 
 #[tokio::test]
 async fn an_answer_without_end_takes_no_more_memory_than_the_largest_honest_one() {
-    let site = Site::new().await;
+    let scene = Scene::new().await;
     for stretch in [" ", "{},", "\"a\":{\"S\":\"b\"},"] {
         for status in [200, 400, 500] {
             let (rogue, table) = table(move |_, _| rogue_flood(status, JSON, stretch)).await;
-            refused(&table, &site).await;
+            refused(&table, &scene).await;
             let most = rogue.requests() * (limits::CLOUD_ANSWER as u64 + (16 << 20));
             assert!(rogue.sent() <= most, "{} bytes in {} requests", rogue.sent(), rogue.requests());
         }
@@ -53,10 +53,10 @@ const MOST_MEMORY: u64 = 150 << 20;
 
 #[tokio::test]
 async fn an_item_nested_without_end_does_not_take_the_stack() {
-    let site = Site::new().await;
+    let scene = Scene::new().await;
     let nested = format!("{{\"Item\":{{\"a\":{}", "{\"M\":{\"a\":".repeat(500_000));
     let (_rogue, table) = table(move |_, _| rogue_answer(200, JSON, &nested)).await;
-    refused(&table, &site).await;
+    refused(&table, &scene).await;
 }
 
 #[tokio::test]

@@ -1,4 +1,4 @@
-//! What all parts of a folder destination share: the destination, opened or made when it is first needed, and its staging.
+//! The state that all parts of a folder destination share: the root, opened or made when it is first needed, and its staging.
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -14,6 +14,7 @@ use super::error::{Action, ErrorContext};
 use super::file_system;
 use super::flush_tracker::FlushTracker;
 use super::hash_cache::HashCache;
+use super::listing_faults::ListingFaults;
 use super::mounts::Mounts;
 use super::options::FolderOptions;
 use super::own_folder::is_own_name;
@@ -62,6 +63,7 @@ pub(super) struct Context {
     /// Files cannot change places here.
     pub(super) no_exchange: AtomicBool,
     pub(super) steps: Steps,
+    pub(super) listing_faults: ListingFaults,
 }
 
 impl Context {
@@ -90,6 +92,7 @@ impl Context {
             rights: KeptRights::default(),
             no_exchange: AtomicBool::new(false),
             steps: Steps::default(),
+            listing_faults: ListingFaults::default(),
         }
     }
 

@@ -1,4 +1,4 @@
-//! What the engine asks of a folder, by the traits of [`Destination`].
+//! Implements the engine's traits of a [`Destination`] for a folder.
 
 use std::collections::{BTreeSet, HashSet};
 use std::io;

@@ -29,7 +29,7 @@ use super::rename::{rename_new, swap};
 use super::root::Root;
 use super::staging::StagingFolder;
 use super::steps::Step;
-use super::taken::{Replaced, Taken, is_taken, parse, taken_name};
+use super::taken::{Replaced, Taken, is_taken, parse, rename_to_taken};
 use obsync_core::blocking::lock;
 
 /// The paths that a file in the staging folder may be of, by their hashes, with the content that was to come there.
@@ -78,12 +78,7 @@ impl Context {
     ) -> rustix::io::Result<()> {
         let name = path.file_name();
         let ours = look(&staging.dir, handle)?.ok_or(Errno::NOENT)?;
-        let taken = taken_name(path, replaced.content);
-        rename_new(&staging.dir, handle, &staging.dir, &taken).map_err(|error| match error {
-            // Two files of one name are not taken out at once.
-            Errno::EXIST => Errno::OPNOTSUPP,
-            error => error,
-        })?;
+        let taken = rename_to_taken((&staging.dir, handle), &staging.dir, path, replaced.content)?;
         self.steps.reach(Step::Renamed, Some(path));
         let restore = || rustix::fs::renameat(&staging.dir, &taken, &staging.dir, handle);
         match swap(&staging.dir, &taken, dir, name) {
@@ -133,8 +128,7 @@ impl Context {
         replaced: Replaced,
         may_go: impl FnOnce() -> bool,
     ) -> rustix::io::Result<bool> {
-        let taken = taken_name(path, replaced.content);
-        rename_new(dir, path.file_name(), &staging.dir, &taken)?;
+        let taken = rename_to_taken((dir, path.file_name()), &staging.dir, path, replaced.content)?;
         self.steps.reach(Step::TakenOut, Some(path));
         if let Some(facts) = same(staging, &taken, &replaced.facts, replaced.content)
             && may_go()

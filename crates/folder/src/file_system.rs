@@ -1,4 +1,4 @@
-//! What depends on the type of a destination's file system: what it makes of a colon in a name, and how it is flushed.
+//! Differences between types of file systems: what a colon in a name means, and how data is flushed.
 
 use std::path::Path;
 

@@ -1,4 +1,4 @@
-//! Which staged files are durable.
+//! Tracks which staged files are durable.
 //!
 //! Files that are complete are numbered. A flush covers those that had a number when it began. Publishing asks whether all
 //! of its batch are covered, and flushes itself if not.

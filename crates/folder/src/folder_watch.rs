@@ -1,4 +1,4 @@
-//! What wakes a follower that sends: changes of the folder that have come to rest.
+//! Wakes a follower that sends, when changes of the folder have come to rest.
 
 use std::collections::HashSet;
 use std::fmt;

@@ -1,4 +1,4 @@
-//! What files were like when their content was compared: an edit that somebody saves after that is not to be taken for that
+//! Caches the facts of files whose content was compared: an edit that somebody saves after that is not to be taken for that
 //! content.
 
 use std::collections::HashMap;

@@ -9,7 +9,7 @@
 //! - `destination`: what the engine asks. Files that are not visible yet: `staging`, `writer` (by `portion`s), `write_buffer`, `copies` (`copied`),
 //!   `background_flush` (`flush_tracker`). `publish`: how they become so, with `rename`, `exchange` (`taken`: what came out of its place),
 //!   `conflict` (conflicted copies) and `transplant` (other file systems below the root).
-//! - `scan`: what differs from the records, and files opened to be sent.
+//! - `scan`: what differs from the records, and files opened to be sent. `listing_faults`: a disk that fails meanwhile, for tests.
 //! - `watch`: tells what others change meanwhile.
 //! - `trash`: what was replaced or removed, for a while.
 //! - `sync`: what is made durable, and `unsynced`, what is not yet. `remove`, `walk`, `folding`: what their names say. `entry`: one entry of an
@@ -34,6 +34,7 @@ mod flush_tracker;
 mod folder_watch;
 mod folding;
 mod hash_cache;
+mod listing_faults;
 mod lock;
 mod locking;
 mod marker;
@@ -72,12 +73,14 @@ use obsync_core::pin::Pin;
 use obsync_protocol::VaultPath;
 
 pub use self::folder_watch::FolderWatch;
+pub use self::listing_faults::ListingFault;
 pub use self::options::{Durability, FolderOptions};
 pub use self::pin::FolderPin;
 pub use self::steps::Step;
 
 use self::context::Context;
 use self::error::again;
+use self::listing_faults::ListingFaults;
 use self::parents::Parents;
 use self::root::Root;
 use self::steps::Steps;
@@ -115,6 +118,23 @@ impl FolderDestination {
     ) -> Result<Self, DestinationError> {
         let mut context = Context::new(PathBuf::from(dest), options);
         context.steps = Steps::watched(watch);
+        context.root()?;
+        Ok(FolderDestination { context: Arc::new(context) })
+    }
+
+    /// The same on a disk whose listings fail as a test decides, by the name of the folder and how many of its entries were read.
+    ///
+    /// # Errors
+    ///
+    /// As for [`FolderDestination::open`].
+    #[doc(hidden)]
+    pub fn open_with_faults(
+        dest: &Path,
+        options: FolderOptions,
+        decide: impl Fn(&str, usize) -> Option<ListingFault> + Send + Sync + 'static,
+    ) -> Result<Self, DestinationError> {
+        let mut context = Context::new(PathBuf::from(dest), options);
+        context.listing_faults = ListingFaults::decided(decide);
         context.root()?;
         Ok(FolderDestination { context: Arc::new(context) })
     }

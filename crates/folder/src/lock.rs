@@ -5,8 +5,9 @@
 //! by the first write of a run. Until then the lock has no name, and none is held where there was no file.
 
 use std::fs::File;
-use std::io::Write;
 use std::sync::atomic::{AtomicBool, Ordering};
+
+use obsync_private::{forget_holder, name_holder};
 
 /// The lock of one destination, held until this is dropped.
 #[derive(Debug)]
@@ -28,19 +29,14 @@ impl FolderLock {
         if self.named.swap(true, Ordering::AcqRel) {
             return;
         }
-        let host = rustix::system::uname();
-        let since = jiff::Timestamp::now().strftime("%F %T UTC");
-        let host = host.nodename().to_string_lossy();
-        let name = format!("host {host}, process {} since {since}\n", std::process::id());
-        if let Err(error) = (&self.file).write_all(name.as_bytes()) {
+        if let Err(error) = name_holder(&self.file) {
             tracing::debug!(%error, "the holder of the lock cannot be named");
         }
     }
 
     /// Removes the name of a holder that did not live to do it.
     fn clear(&self) {
-        let is_empty = self.file.metadata().is_ok_and(|facts| facts.len() == 0);
-        if !is_empty && let Err(error) = self.file.set_len(0) {
+        if let Err(error) = forget_holder(&self.file) {
             tracing::debug!(%error, "the name of an earlier holder of the lock stays");
         }
     }

@@ -1,13 +1,13 @@
 //! Taking the lock on a destination, and naming its holder.
 
 use std::fs::File;
-use std::io::{self, Read, Seek};
+use std::io;
 use std::sync::MutexGuard;
 use std::sync::atomic::Ordering;
 
 use obsync_core::DestinationError;
 use obsync_core::blocking as mutex;
-use obsync_private::{Access, Folder, LockError, try_lock};
+use obsync_private::{Access, Folder, LockError, holder as name_in, try_lock};
 
 use super::error::{Action, ErrorContext};
 use super::file_system::is_flushed_by_file;
@@ -17,8 +17,6 @@ use super::root::Root;
 
 /// The file in [`OWN_FOLDER`].
 const FILE: &str = "lock";
-/// What is read of a holder's name, in bytes.
-const NAME: u64 = 512;
 
 impl Root {
     /// Takes the lock if its file is there. It lasts as long as this root is open and dies with the process.
@@ -63,14 +61,14 @@ impl Root {
 ///
 /// [`DestinationError::Locked`] with the holder's name if another process has it.
 fn take(root: &Root, access: Access) -> Result<Option<FolderLock>, DestinationError> {
-    let Some((folder, mut file)) = open(root, access)? else {
+    let Some((folder, file)) = open(root, access)? else {
         return Ok(None);
     };
     match try_lock(&file).map_err(|error| error.judged_in(&folder)) {
         Ok(()) => Ok(Some(FolderLock::of(file))),
         Err(LockError::Held) => {
             let is_remote = is_flushed_by_file(&file);
-            let location = held_by(&root.errors, name_in(&mut file));
+            let location = held_by(&root.errors, name_in(&file));
             Err(DestinationError::Locked { location: with_hint(location, is_remote) })
         }
         // The state's lock keeps out other runs with the same home.
@@ -121,7 +119,7 @@ pub(super) fn location_with_holder(root: &Root) -> String {
 
 /// Who holds the lock, as far as its file says that.
 pub(super) fn holder(root: &Root) -> Option<String> {
-    name_in(&mut open(root, Access::Read).ok().flatten()?.1)
+    name_in(&open(root, Access::Read).ok().flatten()?.1)
 }
 
 /// What to do about a lock that a file server keeps for a computer that is gone: it would be in the way for ever.
@@ -140,14 +138,6 @@ fn held_by(errors: &ErrorContext, holder: Option<String>) -> String {
         Some(holder) => format!("{} (held by {holder})", errors.location()),
         None => errors.location(),
     }
-}
-
-fn name_in(file: &mut File) -> Option<String> {
-    let mut name = Vec::new();
-    file.rewind().ok()?;
-    file.take(NAME).read_to_end(&mut name).ok()?;
-    let name: String = String::from_utf8_lossy(&name).trim().chars().filter(|c| !c.is_control()).collect();
-    (!name.is_empty()).then_some(name)
 }
 
 #[cfg(test)]

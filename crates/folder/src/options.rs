@@ -1,4 +1,4 @@
-//! How a folder is written to, as its user wants it.
+//! Options of writing to a folder.
 
 use obsync_core::conflicted_copy::DeviceName;
 use obsync_protocol::NameFolding;

@@ -77,8 +77,8 @@ fn remove_in(
         }
     };
     let removed = match removed {
-        // Staging is in another file system, or has a file that came out of this place before and is not judged yet.
-        Err(Errno::XDEV | Errno::EXIST) => {
+        // Staging is in another file system.
+        Err(Errno::XDEV) => {
             let facts = match context.options.trash {
                 true => context.copy_to_trash(root, dir, path, expected).map_err(failed)?,
                 false => Some(facts),

@@ -50,7 +50,7 @@ pub(super) fn scan(
         .build()
         .map_err(|error| context.errors.unavailable(&format!("it cannot be looked through: {error}")))?;
     let mounts = context.read_mounts(&root)?;
-    let (mut tree, mounted) = pool.install(|| Walk::new(&root, input, only, &mounts, stop).run())?;
+    let (mut tree, mounted) = pool.install(|| Walk::new(context, &root, input, only, &mounts, stop).run())?;
     tree.is_in_flux = was_in_flux || is_in_flux(&root);
     // Nothing of it is true if another disk is there now.
     check_place(context, &root)?;

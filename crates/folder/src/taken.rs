@@ -1,12 +1,18 @@
 //! Files that came out of their places, to be compared: what they are called in the staging folder, and what is known of them.
 
+use cap_std::fs::Dir;
 use obsync_protocol::{ContentHash, VaultPath};
+use rustix::io::Errno;
 
 use super::entry::Facts;
+use super::rename::rename_new;
 
 /// How the names of files in the staging folder begin that came out of their places.
 const TAKEN: &str = "taken-";
-/// What such a name is made of besides: two hashes in hexadecimal digits, and a dash.
+/// How many files of one place and one expected content can wait in the staging folder to be judged.
+const MOST: usize = 100;
+/// What such a name is made of besides: two hashes in hexadecimal digits, a dash between them, and a number where several are of
+/// one place.
 const DIGITS: usize = 64;
 
 /// A file that came out of its place and is as expected.
@@ -20,16 +26,42 @@ pub(super) struct Taken {
     pub(super) content: ContentHash,
 }
 
-/// The name of a file that comes out of `path`, where `expected` is to be.
-pub(super) fn taken_name(path: &VaultPath, expected: ContentHash) -> String {
-    format!("{TAKEN}{}-{expected}", ContentHash::of(path.as_str().as_bytes()))
+/// The names that a file can have that comes out of `path`, where `expected` is to be. The first is taken where an earlier one
+/// is not judged yet.
+fn taken_names(path: &VaultPath, expected: ContentHash) -> impl Iterator<Item = String> {
+    let first = format!("{TAKEN}{}-{expected}", ContentHash::of(path.as_str().as_bytes()));
+    let others = (1..MOST).map({
+        let first = first.clone();
+        move |number| format!("{first}-{number}")
+    });
+    std::iter::once(first).chain(others)
+}
+
+/// Gives a file the first of these names that is free in the staging folder, and tells which.
+pub(super) fn rename_to_taken(
+    from: (&Dir, &str),
+    staging: &Dir,
+    path: &VaultPath,
+    expected: ContentHash,
+) -> rustix::io::Result<String> {
+    for taken in taken_names(path, expected) {
+        match rename_new(from.0, from.1, staging, &taken) {
+            Ok(()) => return Ok(taken),
+            Err(Errno::EXIST) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Err(Errno::BUSY)
 }
 
 /// The hash of the path and the content that was expected, if a name in the staging folder is that of a file that came out.
 pub(super) fn parse(name: &str) -> Option<(ContentHash, ContentHash)> {
     let rest = name.strip_prefix(TAKEN)?;
-    let (path, expected) = (rest.get(..DIGITS)?, rest.get(DIGITS + 1..)?);
-    Some((path.parse().ok()?, expected.parse().ok()?))
+    let (path, expected) = (rest.get(..DIGITS)?, rest.get(DIGITS + 1..2 * DIGITS + 1)?);
+    let number = rest.get(2 * DIGITS + 1..)?;
+    let is_number = |text: &str| text.parse::<usize>().is_ok_and(|number| number < MOST);
+    let is_name = number.is_empty() || number.strip_prefix('-').is_some_and(is_number);
+    is_name.then_some((path.parse().ok()?, expected.parse().ok()?))
 }
 
 /// Whether a name in the staging folder is that of a file that came out of its place.
@@ -52,9 +84,13 @@ mod tests {
     fn the_name_of_a_file_that_came_out_says_where_it_was_and_what_was_expected() {
         let path = VaultPath::parse("a/note.md").unwrap();
         let expected = ContentHash::of(b"text");
-        let name = taken_name(&path, expected);
-        assert!(name.len() <= 143, "the shortest limit of names that is known");
-        assert_eq!(parse(&name), Some((ContentHash::of(b"a/note.md"), expected)));
+        let names: Vec<String> = taken_names(&path, expected).collect();
+        assert_eq!(names.len(), MOST);
+        for name in &names {
+            assert!(name.len() <= 143, "the shortest limit of names that is known");
+            assert_eq!(parse(name), Some((ContentHash::of(b"a/note.md"), expected)));
+            assert!(!is_taken(&format!("{name}-x")));
+        }
         assert!(!is_taken(&expected.to_string()) && !is_taken(&format!("{expected}-1")));
     }
 }

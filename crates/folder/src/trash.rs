@@ -1,4 +1,4 @@
-//! What a run replaces or removes, kept for a while in `.obsync/trash`: in a folder for each run, named by when it was in UTC,
+//! Keeps replaced and removed files in `.obsync/trash` for a while: in a folder for each run, named by when it was in UTC,
 //! under the path that it had. No scan looks there, and no run brings anything there.
 //!
 //! A file gets there by being renamed where that is possible. A second one of the same path, or one in the place of a folder,

@@ -1,4 +1,4 @@
-//! What was changed and is not known to be durable.
+//! Changes that are not known to be durable.
 
 use std::collections::{HashMap, HashSet};
 use std::fs::File;

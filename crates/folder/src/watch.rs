@@ -363,5 +363,5 @@ fn reason(error: &notify::Error) -> String {
 }
 
 fn limit() -> String {
-    "it has more folders than the system lets a user watch; raise fs.inotify.max_user_watches".to_owned()
+    "it has more folders than the system lets a user watch; raise the number, as by `sysctl fs.inotify.max_user_watches=1048576`".to_owned()
 }

@@ -16,8 +16,8 @@ use obsync_dynamodb::{ChainEnd, ChainStep};
 use serde_json::Value;
 use tokio::time::{Instant, sleep, timeout_at};
 
-use crate::answer::{FollowUp, VaultReport, VaultStatus};
 use crate::event::SyncRequest;
+use crate::vault_report::{FollowUp, VaultReport, VaultStatus};
 
 /// Steps in a row without anything durable that end a chain.
 const IDLE_STEPS: u32 = 2;

@@ -1,4 +1,4 @@
-//! Which of the account's vaults an event means.
+//! Chooses the vaults that an event means.
 //!
 //! A service can list any number of vaults, and anybody can share one with an account under any name. So:
 //!
@@ -13,7 +13,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use obsync_core::ProblemCode;
 use obsync_protocol::{VaultId, VaultInfo, VaultList};
 
-use crate::answer::{VaultReport, VaultStatus};
+use crate::vault_report::{VaultReport, VaultStatus};
 
 /// Up to how many places vaults get a new one that nobody named.
 pub(crate) const UNNAMED_PLACES: usize = 100;
@@ -152,7 +152,7 @@ impl Chosen<'_> {
     }
 }
 
-/// A vault by its id, else by its name.
+/// A vault by its id, else by its name, else by the beginning of its id, as the command line finds it.
 ///
 /// # Errors
 /// Code and sentence for a name that means none, or more than one.
@@ -170,6 +170,18 @@ pub(crate) fn find<'v>(
         (Some(_), Some(_)) => {
             Err((ProblemCode::VaultAmbiguous, "more than one vault has this name; use the id"))
         }
+        (None, _) => by_prefix(vaults, wanted),
+    }
+}
+
+fn by_prefix<'v>(vaults: &'v [Listed], wanted: &str) -> Result<&'v Listed, (ProblemCode, &'static str)> {
+    let mut found = vaults.iter().filter(|vault| vault.info.id.has_prefix(wanted));
+    match (found.next(), found.next()) {
+        (Some(vault), None) => Ok(vault),
+        (Some(_), Some(_)) => Err((
+            ProblemCode::VaultAmbiguous,
+            "more than one vault has an id that begins so; give more of it",
+        )),
         (None, _) => Err((ProblemCode::VaultNotFound, "the account has no vault of this id or name")),
     }
 }
@@ -202,6 +214,18 @@ mod tests {
         assert_eq!(found(&vaults, "Notes"), Ok("a"));
         assert_eq!(found(&vaults, "b"), Ok("b"));
         assert_eq!(found(&vaults, "Team"), Ok("c"));
+    }
+
+    #[test]
+    fn a_vault_is_found_by_the_beginning_of_its_id_if_no_other_begins_so() {
+        let vaults =
+            listed(&[("4f2a91", "Notes"), ("4f2a92", "4f2a9"), ("4f2bcd", "Work")], &[("77aa00", "Team")]);
+        assert_eq!(found(&vaults, "4f2b"), Ok("4f2bcd"));
+        assert_eq!(found(&vaults, "4f2a91"), Ok("4f2a91"));
+        assert_eq!(found(&vaults, "4f2a9"), Ok("4f2a92"), "a name comes first");
+        assert_eq!(found(&vaults, "77aa"), Ok("77aa00"));
+        assert!(found(&vaults, "4f2a").unwrap_err().contains("more than one"));
+        assert!(found(&vaults, "77a").is_err(), "too short to mean one");
     }
 
     #[test]

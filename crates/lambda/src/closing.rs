@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use obsync_dynamodb::RunDurations;
 
-use crate::answer::{FollowUp, VaultReport, VaultStatus};
+use crate::vault_report::{FollowUp, VaultReport, VaultStatus};
 
 /// How long the work on a vault took for its stages. They overlap.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

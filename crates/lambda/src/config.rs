@@ -1,4 +1,4 @@
-//! What the function is set to: every environment variable that it knows, read once.
+//! The function's settings: every environment variable that it knows, read once.
 //!
 //! Everything that is wrong is told at once ([`ConfigError`]), each problem with the name of its variable, so
 //! that a deployment is put right in one go. No value is repeated in an error: some of them are secrets.

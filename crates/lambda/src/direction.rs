@@ -1,4 +1,4 @@
-//! Which way vaults are synced: a setting, which an event can only narrow.
+//! The direction in which vaults are synced: a setting, which an event can only narrow.
 
 use std::str::FromStr;
 
@@ -52,6 +52,11 @@ impl Direction {
             None => Some(self),
             Some(asked) => (asked == self || self == Direction::Sync).then_some(asked),
         }
+    }
+
+    /// The same in the engine's words.
+    pub(crate) fn of_engine(self) -> obsync_core::Direction {
+        self.sends().map_or(obsync_core::Direction::Pull, Into::into)
     }
 
     /// The same for the engine, where something is sent.

@@ -1,4 +1,4 @@
-//! What an event asks for. `envelope` finds that in whatever form it comes in.
+//! An event's request. `envelope` finds it in whatever form it comes in.
 //!
 //! Events come from outside, so nothing in them is trusted: what is not known is refused with a sentence that
 //! says what would be right, and no event can name more than [`EVENT_VAULTS`] vaults.
@@ -147,6 +147,8 @@ struct EventFields {
 #[serde(rename_all = "lowercase")]
 enum SyncType {
     Incremental,
+    /// The word of earlier releases, which may get what this one hands on.
+    #[serde(alias = "full")]
     Complete,
 }
 
@@ -265,7 +267,7 @@ impl SyncRequest {
         self.vaults.is_empty() && self.bucket.is_none() && self.prefix.is_none()
     }
 
-    /// The word for its mode.
+    /// The word for its mode, as every release knows it.
     pub(crate) fn sync_type(&self) -> &'static str {
         match self.mode {
             Mode::Full => "complete",
@@ -306,17 +308,19 @@ pub(crate) mod tests {
 
     #[test]
     fn a_sync_says_which_vaults_how_and_to_where() {
-        let event = json!({
-            "action": "sync", "vault_id": "a", "vaults": ["b", "a"], "sync_type": "complete",
-            "dest_bucket": "other", "dest_prefix": "p",
-        });
-        let wanted = SyncRequest {
-            mode: Mode::Full,
-            bucket: Some("other".to_owned()),
-            prefix: Some("p".to_owned()),
-            ..sync(&["a", "b"])
-        };
-        assert_eq!(direct(event), Ok(Action::Sync(wanted)));
+        for word in ["full", "complete"] {
+            let event = json!({
+                "action": "sync", "vault_id": "a", "vaults": ["b", "a"], "sync_type": word,
+                "dest_bucket": "other", "dest_prefix": "p",
+            });
+            let wanted = SyncRequest {
+                mode: Mode::Full,
+                bucket: Some("other".to_owned()),
+                prefix: Some("p".to_owned()),
+                ..sync(&["a", "b"])
+            };
+            assert_eq!(direct(event), Ok(Action::Sync(wanted)), "{word}");
+        }
         assert_eq!(direct(json!({"action": "sync", "vault_id": null})), Ok(Action::Sync(sync(&[]))));
     }
 

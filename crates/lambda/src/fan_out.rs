@@ -6,8 +6,8 @@ use std::sync::Arc;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
-use crate::answer::{VaultReport, VaultStatus};
 use crate::sync::{Invocation, Job};
+use crate::vault_report::{VaultReport, VaultStatus};
 
 /// What a vault takes of memory besides its transfers: its listing, its plan, its clients.
 const VAULT: u64 = 12 << 20;

@@ -1,4 +1,4 @@
-//! How long ago the vaults of the function were last found up to date.
+//! Tells how long ago the vaults of the function were last found up to date.
 
 use jiff::Timestamp;
 use obsync_core::StateError;

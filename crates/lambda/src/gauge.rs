@@ -1,4 +1,4 @@
-//! What the function may use and what it uses: memory by the platform's word, by its control group, or by the
+//! Measures the memory that the function may use and uses: by the platform's word, by its control group, or by the
 //! machine; and the free space of `/tmp`.
 
 use std::fs;

@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use tokio::sync::OnceCell;
 use tokio::time::timeout_at;
 
-use crate::answer::{Answer, InvocationError, VaultReport, VaultStatus, http_answer};
+use crate::answer::{Answer, InvocationError, http_answer};
 use crate::chain;
 use crate::choice::{self, Choice, Listed};
 use crate::closing::{self, Beginning};
@@ -26,10 +26,12 @@ use crate::event::{Action, Event, EventError, Message, SyncRequest};
 use crate::failure::Failure;
 use crate::gauge::{self, Gauge};
 use crate::memory::{Allowance, Watch};
+use crate::nesting::Neighbours;
 use crate::pacing::Pacing;
 use crate::queue::{self, Refused, Synced};
 use crate::spread::{Letter, Spread, Spreading};
 use crate::sync::{Invocation, Job};
+use crate::vault_report::{VaultReport, VaultStatus};
 use crate::warm::{Account, AccountError, Warm};
 use crate::{dead_letters, fan_out, freshness, logging, metrics, placement, status};
 
@@ -470,6 +472,7 @@ impl Call<'_> {
             direction,
             owner: format!("{} {}", self.context.env_config.function_name, self.context.request_id),
             pacing,
+            neighbours: Neighbours::default(),
             entry: match request.continuation {
                 0 => ChainEntry::First,
                 step => ChainEntry::Step(step),

@@ -45,6 +45,7 @@ mod status;
 mod sync;
 mod trust;
 mod variables;
+mod vault_report;
 mod warm;
 
 use std::env;

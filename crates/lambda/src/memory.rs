@@ -20,7 +20,7 @@ const FILL: u64 = 60;
 /// The least budget, as a part of the limit.
 const LEAST: u64 = 8;
 /// The part of the limit that the list of a vault may take.
-const LISTING: u64 = 3;
+const LISTING: u64 = 6;
 /// What one connection holds besides what is counted: a piece as it comes, and decrypted (design: 2 MiB
 /// each).
 const CONNECTION: u64 = 4 << 20;

@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 use tracing::Level;
 
-use crate::answer::{FollowUp, VaultReport, VaultStatus};
+use crate::vault_report::{FollowUp, VaultReport, VaultStatus};
 use crate::{gauge, logging};
 
 /// The namespace of all metrics.

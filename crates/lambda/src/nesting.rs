@@ -4,9 +4,13 @@
 //! another, by functions and command lines that use the same table. So a vault that has nothing in its place yet
 //! looks at the places of all others, under its lease: of two that begin at once, one sees the other.
 
+use std::sync::Arc;
+
 use obsync_bucket::BucketLocation;
 use obsync_core::StateError;
-use obsync_dynamodb::{DynamoState, FoundState, StateKey};
+use obsync_dynamodb::{DynamoState, DynamoTable, FoundState, StateKey};
+use tokio::sync::Mutex;
+use tokio::time::Instant;
 
 /// Two places of which one is the other or holds it.
 #[derive(Debug, thiserror::Error)]
@@ -23,16 +27,39 @@ pub(crate) struct Nested {
     table: String,
 }
 
+/// All states of the table, as they were last read, and when that began.
+#[derive(Debug, Default)]
+pub(crate) struct Neighbours(Mutex<Option<(Instant, Arc<Vec<FoundState>>)>>);
+
+impl Neighbours {
+    /// All states, read no earlier than now. Whoever asks while they are being read waits, and shares the next reading with all
+    /// who wait with it.
+    async fn states(&self, table: &DynamoTable) -> Result<Arc<Vec<FoundState>>, StateError> {
+        let asked = Instant::now();
+        let mut read = self.0.lock().await;
+        if let Some((begun, states)) = &*read
+            && *begun >= asked
+        {
+            return Ok(Arc::clone(states));
+        }
+        let begun = Instant::now();
+        let states = Arc::new(table.states().await?);
+        *read = Some((begun, Arc::clone(&states)));
+        Ok(states)
+    }
+}
+
 /// The place that a vault's own cannot be had beside, if the vault has nothing there yet.
 pub(crate) async fn nested(
     state: &DynamoState,
     place: &BucketLocation,
+    neighbours: &Neighbours,
 ) -> Result<Option<Nested>, StateError> {
     if !state.is_blank().await? {
         return Ok(None);
     }
     let (table, key) = (state.table(), state.key());
-    let others = table.states().await?;
+    let others = neighbours.states(table).await?;
     let others = others.iter().filter(|other| !other.is_blank() && !is_same(&other.key, key));
     Ok(others.into_iter().find_map(|other: &FoundState| {
         let other_place = BucketLocation::parse(&other.key.destination).ok()?;

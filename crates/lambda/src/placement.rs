@@ -1,4 +1,4 @@
-//! Where each vault's objects lie: `<prefix>/<vault name>/`, the name made safe.
+//! Places each vault's objects at `<prefix>/<vault name>/`, the name made safe.
 //!
 //! Two vaults of one name both get their id added; of an own vault and a shared one, the shared one. A vault that was given a place once keeps it, whatever it
 //! is called later (the table remembers, see

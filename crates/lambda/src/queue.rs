@@ -13,9 +13,10 @@ use std::collections::{BTreeMap, HashMap};
 use obsync_protocol::limits::{EVENT_REFUSALS, EVENT_VAULTS};
 use serde_json::{Value, json};
 
-use crate::answer::{FollowUp, InvocationError, VaultReport, VaultStatus};
+use crate::answer::InvocationError;
 use crate::chain;
 use crate::event::{Action, Message, SyncRequest};
+use crate::vault_report::{FollowUp, VaultReport, VaultStatus};
 
 /// How many reasons the error of an invocation has.
 const REASONS: usize = 20;

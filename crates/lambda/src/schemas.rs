@@ -3,8 +3,9 @@
 use obsync_core::schema::{keep_current, of};
 use schemars::JsonSchema;
 
-use crate::answer::{Answer, VaultReport};
+use crate::answer::Answer;
 use crate::status::VaultState;
+use crate::vault_report::VaultReport;
 
 /// What is in an answer for one vault: a report of a sync, or what the action `status` tells.
 #[derive(JsonSchema)]

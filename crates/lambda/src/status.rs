@@ -2,13 +2,13 @@
 
 use jiff::Timestamp;
 use obsync_core::pin::VaultKind;
-use obsync_core::{LastRun, Outstanding, StateError, StateStore as _, Unfinished};
+use obsync_core::{Direction, LastRun, Outstanding, StateError, StateStore as _, Unfinished};
 use obsync_dynamodb::{DynamoState, DynamoSummary, ProgressRecord, ProgressStatus, StateKey, StoredProgress};
 use obsync_protocol::VaultInfo;
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use crate::answer::{MOST_LISTED, is_zero};
+use crate::vault_report::{MOST_LISTED, is_zero};
 use crate::warm::Warm;
 
 /// What is known of one vault, in the words of `obsync status --json` (docs/JSON.md).
@@ -22,11 +22,14 @@ pub(crate) struct VaultState {
     encryption: Option<VaultKind>,
     /// What it is at, in a word.
     status: VaultWork,
+    /// Which way it is synced.
+    direction: Direction,
     version: u64,
     /// Why the destination is not the whole vault.
     unfinished: Vec<Unfinished>,
     files: u64,
     bytes: u64,
+    folders: u64,
     /// What is left to do, by what it waits for; the first of each kind.
     #[serde(flatten)]
     outstanding: Outstanding,
@@ -34,6 +37,18 @@ pub(crate) struct VaultState {
     failures_unlisted: u64,
     /// Those that are not in `held_back`.
     held_back_unlisted: u64,
+    /// Those that are not in `held_back_in_vault`.
+    #[serde(skip_serializing_if = "is_zero")]
+    held_back_in_vault_unlisted: u64,
+    /// Those that are not in `confirmed`.
+    #[serde(skip_serializing_if = "is_zero")]
+    confirmed_unlisted: u64,
+    /// Those that are not in `accepted`.
+    #[serde(skip_serializing_if = "is_zero")]
+    accepted_unlisted: u64,
+    /// Those that are not in `waiting`.
+    #[serde(skip_serializing_if = "is_zero")]
+    waiting_unlisted: u64,
     /// How many changes the choice leaves out.
     filtered: u64,
     /// Files that were kept when the vault deleted them.
@@ -93,10 +108,10 @@ pub(crate) async fn of_vault(
     };
     let failures_unlisted = truncate(&mut outstanding.failures);
     let held_back_unlisted = truncate(&mut outstanding.held_back);
-    truncate(&mut outstanding.held_back_in_vault);
-    truncate(&mut outstanding.confirmed);
-    truncate(&mut outstanding.accepted);
-    truncate(&mut outstanding.waiting);
+    let held_back_in_vault_unlisted = truncate(&mut outstanding.held_back_in_vault);
+    let confirmed_unlisted = truncate(&mut outstanding.confirmed);
+    let accepted_unlisted = truncate(&mut outstanding.accepted);
+    let waiting_unlisted = truncate(&mut outstanding.waiting);
     let unfinished = match &summary {
         Some(summary) => Unfinished::of(&state, summary.holder.is_some()).await?,
         None => Vec::new(),
@@ -114,13 +129,19 @@ pub(crate) async fn of_vault(
         destination: key.destination,
         encryption,
         status,
+        direction: state.load().await?.direction,
         version: number(|summary| summary.version),
         unfinished,
         files: number(|summary| summary.files),
         bytes: number(|summary| summary.bytes),
+        folders: number(|summary| summary.folders),
         outstanding,
         failures_unlisted,
         held_back_unlisted,
+        held_back_in_vault_unlisted,
+        confirmed_unlisted,
+        accepted_unlisted,
+        waiting_unlisted,
         filtered: number(|summary| summary.filtered).saturating_sub(retained),
         retained,
         last_check,

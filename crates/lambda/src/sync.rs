@@ -19,7 +19,6 @@ use tokio::sync::oneshot;
 use tokio::time::{sleep, timeout_at};
 use tokio_util::sync::CancellationToken;
 
-use crate::answer::{FollowUp, VaultReport, VaultStatus};
 use crate::chain::{self, Limits};
 use crate::choice::Listed;
 use crate::closing::Stages;
@@ -28,8 +27,9 @@ use crate::direction::Direction;
 use crate::failure::Failure;
 use crate::freshness::key_of;
 use crate::memory::Allowance;
-use crate::nesting::{Nested, nested};
+use crate::nesting::{Neighbours, Nested, nested};
 use crate::pacing::Pacing;
+use crate::vault_report::{FollowUp, VaultReport, VaultStatus};
 use crate::warm::{Account, AccountError, Warm};
 
 /// How often pins are judged anew because another run wrote one meanwhile.
@@ -65,6 +65,8 @@ pub(crate) struct Invocation {
     pub(crate) owner: String,
     /// Limits what is fetched to what can be published.
     pub(crate) pacing: Pacing,
+    /// Whose places no vault's may overlap.
+    pub(crate) neighbours: Neighbours,
     /// Which step of a chain the event asks for.
     pub(crate) entry: ChainEntry,
     /// How long chains may become.
@@ -340,7 +342,7 @@ impl Invocation {
         }
         let remaining = tracker.remaining();
         let report = match pulled {
-            Ok(report) => VaultReport::of_pull(report, remaining),
+            Ok(report) => VaultReport::of_pull(report, remaining, &self.warm.config.table),
             // The token may be renewed, and all of this tried again.
             Err(error) if error.refusal().is_some() => return (Err(error), is_quiet),
             Err(error) => {
@@ -352,7 +354,8 @@ impl Invocation {
             stages: Stages { run: tracker.durations(), publish: destination.publishing() },
             s3_requests: destination.requests(),
             invocations: tracker.invocations(),
-            is_held_up: self.warm.config.progress && tracker.gives_up_next(),
+            is_held_up: self.warm.config.progress && tracker.gives_up_next()
+                || self.direction.sends().is_some() && is_held_up_there(&report),
             ..report
         };
         (Ok(report), is_quiet)
@@ -364,7 +367,7 @@ impl Invocation {
         job: &Job,
         state: &Arc<DynamoState>,
     ) -> Result<(Arc<BucketDestination>, Arc<Tracker>), SyncError> {
-        if let Some(nested) = self.or_cut_off(nested(state, &job.place)).await?? {
+        if let Some(nested) = self.or_cut_off(nested(state, &job.place, &self.neighbours)).await?? {
             return Err(nested.into());
         }
         let config = &self.warm.config;
@@ -372,7 +375,8 @@ impl Invocation {
             true => self.or_cut_off(state.progress()).await??,
             false => StoredProgress::Missing,
         };
-        let tracker = Tracker::new(&job.vault.info.id, self.sync_type, &stored, config.resume_within);
+        let (vault, direction) = (&job.vault.info.id, self.direction.of_engine());
+        let tracker = Tracker::new(vault, self.sync_type, direction, &stored, config.resume_within);
         let opening = BucketDestination::open_s3(&job.place, self.store_options(job), &self.warm.aws);
         let destination = self.or_cut_off(opening).await?;
         Ok((Arc::new(destination?), Arc::new(tracker)))
@@ -456,6 +460,7 @@ impl Invocation {
             sends_configuration: sending.configuration,
             // Nobody waits for it, and it may come each minute.
             respects_refusals: true,
+            has_deadline: true,
             ..SyncOptions::default()
         };
         Box::pin(sync(source, destination, state, &options, progress, stop)).await
@@ -488,6 +493,11 @@ impl Invocation {
             () = self.deadline.over() => Err(SyncError::CutOff),
         }
     }
+}
+
+/// Whether what was under way at the end waits now, so that the next invocation sends what comes after it.
+fn is_held_up_there(report: &VaultReport) -> bool {
+    report.status == VaultStatus::Incomplete && report.failed_files > 0
 }
 
 /// The report on a vault whose run came to no end.

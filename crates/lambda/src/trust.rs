@@ -1,4 +1,4 @@
-//! Whether a vault may be opened as the service lists it.
+//! Decides whether a vault may be opened as the service lists it.
 //!
 //! The service says how each vault is encrypted, and hands out the password of standard ones. Nothing proves what it says.
 //! So it is compared with the pins in the table, with the secret and with the settings before a key is derived, sent, or

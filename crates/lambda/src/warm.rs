@@ -1,4 +1,4 @@
-//! What one process keeps from invocation to invocation: clients, the secret, the token, and the keys of
+//! Keeps the work of one process from invocation to invocation: clients, the secret, the token, and the keys of
 //! vaults.
 //!
 //! Nothing of a run is kept: states, stores and reports are made anew each time. What the service refuses is

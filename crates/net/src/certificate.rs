@@ -1,4 +1,4 @@
-//! Why a certificate was refused, in words that help: the host, the reason, the remedy.
+//! Explains why a certificate was refused: the host, the reason, the remedy.
 
 use std::error::Error;
 use std::fmt;

@@ -1,4 +1,4 @@
-//! What can go wrong while a connection is made.
+//! Errors of making a connection.
 
 use std::error::Error;
 

@@ -1,4 +1,4 @@
-//! How connections are made, for the service, buckets and clouds alike.
+//! Connections to the service, buckets and clouds alike.
 //!
 //! - [`Network`]: what the user and the environment say: proxies, certificates to trust.
 //! - [`Connector`]: opens connections by it: the addresses of a name raced (RFC 8305), through a proxy where one is set,

@@ -1,4 +1,4 @@
-//! What the user and the environment say about the way to other machines.
+//! Options and environment variables about the way to other machines.
 
 use std::env;
 use std::path::PathBuf;

@@ -1,4 +1,4 @@
-//! Which connections go through a proxy, by the variables that other programs read, too.
+//! Chooses the connections that go through a proxy, by the variables that other programs read, too.
 //!
 //! `HTTPS_PROXY`, else `ALL_PROXY`, in capitals or small letters; `NO_PROXY` has names (with all below them), addresses
 //! and networks that are reached directly. The URL may hold a user and a password, which no text shows.

@@ -1,4 +1,4 @@
-//! Which certificates are trusted.
+//! The certificates that are trusted.
 //!
 //! | setting | what it does |
 //! | --- | --- |

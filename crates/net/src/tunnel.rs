@@ -20,6 +20,14 @@ use tower_service::Service;
 use crate::proxy::Proxy;
 use crate::{ConnectError, Stream};
 
+/// What the SOCKS library says where the proxy refuses, and will the next time as well. It has no names for its errors.
+const SOCKS_REFUSALS: &[&str] = &[
+    "credentials not accepted",
+    "does not support user/pass authentication",
+    "implements authentication incorrectly",
+    "connection not allowed",
+];
+
 /// Where a tunnel leads, and by whom.
 pub(crate) struct Tunnel<'a> {
     pub(crate) proxy: &'a Proxy,
@@ -107,7 +115,11 @@ impl Tunnel<'_> {
             self.failed("a proxy cannot be asked for a host with this name".to_owned(), false)
         })?;
         let opened = socks.call(target).await;
-        opened.map(TokioIo::into_inner).map_err(|error| self.failed(printable(&error.to_string()), true))
+        opened.map(TokioIo::into_inner).map_err(|error| {
+            let reason = error.to_string();
+            let refuses = SOCKS_REFUSALS.iter().any(|refusal| reason.contains(refusal));
+            self.failed(printable(&reason), !refuses)
+        })
     }
 
     fn failed(&self, reason: String, temporary: bool) -> ConnectError {

@@ -26,7 +26,10 @@ mod walk;
 #[cfg(unix)]
 pub use folder::{Access, Folder, Opened};
 #[cfg(unix)]
-pub use lock::{LockError, is_locked, look_for_records, try_lock, try_lock_beside_records};
+pub use lock::{
+    LockError, forget_holder, holder, is_locked, look_for_records, name_holder, try_lock,
+    try_lock_beside_records,
+};
 #[cfg(unix)]
 pub use process::refuse_core_dumps;
 #[cfg(unix)]

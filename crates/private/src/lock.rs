@@ -5,7 +5,7 @@
 //! kind and refuse the other. Over NFS, where `flock` is made of `fcntl`, each is in the other's way.
 
 use std::fs::{File, TryLockError};
-use std::io;
+use std::io::{self, Read, Seek, Write};
 use std::time::Duration;
 
 use rustix::fs::FlockOperation;
@@ -18,6 +18,9 @@ use crate::Folder;
 const PROBES: u32 = 5;
 /// The pause between two probes.
 const PAUSE: Duration = Duration::from_millis(10);
+
+/// What is read of a holder's name, in bytes.
+const NAME: u64 = 512;
 
 /// Why a lock was not taken.
 #[derive(Debug, Error)]
@@ -64,6 +67,41 @@ impl LockError {
             }
             error => error,
         }
+    }
+}
+
+/// Says in a file that this process has locked who that is, and since when. It is for people, so that nothing depends on it.
+///
+/// # Errors
+///
+/// When the file cannot be written.
+pub fn name_holder(mut file: &File) -> io::Result<()> {
+    let system = rustix::system::uname();
+    let (host, process) = (system.nodename().to_string_lossy(), std::process::id());
+    let since = jiff::Timestamp::now().strftime("%F %T UTC");
+    forget_holder(file)?;
+    file.rewind()?;
+    file.write_all(format!("host {host}, process {process} since {since}\n").as_bytes())
+}
+
+/// Who has a file locked, or had it last and was killed, as far as the file says that.
+pub fn holder(mut file: &File) -> Option<String> {
+    let mut name = Vec::new();
+    file.rewind().ok()?;
+    file.take(NAME).read_to_end(&mut name).ok()?;
+    let name: String = String::from_utf8_lossy(&name).trim().chars().filter(|c| !c.is_control()).collect();
+    (!name.is_empty()).then_some(name)
+}
+
+/// Removes the name of a holder from a file that this process has locked, and writes nothing where there is none.
+///
+/// # Errors
+///
+/// When the file cannot be written.
+pub fn forget_holder(file: &File) -> io::Result<()> {
+    match file.metadata()?.len() {
+        0 => Ok(()),
+        _ => file.set_len(0),
     }
 }
 
@@ -149,7 +187,7 @@ mod tests {
     use crate::Access;
 
     /// A folder with an empty file `lock`.
-    fn site() -> (tempfile::TempDir, Folder, File) {
+    fn folder_with_lock() -> (tempfile::TempDir, Folder, File) {
         let place = tempfile::tempdir().unwrap();
         let folder = Folder::make(&place.path().join("private")).unwrap();
         let file = folder.file("lock", Access::Write).unwrap().unwrap().file;
@@ -158,7 +196,7 @@ mod tests {
 
     #[test]
     fn a_lock_keeps_others_out_until_it_goes() {
-        let (_place, folder, first) = site();
+        let (_place, folder, first) = folder_with_lock();
         let second = folder.file("lock", Access::Write).unwrap().unwrap().file;
         try_lock_beside_records(&first, &folder).unwrap();
         assert!(matches!(try_lock_beside_records(&second, &folder), Err(LockError::Held)));
@@ -171,13 +209,28 @@ mod tests {
         assert_eq!(names, ["lock"], "nothing is left of the look whether the file system has locks");
     }
 
+    #[test]
+    fn a_lock_says_who_has_it_and_since_when() {
+        let (_place, folder, file) = folder_with_lock();
+        let other = folder.file("lock", Access::Read).unwrap().unwrap().file;
+        assert_eq!(holder(&other), None);
+        for _ in 0..2 {
+            name_holder(&file).unwrap();
+            let name = holder(&other).unwrap();
+            assert!(name.contains(&format!("process {} since 2", std::process::id())), "{name}");
+            assert_eq!(name.matches("host").count(), 1, "{name}");
+        }
+        forget_holder(&file).unwrap();
+        assert_eq!(holder(&other), None);
+    }
+
     #[cfg(target_os = "linux")]
     #[test]
     fn a_file_system_that_refuses_either_kind_of_lock_is_found_out() {
         use obsync_conformance::refused_locks::{FLOCK_REFUSALS, Kind, RECORD_REFUSALS, without_locks};
 
         let refused = |kind, error| {
-            let (_place, folder, file) = site();
+            let (_place, folder, file) = folder_with_lock();
             without_locks(kind, error, move || {
                 let refused = matches!(try_lock_beside_records(&file, &folder), Err(LockError::NoLocks(_)));
                 (refused, look_for_records(&file).is_err())

@@ -1,4 +1,4 @@
-//! Which entries of a vault sync: by kind of file, by kind of configuration, by folder.
+//! Filters the entries of a vault: by kind of file, by kind of configuration, by folder.
 //!
 //! The rules and their order are those of the official client (docs/PROTOCOL.md section 5), so that both see the
 //! same vault. Two things differ: everything is on by default, and a path with a dot segment below the root is left out.
@@ -85,6 +85,15 @@ impl SkipReason {
             Self::Hidden => "hidden",
             Self::Code => "code",
             Self::FileType(_) => "file_type",
+        }
+    }
+
+    /// Whether another filter would let it through. What the protocol never syncs stays out under each.
+    #[must_use]
+    pub fn is_chosen(self) -> bool {
+        match self {
+            Self::Excluded | Self::Configuration(_) | Self::Code | Self::FileType(_) => true,
+            Self::NeverConfiguration | Self::Hidden => false,
         }
     }
 }

@@ -1,4 +1,4 @@
-//! What the fuzz targets of this crate do with an input, and the same over a few seeds as tests (docs/FUZZING.md).
+//! Runs the fuzz targets of this crate on an input, and over a few seeds as tests (docs/FUZZING.md).
 //!
 //! Everything goes through the public interface. A panic is a finding; so is a property that does not hold.
 

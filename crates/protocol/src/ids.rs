@@ -9,6 +9,9 @@ use thiserror::Error;
 /// The longest vault id, in bytes. Ids seen so far have 32.
 const MAX_VAULT_ID: usize = 64;
 
+/// How much of an id means a vault, at least.
+const LEAST_PREFIX: usize = 4;
+
 /// The service's name for a vault: 1 to 64 ASCII letters, digits, `_` or `-`.
 ///
 /// The narrow alphabet lets an id be part of a file name or a database key without escaping.
@@ -34,6 +37,12 @@ impl VaultId {
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+
+    /// Whether it begins so, with enough of it (4 characters) to mean a vault.
+    #[must_use]
+    pub fn has_prefix(&self, prefix: &str) -> bool {
+        prefix.len() >= LEAST_PREFIX && self.0.starts_with(prefix)
     }
 }
 

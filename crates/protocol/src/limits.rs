@@ -64,9 +64,9 @@ pub const PIN: usize = 64 * KIB;
 pub const ENTRIES_KEPT: u64 = 2_000_000;
 /// Entries of one listing, older ones of the same paths and deletions included.
 pub const ENTRIES_RECEIVED: u64 = 20_000_000;
-/// Memory that a run may take for the entries of a listing, in bytes, where the caller sets no other bound: some 950 for a
-/// file or folder with its path, 350 for a deletion.
-pub const LISTING_MEMORY: u64 = 2 << 30;
+/// Memory that a run may take for the entries of a listing, in bytes, where the caller sets no other bound: some 400 for a
+/// file or folder with its path, 190 for a deletion.
+pub const LISTING_MEMORY: u64 = 1 << 30;
 /// How often a listing may break off and go on while it brings something.
 pub const LISTING_BREAKS: usize = 1000;
 /// Entries of one vault that cannot be read and are remembered: listed now, or deferred by earlier runs.

@@ -1,4 +1,4 @@
-//! Which names a file system takes for one.
+//! Folds names as a file system does that takes several for one.
 
 use std::borrow::Cow;
 

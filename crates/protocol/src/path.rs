@@ -31,8 +31,16 @@ impl VaultPath {
     /// # Errors
     /// [`PathError`] says which rule it breaks.
     pub fn parse(path: &str) -> Result<Self, PathError> {
-        check(path)?;
+        Self::check(path)?;
         Ok(Self(path.into()))
+    }
+
+    /// Holds a text against the rules of a plain path.
+    ///
+    /// # Errors
+    /// As for [`VaultPath::parse`].
+    pub fn check(path: &str) -> Result<(), PathError> {
+        check(path)
     }
 
     /// Checks what is refused of a path at which something is to be written, beyond what makes it a path: no segment that
@@ -144,7 +152,7 @@ fn check(path: &str) -> Result<(), PathError> {
     if path.contains('\\') {
         return Err(PathError::Backslash);
     }
-    if path.chars().any(char::is_control) {
+    if has_control_character(path) {
         return Err(PathError::ControlCharacter);
     }
     for segment in path.split('/') {
@@ -155,6 +163,12 @@ fn check(path: &str) -> Result<(), PathError> {
         }
     }
     Ok(())
+}
+
+/// Bytes first: a scan asks this of every name.
+fn has_control_character(path: &str) -> bool {
+    path.bytes().any(|byte| byte.is_ascii_control())
+        || (!path.is_ascii() && path.chars().any(char::is_control))
 }
 
 impl fmt::Display for VaultPath {

@@ -1,4 +1,4 @@
-//! Where the state databases of a machine are: one file for each (vault, destination) in one folder.
+//! Finds the state databases of a machine: one file for each (vault, destination) in one folder.
 //!
 //! A file is named `<first 16 hexadecimal digits of the SHA-256 of the destination>-<vault id>.sqlite`, so that those
 //! of a destination are found even when they cannot be read. Where several disks take turns at one path, each has its own:
@@ -112,6 +112,8 @@ impl StateCatalog {
         gone(std::fs::remove_file(database)).map_err(failed)?;
         for companion in COMPANIONS {
             gone(std::fs::remove_file(beside(database, companion))).map_err(failed)?;
+            // Of a process that was killed while it replaced it.
+            gone(std::fs::remove_file(beside(database, &format!("{companion}.new")))).map_err(failed)?;
         }
         gone(lock.remove()).map_err(failed)
     }

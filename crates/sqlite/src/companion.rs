@@ -1,13 +1,14 @@
 //! Small files beside the database: when a run last found the destination up to date, how the last run went, and the deletions
 //! that somebody confirmed while another process had the database.
 //!
-//! The first two are written in each run and without a flush, which a database does not survive unharmed when the power fails.
-//! So they are not in the database. What cannot be read is not known.
+//! The first two are written by every run, also by one that commits nothing. They are not in the database, so that such a run
+//! leaves that as it is. Each is replaced as a whole and durably: `verify` asks the second one whether a run was cut short.
 
 use std::collections::HashSet;
-use std::io::{Read, Seek, Write};
-use std::time::Duration;
+use std::io::{self, Read};
+use std::time::{Duration, SystemTime};
 
+use jiff::Timestamp;
 use obsync_core::{LastRun, StateError};
 use obsync_private::{Access, Folder};
 
@@ -31,36 +32,48 @@ struct Companion {
     holds: &'static str,
 }
 
+/// Such a file, as it is found.
+struct Written {
+    /// When; the epoch where nobody can tell.
+    at: SystemTime,
+    /// `None` if it cannot be read.
+    text: Option<String>,
+}
+
 impl Companion {
-    fn read(&self, database: &Database) -> Option<String> {
-        let (folder, name) = parts(database).ok()?;
-        let opened = Folder::open(folder).ok()??.file(&(name + self.ending), Access::Read).ok()??;
+    fn find(&self, database: &Database) -> Option<Written> {
+        let Ok((folder, name)) = parts(database) else { return None };
+        let opened = Folder::open(folder).and_then(|folder| match folder {
+            Some(folder) => folder.file(&(name + self.ending), Access::Read),
+            None => Ok(None),
+        });
+        let Ok(opened) = opened else { return Some(Written { at: SystemTime::UNIX_EPOCH, text: None }) };
+        let file = opened?.file;
+        let at = file.metadata().and_then(|facts| facts.modified()).unwrap_or(SystemTime::UNIX_EPOCH);
         let mut text = String::new();
-        opened.file.take(self.most).read_to_string(&mut text).ok()?;
-        Some(text)
+        let read = file.take(self.most).read_to_string(&mut text);
+        Some(Written { at, text: read.is_ok().then_some(text) })
+    }
+
+    fn read(&self, database: &Database) -> Option<String> {
+        self.find(database)?.text
     }
 
     /// The same, unless it was written longer ago.
     fn read_young(&self, database: &Database, most: Duration) -> Option<String> {
-        let (folder, name) = parts(database).ok()?;
-        let opened = Folder::open(folder).ok()??.file(&(name + self.ending), Access::Read).ok()??;
-        let written = opened.file.metadata().ok()?.modified().ok()?;
+        let written = self.find(database)?;
         // A clock that was set back makes nothing old.
-        (written.elapsed().unwrap_or_default() < most).then(|| self.read(database))?
+        (written.at.elapsed().unwrap_or_default() < most).then_some(written.text)?
     }
 
-    fn write(&self, database: &Database, text: &str) -> Result<(), StateError> {
-        let failed = |error| self.failed(database, &error);
-        let (folder, name) = private_folder(database)?;
-        let Some(mut opened) = folder.file(&(name + self.ending), Access::Write).map_err(failed)? else {
-            return Ok(());
-        };
-        let mut write = || -> std::io::Result<()> {
-            opened.file.rewind()?;
-            opened.file.set_len(0)?;
-            opened.file.write_all(format!("{text}\n").as_bytes())
-        };
-        write().map_err(failed)
+    /// Takes what it says from it, which needs no space.
+    fn empty(&self, database: &Database) -> io::Result<()> {
+        let Ok((folder, name)) = parts(database) else { return Ok(()) };
+        let Some(folder) = Folder::open(folder)? else { return Ok(()) };
+        match folder.file(&(name + self.ending), Access::Update)? {
+            Some(opened) => opened.file.set_len(0).and_then(|()| opened.file.sync_all()),
+            None => Ok(()),
+        }
     }
 
     /// Durably, the whole or nothing.
@@ -70,7 +83,7 @@ impl Companion {
         replaced.map_err(|error| self.failed(database, &error))
     }
 
-    fn failed(&self, database: &Database, error: &std::io::Error) -> StateError {
+    fn failed(&self, database: &Database, error: &io::Error) -> StateError {
         database.unavailable(format!("{}: {error}", self.holds))
     }
 }
@@ -82,19 +95,26 @@ pub(super) fn last_check(database: &Database) -> Option<i64> {
 
 /// Notes such a time.
 pub(super) fn note_check(database: &Database, at: i64) -> Result<(), StateError> {
-    LAST_CHECK.write(database, &at.to_string())
+    LAST_CHECK.replace(database, &format!("{at}\n"))
 }
 
-/// How the last run went.
+/// How the last run went. If something is there that does not say it, that run may have been cut short.
 pub(super) fn last_run(database: &Database) -> Option<LastRun> {
-    serde_json::from_str(&LAST_RUN.read(database)?).ok()
+    let Written { at, text } = LAST_RUN.find(database)?;
+    let run = text.and_then(|text| serde_json::from_str(&text).ok());
+    Some(run.unwrap_or_else(|| LastRun::of_unknown_end(Timestamp::try_from(at).unwrap_or_default())))
 }
 
 /// Notes a run.
 pub(super) fn note_run(database: &Database, run: &LastRun) -> Result<(), StateError> {
-    let text = serde_json::to_string(run)
-        .map_err(|error| LAST_RUN.failed(database, &std::io::Error::from(error)))?;
-    LAST_RUN.write(database, &text)
+    let text =
+        serde_json::to_string(run).map_err(|error| LAST_RUN.failed(database, &io::Error::from(error)))?;
+    LAST_RUN.replace(database, &format!("{text}\n")).inspect_err(|_| {
+        // The end of the run before is not the end of this one.
+        if run.ended.is_none() {
+            let _ = LAST_RUN.empty(database);
+        }
+    })
 }
 
 /// The uids of the deletions that were confirmed in the last days and not taken over yet.

@@ -1,4 +1,4 @@
-//! What SQLite says of a database, told as the engine's [`StateError`].
+//! Translates errors of SQLite into the engine's [`StateError`].
 
 use std::io;
 use std::path::{Path, PathBuf};

@@ -1,4 +1,4 @@
-//! What is known of one destination, in one SQLite database.
+//! The state of one destination, in one SQLite database.
 //!
 //! The database is made by the first commit, so that a run that finds nothing to do, or only looks, writes nothing. Each
 //! commit is one transaction with a rollback journal, which is gone when the commit returns: a run that only
@@ -120,6 +120,11 @@ impl SqliteState {
     /// it locked. Blocks for a moment.
     pub fn is_at_work(&self) -> bool {
         lock::is_held(&self.inner.database)
+    }
+
+    /// Who works with this state, or did last and was killed, as far as the lock says that. Blocks for a moment.
+    pub fn holder(&self) -> Option<String> {
+        lock::holder_of(&self.inner.database)
     }
 
     /// Whose state this is; `None` if it was opened by [`read`](Self::read) and there is no database.
@@ -255,6 +260,10 @@ impl StateStore for SqliteState {
 
     async fn intents(&self) -> Result<Vec<Intent>, StateError> {
         self.query(Vec::new(), rows::intents).await
+    }
+
+    fn keeps_journal(&self) -> bool {
+        true
     }
 
     async fn journal(&self, path: Option<&VaultPath>, limit: usize) -> Result<Vec<JournalEntry>, StateError> {

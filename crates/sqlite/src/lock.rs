@@ -8,7 +8,8 @@ use std::path::{Path, PathBuf};
 
 use obsync_core::StateError;
 use obsync_private::{
-    Access, Folder, LockError, Opened, is_locked, look_for_records, try_lock_beside_records,
+    Access, Folder, LockError, Opened, forget_holder, holder, is_locked, look_for_records, name_holder,
+    try_lock_beside_records,
 };
 
 use super::error::Database;
@@ -40,18 +41,19 @@ impl StateLock {
             // SQLite's own locks are of the other kind. It takes them with the first commit, when files are in place already.
             match try_lock_beside_records(&file, &folder) {
                 Ok(()) => {}
-                Err(LockError::Held) => {
-                    return Err(StateError::Locked { destination: destination.to_owned() });
-                }
+                Err(LockError::Held) => return Err(StateError::locked(destination, holder(&file))),
                 Err(LockError::Other(error)) => return Err(unusable(error)),
                 Err(error @ LockError::NoLocks(_)) => return Err(no_locks(database, &error)),
             }
             // A lock on a file that was removed in between would keep nobody out.
             if is_at(&file, &path) {
+                if let Err(error) = name_holder(&file) {
+                    tracing::debug!(%error, "the holder of the lock cannot be named");
+                }
                 return Ok(StateLock { file, path });
             }
         }
-        Err(StateError::Locked { destination: destination.to_owned() })
+        Err(StateError::locked(destination, None))
     }
 
     /// Removes the lock's file and lets go.
@@ -62,6 +64,9 @@ impl StateLock {
 
 impl Drop for StateLock {
     fn drop(&mut self) {
+        if let Err(error) = forget_holder(&self.file) {
+            tracing::debug!(%error, "the name of the holder of the lock stays");
+        }
         // To close the file would not do while a child that this process is just starting has a copy of the handle.
         if let Err(error) = self.file.unlock() {
             tracing::debug!(%error, "the lock stays until its file is closed");
@@ -71,11 +76,18 @@ impl Drop for StateLock {
 
 /// Whether a process has the lock of a database. It is not taken, so that nobody is kept out.
 pub(super) fn is_held(database: &Database) -> bool {
-    let find = || -> Option<File> {
-        let (folder, name) = parts(database).ok()?;
-        Some(Folder::open(folder).ok()??.file(&(name + LOCK), Access::Read).ok()??.file)
-    };
-    find().is_some_and(|file| is_locked(&file))
+    open(database).is_some_and(|file| is_locked(&file))
+}
+
+/// Who has the lock of a database, or had it last and was killed.
+pub(super) fn holder_of(database: &Database) -> Option<String> {
+    holder(&open(database)?)
+}
+
+/// The lock's file, if there is one.
+fn open(database: &Database) -> Option<File> {
+    let (folder, name) = parts(database).ok()?;
+    Some(Folder::open(folder).ok()??.file(&(name + LOCK), Access::Read).ok()??.file)
 }
 
 /// The error for a database in whose folder nothing can be locked.

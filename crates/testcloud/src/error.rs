@@ -1,4 +1,4 @@
-//! Why a loopback cloud cannot start or do what a test asks of it.
+//! Errors of starting a loopback cloud, or of doing what a test asks of it.
 
 use std::io;
 use std::net::SocketAddr;

@@ -1,4 +1,4 @@
-//! What the cloud does wrong on request, to be set and changed while it runs.
+//! Faults of the cloud, to be set and changed while it runs.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};

@@ -1,4 +1,4 @@
-//! What was asked of the cloud: every request in order, counts by operation, and a way to wait for them.
+//! The log of requests to the cloud: every request in order, counts by operation, and a way to wait for them.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;

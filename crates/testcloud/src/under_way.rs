@@ -1,4 +1,4 @@
-//! How many requests are under way at a time, and the most of them there were.
+//! Counts the requests that are under way at a time, and the most of them there were.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

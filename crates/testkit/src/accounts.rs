@@ -1,4 +1,4 @@
-//! Who may sign in to the development server: accounts, their second factor, and tokens.
+//! Accounts of the development server, their second factor, and tokens.
 //!
 //! With a file, accounts and tokens outlive the server. Passwords and tokens are kept as salted hashes even
 //! so: people type real passwords into things that look like a login.

@@ -1,4 +1,4 @@
-//! What tests, benchmarks and the program `obsync-dev` run against: a development server that speaks the
+//! The tools of tests, benchmarks and the program `obsync-dev`: a development server that speaks the
 //! whole protocol on loopback, with faults on request, and a generator of vaults.
 //!
 //! - [`Server`]: accounts, vaults, REST and WebSocket on one port; [`Stats`] says what happened there.

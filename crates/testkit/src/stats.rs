@@ -1,4 +1,4 @@
-//! What happened at the development server: counters for tests, and a way to wait for them without sleeping.
+//! Counts what happens at the development server, and lets tests wait for it without sleeping.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};

@@ -1,11 +1,11 @@
-//! Whether a bucket removes objects by itself: rules that expire them.
+//! Finds out whether a bucket's lifecycle rules expire objects.
 
 use object_store::signer::Method;
 use serde::Deserialize;
 
 use super::client::S3;
-use super::request::Request;
-use crate::error::{Kind, RequestError};
+use super::request::{Answer, Request};
+use crate::error::RequestError;
 use crate::refusal::Operation;
 
 #[derive(Debug, Deserialize)]
@@ -75,28 +75,33 @@ impl S3 {
             Err(error) if error.code() == Some("NoSuchLifecycleConfiguration") => return Ok(None),
             Err(error) => return Err(error),
         };
-        rule_of(&answer.body, below).map_err(|error| {
-            let reason = format!("the bucket's lifecycle rules cannot be read: {error}");
-            RequestError::without_answer(Kind::Other, &reason)
-        })
+        rule_of(&answer, below)
     }
 }
 
-fn rule_of(document: &str, below: &str) -> Result<Option<String>, quick_xml::DeError> {
-    let configuration: Configuration = quick_xml::de::from_str(document)?;
+/// The rule in an answer. A server that does not know the question may answer with another document, such as the bucket's list:
+/// that says nothing of rules.
+fn rule_of(answer: &Answer, below: &str) -> Result<Option<String>, RequestError> {
+    let configuration: Configuration = answer.document("LifecycleConfiguration")?;
     Ok(configuration.rule.iter().find(|rule| rule.expires(below)).map(Rule::name))
 }
 
 #[cfg(test)]
 mod tests {
+    use object_store::HeaderMap;
+
     use super::*;
+
+    fn answered(body: &str) -> Answer {
+        Answer { headers: HeaderMap::new(), body: body.to_owned() }
+    }
 
     fn found(rule: &str, below: &str) -> Option<String> {
         let document = format!(
             "<LifecycleConfiguration xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\"><Rule><ID>tidy</ID>{rule}</Rule>\
              </LifecycleConfiguration>"
         );
-        rule_of(&document, below).unwrap()
+        rule_of(&answered(&document), below).unwrap()
     }
 
     #[test]
@@ -135,7 +140,13 @@ mod tests {
             found(&format!("<Filter><Prefix>logs/</Prefix></Filter>{enabled}{days}"), "").is_some(),
             "the whole bucket"
         );
-        assert_eq!(rule_of("<LifecycleConfiguration/>", "").unwrap(), None);
-        assert!(rule_of("<html>", "").is_err());
+    }
+
+    #[test]
+    fn a_document_of_another_kind_says_nothing_of_rules() {
+        assert_eq!(rule_of(&answered("<LifecycleConfiguration/>"), "").unwrap(), None);
+        for other in ["", "<html>", "<ListBucketResult><Name>b</Name></ListBucketResult>", "<Rule/>"] {
+            assert!(rule_of(&answered(other), "").is_err(), "{other}");
+        }
     }
 }

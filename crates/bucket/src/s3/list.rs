@@ -3,7 +3,7 @@
 //!
 //! Keys are asked for encoded, because XML cannot have every character. Services differ in how they do that: Amazon writes a
 //! space as `+`, others as `%20` or leave it, and some leave `+` or `%` as they are. What a page says is read in the one way
-//! that fits all of it; if several do, the bucket is asked once which of the names is there.
+//! that fits all of it; if several do, the bucket is asked which of the names is there.
 
 use std::sync::atomic::Ordering;
 
@@ -19,6 +19,9 @@ use super::request::Request;
 use crate::error::{Kind, RequestError};
 use crate::objects::Listed;
 use crate::refusal::Operation;
+
+/// How many unclear keys of a page are asked for at most.
+const UNCLEAR: usize = 20;
 
 /// A page of a listing.
 #[derive(Debug, Default)]
@@ -90,19 +93,30 @@ impl S3 {
             let reason = "the keys in the bucket's list are encoded in no known way";
             return Err(RequestError::without_answer(Kind::Other, reason));
         };
-        let unclear = keys.iter().find(|key| {
+        let is_unclear = |key: &&&str| {
             let reading = first.decode(key);
             candidates.iter().any(|other| other.decode(key) != reading)
-        });
-        let Some(unclear) = unclear else { return Ok(first) };
-        for candidate in candidates {
-            if self.is_there(&candidate.decode(unclear)).await? {
-                self.encoding.store(candidate as u8, Ordering::Relaxed);
-                return Ok(candidate);
+        };
+        let mut likeliest = first;
+        for unclear in keys.iter().filter(is_unclear).take(UNCLEAR) {
+            let mut there = Vec::new();
+            for candidate in &candidates {
+                if self.is_there(&candidate.decode(unclear)).await? {
+                    there.push(*candidate);
+                }
+            }
+            match there[..] {
+                [only] => {
+                    self.encoding.store(only as u8, Ordering::Relaxed);
+                    return Ok(only);
+                }
+                // It is gone again, or the bucket has a name for each reading: another key may tell.
+                [] => {}
+                [one, ..] => likeliest = one,
             }
         }
-        // It is gone again. The next page tells.
-        Ok(first)
+        // The next page tells.
+        Ok(likeliest)
     }
 
     async fn is_there(&self, key: &str) -> Result<bool, RequestError> {

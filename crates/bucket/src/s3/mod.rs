@@ -1,4 +1,4 @@
-//! What obsync asks of S3 by requests of its own: everything that writes, so that each has the conditions, checksums and
+//! The S3 requests that obsync makes by itself: everything that writes, so that each has the conditions, checksums and
 //! repetitions that this service takes; and listings that stand any key. The object store library looks at objects and reads
 //! them.
 //!

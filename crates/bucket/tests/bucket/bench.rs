@@ -14,7 +14,7 @@ use obsync_testkit::{Server, VaultHandle, VaultSpec};
 use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
 
-use crate::sites::{S3Bucket, location};
+use crate::buckets::{S3Bucket, location};
 
 const EMAIL: &str = "ada@example.com";
 const PASSWORD: &str = "account password";

@@ -3,7 +3,7 @@
 use obsync_bucket::BucketOptions;
 use obsync_conformance::check_destination;
 
-use crate::sites::{MemoryBucket, S3Bucket, options};
+use crate::buckets::{MemoryBucket, S3Bucket, options};
 
 #[tokio::test]
 async fn a_bucket_in_memory_is_a_vault_store() {

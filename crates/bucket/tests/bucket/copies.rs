@@ -6,7 +6,7 @@ use obsync_bucket::{BucketDestination, BucketOptions};
 use obsync_conformance::{at, meta, place, publish_one};
 use obsync_core::{Destination, DestinationExt, Inspect, KnownContent, Receive, Removable, Removal};
 
-use crate::sites::{MemoryBucket, S3Bucket, options};
+use crate::buckets::{MemoryBucket, S3Bucket, options};
 
 const TIME: i64 = 1_722_222_222_123;
 

@@ -11,7 +11,7 @@ use obsync_testkit::{Chance, GeneratorOptions, fill_vault};
 use tokio_util::sync::CancellationToken;
 
 use crate::bench::Bench;
-use crate::sites::{S3Bucket, options};
+use crate::buckets::{S3Bucket, options};
 
 const T: i64 = 1_722_222_222_123;
 
@@ -231,12 +231,12 @@ async fn of_what_obsync_wrote_and_the_vault_forgot_an_earlier_version_is_replace
     }
     bench.vault.purge().unwrap();
     // As another obsync leaves it that is further than this one.
-    let key = crate::sites::key("later.md");
+    let key = crate::buckets::key("later.md");
     let mut metadata = bench.bucket.object("later.md").unwrap().metadata;
     metadata.insert("uid".to_owned(), "1000000".to_owned());
     let metadata: Vec<(&str, &str)> =
         metadata.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
-    bench.bucket.cloud.s3().put(crate::sites::BUCKET, &key, b"first".to_vec(), &metadata);
+    bench.bucket.cloud.s3().put(crate::buckets::BUCKET, &key, b"first".to_vec(), &metadata);
     bench.lose_state();
     for _ in 0..2 {
         let report = bench.pull().await;
@@ -328,7 +328,7 @@ async fn pulls_that_die_at_any_moment_lose_nothing_and_leave_nothing() {
         }
     }
     // An upload of the film under its old name is nobody's for a day.
-    bench.bucket.cloud.s3().age_uploads(crate::sites::BUCKET, Duration::from_secs(25 * 3600));
+    bench.bucket.cloud.s3().age_uploads(crate::buckets::BUCKET, Duration::from_secs(25 * 3600));
     let report = bench.pull().await;
     assert_eq!(report.outcome, Outcome::Complete, "{report:#?}");
     assert!(report.conflicts.is_empty(), "{report:#?}");
@@ -343,7 +343,7 @@ async fn a_bucket_that_vanishes_midway_costs_nothing_but_time() {
     let error = bench.try_pull().await.unwrap_err();
     assert!(error.to_string().contains("no such bucket"), "{error}");
     bench.bucket.cloud.faults().clear();
-    bench.bucket.cloud.s3().restore_bucket(crate::sites::BUCKET);
+    bench.bucket.cloud.s3().restore_bucket(crate::buckets::BUCKET);
     let report = bench.pull().await;
     assert_eq!(report.outcome, Outcome::Complete, "{report:#?}");
     bench.assert_exact().await;

@@ -4,7 +4,7 @@ use obsync_core::{Doubt, Outcome};
 use obsync_testcloud::Service;
 
 use crate::bench::Bench;
-use crate::sites::{BUCKET, key};
+use crate::buckets::{BUCKET, key};
 
 const T: i64 = 1_700_000_000_000;
 const NOTES: usize = 20;
@@ -95,4 +95,19 @@ async fn a_newer_version_of_an_equal_content_is_the_same_content() {
         assert!(report.doubt.is_none() && report.requests == 0, "{report:#?}");
     }
     assert!(bench.pull().await.doubt.is_none());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_marker_of_a_newer_release_ends_the_run_and_is_left_alone() {
+    let bench = pulled_twice().await;
+    let s3 = bench.bucket.cloud.s3();
+    let marker = String::from_utf8(s3.object(BUCKET, &key(".obsync/id")).unwrap().content.to_vec()).unwrap();
+    let newer = marker.replace("\"format\":1", "\"format\":2,\"more\":{}");
+    assert_ne!(newer, marker);
+    s3.put(BUCKET, &key(".obsync/id"), newer.clone(), &[]);
+    bench.vault.write("0.md", "third", T).unwrap();
+    let refused = bench.try_pull().await.unwrap_err();
+    assert!(refused.to_string().contains("a newer obsync wrote it (format 2"), "{refused}");
+    assert_eq!(bench.bucket.text("0.md").as_deref(), Some("second 0"));
+    assert_eq!(s3.object(BUCKET, &key(".obsync/id")).unwrap().content, newer.as_bytes());
 }

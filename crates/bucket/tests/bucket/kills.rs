@@ -18,7 +18,7 @@ use tokio::process::{Child, Command};
 use tokio_util::sync::CancellationToken;
 
 use crate::bench::{Bench, open_state, source_at};
-use crate::sites::{BUCKET, config, location, options};
+use crate::buckets::{BUCKET, config, location, options};
 
 /// What the child is told: server, bucket, the folder with its state, and the commit around which it dies by itself.
 const SERVER: &str = "OBSYNC_TEST_SERVER";
@@ -99,16 +99,16 @@ async fn a_run_that_is_killed_at_any_of_its_steps_is_made_good_by_the_next() {
     if let Ok(dies_at) = std::env::var(DIES_AT) {
         return run(dies_at.parse().unwrap()).await;
     }
-    let site = Site::new().await;
+    let scene = Scene::new().await;
     let mut struck = BTreeSet::new();
     let (mut requests, mut commits) = ([0, 0], 0);
     for (count, death) in requests.iter_mut().zip([Death::Before as fn(u64) -> Death, Death::After]) {
-        while let Some(request) = site.survives(death(*count)).await {
+        while let Some(request) = scene.survives(death(*count)).await {
             struck.insert(request);
             *count += 1;
         }
     }
-    while site.survives(Death::Commit(commits)).await.is_some() {
+    while scene.survives(Death::Commit(commits)).await.is_some() {
         commits += 1;
     }
     println!("{requests:?} kills around requests, {commits} around commits");
@@ -121,7 +121,7 @@ async fn a_run_that_is_killed_at_any_of_its_steps_is_made_good_by_the_next() {
         );
     }
     // How the run divides its work differs a little from one to the next.
-    let made = site.requests_of_a_run().await;
+    let made = scene.requests_of_a_run().await;
     assert!(
         requests.iter().all(|steps| steps + 2 >= made),
         "{requests:?} steps, {made} requests that change something"
@@ -129,20 +129,66 @@ async fn a_run_that_is_killed_at_any_of_its_steps_is_made_good_by_the_next() {
     assert!(commits >= 8, "{commits} steps around commits");
 }
 
+/// The vault has again what a run removed whose answers nobody heard, or which nobody recorded.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_killed_run_had_removed_comes_back_when_the_vault_has_it_again() {
+    const NOTES: [(&str, &str); 3] =
+        [("renamed.md", "renamed"), ("deleted.md", "deleted"), ("kept.md", "kept")];
+    let deaths: [fn(u64) -> Death; 3] =
+        [Death::Before, Death::After, |step| Death::Commit(usize::try_from(step).unwrap())];
+    for death in deaths {
+        let mut steps = 0;
+        loop {
+            let bench = Scene::bench().await;
+            for (path, text) in NOTES {
+                bench.vault.write(path, text, TIME).unwrap();
+            }
+            bench.pull().await;
+            bench.vault.rename("renamed.md", "new name.md").unwrap();
+            bench.vault.delete("deleted.md").unwrap();
+            let scene = Scene { bench, state: tempfile::tempdir().unwrap() };
+            let is_killed = scene.die(death(steps)).await.is_some();
+            let bench = &scene.bench;
+            bench.bucket.cloud.faults().clear();
+            if !is_killed {
+                break;
+            }
+            bench.vault.rename("new name.md", "renamed.md").unwrap();
+            bench.vault.write("deleted.md", "deleted", TIME).unwrap();
+            for _ in 0..2 {
+                let report = bench.pull().await;
+                assert_eq!(report.outcome, Outcome::Complete, "{:?}: {report:#?}", death(steps));
+            }
+            for (path, text) in NOTES {
+                assert_eq!(bench.bucket.text(path).as_deref(), Some(text), "{:?}: {path}", death(steps));
+            }
+            assert_eq!(bench.bucket.keys().len(), NOTES.len(), "{:?}", death(steps));
+            steps += 1;
+        }
+        assert!(steps >= 2, "{steps} steps of {:?}", death(0));
+    }
+}
+
 /// A bucket with what a user did there, whose vault changed in every way that a run knows since it was pulled.
-struct Site {
+struct Scene {
     bench: Bench,
     /// The state as it was before the run.
     state: tempfile::TempDir,
 }
 
-impl Site {
-    async fn new() -> Self {
+impl Scene {
+    /// A bench whose bucket is used as the child uses it.
+    async fn bench() -> Bench {
         let mut bench = Bench::new().await;
         let vault = bench.source.vault.id.to_string();
         let endpoint = bench.bucket.options.endpoint.clone().unwrap();
         bench.bucket.options = child_options(&endpoint, &vault);
         bench.options.max_delete = MaxDelete::Unlimited;
+        bench
+    }
+
+    async fn new() -> Self {
+        let bench = Self::bench().await;
         for (path, text) in BEFORE {
             bench.vault.write(path, text.as_bytes(), TIME).unwrap();
         }
@@ -163,7 +209,7 @@ impl Site {
         bench.bucket.cloud.s3().copy_objects(BUCKET, PRISTINE);
         let state = tempfile::tempdir().unwrap();
         copy_files(bench.home.path(), state.path());
-        Site { bench, state }
+        Scene { bench, state }
     }
 
     /// Has a run die in a bucket that is as it was at first, and looks what the next one makes of it. Tells what it died of;

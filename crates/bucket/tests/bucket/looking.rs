@@ -4,7 +4,7 @@ use obsync_conformance::{at, place};
 use obsync_core::{Destination, DestinationExt, Inspect, Wanted};
 use obsync_protocol::ContentHash;
 
-use crate::sites::S3Bucket;
+use crate::buckets::S3Bucket;
 
 fn wanted(path: &str, content: &[u8]) -> Wanted {
     Wanted { path: at(path), hash: ContentHash::of(content), size: content.len() as u64 }

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "in tests, helper functions included, a failure is told by a panic")]
 
 mod bench;
+mod buckets;
 mod conflicts;
 mod conformance;
 mod copies;
@@ -20,7 +21,6 @@ mod refusals;
 mod removing;
 mod request_errors;
 mod scan;
-mod sites;
 mod stopping;
 mod unconditional;
 mod uploads;

@@ -7,7 +7,7 @@ use obsync_bucket::BucketOptions;
 use obsync_conformance::{at, meta, publish_one, stage};
 use obsync_core::Destination;
 
-use crate::sites::{MemoryBucket, options};
+use crate::buckets::{MemoryBucket, options};
 
 #[tokio::test(start_paused = true)]
 async fn a_file_begins_when_there_is_room_for_it() {

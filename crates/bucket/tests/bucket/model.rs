@@ -8,7 +8,7 @@ use obsync_core::{DestinationExt, Inspect, KnownContent, Receive, Removable, Rem
 use obsync_protocol::ContentHash;
 use proptest::prelude::*;
 
-use crate::sites::{MemoryBucket, options};
+use crate::buckets::{MemoryBucket, options};
 
 const PATHS: [&str; 5] = ["a.md", "b.md", "a.md/c", "x/y z.canvas", "x/ü"];
 

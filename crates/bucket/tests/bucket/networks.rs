@@ -4,15 +4,16 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
 use obsync_bucket::{BucketDestination, BucketOptions, Retries};
 use obsync_conformance::{place, publish_one, stage};
-use obsync_core::{DestinationError, Inspect};
+use obsync_core::{DestinationError, Inspect, ProblemCode};
 use obsync_net::{Network, Proxies, Resolve, Resolving};
 use obsync_testcloud::Service;
-use obsync_testkit::network::{Authority, ConnectProxy, Flaw, ProxyRules, TlsFront};
+use obsync_testkit::network::{Authority, Blackhole, ConnectProxy, Flaw, ProxyRules, SocksProxy, TlsFront};
 
-use crate::sites::{S3Bucket, config, location, options};
+use crate::buckets::{S3Bucket, config, location, options};
 
 const TIME: i64 = 1_722_222_222_123;
 
@@ -115,7 +116,59 @@ async fn a_proxy_that_answers_502_is_asked_again_and_then_named() {
     let text = error.to_string();
     assert!(error.is_fatal() && text.contains(&format!("the proxy http://{}", proxy.address())), "{text}");
     assert!(!text.contains("pr0xy"), "{text}");
+    assert_eq!(ProblemCode::from(&error), ProblemCode::Unreachable);
     assert!(proxy.asked().len() > 1, "it passes, as it may");
+}
+
+#[tokio::test]
+async fn a_proxy_that_does_not_allow_the_host_is_asked_once_and_named() {
+    let secured = Secured::new(Flaw::None).await;
+    let rules = ProxyRules { server: secured.front.address(), password: None, status: Some(403) };
+    let (proxy, store) = through(&secured, rules).await;
+    let error = store.is_empty().await.unwrap_err();
+    let text = error.to_string();
+    assert!(text.contains(&format!("the proxy http://{}", proxy.address())), "{text}");
+    assert!(text.contains("NO_PROXY") && !text.contains("pr0xy"), "{text}");
+    assert_eq!(ProblemCode::from(&error), ProblemCode::Proxy);
+    assert_eq!(proxy.asked().len(), 1, "{text}");
+}
+
+#[tokio::test]
+async fn a_bucket_is_reached_through_a_socks_proxy() {
+    let secured = Secured::new(Flaw::None).await;
+    let proxy = SocksProxy::start(secured.front.address(), Some(("me", "pr0xy"))).await.unwrap();
+    let through = |user: &str| {
+        let proxies = Proxies::new(&format!("socks5h://{user}{}", proxy.address()), "").unwrap();
+        Network { proxies, ..secured.trusting() }
+    };
+    // Nobody but the proxy knows the name.
+    assert!(secured.ask("s3.test", through("me:pr0xy@")).await.unwrap());
+    assert_eq!(proxy.asked(), [format!("s3.test:{}", secured.front.address().port())]);
+    let error = secured.ask("s3.test", through("me:wr0ng@")).await.unwrap_err();
+    assert_eq!(ProblemCode::from(&error), ProblemCode::Proxy, "{error}");
+    let text = error.to_string();
+    assert!(text.contains(&proxy.address().to_string()) && !text.contains("wr0ng"), "{text}");
+}
+
+/// A resolver that knows these addresses for every name.
+#[derive(Debug)]
+struct Knows(Vec<SocketAddr>);
+
+impl Resolve for Knows {
+    fn resolve<'a>(&'a self, _: &'a str, _: u16) -> Resolving<'a> {
+        Box::pin(std::future::ready(Ok(self.0.clone())))
+    }
+}
+
+#[tokio::test]
+async fn a_bucket_whose_first_address_swallows_packets_is_reached_by_the_next() {
+    let secured = Secured::new(Flaw::None).await;
+    let hole = Blackhole::on(IpAddr::V4(Ipv4Addr::LOCALHOST)).await.unwrap();
+    let resolver = Arc::new(Knows(vec![hole.address(), secured.front.address()]));
+    let network = Network { resolver, ..secured.trusting() };
+    let begun = Instant::now();
+    assert!(secured.ask("s3.test", network).await.unwrap());
+    assert!(begun.elapsed() < Duration::from_secs(9), "before the time for a connection is over");
 }
 
 #[tokio::test]

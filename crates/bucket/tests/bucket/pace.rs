@@ -9,7 +9,7 @@ use obsync_testcloud::{RequestCounts, Service, ServiceFaults};
 use obsync_testkit::Chance;
 
 use crate::bench::Bench;
-use crate::sites::S3Bucket;
+use crate::buckets::S3Bucket;
 
 const T: i64 = 1_722_222_222_123;
 /// Far enough that nothing else takes as long.

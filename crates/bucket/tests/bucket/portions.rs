@@ -16,7 +16,7 @@ use obsync_testcloud::Service;
 use tokio_util::sync::CancellationToken;
 
 use crate::bench::Bench;
-use crate::sites::{S3Bucket, options};
+use crate::buckets::{S3Bucket, options};
 
 const T: i64 = 1_722_222_222_123;
 

@@ -13,7 +13,7 @@ use obsync_testcloud::{Refusal, Service};
 use obsync_testkit::Chance;
 
 use crate::bench::Bench;
-use crate::sites::{BUCKET, S3Bucket, options};
+use crate::buckets::{BUCKET, S3Bucket, options};
 
 const TIME: i64 = 1_722_222_222_123;
 const PART: usize = 5 << 20;
@@ -104,7 +104,7 @@ async fn where_the_service_does_not_copy_the_content_passes_through_here() {
     assert_eq!(bucket.object("copy.bin").unwrap().content, large);
     // What somebody else wrote is kept with what it carries.
     let foreign = [("author", "somebody")];
-    bucket.cloud.s3().put(BUCKET, &crate::sites::key("d.md"), b"foreign".to_vec(), &foreign);
+    bucket.cloud.s3().put(BUCKET, &crate::buckets::key("d.md"), b"foreign".to_vec(), &foreign);
     let aside = place(&store, "d.md", b"ours", TIME, None).await.conflict.unwrap();
     assert_eq!(bucket.object(aside.as_str()).unwrap().metadata["author"], "somebody");
 }
@@ -112,9 +112,11 @@ async fn where_the_service_does_not_copy_the_content_passes_through_here() {
 /// A key that the credentials may write with (`kms:GenerateDataKey`), and not read with (`kms:Decrypt`), which a copy needs.
 #[tokio::test(flavor = "multi_thread")]
 async fn renamed_notes_whose_copies_are_refused_for_their_key_arrive_by_a_pull() {
-    for (status, code, words) in [
-        (403, "AccessDenied", "not authorized to perform: kms:Decrypt on the resource"),
-        (400, "KMS.DisabledException", "the key is disabled"),
+    for (status, code, words, is_readable) in [
+        (403, "AccessDenied", "not authorized to perform: kms:Decrypt on the resource", true),
+        (403, "AccessDenied", "not authorized to perform: kms:Decrypt on the resource", false),
+        (400, "KMS.DisabledException", "the key is disabled", false),
+        (400, "KMS.KMSInvalidStateException", "the key is pending deletion", false),
     ] {
         let bench = Bench::new().await;
         for number in 0..20 {
@@ -122,7 +124,9 @@ async fn renamed_notes_whose_copies_are_refused_for_their_key_arrive_by_a_pull()
         }
         bench.pull().await;
         bench.vault.rename("Inbox", "Archive").unwrap();
-        refuse(&bench.bucket, vec![Refusal::new("CopyObject", status, code, words)]);
+        let operations = if is_readable { &["CopyObject"][..] } else { &["CopyObject", "GetObject"] };
+        let refusals = operations.iter().map(|operation| Refusal::new(operation, status, code, words));
+        refuse(&bench.bucket, refusals.collect());
         let report = bench.pull().await;
         assert_eq!((report.outcome, report.failed()), (Outcome::Complete, 0), "{code}: {report:#?}");
         bench.assert_exact().await;
@@ -328,6 +332,74 @@ async fn contention_is_asked_again() {
     assert_eq!(bucket.keys(), ["a.md"]);
 }
 
+#[tokio::test]
+async fn a_conflict_that_lasts_is_told_at_once_in_the_services_words_and_ten_of_them_end_the_run() {
+    let bucket = S3Bucket::with(BucketOptions { concurrency: 1, ..options() }).await;
+    let store = bucket.store().await;
+    place(&store, "first.md", b"text", TIME, None).await;
+    let words = "Object parent already exists as a file";
+    refuse(&bucket, vec![Refusal::new("PutObject", 409, "ObjectParentIsFile", words).about(".md")]);
+    let before = bucket.count("PutObject");
+    let errors = publish_many(&store, 30).await;
+    assert!(whole(&errors[0]).contains(&format!("ObjectParentIsFile: {words}")), "{}", whole(&errors[0]));
+    assert_eq!(errors.iter().filter(|error| !error.is_fatal()).count(), 9);
+    assert!(errors.last().unwrap().to_string().contains("10 times in a row"), "{}", errors.last().unwrap());
+    assert_eq!(bucket.count("PutObject") - before, 10, "each is asked once");
+}
+
+#[tokio::test]
+async fn contention_that_does_not_pass_is_told_in_the_services_words() {
+    let bucket = S3Bucket::new().await;
+    let store = bucket.store().await;
+    place(&store, "a.md", b"first", TIME, None).await;
+    let busy = |operation| Refusal::new(operation, 409, "OperationAborted", "A conflicting operation");
+    refuse(&bucket, vec![busy("PutObject"), busy("DeleteObjects row")]);
+    let before = bucket.count("PutObject");
+    let staged = stage(&store, "a.md", b"second", TIME).await;
+    let failure = publish_one(&store, staged, Some(KnownContent::of(b"first"))).await.unwrap_err();
+    let told = whole(&failure.error);
+    assert!(told.contains("OperationAborted: A conflicting operation"), "{told}");
+    let most = bucket.options.retries.most as u64 + 1;
+    assert!(
+        bucket.count("PutObject") - before <= 2 * most,
+        "the probe and the note, each as often as may be"
+    );
+    let error = store.remove_files(vec![file("a.md", b"first")]).await.pop().unwrap().unwrap_err();
+    assert!(whole(&error).contains("OperationAborted"), "{}", whole(&error));
+    assert_eq!(bucket.text("a.md").as_deref(), Some("first"));
+}
+
+#[tokio::test]
+async fn conditions_that_never_hold_are_told_in_the_services_words() {
+    let bucket = S3Bucket::new().await;
+    let store = bucket.store().await;
+    place(&store, "a.md", b"first", TIME, None).await;
+    let words = "At least one of the pre-conditions you specified did not hold";
+    let never = |operation: &str| Refusal::new(operation, 412, "PreconditionFailed", words).about("a.md");
+    refuse(&bucket, vec![never("PutObject"), never("DeleteObjects row")]);
+    let staged = stage(&store, "a.md", b"second", TIME).await;
+    let failure = publish_one(&store, staged, Some(KnownContent::of(b"first"))).await.unwrap_err();
+    let error = store.remove_files(vec![file("a.md", b"first")]).await.pop().unwrap().unwrap_err();
+    for told in [whole(&failure.error), whole(&error)] {
+        let expected = format!("another program keeps changing it (PreconditionFailed: {words})");
+        assert!(told.contains(&expected), "{told}");
+    }
+}
+
+#[tokio::test]
+async fn a_bucket_that_takes_nothing_more_is_told_in_its_words() {
+    let bucket = S3Bucket::new().await;
+    let store = bucket.store().await;
+    refuse(
+        &bucket,
+        vec![Refusal::new("PutObject", 403, "QuotaExceeded", "20 GB are the most").about("a.md")],
+    );
+    let staged = stage(&store, "a.md", b"text", TIME).await;
+    let error = publish_one(&store, staged, None).await.unwrap_err().error;
+    assert!(error.is_fatal() && error.to_string().contains("QuotaExceeded: 20 GB are the most"), "{error}");
+    assert_eq!(obsync_core::ProblemCode::from(&error), obsync_core::ProblemCode::DestinationFull);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn an_upload_that_cannot_be_completed_for_contention_goes_up_anew() {
     let bench = Bench::new().await;
@@ -374,6 +446,8 @@ async fn what_vanished_before_it_was_replaced_is_written_anew() {
 async fn an_upload_takes_no_place_that_somebody_took_in_the_last_moment() {
     let bucket = S3Bucket::new().await;
     let store = bucket.store().await;
+    // So that nothing is found out about conditions.
+    assert!(store.is_empty().await.unwrap());
     let content = vec![1; 9 << 20];
     let staged = stage(&store, "a.bin", &content, TIME).await;
     // The look before it is answered, and then somebody writes: the first completion meets that.

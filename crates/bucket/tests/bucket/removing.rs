@@ -6,7 +6,7 @@ use obsync_core::{DestinationExt, KnownContent, Removable, Removal};
 use obsync_testcloud::ServiceFaults;
 use obsync_testkit::Chance;
 
-use crate::sites::{S3Bucket, options};
+use crate::buckets::{S3Bucket, options};
 
 fn file(path: &str, content: &[u8]) -> Removable {
     Removable { path: at(path), content: KnownContent::of(content) }

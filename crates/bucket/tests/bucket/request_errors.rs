@@ -6,7 +6,7 @@ use obsync_core::{Describe, DestinationError, DestinationExt, Inspect, Receive, 
 use obsync_testcloud::{Refusal, ServiceFaults};
 use obsync_testkit::Chance;
 
-use crate::sites::{BUCKET, S3Bucket, config, location};
+use crate::buckets::{BUCKET, S3Bucket, config, location};
 
 const TIME: i64 = 1_722_222_222_123;
 

@@ -8,9 +8,10 @@ use obsync_core::{
     DestinationError, FileMeta, KnownContent, LocalTree, Record, RecordKind, Scan, ScanInput, UnknownCause,
 };
 use obsync_protocol::{FileType, FileTypes, Filter, VaultPath};
+use obsync_testcloud::Refusal;
 use tokio::io::AsyncReadExt;
 
-use crate::sites::S3Bucket;
+use crate::buckets::S3Bucket;
 
 async fn scan(store: &BucketDestination, records: &[Record]) -> LocalTree {
     let input = ScanInput { records: Arc::new(records.to_vec()), filter: Filter::default() };
@@ -56,6 +57,23 @@ async fn what_somebody_else_wrote_is_read_and_reported() {
     assert_eq!(paths(&tree), ["a.md", "new.md"]);
     assert_eq!(tree.files[0].content, KnownContent::of(b"two"));
     assert!(tree.files[0].mtime > 0 && tree.unknown.is_empty() && tree.absent.is_empty());
+}
+
+#[tokio::test]
+async fn one_object_whose_key_is_disabled_is_unknown_and_the_others_are_read() {
+    let bucket = S3Bucket::new().await;
+    let store = bucket.store().await;
+    for path in ["a.md", "b.md"] {
+        bucket.put(path, b"somebody else's");
+    }
+    let disabled =
+        Refusal::new("GetObject", 400, "KMS.DisabledException", "the key is disabled").about("a.md");
+    bucket.cloud.faults().update(|faults| faults.s3_manners.refusals = vec![disabled]);
+    let tree = scan(&store, &[]).await;
+    assert_eq!(paths(&tree), ["b.md"]);
+    let [unknown] = &tree.unknown[..] else { panic!("{:?}", tree.unknown) };
+    assert!(matches!(&unknown.why, UnknownCause::Unreadable { .. }), "{unknown:?}");
+    assert!(format!("{unknown:?}").contains("a.md"), "{unknown:?}");
 }
 
 #[tokio::test]

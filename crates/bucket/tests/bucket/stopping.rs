@@ -9,7 +9,7 @@ use obsync_testkit::Chance;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::sites::{S3Bucket, options};
+use crate::buckets::{S3Bucket, options};
 
 const TIME: i64 = 1_722_222_222_123;
 

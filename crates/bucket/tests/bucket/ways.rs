@@ -1,12 +1,13 @@
 //! Services that differ from Amazon without a word: ignored conditions, and keys that are listed in other ways.
 
+use obsync_bucket::{BucketDestination, BucketLocation};
 use obsync_conformance::{at, meta, place, publish_one, stage};
 use obsync_core::{Describe, DestinationExt, Inspect, KnownContent, Receive, Removable, Removal, Wanted};
 use obsync_protocol::ContentHash;
 use obsync_testcloud::{ListedKeys, Refusal, Service};
 
 use crate::bench::Bench;
-use crate::sites::{BUCKET, PREFIX, S3Bucket, location, options};
+use crate::buckets::{BUCKET, PREFIX, S3Bucket, config, location, options};
 
 const TIME: i64 = 1_722_222_222_123;
 const ALL: [&str; 5] =
@@ -112,6 +113,82 @@ async fn ignored_conditions_of_copies_and_removals_are_said_in_the_report_too() 
     }
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn ignored_conditions_of_completed_uploads_are_said_in_the_report_and_cost_a_few_requests() {
+    for (ignored, is_said) in [
+        (&[][..], [false, false]),
+        (&["CompleteMultipartUpload"], [true, true]),
+        (&["CompleteMultipartUpload If-None-Match"], [true, false]),
+        (&["CompleteMultipartUpload If-Match"], [false, true]),
+    ] {
+        let bench = Bench::new().await;
+        ignoring(&bench.bucket, ignored);
+        bench.vault.write("a.md", "text", TIME).unwrap();
+        assert!(bench.pull().await.warnings.is_empty(), "there was nothing that could be lost");
+        // New films, then others in their places.
+        for (round, is_said) in is_said.into_iter().enumerate() {
+            for number in 0..3 {
+                let film = vec![(10 * round + number) as u8; 9 << 20];
+                bench.vault.write(&format!("{number}.mp4"), film, TIME + round as i64).unwrap();
+            }
+            let before = bench.bucket.cloud.counts();
+            let warnings = bench.pull().await.warnings;
+            let said = "the service ignores conditions on completing uploads";
+            let told = warnings.iter().any(|warning| warning.contains(said));
+            assert_eq!((told, warnings.len()), (is_said, usize::from(is_said)), "{ignored:?}: {warnings:?}");
+            let counts = bench.bucket.cloud.counts().since(&before);
+            assert_eq!(
+                counts.of(Service::S3, "CreateMultipartUpload"),
+                3 + 1,
+                "{ignored:?}: one to find out"
+            );
+            assert_eq!(bench.bucket.open_uploads(), 0, "{ignored:?}");
+            bench.assert_exact().await;
+        }
+        let probe = bench.bucket.object(".obsync/probe").unwrap();
+        assert!(probe.content.is_empty(), "{ignored:?}");
+    }
+}
+
+/// A bucket that ignores all conditions, where requests of an operation about these keys meet others.
+async fn contended(operation: &str, key: &str, times: u64) -> S3Bucket {
+    let bucket = S3Bucket::new().await;
+    ignoring(&bucket, &ALL);
+    let busy = Refusal::new(operation, 409, "ConditionalRequestConflict", "a conflicting operation");
+    let busy = busy.about(key).times(times);
+    bucket.cloud.faults().update(|faults| faults.s3_manners.refusals = vec![busy]);
+    bucket
+}
+
+#[tokio::test]
+async fn contention_while_conditions_are_found_out_is_no_proof_that_they_are_kept() {
+    let bucket = contended("PutObject", ".obsync/probe", 1000).await;
+    let store = bucket.store().await;
+    bucket.put("a.md", b"somebody else's");
+    let aside = place(&store, "a.md", b"ours", TIME, None).await.conflict.unwrap();
+    assert_eq!(bucket.text(aside.as_str()).as_deref(), Some("somebody else's"));
+
+    let bucket = contended("CopyObject", ".obsync/probe", 1000).await;
+    let store = bucket.store().await;
+    place(&store, "a.md", b"text", TIME, None).await;
+    bucket.put("b.md", b"somebody else's");
+    let copy = store.copy(&at("a.md"), &at("b.md"), &meta(b"text", TIME)).await.unwrap().unwrap();
+    let aside = publish_one(&store, copy, None).await.unwrap().conflict.unwrap();
+    assert_eq!(bucket.text(aside.as_str()).as_deref(), Some("somebody else's"));
+
+    // As often as one removal is tried.
+    let most = options().retries.most as u64 + 1;
+    let bucket = contended("DeleteObjects row", "a.md", most).await;
+    let store = bucket.store().await;
+    place(&store, "a.md", b"text", TIME, None).await;
+    place(&store, "b.md", b"text", TIME, None).await;
+    bucket.put("b.md", b"edited");
+    let files = ["a.md", "b.md"].map(|path| Removable { path: at(path), content: KnownContent::of(b"text") });
+    let removals = store.remove_files(files.to_vec()).await.into_iter();
+    assert_eq!(removals.map(Result::unwrap).collect::<Vec<_>>(), [Removal::Removed, Removal::Kept]);
+    assert_eq!(bucket.text("b.md").as_deref(), Some("edited"));
+}
+
 #[tokio::test]
 async fn each_kind_of_request_is_looked_after_by_itself() {
     for ignored in ALL {
@@ -133,8 +210,8 @@ async fn each_kind_of_request_is_looked_after_by_itself() {
         let removals: Vec<Removal> =
             store.remove_files(files.to_vec()).await.into_iter().map(Result::unwrap).collect();
         assert_eq!(removals, [Removal::Removed, Removal::Kept], "{ignored}");
-        // Completing uploads is not found out about, and removals one by one are where those by the hundred were refused.
-        let is_said = ["PutObject", "CopyObject", "DeleteObjects"].contains(&ignored);
+        // Removals one by one are for where those by the hundred were refused.
+        let is_said = ignored != "DeleteObject";
         assert_eq!(store.warnings().len(), usize::from(is_said), "{ignored}");
     }
 }
@@ -165,7 +242,7 @@ async fn an_object_whose_size_is_not_the_one_that_obsync_wrote_is_somebody_elses
         let metadata = bucket.object(path).unwrap().metadata;
         let metadata: Vec<(&str, &str)> =
             metadata.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
-        bucket.cloud.s3().put(BUCKET, &crate::sites::key(path), b"edited by hand".to_vec(), &metadata);
+        bucket.cloud.s3().put(BUCKET, &crate::buckets::key(path), b"edited by hand".to_vec(), &metadata);
     }
     let store = bucket.store().await;
     let aside = place(&store, "a.md", b"second", TIME, Some(b"first")).await.conflict.unwrap();
@@ -185,7 +262,7 @@ fn edit_behind(bucket: &S3Bucket, paths: &[&str], content: &[u8]) {
             .map(|(name, value)| (name.as_str(), value.as_str()))
             .filter(|(name, _)| *name != "size")
             .collect();
-        bucket.cloud.s3().put(BUCKET, &crate::sites::key(path), content.to_vec(), &metadata);
+        bucket.cloud.s3().put(BUCKET, &crate::buckets::key(path), content.to_vec(), &metadata);
     }
 }
 
@@ -275,6 +352,26 @@ async fn keys_are_read_in_whatever_way_the_service_lists_them() {
             assert_eq!(listed, expected, "{keys:?}");
         }
     }
+}
+
+#[tokio::test]
+async fn a_name_that_reads_as_another_that_is_there_is_told_from_it_by_a_third() {
+    let bucket = S3Bucket::new().await;
+    bucket.cloud.faults().update(|faults| faults.s3_manners.keys = ListedKeys::PercentButPlus);
+    // The second page has plus signs and nothing that tells how spaces are written.
+    let mut paths = vec!["a b.md".to_owned(), "a+b.md".to_owned(), "a+c.md".to_owned()];
+    paths.extend((0..1000).map(|n| format!("a!{n:04}.md")));
+    for path in &paths {
+        bucket.cloud.s3().put(BUCKET, &format!("plain/{path}"), path.clone().into_bytes(), &[]);
+    }
+    let (key, secret) = bucket.cloud.credentials();
+    let location = BucketLocation::parse(&format!("s3://{BUCKET}/plain")).unwrap();
+    let store = BucketDestination::open_s3(&location, bucket.options.clone(), &config(key, secret)).await;
+    let mut listed: Vec<String> =
+        store.unwrap().list().await.unwrap().files.into_iter().map(|file| file.path).collect();
+    listed.sort();
+    paths.sort();
+    assert_eq!(listed, paths);
 }
 
 #[tokio::test]

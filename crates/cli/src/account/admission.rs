@@ -1,4 +1,4 @@
-//! Whether a listed vault may be opened: the pins of all places are compared before anything is derived or sent.
+//! Decides whether a listed vault may be opened: the pins of all places are compared before anything is derived or sent.
 
 use obsync_core::ProblemCode;
 use obsync_core::pin::{

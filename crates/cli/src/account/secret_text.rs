@@ -1,4 +1,4 @@
-//! How a secret is written to, and read from, one of the [private files](crate::private_file):
+//! The text form of a secret in one of the [private files](crate::private_file):
 //! `#[serde(with = "crate::account::secret_text")]`. Nothing else may serialise a secret.
 
 use secrecy::{ExposeSecret, SecretString};

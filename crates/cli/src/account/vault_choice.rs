@@ -1,15 +1,13 @@
-//! Which of the account's vaults is meant.
+//! Chooses one of the account's vaults by name or id.
 
 use obsync_core::ProblemCode;
 use obsync_protocol::{Redactor, VaultInfo, VaultList, short_name};
 
 use crate::exit::{Exit, Failed};
+use crate::suggestions::nearest;
 
 /// How many vaults a message names.
 const MAX_NAMED: usize = 20;
-
-/// How much of an id names a vault, at least.
-const LEAST_PREFIX: usize = 4;
 
 /// Finds a vault by its id, else by its name, else by the beginning of its id. A name means a vault of the account's own before one that somebody
 /// else shares with it: whoever shares a vault chooses its name.
@@ -46,15 +44,9 @@ fn find(list: VaultList, wanted: &str, redactor: &Redactor) -> Result<VaultInfo,
     }
 }
 
-/// Whether an id begins so, with enough of it.
-pub(crate) fn is_prefix(wanted: &str, id: &str) -> bool {
-    wanted.len() >= LEAST_PREFIX && id.starts_with(wanted)
-}
-
 /// The one vault whose id begins so.
 fn by_prefix(mut vaults: Vec<VaultInfo>, wanted: &str, redactor: &Redactor) -> Result<VaultInfo, Failed> {
-    let begins = |vault: &VaultInfo| is_prefix(wanted, vault.id.as_str());
-    let found: Vec<usize> = (0..vaults.len()).filter(|index| begins(&vaults[*index])).collect();
+    let found: Vec<usize> = (0..vaults.len()).filter(|index| vaults[*index].id.has_prefix(wanted)).collect();
     match found.as_slice() {
         [index] => Ok(vaults.swap_remove(*index)),
         [] => Err(unknown(&vaults, wanted, redactor)),
@@ -75,15 +67,15 @@ fn unknown(vaults: &[VaultInfo], wanted: &str, redactor: &Redactor) -> Failed {
     let message = if vaults.is_empty() {
         format!("there is no vault {wanted:?}: the account has none")
     } else {
-        let names = vaults
-            .iter()
-            .take(MAX_NAMED)
-            .map(|vault| format!("{:?}", short_name(&redactor.take_out(&vault.name))));
+        let shown: Vec<String> =
+            vaults.iter().map(|vault| short_name(&redactor.take_out(&vault.name)).into_owned()).collect();
+        let names: Vec<String> = shown.iter().take(MAX_NAMED).map(|name| format!("{name:?}")).collect();
         let more = if vaults.len() > MAX_NAMED { ", …" } else { "" };
-        format!(
-            "there is no vault {wanted:?}; the account has {}{more}",
-            names.collect::<Vec<_>>().join(", ")
-        )
+        let meant = match nearest(wanted, shown.iter().map(String::as_str)) {
+            Some(meant) => format!("did you mean {meant:?}? The"),
+            None => "the".to_owned(),
+        };
+        format!("there is no vault {wanted:?}; {meant} account has {}{more}", names.join(", "))
     };
     Failed::new(Exit::NotFound, message)
 }
@@ -171,7 +163,12 @@ mod tests {
     #[test]
     fn an_unknown_name_is_answered_with_those_there_are() {
         let failed = chosen(list(&[("a", "Notes"), ("b", "Work")]), "notes").unwrap_err();
-        assert_eq!(failed.message, "there is no vault \"notes\"; the account has \"Notes\", \"Work\"");
+        assert_eq!(
+            failed.message,
+            "there is no vault \"notes\"; did you mean \"Notes\"? The account has \"Notes\", \"Work\""
+        );
+        let failed = chosen(list(&[("a", "Notes"), ("b", "Work")]), "Journal").unwrap_err();
+        assert_eq!(failed.message, "there is no vault \"Journal\"; the account has \"Notes\", \"Work\"");
         let failed = chosen(list(&[]), "x").unwrap_err();
         assert_eq!(failed.message, "there is no vault \"x\": the account has none");
     }

@@ -86,7 +86,8 @@ Buckets and tables (`obsync help destinations`):
                                    az://: the account and its key
 
 Terminal:
-  TERM                       with \"dumb\" or without one, lines instead of a bar
+  TERM                       with \"dumb\" or without one, lines instead of a bar,
+                             and no colours
   NO_COLOR                   no colours in help and usage errors
   TZ                         the time zone of printed times
 
@@ -104,14 +105,15 @@ Every command ends with one of these:
   5  finished, but some files failed (pull; such as those for which a disk has
      no space) or differ (verify)
   6  interrupted or cut off midway; the next run goes on where this one stopped
-  7  another obsync is working on the destination
+  7  another obsync is working on the destination; nothing was done
   8  the service was not reached, or may not be talked to; nothing was done
   9  finished, but for too many deletions: `obsync confirm` lets them go
- 10  the last successful pull is too old (status --max-age)
+ 10  the last successful run is too old (status --max-age)
  11  the vault on the server is older than the destination; nothing was removed
 
-A monitor takes 0 and 7 for success: with 7, another run does the work. 6 and 8
-pass by themselves; the others need somebody. docs/CRON.md has examples.";
+A monitor takes 0 and 7 for success: with 7, another run does the work (but a
+`verify` that ends with 7 has compared nothing). 6 and 8 pass by themselves; the
+others need somebody. docs/CRON.md has examples.";
 
 const DESTINATIONS: &str = "\
 Where a vault can be pulled to:
@@ -120,9 +122,10 @@ Where a vault can be pulled to:
   gs://BUCKET/PREFIX         Google Cloud Storage (untested)
   az://CONTAINER/PREFIX      Azure Blob Storage
 
-A vault has its folder, bucket or prefix to itself. What somebody else puts
-there is never overwritten. In a bucket each file is one object, with its
-SHA-256 and its times as metadata. The bucket must be there already.
+A vault has its folder, bucket or prefix to itself; / and your home folder
+itself are refused. What somebody else puts there is never overwritten. In a
+bucket each file is one object, with its SHA-256 and its times as metadata. The
+bucket must be there already.
 
 Credentials:
   s3://  the standard chain of AWS: environment, profile, SSO, container,

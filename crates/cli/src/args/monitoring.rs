@@ -24,7 +24,7 @@ pub(crate) struct Monitoring {
     pub(crate) metrics_file: Option<PathBuf>,
     /// Answer /healthz, /readyz and /metrics at this address (such as 127.0.0.1:9187). Whoever reaches it can read the names
     /// of vault and folder
-    #[arg(long, value_name = "ADDRESS", requires = "follow")]
+    #[arg(long, value_name = "ADDRESS", requires = "follow", value_parser = listen_address)]
     pub(crate) listen: Option<SocketAddr>,
 }
 
@@ -57,9 +57,11 @@ fn ping_url(text: &str) -> Result<PingUrl, String> {
     if text.is_empty() {
         return Ok(PingUrl(None));
     }
-    let url = Url::parse(text).map_err(|error| error.to_string())?;
+    let wrong =
+        || "it is an address that begins with https://, such as https://hc-ping.com/YOUR-CHECK-ID".to_owned();
+    let url = Url::parse(text).map_err(|_| wrong())?;
     if !matches!(url.scheme(), "http" | "https") || url.host_str().is_none() {
-        return Err("it is an address that begins with https://".to_owned());
+        return Err(wrong());
     }
     if !url.username().is_empty() || url.password().is_some() {
         return Err("a user's name or password in it would not be sent; leave them out".to_owned());
@@ -74,6 +76,11 @@ fn metrics_file(text: &str) -> Result<PathBuf, String> {
         true => Ok(file),
         false => Err("its name has to end in .prom, or node exporter does not read it".to_owned()),
     }
+}
+
+/// An address and a port.
+fn listen_address(text: &str) -> Result<SocketAddr, String> {
+    text.parse().map_err(|_| "give an address and a port, such as 127.0.0.1:9187".to_owned())
 }
 
 #[cfg(test)]

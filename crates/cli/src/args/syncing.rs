@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use clap::builder::NonEmptyStringValueParser;
 use clap::{ArgAction, Args};
 use obsync_core::MaxDelete;
 use obsync_core::pin::VaultKind;
@@ -12,11 +13,15 @@ use super::duration;
 use super::monitoring::Monitoring;
 use crate::target::destination::Destination;
 
+/// Headings of the help: without one, options would go on under the last one of what all have in common.
+const LOCAL_FILES: &str = "Files here";
+const SENDING: &str = "Sending";
+
 /// What everything that syncs has in common.
 #[derive(Debug, Args)]
 pub(crate) struct Pull {
     /// Name of the vault, its id, or the beginning of its id
-    #[arg(value_name = "VAULT")]
+    #[arg(value_name = "VAULT", value_parser = NonEmptyStringValueParser::new())]
     pub(crate) vault: String,
     /// Folder, made if it is not there (`push` needs one that is); or s3://BUCKET/PREFIX, az://CONTAINER/PREFIX,
     /// gs://BUCKET/PREFIX (untested)
@@ -65,8 +70,8 @@ pub(crate) struct Pull {
     /// status 7 at once
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     pub(crate) wait: Option<Duration>,
-    /// Stay connected, and go on with every change as it comes, until interrupted. With --json one report is printed for each
-    /// run that did something, on a line of its own
+    /// Stay connected, and go on with every change as it comes, until interrupted. With --json a report is printed for the first
+    /// run and for each one that has news, on a line of its own
     #[arg(long, conflicts_with_all = ["dry_run", "max_time", "full", "accept_encryption_change"])]
     pub(crate) follow: bool,
     /// Print one JSON report at the end, also when it fails
@@ -114,10 +119,14 @@ pub(crate) struct PullHere {
     pub(crate) pull: Pull,
     /// Take back what was changed or added in the folder: it goes to .obsync/trash in it, where it stays for 30 days, and
     /// everything is checked again. Held back when there is more than --max-delete
-    #[arg(long, conflicts_with_all = ["follow", "accept_encryption_change", "accept_older_vault"])]
+    #[arg(
+        long,
+        help_heading = LOCAL_FILES,
+        conflicts_with_all = ["follow", "accept_encryption_change", "accept_older_vault"]
+    )]
     pub(crate) mirror: bool,
     /// Keep files that the vault deletes, and those that it renames under their old name, too. They are yours from then on
-    #[arg(long, conflicts_with = "mirror")]
+    #[arg(long, help_heading = LOCAL_FILES, conflicts_with = "mirror")]
     pub(crate) keep_deleted: bool,
 }
 
@@ -146,14 +155,21 @@ pub(crate) struct Sync {
     pub(crate) pull: Pull,
     /// Hold deletions in the vault back when there are more: as --max-delete [default: more than 20 and 5%, more than 50, or more
     /// than half of 10 or more]
-    #[arg(long, value_name = "LIMIT", env = "OBSYNC_MAX_DELETE_IN_VAULT", hide_env_values = true)]
+    #[arg(
+        long,
+        help_heading = SENDING,
+        value_name = "LIMIT",
+        env = "OBSYNC_MAX_DELETE_IN_VAULT",
+        hide_env_values = true
+    )]
     pub(crate) max_delete_in_vault: Option<MaxDelete>,
     /// Send the configuration folder, too, as far as --configs has it
-    #[arg(long)]
+    #[arg(long, help_heading = SENDING)]
     pub(crate) push_configs: bool,
     /// Of a bucket: delete in the vault what is missing there since an earlier run, unless objects expire there by a rule
     #[arg(
         long,
+        help_heading = SENDING,
         env = "OBSYNC_BUCKET_DELETES",
         hide_env_values = true,
         action = ArgAction::SetTrue,
@@ -162,13 +178,19 @@ pub(crate) struct Sync {
     )]
     pub(crate) bucket_deletes: BucketDeletes,
     /// With --follow: how long a file that changes again and again must be left alone before it is sent (such as 2s or 1m)
-    #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "2s")]
+    #[arg(
+        long,
+        help_heading = SENDING,
+        value_name = "DURATION",
+        value_parser = duration,
+        default_value = "2s"
+    )]
     pub(crate) quiet_for: Duration,
     /// Do not ask before the first run; needed for that one without a terminal and with --json
-    #[arg(long)]
+    #[arg(long, help_heading = SENDING)]
     pub(crate) yes: bool,
     /// Name of this device in the vault's history and in the names of conflicted copies [default: the host's name]
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, help_heading = SENDING, value_name = "NAME")]
     pub(crate) device_name: Option<String>,
 }
 
@@ -185,7 +207,7 @@ pub(crate) struct Push {
     #[command(flatten)]
     pub(crate) sync: Sync,
     /// Replace what the vault changed by what DEST has
-    #[arg(long)]
+    #[arg(long, help_heading = SENDING)]
     pub(crate) mirror: bool,
 }
 

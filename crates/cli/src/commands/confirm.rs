@@ -13,6 +13,9 @@ use crate::target::known::Known;
 use crate::target::states::Found;
 use crate::ui::{ask, human};
 
+/// How many deletions are named before the question whether to let them go.
+const SHOWN: usize = 50;
+
 /// What `--json` prints.
 #[derive(Debug, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
@@ -36,8 +39,13 @@ pub(super) async fn run(options: &Confirm, context: &Context) -> Result<Exit, Fa
         return context.did(options.json, document(Vec::new(), false), &sentence);
     }
     if !options.yes {
-        for path in &waiting {
+        for path in waiting.iter().take(SHOWN) {
             context.say(&format!("  {}", shown_name(path)))?;
+        }
+        if let Some(more @ 1..) = waiting.len().checked_sub(SHOWN) {
+            let status = known.command("status", &[&destination.to_string()], &[]);
+            context
+                .say(&format!("  … and {} more (`{status}` names them all)", human::number(more as u64)))?;
         }
         let count = human::counted(waiting.len() as u64, "deletion", "deletions");
         if !ask::can_ask() {

@@ -37,24 +37,52 @@ pub(crate) struct CreateDocument {
 
 pub(super) async fn run(options: &Create, context: &Context) -> Result<Exit, Failed> {
     let client = context.client()?;
+    let order = context.or_stopped(order(options, &client, context)).await?;
+    // From here on an interruption leaves it open whether the service has made it.
+    let made = context.or_stopped(make(options, order, &client, context)).await;
+    let vault = made.map_err(|failed| match failed.exit {
+        Exit::Unfinished => unknown(failed, &options.name),
+        _ => failed,
+    })?;
+    tell(options, &vault, context)?;
+    Ok(Exit::Done)
+}
+
+/// A vault that is to be made.
+struct Order {
+    token: Token,
+    vault: NewVault,
+    password: Option<SecretString>,
+}
+
+/// Finds out everything that can be refused before something is made.
+async fn order(options: &Create, client: &Client, context: &Context) -> Result<Order, Failed> {
     let (token, list) =
-        sign_in::with_token(context, &client, async |token| client.vault_list(token).await).await?;
+        sign_in::with_token(context, client, async |token| client.vault_list(token).await).await?;
     refuse_second(&list, &options.name)?;
-    let region = region(options, &client, &token).await?;
+    let region = region(options, client, &token).await?;
     let password = match options.encryption {
         VaultKind::Standard => None,
         VaultKind::EndToEnd => Some(password(options).await?),
     };
-    let encryption = encryption(&client, password.as_ref()).await?;
+    let encryption = encryption(client, password.as_ref()).await?;
     let vault = NewVault { name: options.name.clone(), region, encryption };
+    Ok(Order { token, vault, password })
+}
+
+/// Makes the vault, and opens it.
+async fn make(
+    options: &Create,
+    Order { token, vault, password }: Order,
+    client: &Client,
+    context: &Context,
+) -> Result<VaultInfo, Failed> {
     let created = client.create_vault(&token, vault).await.map_err(|error| lost(error, &options.name))?;
-    let opened = open(options, &created, password.as_ref(), &client, &token, context).await;
-    let vault = opened.map_err(|failed| {
+    let opened = open(options, &created, password.as_ref(), client, &token, context).await;
+    opened.map_err(|failed| {
         let message = format!("the vault {:?} is made, but cannot be opened: {failed}", options.name);
         Failed { message, ..failed }
-    })?;
-    tell(options, &vault, context)?;
-    Ok(Exit::Done)
+    })
 }
 
 /// A name is how people choose a vault, so it should mean one.
@@ -132,13 +160,13 @@ async fn encryption(client: &Client, password: Option<&SecretString>) -> Result<
 fn lost(error: ClientError, name: &str) -> Failed {
     let is_unknown = matches!(error, ClientError::ConnectionLost { .. } | ClientError::TimedOut { .. });
     let failed = Failed::from(error);
-    match is_unknown {
-        true => {
-            let message = format!("{failed}; look with `obsync vaults` whether {name:?} was made");
-            Failed { message, ..failed }
-        }
-        false => failed,
-    }
+    if is_unknown { unknown(failed, name) } else { failed }
+}
+
+/// Says how to find out whether the vault was made.
+fn unknown(failed: Failed, name: &str) -> Failed {
+    let message = format!("{failed}; look with `obsync vaults` whether {name:?} was made");
+    Failed { message, ..failed }
 }
 
 /// Opens the new vault as a pull does, which keeps key and pin, and proves that the password opens it.

@@ -5,6 +5,8 @@ use clap::{Command, CommandFactory};
 use crate::args::{Arguments, Help, OPTIONS, TOPICS};
 use crate::context::Context;
 use crate::exit::{Exit, Failed};
+use crate::suggestions;
+use crate::ui::{width, wrap};
 
 pub(super) fn run(options: &Help, context: &Context) -> Result<Exit, Failed> {
     let mut program = Arguments::command();
@@ -18,7 +20,11 @@ pub(super) fn run(options: &Help, context: &Context) -> Result<Exit, Failed> {
             None => command(&mut program, words)?.render_long_help().to_string(),
         },
     };
-    context.console.write_out(&format!("{}\n", text.trim_end()))?;
+    let text = match width::narrow() {
+        Some(width) => wrap::help_to_width(text.trim_end(), width),
+        None => text.trim_end().to_owned(),
+    };
+    context.console.write_out(&format!("{text}\n"))?;
     Ok(Exit::Done)
 }
 
@@ -29,20 +35,42 @@ fn topic(words: &[String]) -> Option<&'static str> {
 
 fn command<'a>(program: &'a mut Command, words: &[String]) -> Result<&'a mut Command, Failed> {
     let mut command = program;
-    for word in words {
-        command = command.find_subcommand_mut(word).ok_or_else(|| {
-            let topics: Vec<&str> = TOPICS.iter().map(|(name, _)| *name).chain([OPTIONS]).collect();
-            let asked = words.join(" ");
-            Failed::new(
-                Exit::Usage,
-                format!(
-                    "there is no command or topic {asked:?}; `obsync help` lists the commands, and the topics are {}",
-                    topics.join(", ")
-                ),
-            )
-        })?;
+    for (depth, word) in words.iter().enumerate() {
+        if command.find_subcommand(word).is_none() {
+            return Err(unknown(words, meant(command, words, depth)));
+        }
+        command = command.find_subcommand_mut(word).ok_or_else(|| unknown(words, None))?;
     }
     Ok(command)
+}
+
+/// The command or topic that was meant, where the word at this depth is none.
+fn meant(command: &Command, words: &[String], depth: usize) -> Option<String> {
+    let (known, word) = (&words[..depth], &words[depth]);
+    let subcommands = command.get_subcommands().map(Command::get_name);
+    let found = match known {
+        [] => {
+            let topics = TOPICS.iter().map(|(name, _)| *name).chain([OPTIONS]);
+            suggestions::meant(word).or_else(|| suggestions::nearest(word, topics).map(str::to_owned))
+        }
+        _ => suggestions::nearest(word, subcommands).map(str::to_owned),
+    };
+    let found = found?;
+    Some(known.iter().map(String::as_str).chain([found.as_str()]).collect::<Vec<_>>().join(" "))
+}
+
+fn unknown(words: &[String], meant: Option<String>) -> Failed {
+    let topics: Vec<&str> = TOPICS.iter().map(|(name, _)| *name).chain([OPTIONS]).collect();
+    let meant = match meant {
+        Some(meant) => format!("did you mean `obsync help {meant}`? "),
+        None => String::new(),
+    };
+    let message = format!(
+        "there is no command or topic {:?}; {meant}`obsync help` lists the commands, and the topics are {}",
+        words.join(" "),
+        topics.join(", ")
+    );
+    Failed::new(Exit::Usage, message)
 }
 
 /// The help of the options that every command has.

@@ -52,6 +52,11 @@ pub(super) async fn run(options: &Log, context: &Context) -> Result<Exit, Failed
     if options.json {
         let entries = entries.iter().map(|entry| row(entry, context.console.redactor())).collect();
         context.console.answer(&Answer::new(Exit::Done, None, LogDocument { entries }))?;
+    } else if !state.store().keeps_journal() {
+        context.say(
+            "The state of this destination is in a table, which keeps no journal of changes. Obsidian's version history has those of \
+             each file.",
+        )?;
     } else if entries.is_empty() {
         context.say("No change is noted.")?;
     } else {

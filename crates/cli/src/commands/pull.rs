@@ -1,47 +1,49 @@
-//! `obsync pull`: brings a vault to a folder or a bucket.
+//! `obsync pull`, `sync` and `push`: bring a vault and a folder or bucket in step.
+//!
+//! - `way`: which way, and the options of it; `time_limit`: for how long.
+//! - `first_run`: what is shown and asked before a first run.
+//! - `end`: what is printed, and the exit status.
+
+mod end;
+mod first_run;
+mod time_limit;
+mod way;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 
 use jiff::Timestamp;
-use obsync_client::FetchOptions;
 use obsync_core::conflicted_copy::DeviceName;
 use obsync_core::pin::VaultKind;
-use obsync_core::quiet::QuietRule;
 use obsync_core::{
-    DestinationError, Direction, Doubt, FollowOptions, FollowWay, Mode, NoProgress, Outcome, Problem,
-    ProblemCode, Progress, PullError, PullOptions, PullSource, Report, StateStore, SyncDirection,
-    SyncOptions, Watch, follow, pull, sync,
+    DestinationError, Doubt, FollowOptions, ProblemCode, Progress, PullError, PullOptions, PullSource,
+    Report, StateStore, follow,
 };
-use obsync_folder::FolderWatch;
-use obsync_protocol::{Filter, MasterKey, VaultId};
-use serde::Serialize;
+use obsync_protocol::{MasterKey, VaultId};
 use tokio::sync::Notify;
-use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+pub(super) use self::end::{PullDocument, exit_of, problem};
+use self::end::{conclude, failed, follower_stopped, left_to_do};
+use self::first_run::{may_begin, tell_nested};
+use self::time_limit::TimeLimit;
+use self::way::{Way, device_name, filter, misses_deleted, pull_options};
 use super::following::{Both, Teller, until_reached};
 use super::waiting::patiently;
 use crate::account::admission::{Admitted, admit, wish};
 use crate::account::sign_in;
 use crate::account::vault_choice::choose;
 use crate::account::vault_keys::{Lock, Unlocked};
-use crate::answer::Answer;
-use crate::args::{BucketDeletes, Choice, Pull, PullHere, Push, Sync};
+use crate::args::{Pull, PullHere, Push, Sync};
 use crate::context::Context;
 use crate::exit::{Exit, Failed};
 use crate::health::Health;
 use crate::signals;
 use crate::target::destination::Destination;
 use crate::target::followed::{Followed, note_failure};
-use crate::target::known::{Known, Nested, Purpose};
-use crate::target::objects::only_for;
+use crate::target::known::Known;
 use crate::target::state_place::StatePlace;
 use crate::target::states::State;
-use crate::ui::ask;
 use crate::ui::progress::Display;
-use crate::ui::{human, pull_report};
 
 pub(super) async fn run(options: &PullHere, context: &Context, verbose: bool) -> Result<Exit, Failed> {
     if options.mirror && !matches!(options.pull.destination, Destination::Folder(_)) {
@@ -80,101 +82,6 @@ async fn go(way: Way<'_>, context: &Context, verbose: bool) -> Result<Exit, Fail
     result
 }
 
-/// Which ways a vault and a destination are brought in step.
-#[derive(Clone, Copy, Debug)]
-enum Way<'a> {
-    Pull(&'a PullHere),
-    Both(&'a Sync),
-    Push(&'a Push),
-}
-
-impl<'a> Way<'a> {
-    /// What all have.
-    fn options(self) -> &'a Pull {
-        match self {
-            Way::Pull(options) => &options.pull,
-            Way::Both(options) => &options.pull,
-            Way::Push(options) => &options.sync.pull,
-        }
-    }
-
-    /// The command.
-    fn name(self) -> &'static str {
-        match self {
-            Way::Pull(_) => "pull",
-            Way::Both(_) => "sync",
-            Way::Push(_) => "push",
-        }
-    }
-
-    /// Whether what was changed here is taken back.
-    fn takes_back(self) -> bool {
-        matches!(self, Way::Pull(options) if options.mirror)
-    }
-
-    /// What those have that send.
-    fn sending(self) -> Option<(&'a Sync, SyncDirection)> {
-        match self {
-            Way::Pull(_) => None,
-            Way::Both(options) => Some((options, SyncDirection::Both)),
-            Way::Push(options) => Some((&options.sync, SyncDirection::Push { mirrors: options.mirror })),
-        }
-    }
-
-    /// What the destination is opened for.
-    fn purpose(self) -> Purpose {
-        Purpose {
-            looks: self.options().dry_run,
-            trashes: self.sending().is_some() || self.takes_back(),
-            keeps_deleted: matches!(self, Way::Pull(options) if options.keep_deleted),
-        }
-    }
-
-    /// What a follower does in each of its runs.
-    fn follow(self, pull_options: PullOptions) -> FollowWay {
-        match self.sync_options(pull_options.clone()) {
-            Some(sync_options) => FollowWay::Sync(sync_options),
-            None => FollowWay::Pull(pull_options),
-        }
-    }
-
-    /// What tells a follower of changes of the destination, where it sends them.
-    fn watch(self, filter: &Filter, states: &Arc<dyn StateStore>) -> Option<Box<dyn Watch>> {
-        let (options, _) = self.sending()?;
-        let Destination::Folder(folder) = &options.pull.destination else { return None };
-        let rule = QuietRule { quiet_for: options.quiet_for, ..QuietRule::default() };
-        Some(Box::new(FolderWatch::new(folder, filter.clone(), rule, Arc::clone(states))))
-    }
-
-    fn sync_options(self, pull: PullOptions) -> Option<SyncOptions> {
-        let (options, direction) = self.sending()?;
-        let usual = SyncOptions::default();
-        Some(SyncOptions {
-            pull,
-            direction,
-            max_delete_in_vault: options.max_delete_in_vault.unwrap_or(usual.max_delete_in_vault),
-            sends_configuration: options.push_configs,
-            ..usual
-        })
-    }
-
-    /// Does it.
-    async fn run(
-        self,
-        source: &PullSource,
-        destination: Arc<dyn obsync_core::Destination>,
-        states: Arc<dyn StateStore>,
-        pull_options: PullOptions,
-        progress: Arc<dyn Progress>,
-        stop: CancellationToken,
-    ) -> Result<Report, PullError> {
-        match self.sync_options(pull_options.clone()) {
-            Some(sync_options) => sync(source, destination, states, &sync_options, progress, stop).await,
-            None => pull(source, destination, states, &pull_options, progress, stop).await,
-        }
-    }
-}
-
 /// Notes a run that failed where the state of its destination is, for `obsync status`.
 async fn note(options: &Pull, context: &Context, failed: &Failed, began: Timestamp) {
     let is_run = !options.dry_run && !matches!(failed.exit, Exit::AlreadyRunning | Exit::Usage);
@@ -196,55 +103,6 @@ fn is_of(state: &State, options: &Pull) -> bool {
     state.vault().is_some_and(|vault| vault.name == asked || vault.id.starts_with(asked))
 }
 
-/// The time that the user gave the run. When it is over, the run is asked to stop as by Ctrl-C.
-struct TimeLimit {
-    after: Option<Duration>,
-    passed: Arc<AtomicBool>,
-    task: Option<JoinHandle<()>>,
-}
-
-impl TimeLimit {
-    fn begin(after: Option<Duration>, stop: &CancellationToken) -> Self {
-        let passed = Arc::new(AtomicBool::new(false));
-        let task = after.map(|after| {
-            let (passed, stop) = (Arc::clone(&passed), stop.clone());
-            tokio::spawn(async move {
-                tokio::time::sleep(after).await;
-                passed.store(true, Ordering::Relaxed);
-                stop.cancel();
-            })
-        });
-        Self { after, passed, task }
-    }
-
-    /// Why the run was stopped, for people.
-    fn cause(&self) -> String {
-        match self.after {
-            Some(after) if self.passed.load(Ordering::Relaxed) => {
-                format!("stopped after the {} s of --max-time", after.as_secs())
-            }
-            _ => "interrupted".to_owned(),
-        }
-    }
-
-    fn explain(&self, failed: Failed) -> Failed {
-        match failed.exit {
-            Exit::Unfinished if self.passed.load(Ordering::Relaxed) => {
-                Failed::new(Exit::Unfinished, format!("{}; the next run goes on", self.cause()))
-            }
-            _ => failed,
-        }
-    }
-}
-
-impl Drop for TimeLimit {
-    fn drop(&mut self) {
-        if let Some(task) = &self.task {
-            task.abort();
-        }
-    }
-}
-
 async fn bring(
     way: Way<'_>,
     context: &Context,
@@ -264,6 +122,11 @@ async fn bring(
         objects.misses_deleted = misses_deleted(sync)?;
     }
     let known = context.or_stopped(Known::of(&options.destination, &options.state.place, context)).await?;
+    if let Some(reason) = options.destination.unfit()?
+        && known.found_there().await.is_err()
+    {
+        return Err(Failed::new(Exit::Usage, reason));
+    }
     // A run that is to stop is told so by what comes next.
     let _ = context.stop.run_until_cancelled(health.remember(&known)).await;
     // Whether an earlier run brought this vault here, so that account and vault are known.
@@ -337,63 +200,6 @@ async fn bring(
     conclude(document, &confirm, options, context, limit)
 }
 
-/// Whether what is missing in the destination was deleted there, where that is a bucket.
-fn misses_deleted(options: &Sync) -> Result<bool, Failed> {
-    match (options.bucket_deletes, &options.pull.destination) {
-        (BucketDeletes::OfThisBucket, folder @ Destination::Folder(_)) => {
-            Err(only_for("--bucket-deletes", "buckets", folder))
-        }
-        (BucketDeletes::No, _) => Ok(false),
-        (BucketDeletes::OfAnyBucket | BucketDeletes::OfThisBucket, _) => Ok(true),
-    }
-}
-
-/// Shows somebody at a terminal what the first run that sends would do, and asks.
-///
-/// # Errors
-/// When there is nobody to ask.
-async fn may_begin(
-    source: &PullSource,
-    destination: Arc<dyn obsync_core::Destination>,
-    state: &State,
-    way: Way<'_>,
-    manner: Manner,
-    context: &Context,
-) -> Result<bool, Failed> {
-    let options = way.options();
-    let known = state.store().load().await?;
-    let is_first = known.direction == Direction::Pull || !known.listed;
-    if !is_first || options.dry_run {
-        return Ok(true);
-    }
-    if options.json || !ask::can_ask() {
-        let message = format!(
-            "there is nobody to ask whether to send from {} for the first time; give --yes",
-            options.destination
-        );
-        return Err(Failed::new(Exit::Usage, message));
-    }
-    let Manner { doubt, keep_everything, .. } = manner;
-    let pull_options = PullOptions { doubt, keep_everything, dry_run: true, ..pull_options(options) };
-    let (progress, stop) = (Arc::new(NoProgress), context.stop.child_token());
-    let plan = way.run(source, destination, state.store(), pull_options, progress, stop).await;
-    let plan = plan.map_err(|error| failed(error, true))?;
-    context.say(&pull_report::sentences(&plan))?;
-    context.or_stopped(ask::yes("The first run deletes nothing on either side. Go on?")).await
-}
-
-/// Says before a first pull that another destination lies inside this one, or around it.
-async fn tell_nested(known: &Known, context: &Context) -> Result<(), Failed> {
-    for Nested { destination, vault, inside } in known.nested().await? {
-        let how = if inside.is_some() { "inside this destination" } else { "around this destination" };
-        context.console.warn(&format!(
-            "{destination}, to which the vault {vault:?} is pulled, lies {how}: what belongs to the one is a stranger's file to \
-             the other, and whoever opens the outer one in Obsidian sees both"
-        ));
-    }
-    Ok(())
-}
-
 /// What a pull is to heed besides its options.
 #[derive(Clone, Copy)]
 struct Manner {
@@ -435,7 +241,10 @@ async fn bring_into(
     let pull_options = PullOptions { doubt, keep_everything, mirrors, ..pull_options(options) };
     let followed = match options.dry_run {
         true => None,
-        false => Some(Followed::begin(state, pull_options.mode, options.follow, left_to_do).await?),
+        false => {
+            let (mode, direction) = (pull_options.mode, way.direction());
+            Some(Followed::begin(state, mode, direction, options.follow, left_to_do).await?)
+        }
     };
     let (states, progress) = match &followed {
         Some(followed) => (followed.store(), followed.progress(display.clone())),
@@ -469,11 +278,6 @@ async fn bring_into(
         followed.end(ended, problem.as_ref()).await;
     }
     result
-}
-
-/// What a report leaves to do, for the record of the last run.
-fn left_to_do(report: &Report) -> Option<Problem> {
-    problem(report, exit_of(report), "obsync confirm", "interrupted")
 }
 
 /// A first pull that goes on is shown with what it brought already.
@@ -519,8 +323,13 @@ async fn source(way: Way<'_>, known: &Known, context: &Context) -> Result<Opened
     };
     let (token, vaults) =
         sign_in::with_token(context, &client, async |token| client.vault_list(token).await).await?;
-    let listed = vaults.vaults.iter().chain(&vaults.shared).map(|vault| vault.id.clone()).collect();
+    let listed: Vec<VaultId> =
+        vaults.vaults.iter().chain(&vaults.shared).map(|vault| vault.id.clone()).collect();
     let vault = choose(vaults, &options.vault, client.redactor())?;
+    // Whoever accepts another encryption may have made the vault anew for it.
+    if !options.accept_encryption_change {
+        known.refuse_other_vault(&vault, &listed).await?;
+    }
     let password_command = options.password_command.as_deref();
     let lock = Lock { context, client: &client, token: &token, vault: &vault, password_command };
     let has_password = options.password_stdin || password_command.is_some();
@@ -532,15 +341,6 @@ async fn source(way: Way<'_>, known: &Known, context: &Context) -> Result<Opened
     Ok(Opened { source: PullSource { client, token, vault, keys }, key: master, admitted, listed })
 }
 
-/// The name of this device in the vault's history.
-fn device_name(options: &Sync) -> String {
-    let host = || {
-        let system = rustix::system::uname();
-        system.nodename().to_string_lossy().into_owned()
-    };
-    options.device_name.clone().unwrap_or_else(host)
-}
-
 /// A vault that is open, and why it may be.
 struct Opened {
     source: PullSource,
@@ -548,182 +348,4 @@ struct Opened {
     admitted: Admitted,
     /// The vaults of the account.
     listed: Vec<VaultId>,
-}
-
-/// What `--json` prints.
-#[derive(Debug, Serialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
-pub(crate) struct PullDocument {
-    #[serde(flatten)]
-    pub(super) report: Report,
-    /// How the vault is encrypted.
-    pub(super) encryption: VaultKind,
-}
-
-fn pull_options(options: &Pull) -> PullOptions {
-    PullOptions {
-        filter: filter(&options.choice),
-        mode: if options.full { Mode::Full } else { Mode::Incremental },
-        dry_run: options.dry_run,
-        list_changes: options.list_changes,
-        accept_older_vault: options.accept_older_vault,
-        accept_failures: options.accept_failures,
-        max_delete: options.max_delete.unwrap_or_default(),
-        fetch: FetchOptions { connections: options.connections.into(), ..FetchOptions::default() },
-        ..PullOptions::default()
-    }
-}
-
-fn filter(choice: &Choice) -> Filter {
-    Filter {
-        file_types: choice.file_types,
-        configs: choice.configs,
-        excluded: choice.exclude.clone(),
-        config_dirs: choice.config_dir.clone(),
-        code: !choice.no_code,
-    }
-}
-
-/// How a follower ends that was stopped, which is its proper end unless not even its first run came to one. Everything else was
-/// told as it came.
-fn follower_stopped(report: &Report, is_first: bool, context: &Context, limit: &TimeLimit) -> Exit {
-    if !is_first || report.outcome != Outcome::Interrupted {
-        return Exit::Done;
-    }
-    context.console.error(&cut_short(limit));
-    Exit::Unfinished
-}
-
-/// What is said of a run that was cut short.
-fn cut_short(limit: &TimeLimit) -> String {
-    let cause = limit.cause();
-    format!("obsync: {cause}; what was pulled is kept, and the next run goes on from here")
-}
-
-/// Tells how it went. The report is a result; what needs the user's attention goes to standard error, also
-/// with `-q`.
-fn conclude(
-    document: PullDocument,
-    confirm: &str,
-    options: &Pull,
-    context: &Context,
-    limit: &TimeLimit,
-) -> Result<Exit, Failed> {
-    let report = &document.report;
-    let exit = exit_of(report);
-    let problem = problem(report, exit, confirm, &limit.cause());
-    let mut words = Vec::new();
-    words.extend(pull_report::failures(report));
-    words.extend(pull_report::held_back(report, confirm));
-    words.extend(pull_report::not_taken_back(report));
-    // With -q the warnings of the run were not printed.
-    let is_doubtful = report.older_vault.is_some() || report.doubt.is_some() || report.vault_restored;
-    if is_doubtful && context.console.is_quiet() {
-        words.extend(report.warnings.iter().map(|warning| format!("obsync: {warning}")));
-    }
-    if report.outcome == Outcome::Interrupted {
-        words.push(cut_short(limit));
-    }
-    // What is said before it can be long.
-    let has_summary_last = !options.json && report.outcome == Outcome::DryRun;
-    let summary = pull_report::sentences(report);
-    if options.json {
-        let outcome = report.outcome.into();
-        context.console.answer(&Answer::new(exit, problem, document).with_outcome(outcome))?;
-    } else if !has_summary_last {
-        context.say(&summary)?;
-    }
-    words.iter().for_each(|words| context.console.error(words));
-    if has_summary_last {
-        context.say(&summary)?;
-    }
-    Ok(exit)
-}
-
-pub(super) fn exit_of(report: &Report) -> Exit {
-    match report.outcome {
-        Outcome::DryRun if report.older_vault.is_some() => Exit::VaultOlder,
-        Outcome::Complete | Outcome::DryRun => Exit::Done,
-        Outcome::Failures => Exit::Failures,
-        Outcome::HeldBack => Exit::HeldBack,
-        Outcome::VaultOlder => Exit::VaultOlder,
-        Outcome::Interrupted => Exit::Unfinished,
-    }
-}
-
-/// What a finished pull leaves to do, for scripts and for the record of the last run.
-pub(super) fn problem(report: &Report, exit: Exit, confirm: &str, cause: &str) -> Option<Problem> {
-    let problem = match exit {
-        Exit::Failures => {
-            let count = human::counted(report.failed(), "change", "changes");
-            let problem = Problem::new(ProblemCode::Failures, format!("{count} could not be pulled"));
-            match report.has_lasting_failures {
-                true => problem.with_hint("--accept-failures accepts what can never be had there"),
-                false => problem,
-            }
-        }
-        Exit::HeldBack if report.held_back() == 0 => {
-            let count = human::counted(report.not_taken_back(), "file", "files");
-            let message =
-                format!("{count} changed or added here and not taken back, because there are too many");
-            Problem::new(ProblemCode::HeldBack, message).with_hint("--max-delete none takes them back")
-        }
-        Exit::HeldBack => {
-            let count = human::counted(report.held_back(), "deletion", "deletions");
-            let message = format!("{count} held back, because there are too many");
-            Problem::new(ProblemCode::HeldBack, message).with_hint(format!("`{confirm}`"))
-        }
-        Exit::VaultOlder => {
-            let message = "the vault on the server is older than the destination; nothing was removed";
-            Problem::new(ProblemCode::VaultOlder, message)
-        }
-        Exit::Unfinished => Problem::new(ProblemCode::Interrupted, cause),
-        _ => return None,
-    };
-    Some(problem)
-}
-
-/// A pull that could not go on: cut off once it had begun, refused before that.
-fn failed(error: PullError, connected: bool) -> Failed {
-    match error {
-        PullError::Client(error) => match Failed::from(error) {
-            Failed { exit: Exit::Unreachable, message, code, .. } if connected => {
-                let message =
-                    format!("{message}; what was pulled is kept, and the next run goes on from there");
-                Failed::new(Exit::Unfinished, message).coded(code)
-            }
-            failed => failed,
-        },
-        PullError::State(error) => error.into(),
-        PullError::Store(error) => error.into(),
-        other => Failed::of(Exit::Error, &other).coded(ProblemCode::from(&other)),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use obsync_client::ClientError;
-    use obsync_core::DestinationError;
-
-    use super::*;
-
-    #[test]
-    fn the_same_trouble_is_refused_before_and_unfinished_after_the_pull_has_begun() {
-        let lost =
-            || PullError::Client(ClientError::TimedOut { what: "an answer", after: Duration::from_secs(60) });
-        assert_eq!(failed(lost(), false).exit, Exit::Unreachable);
-        assert_eq!(failed(lost(), true).exit, Exit::Unfinished);
-        let expired = PullError::Client(ClientError::SubscriptionExpired);
-        assert_eq!(failed(expired, true).exit, Exit::SignIn);
-    }
-
-    #[test]
-    fn a_full_disk_says_what_to_do() {
-        let full = failed(PullError::Store(DestinationError::Full { location: "notes".to_owned() }), true);
-        assert_eq!(full.exit, Exit::Error);
-        assert_eq!(
-            full.message,
-            "notes is full; free some space and run the same command again, it goes on where it stopped"
-        );
-    }
 }

@@ -11,7 +11,6 @@ use obsync_protocol::{Redactor, VaultId};
 use serde::Serialize;
 
 use crate::account::pins::HomePins;
-use crate::account::vault_choice::is_prefix;
 use crate::answer::Answer;
 use crate::args::Status;
 use crate::context::Context;
@@ -190,7 +189,7 @@ async fn of_vault(vault: &str, options: &Status, registry: &Registry) -> Result<
     };
     match states.iter().any(is_meant) {
         true => states.retain(is_meant),
-        false => states.retain(|found| id(found).is_some_and(|id| is_prefix(vault, id.as_str()))),
+        false => states.retain(|found| id(found).is_some_and(|id| id.has_prefix(vault))),
     }
     if states.iter().any(|found| id(found) != id(&states[0])) && !states.iter().any(is_meant) {
         let message = format!("more than one vault has an id that begins with {vault:?}; give more of it");

@@ -12,8 +12,7 @@ use crate::exit::{Exit, Failed};
 use crate::target::state_place::StatePlace;
 use crate::target::state_row::{StateRow, direction_for_people};
 use crate::target::states::{Registry, State};
-use crate::ui::human;
-use crate::ui::table;
+use crate::ui::{human, table, width, wrap};
 
 /// Columns of a name in the table, so that size, encryption and id (32 digits) fit beside it in 80.
 const WIDEST_NAME: usize = 20;
@@ -72,7 +71,8 @@ pub(super) async fn run(options: &Vaults, context: &Context) -> Result<Exit, Fai
     } else if rows.is_empty() {
         context.console.note("The account has no vaults.");
     } else {
-        context.console.result(&[vec![as_table(&rows)], destinations(&rows)].concat().join("\n"))?;
+        let vaults = if width::narrow().is_some() { as_list(&rows) } else { as_table(&rows) };
+        context.console.result(&[vec![vaults], destinations(&rows)].concat().join("\n"))?;
     }
     Ok(Exit::Done)
 }
@@ -121,38 +121,49 @@ fn row(vault: &VaultInfo, shared: bool, synced: &[(String, SyncedWith)], redacto
     }
 }
 
-/// Lines about what vaults are synced with.
+/// Lines about what vaults are synced with. Path and direction have one each: a path can be as wide as a terminal.
 fn destinations(rows: &[VaultRow]) -> Vec<String> {
-    let lines = rows.iter().flat_map(|row| {
-        row.destinations.iter().map(|synced| {
-            let (name, destination) = (shown_name(&row.vault), shown_name(&synced.destination));
-            let waiting = match synced.waiting {
-                0 => String::new(),
-                waiting => {
-                    format!("; {} to be sent", human::counted(waiting, "change waits", "changes wait"))
-                }
-            };
-            format!(
-                "{name} is synced with {destination} ({}{waiting})",
-                direction_for_people(synced.direction)
-            )
-        })
+    let synced = rows.iter().filter(|row| !row.destinations.is_empty());
+    let lines = synced.flat_map(|row| {
+        let heading = wrap::to_width(&format!("{} is synced with", shown_name(&row.vault)), width::USUAL);
+        std::iter::once(heading).chain(row.destinations.iter().map(SyncedWith::describe))
     });
     lines.collect()
 }
 
+impl SyncedWith {
+    fn describe(&self) -> String {
+        let waiting = match self.waiting {
+            0 => String::new(),
+            waiting => format!("; {} to be sent", human::counted(waiting, "change waits", "changes wait")),
+        };
+        let (destination, direction) = (shown_name(&self.destination), direction_for_people(self.direction));
+        format!("  {destination}\n    {direction}{waiting}")
+    }
+}
+
 /// The name first, and all of it within 80 columns; `--json` has the rest.
 fn as_table(rows: &[VaultRow]) -> String {
-    let heading = ["NAME", "SIZE", "ENCRYPTION", "ID"].map(String::from).to_vec();
-    let lines = rows.iter().map(|row| {
-        let name = shown_name(&row.vault);
-        let name = if row.shared { format!("{name} (shared)") } else { name.into_owned() };
-        vec![
-            name,
-            human::size(row.size),
-            format!("{} v{}", row.encryption, row.encryption_version),
-            shown_name(&row.vault_id).into_owned(),
-        ]
-    });
-    table::columns(&std::iter::once(heading).chain(lines).collect::<Vec<_>>(), &[1], WIDEST_NAME)
+    let heading = ["NAME", "SIZE", "ENCRYPTION", "ID"].map(String::from);
+    let lines: Vec<Vec<String>> =
+        std::iter::once(heading).chain(rows.iter().map(cells)).map(Vec::from).collect();
+    table::columns(&lines, &[1], WIDEST_NAME)
+}
+
+/// The same for terminals in which no id has room beside a name.
+fn as_list(rows: &[VaultRow]) -> String {
+    let lines = rows.iter().map(cells);
+    let lines = lines.map(|[name, size, encryption, id]| format!("{name}\n  {size}, {encryption}\n  {id}"));
+    lines.collect::<Vec<_>>().join("\n")
+}
+
+/// What people are shown of a vault: name, size, encryption and id.
+fn cells(row: &VaultRow) -> [String; 4] {
+    let name = shown_name(&row.vault);
+    [
+        if row.shared { format!("{name} (shared)") } else { name.into_owned() },
+        human::size(row.size),
+        format!("{} v{}", row.encryption, row.encryption_version),
+        shown_name(&row.vault_id).into_owned(),
+    ]
 }

@@ -16,6 +16,7 @@ use crate::answer::Answer;
 use crate::args::Verify;
 use crate::context::Context;
 use crate::exit::{Exit, Failed};
+use crate::target::destination::Destination;
 use crate::target::disks::Absence;
 use crate::target::known::{Known, Nested, Purpose};
 use crate::target::states::{State, StateVault};
@@ -91,17 +92,18 @@ async fn verify_once(options: &Verify, context: &Context) -> Result<Exit, Failed
         direction: recorded.direction,
         choice: recorded.filter.as_deref().and_then(Filter::of_fingerprint).as_ref().map(choice_options),
     };
-    let commands = commands(&known, vault.as_ref(), &usual, &verification, options);
+    let remedies = remedies(&known, vault.as_ref(), &usual, &verification, &nested, absence, options);
     let exit = if verification.is_clean() { Exit::Done } else { Exit::Failures };
     if options.json {
-        let problem = problem(&verification, &commands, &usual, absence);
+        let problem = problem(&verification, &remedies, &usual, absence);
+        let commands = remedies.into_iter().map(|remedy| remedy.command).collect();
         context.console.answer(&Answer::new(
             exit,
             problem,
             document(options, vault, verification, commands, nested),
         ))?;
     } else {
-        tell(&verification, &commands, &usual, &nested, absence, options, context)?;
+        tell(&verification, &remedies, &usual, &nested, absence, options, context)?;
     }
     Ok(exit)
 }
@@ -168,7 +170,7 @@ fn document(
 /// What is wrong, for scripts: the gravest first.
 fn problem(
     verification: &Verification,
-    commands: &[String],
+    remedies: &[Remedy],
     usual: &Usual,
     absence: Option<Absence>,
 ) -> Option<Problem> {
@@ -177,6 +179,10 @@ fn problem(
     }
     let differs = !verification.is_as_recorded();
     let (code, message) = match verification {
+        _ if verification.unfinished == [Unfinished::Unsent] => (
+            ProblemCode::Unfinished,
+            "a run ended while it sent, so the vault has not all that was changed here".to_owned(),
+        ),
         _ if !verification.unfinished.is_empty() => (
             ProblemCode::Unfinished,
             "a pull did not come to its end, so this is not the whole vault".to_owned(),
@@ -197,15 +203,46 @@ fn problem(
         }
     };
     let problem = Problem::new(code, message);
-    Some(match commands.first() {
-        Some(command) if absence.is_some() => problem.with_hint(format!(
-            "mount its disk, if it is not mounted; else `{command}`, {}",
+    Some(match remedies {
+        [first, ..] if absence.is_some() => problem.with_hint(format!(
+            "mount its disk, if it is not mounted; else `{}`, {}",
+            first.command,
             usual.missing()
         )),
-        Some(command) if is_confirm(command) => problem.with_hint(format!("`{command}`")),
-        Some(command) => problem.with_hint(format!("`{command}`, {}", usual.missing())),
-        None => problem,
+        [Remedy { does: Does::Confirms, command }, ..] => problem.with_hint(format!("`{command}`")),
+        [Remedy { does: Does::Sends, command }, Remedy { does: Does::BringsBack, command: back }, ..] => {
+            problem.with_hint(format!(
+                "`{command}` sends what was changed here, `{back}` takes what the vault has; each {}",
+                usual.missing()
+            ))
+        }
+        [first, ..] => problem.with_hint(format!("`{}`, {}", first.command, usual.missing())),
+        [] if !verification.extra.is_empty() => {
+            problem.with_hint("remove what is not of the vault, or leave it: obsync does not touch it")
+        }
+        [] => problem,
     })
+}
+
+/// A command that mends something.
+struct Remedy {
+    does: Does,
+    command: String,
+}
+
+/// What a [`Remedy`] does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Does {
+    /// It goes on where a run stopped.
+    GoesOn,
+    /// It sends what was changed here.
+    Sends,
+    /// It brings back what is missing or changed.
+    BringsBack,
+    /// It puts what was added or changed here into the trash.
+    SetsAside,
+    /// It lets deletions go.
+    Confirms,
 }
 
 /// How the destination is usually brought in step, as far as its state says.
@@ -216,6 +253,15 @@ struct Usual {
 }
 
 impl Usual {
+    /// Its command.
+    fn command(&self) -> &'static str {
+        match self.direction {
+            Direction::Pull => "pull",
+            Direction::Push => "push",
+            Direction::Both => "sync",
+        }
+    }
+
     /// What somebody has to add to a command who uses other options.
     fn missing(&self) -> &'static str {
         match self.choice {
@@ -246,21 +292,18 @@ fn choice_options(filter: &Filter) -> Vec<String> {
     options
 }
 
-fn is_confirm(command: &str) -> bool {
-    command.starts_with("obsync confirm")
-}
-
 /// The commands that mend it.
-fn commands(
+fn remedies(
     known: &Known,
     vault: Option<&StateVault>,
     usual: &Usual,
     verification: &Verification,
+    nested: &[NestedPlace],
+    absence: Option<Absence>,
     options: &Verify,
-) -> Vec<String> {
+) -> Vec<Remedy> {
     let destination = options.destination.to_string();
     let vault = vault.map_or("VAULT", |vault| vault.name.as_str());
-    // To a sync what is missing here was deleted, and what is damaged was edited: only a pull brings it back.
     let bring = |subcommand: &str, options: &[&str]| {
         let choice = usual.choice.iter().flatten().map(String::as_str);
         // Without it a pull would remove what was kept.
@@ -269,30 +312,39 @@ fn commands(
         let options: Vec<&str> = options.iter().copied().chain(choice).chain(keeps).collect();
         known.command(subcommand, &[vault, &destination], &options)
     };
-    let go_on = match usual.direction {
-        Direction::Pull => "pull",
-        Direction::Push => "push",
-        Direction::Both => "sync",
-    };
-    let mut commands = Vec::new();
+    let (sends, differs) = (usual.direction != Direction::Pull, verification.differs());
     let is_behind = !verification.unfinished.is_empty()
         || !verification.failures.is_empty()
         || !verification.confirmed.is_empty()
         || !verification.left_by_killed_run.is_empty();
-    if !verification.missing.is_empty() || !verification.changed.is_empty() {
-        commands.push(bring("pull", &["--full"]));
-    } else if is_behind {
-        commands.push(bring(go_on, &[]));
+    // To a sync what is missing here was deleted, and what is damaged was edited: only a pull brings it back. Of a place that
+    // is not there nobody can say that.
+    let may_be_meant = absence.is_none() && (differs || !verification.extra.is_empty());
+    let mut remedies = Vec::new();
+    if sends && may_be_meant {
+        remedies.push(Remedy { does: Does::Sends, command: bring(usual.command(), &[]) });
+    }
+    if differs {
+        remedies.push(Remedy { does: Does::BringsBack, command: bring("pull", &["--full"]) });
+    } else if is_behind && remedies.is_empty() {
+        remedies.push(Remedy { does: Does::GoesOn, command: bring(usual.command(), &[]) });
+    }
+    // A mirror would take what was kept, and other destinations, for what was added here.
+    let has_own_alone = verification.retained.is_empty() && nested.is_empty() && absence.is_none();
+    let is_folder = matches!(options.destination, Destination::Folder(_));
+    if !sends && is_folder && has_own_alone && !verification.extra.is_empty() {
+        remedies.push(Remedy { does: Does::SetsAside, command: bring("pull", &["--mirror"]) });
     }
     if !verification.held_back.is_empty() || !verification.held_back_in_vault.is_empty() {
-        commands.push(known.command("confirm", &[&destination], &[]));
+        let command = known.command("confirm", &[&destination], &[]);
+        remedies.push(Remedy { does: Does::Confirms, command });
     }
-    commands
+    remedies
 }
 
 fn tell(
     verification: &Verification,
-    commands: &[String],
+    remedies: &[Remedy],
     usual: &Usual,
     nested: &[NestedPlace],
     absence: Option<Absence>,
@@ -341,7 +393,7 @@ fn tell(
     lines.extend(verification.unfinished.iter().map(|reason| unfinished(*reason).to_owned()));
     faults(verification, &mut lines);
     lines.push(intact);
-    mend(verification, commands, usual, &mut lines);
+    mend(verification, remedies, usual, &mut lines);
     context.console.result(&lines.join("\n"))
 }
 
@@ -372,6 +424,7 @@ fn unfinished(reason: Unfinished) -> &'static str {
         Unfinished::KeepEverything => "A pull that keeps everything did not come to its end.",
         Unfinished::Killed => "A run ended while it put files in place: it was killed, or could not go on.",
         Unfinished::Interrupted => "Not the whole vault: a run was interrupted before its end.",
+        Unfinished::Unsent => "Not all that was changed here is in the vault: a run ended while it sent.",
     }
 }
 
@@ -400,18 +453,28 @@ fn faults(verification: &Verification, lines: &mut Vec<String>) {
     list("Deletions that were confirmed and are not made yet", verification.confirmed.iter().cloned(), lines);
 }
 
-fn mend(verification: &Verification, commands: &[String], usual: &Usual, lines: &mut Vec<String>) {
-    let brings_back = !verification.missing.is_empty() || !verification.changed.is_empty();
-    for command in commands {
-        lines.push(match command {
-            _ if is_confirm(command) => format!("`{command}` lets the deletions go."),
-            _ if brings_back => format!(
+fn mend(verification: &Verification, remedies: &[Remedy], usual: &Usual, lines: &mut Vec<String>) {
+    let sends = remedies.iter().any(|remedy| remedy.does == Does::Sends);
+    for Remedy { does, command } in remedies {
+        lines.push(match does {
+            Does::Confirms => format!("`{command}` lets the deletions go."),
+            Does::Sends => format!("`{command}` sends what was changed, added or removed here to the vault."),
+            Does::BringsBack if sends => format!(
+                "`{command}` takes what the vault has instead; a changed file is kept as a conflicted copy."
+            ),
+            Does::BringsBack => format!(
                 "`{command}` brings back what is missing or changed; a changed file is kept as a conflicted copy."
             ),
-            _ => format!("`{command}` goes on where the last pull stopped."),
+            Does::SetsAside => format!(
+                "`{command}` puts what was added or changed here into .obsync/trash, for 30 days."
+            ),
+            Does::GoesOn => format!("`{command}` goes on where the last {} stopped.", usual.command()),
         });
     }
-    if commands.iter().any(|command| !is_confirm(command)) {
+    if remedies.is_empty() && !verification.extra.is_empty() {
+        lines.push("Remove what is not of the vault, or leave it: obsync does not touch it.".to_owned());
+    }
+    if remedies.iter().any(|remedy| remedy.does != Does::Confirms) {
         lines.push(format!("Give it {}.", usual.missing().trim_start_matches("with ")));
     }
 }

@@ -1,4 +1,4 @@
-//! Whether a follower is alive, and whether it is ready: connected, with a destination that is in step.
+//! Liveness and readiness of a follower: it is ready when it is connected and its destination is in step.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};

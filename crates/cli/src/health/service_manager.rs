@@ -1,4 +1,4 @@
-//! What systemd is told of a follower (`sd_notify`): that it began, what it does, and that it does not hang.
+//! Notifies systemd of a follower (`sd_notify`): that it began, what it does, and that it does not hang.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};

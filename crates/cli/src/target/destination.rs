@@ -1,4 +1,4 @@
-//! Where a vault is pulled to, as given on the command line.
+//! The destination of a pull, as given on the command line.
 
 use std::ffi::OsString;
 use std::fmt;
@@ -30,6 +30,11 @@ impl Destination {
             return Err("it is empty; give a folder, such as ./notes".to_owned());
         }
         let shown = text.to_string_lossy();
+        if shown == "~" || shown.starts_with("~/") {
+            return Err(format!(
+                "no shell has put your home folder in the place of ~; write the whole path, or ./{shown} for a folder of that name"
+            ));
+        }
         let Some(scheme) = scheme(&shown) else {
             return match ["s3:", "gs:", "az:"].into_iter().find(|start| shown.starts_with(start)) {
                 Some(start) => {
@@ -67,6 +72,28 @@ impl Destination {
                 .map_err(|error| Failed::cannot(format_args!("use {self}"), &error)),
             Destination::Bucket(bucket) => Ok(bucket.to_string()),
         }
+    }
+
+    /// Why it is no place for a vault: a sync would send everything else that is there.
+    ///
+    /// # Errors
+    /// When the system does not let its path be followed.
+    pub(crate) fn unfit(&self) -> Result<Option<String>, Failed> {
+        let Destination::Folder(_) = self else { return Ok(None) };
+        let folder = self.canonical()?;
+        if folder == "/" {
+            return Ok(Some(format!(
+                "{self} is the root of all folders of this computer; give a folder for the vault alone, such as /backup/notes"
+            )));
+        }
+        let home = etcetera::home_dir().ok().filter(|home| home.is_absolute());
+        let home = home.and_then(|home| canonical_destination(&home).ok());
+        Ok(home.filter(|home| *home == folder).map(|home| {
+            format!(
+                "{self} is your home folder itself, with everything else in it; give a folder for the vault alone, such as \
+                 {home}/notes"
+            )
+        }))
     }
 
     /// What it is, in a word.
@@ -119,7 +146,7 @@ mod tests {
             assert_eq!(destination.canonical().unwrap(), bucket);
         }
         assert_eq!(parse("s3://bucket/notes/").unwrap().canonical().unwrap(), "s3://bucket/notes");
-        for folder in ["notes", "./s3:", "./odd ://name", "/a/s3://b"] {
+        for folder in ["notes", "./s3:", "./odd ://name", "/a/s3://b", "./~", "~old"] {
             assert!(matches!(parse(folder), Ok(Destination::Folder(_))), "{folder}");
         }
     }
@@ -132,6 +159,8 @@ mod tests {
             ("S3://bucket", "S3:// are not supported"),
             ("memory://", "memory:// are not supported"),
             ("file:///notes", "without file://"),
+            ("~", "write the whole path, or ./~ for"),
+            ("~/notes", "write the whole path, or ./~/notes for"),
             ("s3:bucket/notes", "write s3://BUCKET/PREFIX"),
             ("az:/container", "write az://BUCKET/PREFIX"),
             ("s3://", "names no bucket"),

@@ -1,4 +1,4 @@
-//! Which of the states on this computer is that of the disk that is at a path now. Two disks can take turns there, and a
+//! Finds the state of the disk that is at a path now. Two disks can take turns there, and a
 //! folder can be moved: both are told by the id in the destination's marker.
 
 use std::fmt;
@@ -243,24 +243,24 @@ async fn moved(
     Ok(None)
 }
 
-/// Whether a destination with this id is in another place, too: what is here is a copy.
-pub(super) async fn is_copy(
+/// The vault of a destination with this id that is in another place, too: what is here is a copy, of its marker at least.
+pub(super) async fn original(
     catalog: &StateCatalog,
     canonical: &str,
     present: Option<RandomId>,
-) -> Result<bool, StateError> {
+) -> Result<Option<VaultId>, StateError> {
     if present.is_none() {
-        return Ok(false);
+        return Ok(None);
     }
     for (candidate, identity) in Candidate::of_folders(catalog).await? {
         if candidate.id == present
             && identity.destination != canonical
             && at(Path::new(&identity.destination)).await.id() == present
         {
-            return Ok(true);
+            return Ok(Some(identity.vault_id));
         }
     }
-    Ok(false)
+    Ok(None)
 }
 
 /// What is in a folder now.

@@ -1,14 +1,15 @@
-//! How a run goes is written down where its state is, so that `obsync status` and whoever watches see it: in a table as the
+//! Writes down how a run goes, where its state is, so that `obsync status` and whoever watches see it: in a table as the
 //! function's runs are, one record whichever of them was at work last; beside a local state in a file.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex as StdMutex, PoisonError};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex as StdMutex};
 use std::time::Duration;
 
 use jiff::Timestamp;
+use obsync_core::blocking::lock;
 use obsync_core::{
-    DestinationError, FileAction, Following, LastRun, Mode, Observer, Phase, Problem, ProblemCode, Progress,
-    PullError, Report, RunOutcome, RunProgress, StateStore,
+    Bringing, DestinationError, Direction, FileAction, Following, LastRun, Mode, Observer, Phase, Problem,
+    ProblemCode, Progress, PullError, Report, RunOutcome, RunProgress, StateStore,
 };
 use obsync_dynamodb::{DynamoState, ProgressRecord, ProgressStatus, TrackedState, Tracker};
 use obsync_protocol::VaultPath;
@@ -29,7 +30,7 @@ const NOTE_EVERY: Duration = Duration::from_secs(5);
 
 /// A run that is followed, or the runs of a follower (`--follow`).
 pub(crate) struct Followed {
-    place: Place,
+    sink: ProgressSink,
     /// Notes from time to time how far a run beside a local state is.
     noting: Option<Noting>,
     /// The runs of a follower are noted as they come.
@@ -47,7 +48,7 @@ impl Drop for Noting {
 
 /// Where it is noted.
 #[derive(Clone)]
-enum Place {
+enum ProgressSink {
     /// In a table.
     Table { state: Arc<DynamoState>, tracker: Arc<Tracker> },
     /// In a file beside a local state.
@@ -68,36 +69,37 @@ impl Followed {
     pub(crate) async fn begin(
         state: &State,
         mode: Mode,
+        direction: Direction,
         follows: bool,
         left_to_do: fn(&Report) -> Option<Problem>,
     ) -> Result<Self, Failed> {
-        let (place, noting) = match state {
-            State::Entry(state) => (Place::of_table(state, mode).await?, None),
+        let (sink, noting) = match state {
+            State::Entry(state) => (ProgressSink::of_table(state, mode, direction).await?, None),
             State::Database(state) => {
-                let local = Local::begin(Arc::clone(state), follows).await?;
+                let local = Local::begin(Arc::clone(state), direction, follows).await?;
                 let noting = Noting(tokio::spawn(local.clone().note_from_time_to_time()));
-                (Place::Local(local), Some(noting))
+                (ProgressSink::Local(local), Some(noting))
             }
         };
-        let notes = follows.then(|| Notes::begin(place.clone(), left_to_do));
-        Ok(Followed { place, noting, notes })
+        let notes = follows.then(|| Notes::begin(sink.clone(), left_to_do));
+        Ok(Followed { sink, noting, notes })
     }
 
     /// The state, which takes note of how far the run is with each commit.
     pub(crate) fn store(&self) -> Arc<dyn StateStore> {
-        match &self.place {
-            Place::Table { state, tracker } => {
+        match &self.sink {
+            ProgressSink::Table { state, tracker } => {
                 Arc::new(TrackedState::new(Arc::clone(state), Arc::clone(tracker), true))
             }
-            Place::Local(local) => Arc::clone(&local.state) as Arc<dyn StateStore>,
+            ProgressSink::Local(local) => Arc::clone(&local.state) as Arc<dyn StateStore>,
         }
     }
 
     /// What is shown, and counted as well.
     pub(crate) fn progress(&self, shown: Arc<Display>) -> Arc<dyn Progress> {
-        let counted: Arc<dyn Progress> = match &self.place {
-            Place::Table { tracker, .. } => Arc::clone(tracker) as Arc<dyn Progress>,
-            Place::Local(local) => Arc::clone(&local.counts) as Arc<dyn Progress>,
+        let counted: Arc<dyn Progress> = match &self.sink {
+            ProgressSink::Table { tracker, .. } => Arc::clone(tracker) as Arc<dyn Progress>,
+            ProgressSink::Local(local) => Arc::clone(&local.counts) as Arc<dyn Progress>,
         };
         Arc::new(BothProgress { shown, counted })
     }
@@ -115,11 +117,11 @@ impl Followed {
             // With it goes its hold on the state.
             let _ = (&mut noting.0).await;
         }
-        match self.place {
+        match self.sink {
             // Each of its runs was noted.
-            Place::Table { .. } if is_follower => {}
-            Place::Table { state, tracker } => end_in_table(&state, &tracker, result).await,
-            Place::Local(local) => local.end(result.ok().filter(|_| !is_follower), problem).await,
+            ProgressSink::Table { .. } if is_follower => {}
+            ProgressSink::Table { state, tracker } => end_in_table(&state, &tracker, result).await,
+            ProgressSink::Local(local) => local.end(result.ok().filter(|_| !is_follower), problem).await,
         }
         if let Some(mut noting) = self.noting {
             noting.0.abort();
@@ -152,8 +154,8 @@ async fn write(state: &DynamoState, record: &ProgressRecord) {
     }
 }
 
-impl Place {
-    async fn of_table(state: &Arc<DynamoState>, mode: Mode) -> Result<Self, Failed> {
+impl ProgressSink {
+    async fn of_table(state: &Arc<DynamoState>, mode: Mode, direction: Direction) -> Result<Self, Failed> {
         let stored = state.progress().await?;
         // The function's words for it: a run of the one is gone on with by the other.
         let sync_type = match mode {
@@ -161,14 +163,15 @@ impl Place {
             Mode::Incremental => "incremental",
         };
         let vault = &state.key().vault_id;
-        let tracker = Arc::new(Tracker::new(vault, sync_type, &stored, ProgressRecord::FRESHNESS));
-        Ok(Place::Table { state: Arc::clone(state), tracker })
+        let tracker = Tracker::new(vault, sync_type, direction, &stored, ProgressRecord::FRESHNESS);
+        let tracker = Arc::new(tracker);
+        Ok(ProgressSink::Table { state: Arc::clone(state), tracker })
     }
 
     /// Notes what a follower does.
     async fn note(&self, note: Note, left_to_do: fn(&Report) -> Option<Problem>) {
         match self {
-            Place::Local(local) => match note {
+            ProgressSink::Local(local) => match note {
                 Note::Over => {}
                 Note::Began => local.begin_next().await,
                 Note::Ran(report) => {
@@ -176,7 +179,7 @@ impl Place {
                 }
                 Note::Failed(outcome, problem) => local.note_end(outcome, Some(&problem)).await,
             },
-            Place::Table { state, tracker } => {
+            ProgressSink::Table { state, tracker } => {
                 let record = match note {
                     Note::Began | Note::Over => return,
                     Note::Ran(report) => tracker.record_of(&report),
@@ -196,10 +199,12 @@ impl Place {
 }
 
 impl Local {
-    async fn begin(state: Arc<SqliteState>, follows: bool) -> Result<Self, Failed> {
-        let run = LastRun { of_follower: follows, ..LastRun::begin(state.last_run().await?.as_ref()) };
+    async fn begin(state: Arc<SqliteState>, direction: Direction, follows: bool) -> Result<Self, Failed> {
+        let run = LastRun::begin(state.last_run().await?.as_ref());
+        let bringing = Bringing::begin(direction, run.cut_short);
+        let run = LastRun { of_follower: follows, ..run.with(bringing) };
         state.note_run(&run).await;
-        Ok(Local { state, run: Arc::new(Mutex::new(run)), counts: Arc::default() })
+        Ok(Local { state, run: Arc::new(Mutex::new(run)), counts: Arc::new(Counts::new(bringing)) })
     }
 
     async fn note_from_time_to_time(self) {
@@ -219,8 +224,9 @@ impl Local {
         if run.ended.is_none() {
             return;
         }
-        self.counts.begin_again();
-        *run = LastRun { of_follower: true, ..LastRun::begin(Some(&run)) };
+        let next = LastRun { of_follower: true, ..LastRun::begin(Some(&run)) };
+        let bringing = self.counts.begin_again(next.cut_short);
+        *run = next.with(bringing);
         self.state.note_run(&run).await;
     }
 
@@ -256,14 +262,14 @@ enum Note {
 pub(crate) struct Notes(Option<UnboundedSender<Note>>);
 
 impl Notes {
-    fn begin(place: Place, left_to_do: fn(&Report) -> Option<Problem>) -> (Self, Noting) {
+    fn begin(sink: ProgressSink, left_to_do: fn(&Report) -> Option<Problem>) -> (Self, Noting) {
         let (sender, mut notes) = unbounded_channel();
         let noting = tokio::spawn(async move {
             while let Some(note) = notes.recv().await {
                 if matches!(note, Note::Over) {
                     return;
                 }
-                place.note(note, left_to_do).await;
+                sink.note(note, left_to_do).await;
             }
         });
         (Notes(Some(sender)), Noting(noting))
@@ -343,25 +349,37 @@ async fn note_local_failure(state: &SqliteState, failed: &Failed, began: Timesta
 }
 
 /// Counts what a run does.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Counts {
     files_total: AtomicU64,
     files_complete: AtomicU64,
     bytes_total: AtomicU64,
     bytes_complete: AtomicU64,
-    /// It has come as far as to bring changes over.
-    brings: AtomicBool,
+    bringing: StdMutex<Bringing>,
     /// Why not every change of the destination is seen at once.
     unwatched: StdMutex<Option<String>>,
 }
 
 impl Counts {
-    /// For the next run of a follower.
-    fn begin_again(&self) {
+    fn new(bringing: Bringing) -> Self {
+        Counts {
+            files_total: AtomicU64::default(),
+            files_complete: AtomicU64::default(),
+            bytes_total: AtomicU64::default(),
+            bytes_complete: AtomicU64::default(),
+            bringing: StdMutex::new(bringing),
+            unwatched: StdMutex::default(),
+        }
+    }
+
+    /// For the next run of a follower; `cut_short`: one before it was.
+    fn begin_again(&self, cut_short: bool) -> Bringing {
         for count in [&self.files_total, &self.files_complete, &self.bytes_total, &self.bytes_complete] {
             count.store(0, Ordering::Relaxed);
         }
-        self.brings.store(false, Ordering::Relaxed);
+        let mut bringing = lock(&self.bringing);
+        *bringing = bringing.next(cut_short);
+        *bringing
     }
 
     /// The run as far as it has come.
@@ -373,18 +391,14 @@ impl Counts {
             bytes_total: get(&self.bytes_total),
             bytes_complete: get(&self.bytes_complete),
         };
-        let cut_short = run.cut_short || self.brings.load(Ordering::Relaxed);
-        // Nothing that can panic runs under the lock.
-        let unwatched = self.unwatched.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        LastRun { progress, cut_short, unwatched, ..run.clone() }
+        let unwatched = lock(&self.unwatched).clone();
+        LastRun { progress, unwatched, ..run.clone().with(*lock(&self.bringing)) }
     }
 }
 
 impl Progress for Counts {
     fn phase(&self, phase: Phase) {
-        if matches!(phase, Phase::Transferring | Phase::Sending) {
-            self.brings.store(true, Ordering::Relaxed);
-        }
+        lock(&self.bringing).enter(phase);
     }
 
     fn planned(&self, files: u64, bytes: u64) {
@@ -398,7 +412,7 @@ impl Progress for Counts {
     }
 
     fn unwatched(&self, reason: &str) {
-        *self.unwatched.lock().unwrap_or_else(PoisonError::into_inner) = Some(reason.to_owned());
+        *lock(&self.unwatched) = Some(reason.to_owned());
     }
 }
 

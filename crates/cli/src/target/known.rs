@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use obsync_bucket::{BucketDestination, BucketLocation, BucketOptions, Service};
 use obsync_core::pin::{FoundPin, Pin, PinPlace};
-use obsync_core::{Doubt, ProblemCode};
+use obsync_core::{Doubt, ProblemCode, StateError};
 use obsync_dynamodb::TablePins;
 use obsync_folder::{FolderDestination, FolderOptions, FolderPin};
 use obsync_protocol::{VaultId, VaultInfo};
@@ -107,6 +107,22 @@ impl Known {
         })
     }
 
+    /// Refuses a vault whose destination holds another one, of those that are `listed` for the account or not, before anything is
+    /// asked or said of its encryption. Nothing is locked or written.
+    ///
+    /// # Errors
+    /// As for [`state_for`](Self::state_for), but for the lock.
+    pub(crate) async fn refuse_other_vault(
+        &self,
+        vault: &VaultInfo,
+        listed: &[VaultId],
+    ) -> Result<(), Failed> {
+        match self.registry.other_vault(vault, &self.canonical, self.present().await).await? {
+            Some(other) => Err(self.taken_by(&other, vault, listed).await),
+            None => Ok(()),
+        }
+    }
+
     /// Opens the state for a pull of `vault`, one of those that are `listed` for the account, and locks it unless the pull only `looks`.
     ///
     /// # Errors
@@ -148,8 +164,9 @@ impl Known {
             return Ok(None);
         }
         let Present::Folder(present) = self.present().await else { return Ok(None) };
-        if disks::is_copy(catalog, &self.canonical, present).await? {
-            return Ok(Some(Doubt::Copy));
+        if let Some(vault) = disks::original(catalog, &self.canonical, present).await? {
+            let is_of_this_vault = self.pulled.get() == Some(&vault);
+            return Ok(Some(if is_of_this_vault { Doubt::Copy } else { Doubt::OtherDestination }));
         }
         let others = catalog.of_destination(&self.canonical)?;
         let is_other_disk = others.iter().any(|other| other != database.path());
@@ -157,15 +174,38 @@ impl Known {
         Ok(is_other_disk.then_some(doubt))
     }
 
-    /// Names the holder of a folder's lock, where a state is locked.
+    /// Names the folder as the user wrote it, where its state is locked; and the holder of the folder's own lock, where that of
+    /// the state does not say whose it is, as an earlier release left it.
     pub(crate) fn with_holder(&self, failed: Failed) -> Failed {
-        match &self.destination {
-            Destination::Folder(path) if failed.exit == Exit::AlreadyRunning => {
-                let folder = FolderDestination::open(path, FolderOptions::default());
-                folder.map_or(failed, |folder| folder.locked().into())
-            }
-            _ => failed,
+        let Destination::Folder(path) = &self.destination else { return failed };
+        if failed.exit != Exit::AlreadyRunning {
+            return failed;
         }
+        match FolderDestination::open(path, FolderOptions::default()) {
+            Ok(folder) if !failed.message.contains(" (held by ") => folder.locked().into(),
+            _ => {
+                let message = failed.message.replacen(&self.canonical, &self.destination.to_string(), 1);
+                Failed { message, ..failed }
+            }
+        }
+    }
+
+    /// Names the holder of a state of the folder, where the folder is locked and does not say whose it is: whoever wrote nothing to
+    /// it left no name there.
+    async fn with_holder_of_state(&self, failed: Failed) -> Failed {
+        if failed.exit != Exit::AlreadyRunning || failed.message.contains(" (held by ") {
+            return failed;
+        }
+        let found = self.registry.of_destination(&self.canonical, self.present().await).await;
+        for found in found.unwrap_or_default() {
+            if let Ok(State::Database(state)) = self.registry.read(&found).await
+                && state.is_at_work()
+                && let Some(holder) = state.holder()
+            {
+                return StateError::locked(&self.destination.to_string(), Some(holder)).into();
+            }
+        }
+        failed
     }
 
     /// Opens the place itself, for the vault of the state that was opened before, if one was. A folder is locked, unless it is only
@@ -189,7 +229,9 @@ impl Known {
                 };
                 let folder = FolderDestination::open(path, options)?;
                 if !purpose.looks {
-                    folder.lock()?;
+                    if let Err(error) = folder.lock() {
+                        return Err(self.with_holder_of_state(error.into()).await);
+                    }
                     self.folder.get_or_init(|| folder.clone());
                 }
                 Ok(Arc::new(folder))

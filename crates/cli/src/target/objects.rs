@@ -1,4 +1,4 @@
-//! How objects of a bucket are written, as given on the command line.
+//! Storage class, encryption and tags of new objects, as given on the command line.
 
 use obsync_bucket::{BucketOptions, Service};
 

@@ -1,4 +1,4 @@
-//! Where what is known of destinations is kept, as given on the command line.
+//! The place of states, as given on the command line.
 
 use std::fmt;
 use std::str::FromStr;

@@ -1,4 +1,4 @@
-//! What a state says, for `obsync status`: as JSON and in lines for people.
+//! One state in `obsync status`: as JSON and in lines for people.
 
 use std::collections::HashSet;
 use std::path::Path;
@@ -19,13 +19,17 @@ use crate::answer;
 use crate::target::disks::{self, Absence};
 use crate::ui::{human, shell};
 
+/// How far ahead the clock of a run may have been that is taken for one of now.
+const CLOCK_DIFFERENCE: Duration = Duration::from_secs(24 * 3600);
+
 /// One state.
 #[derive(Debug, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub(crate) struct StateRow {
     /// The destination's canonical text.
     pub(crate) destination: String,
-    /// Whether the folder is there with the marker that this state knows; unknown of a bucket, which nobody asked.
+    /// Whether the folder is there, with the marker that this state knows or one that cannot be read; unknown of a bucket,
+    /// which nobody asked.
     present: Option<bool>,
     /// Why it is not.
     #[serde(skip)]
@@ -52,7 +56,7 @@ pub(crate) struct StateRow {
     filtered: u64,
     #[serde(flatten)]
     outstanding: Outstanding,
-    /// Files that were kept when the vault deleted them, as a local state counts them.
+    /// Files that were kept when the vault deleted them.
     #[serde(skip_serializing_if = "is_zero")]
     retained: u64,
     /// When a pull last found the destination up to date, or made it so.
@@ -108,7 +112,8 @@ impl StateRow {
         let id = known.destination.filter(|destination| !destination.is_unwritten()).map(|known| known.id);
         let absence = disks::absence(folder, id).await;
         let present = folder.is_absolute().then_some(absence.is_none());
-        let at_work = (may_be && state.is_at_work()).then(|| AtWork { owner: holder(folder), until: None });
+        let owner = || state.holder().or_else(|| holder(folder));
+        let at_work = (may_be && state.is_at_work()).then(|| AtWork { owner: owner(), until: None });
         let direction = direction(known.direction);
         let row = StateRow {
             present,
@@ -174,12 +179,7 @@ impl StateRow {
         let Some(checked) = self.last_check else {
             return Some(format!("no run to {destination} was successful yet"));
         };
-        let passed = u64::try_from(now.as_millisecond().saturating_sub(checked)).unwrap_or_default();
-        let passed = Duration::from_millis(passed);
-        (passed > age).then(|| {
-            let (passed, age) = (human::rough(passed), human::rough(age));
-            format!("the last successful run to {destination} was {passed} ago, more than {age}")
-        })
+        check_is_too_old(destination, checked, age, now.as_millisecond())
     }
 
     /// Whether no run ever brought anything: the first one failed.
@@ -303,6 +303,12 @@ impl StateRow {
         lines.join("\n")
     }
 
+    /// Whether deletions wait, or were confirmed since. A mirror holds other things back.
+    fn holds_deletions_back(&self) -> bool {
+        let Outstanding { held_back, held_back_in_vault, confirmed, .. } = &self.outstanding;
+        ![held_back, held_back_in_vault, confirmed].into_iter().all(Vec::is_empty)
+    }
+
     fn direction_for_people(&self) -> &'static str {
         direction_for_people(self.direction)
     }
@@ -313,7 +319,8 @@ impl StateRow {
             RunOutcome::Running => "killed before its end",
             RunOutcome::Complete => "complete",
             RunOutcome::Failures => "some changes failed",
-            RunOutcome::HeldBack => "deletions held back",
+            RunOutcome::HeldBack if self.holds_deletions_back() => "deletions held back",
+            RunOutcome::HeldBack => "what was changed here not taken back, as it is too much",
             RunOutcome::VaultOlder => "the vault was older",
             RunOutcome::Interrupted => "interrupted",
             RunOutcome::Failed => "failed",
@@ -370,11 +377,12 @@ impl StateRow {
             let count = human::counted(failures.len() as u64, "change", "changes");
             lines.push(format!("  {label:10} {count}{what_now}:"));
             lines.extend(failures.iter().map(|failure| {
-                let (path, reason) = (shown_name(&failure.path), printable(&failure.reason));
+                let (path, reason) = (shown_name(&failure.path), human::with_local_times(&failure.reason));
+                let reason = printable(&reason);
                 format!("    {path} (version {}): {reason}", failure.uid)
             }));
         };
-        describe(&self.outstanding.failures, "failed", ", tried again by the next pull");
+        describe(&self.outstanding.failures, "failed", ", tried again by the next run");
         describe(&self.outstanding.accepted, "accepted", " that cannot be had here");
         describe(&self.outstanding.waiting, "waiting", " to be sent");
         let mut describe_held_back = |paths: &[String], side: &str| {
@@ -441,6 +449,23 @@ impl AtWork {
     }
 }
 
+/// Says that a check is older than `age`, or that nobody can tell how old it is.
+fn check_is_too_old(destination: &str, checked: i64, age: Duration, now: i64) -> Option<String> {
+    let ahead = Duration::from_millis(checked.saturating_sub(now).try_into().unwrap_or_default());
+    if ahead > CLOCK_DIFFERENCE {
+        let checked = human::time(checked);
+        return Some(format!(
+            "the last successful run to {destination} was at {checked}, which is in the future: the clock was wrong then, or is \
+             now; set it and run that again"
+        ));
+    }
+    let passed = Duration::from_millis(now.saturating_sub(checked).try_into().unwrap_or_default());
+    (passed > age).then(|| {
+        let (passed, age) = (human::rough(passed), human::rough(age));
+        format!("the last successful run to {destination} was {passed} ago, more than {age}")
+    })
+}
+
 /// A direction for scripts.
 pub(crate) fn direction(direction: Direction) -> &'static str {
     match direction {
@@ -472,5 +497,29 @@ fn unfinished(reason: Unfinished) -> &'static str {
         Unfinished::KeepEverything => "a pull that keeps everything is not complete",
         Unfinished::Killed => "a run ended while it put files in place: it was killed, or could not go on",
         Unfinished::Interrupted => "a run was interrupted before its end",
+        Unfinished::Unsent => "a run ended while it sent what was changed here",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_check_counts_for_as_long_as_it_was_asked_for_and_not_if_it_is_of_the_future() {
+        const HOUR: i64 = 3_600_000;
+        const NOW: i64 = 1_767_268_800_000;
+        let sentence = |checked| {
+            check_is_too_old("notes", checked, Duration::from_secs(2 * 3600), NOW).unwrap_or_default()
+        };
+        assert_eq!(sentence(NOW - 2 * HOUR), "");
+        assert_eq!(sentence(NOW + 23 * HOUR), "", "clocks differ");
+        let old = "the last successful run to notes was 3 h 0 min ago, more than 2 h 0 min";
+        assert_eq!(sentence(NOW - 3 * HOUR), old);
+        for ahead in [25, 24 * 3650] {
+            let sentence = sentence(NOW + ahead * HOUR);
+            assert!(sentence.contains("in the future: the clock was wrong then, or is now"), "{sentence:?}");
+        }
+        assert!(!sentence(i64::MIN).is_empty() && !sentence(i64::MAX).is_empty());
     }
 }

@@ -1,4 +1,4 @@
-//! What is known of destinations, wherever it is kept: in databases of this computer, or in a DynamoDB table.
+//! Opens states, whether in databases of this computer or in a DynamoDB table.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -103,6 +103,27 @@ impl Registry {
         }
     }
 
+    /// The state of another vault that is in a destination already.
+    pub(crate) async fn other_vault(
+        &self,
+        vault: &VaultInfo,
+        canonical: &str,
+        present: Present,
+    ) -> Result<Option<Found>, Failed> {
+        match self {
+            Registry::Local(catalog) => {
+                Ok(match disks::choose(catalog, &identity(vault, canonical), present).await? {
+                    DatabaseChoice::Taken(other) => Some(Found::Database(other)),
+                    DatabaseChoice::Own(_) | DatabaseChoice::Moved(_) => None,
+                })
+            }
+            Registry::Table(table) => {
+                let state = DynamoState::read(table, entry_key(vault, canonical)).await?;
+                self.other_entry(&state, canonical).await
+            }
+        }
+    }
+
     /// Opens the state of a vault in a destination with this id, and locks it unless it is only `looked` at. `Err` of
     /// `Ok` is the state of another vault that is there already.
     pub(crate) async fn open(
@@ -114,11 +135,7 @@ impl Registry {
     ) -> Result<Result<State, Found>, Failed> {
         match self {
             Registry::Local(catalog) => {
-                let identity = StateIdentity {
-                    vault_id: vault.id.clone(),
-                    vault_name: vault.name.clone(),
-                    destination: canonical.to_owned(),
-                };
+                let identity = identity(vault, canonical);
                 let database = match disks::choose(catalog, &identity, present).await? {
                     DatabaseChoice::Own(database) => database,
                     DatabaseChoice::Taken(other) => return Ok(Err(Found::Database(other))),
@@ -146,26 +163,27 @@ impl Registry {
         canonical: &str,
         looks: bool,
     ) -> Result<Result<State, Found>, Failed> {
-        let key = StateKey {
-            vault_id: vault.id.clone(),
-            vault_name: vault.name.clone(),
-            destination: canonical.to_owned(),
-        };
+        let key = entry_key(vault, canonical);
         let state = DynamoState::read(table, key.clone()).await?;
-        // All others are only looked through when this is the first pull: that reads the whole table.
-        if state.summary().await?.is_none() {
-            let there = self.of_destination(canonical, Present::Bucket).await?;
-            let is_other =
-                |found: &Found| matches!(found, Found::Entry(state) if state.key.vault_id != vault.id);
-            if let Some(other) = there.into_iter().find(is_other) {
-                return Ok(Err(other));
-            }
+        if let Some(other) = self.other_entry(&state, canonical).await? {
+            return Ok(Err(other));
         }
         let state = match looks {
             true => state,
             false => DynamoState::open(table, key, &aws::lease()?).await?,
         };
         Ok(Ok(State::Entry(Arc::new(state))))
+    }
+
+    /// The entry of another vault that is in the destination of this one.
+    async fn other_entry(&self, state: &DynamoState, canonical: &str) -> Result<Option<Found>, Failed> {
+        // All others are only looked through when this is the first pull: that reads the whole table.
+        if state.summary().await?.is_some() {
+            return Ok(None);
+        }
+        let own = &state.key().vault_id;
+        let is_other = |found: &Found| matches!(found, Found::Entry(other) if other.key.vault_id != *own);
+        Ok(self.of_destination(canonical, Present::Bucket).await?.into_iter().find(is_other))
     }
 
     /// Opens a state to look at it.
@@ -206,6 +224,20 @@ impl Registry {
             _ => Ok(()),
         }
     }
+}
+
+/// Whose state a database is.
+fn identity(vault: &VaultInfo, canonical: &str) -> StateIdentity {
+    StateIdentity {
+        vault_id: vault.id.clone(),
+        vault_name: vault.name.clone(),
+        destination: canonical.to_owned(),
+    }
+}
+
+/// Whose state an entry of a table is.
+fn entry_key(vault: &VaultInfo, canonical: &str) -> StateKey {
+    StateKey { vault_id: vault.id.clone(), vault_name: vault.name.clone(), destination: canonical.to_owned() }
 }
 
 /// Has no call to a table outlast Ctrl-C by much. None is dropped: only whoever has the answer knows whether there is a lease
@@ -252,12 +284,14 @@ impl State {
     /// # Errors
     /// When a process works on the destination, or the state cannot be read.
     pub(crate) async fn refuse_while_at_work(&self) -> Result<(), StateError> {
-        let is_at_work = match self {
-            State::Database(state) => state.is_at_work(),
-            State::Entry(state) => state.summary().await?.is_some_and(|summary| summary.holder.is_some()),
+        let holder = match self {
+            State::Database(state) => state.is_at_work().then(|| state.holder()),
+            State::Entry(state) => {
+                state.summary().await?.and_then(|summary| summary.holder).map(|holder| Some(holder.owner))
+            }
         };
-        match self.destination() {
-            Some(destination) if is_at_work => Err(StateError::Locked { destination }),
+        match (self.destination(), holder) {
+            (Some(destination), Some(holder)) => Err(StateError::locked(&destination, holder)),
             _ => Ok(()),
         }
     }

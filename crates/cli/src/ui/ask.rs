@@ -19,12 +19,12 @@ pub(crate) fn can_ask() -> bool {
     io::stdin().is_terminal() && io::stderr().is_terminal()
 }
 
-/// Asks for something that may be seen.
+/// Asks for something that may be seen. Names in the prompt are escaped, as in everything that is printed.
 pub(crate) async fn line(prompt: String) -> Result<String, Failed> {
     off_the_runtime(move || {
         // Not locked while waiting: if the program is interrupted meanwhile, someone has to be able to say
         // so.
-        io::stderr().write_all(prompt.as_bytes())?;
+        io::stderr().write_all(escaped_lines(&prompt).as_bytes())?;
         let mut line = String::new();
         io::stdin().lock().take(MAX_LINE).read_line(&mut line)?;
         Ok(line.trim().to_owned())
@@ -34,7 +34,7 @@ pub(crate) async fn line(prompt: String) -> Result<String, Failed> {
 
 /// Asks for something that must not be seen.
 pub(crate) async fn secret(prompt: String) -> Result<SecretString, Failed> {
-    off_the_runtime(move || rpassword::prompt_password(prompt).map(SecretString::from)).await
+    off_the_runtime(move || rpassword::prompt_password(escaped_lines(&prompt)).map(SecretString::from)).await
 }
 
 /// Asks a question; only `y` and `yes` are a yes.

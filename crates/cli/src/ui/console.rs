@@ -15,6 +15,7 @@ use obsync_protocol::{Redactor, escaped_json, escaped_lines};
 
 use crate::answer::Answer;
 use crate::exit::Failed;
+use crate::ui::{width, wrap};
 
 /// Moves the cursor to the beginning of its line, and clears that (ECMA-48, EL).
 const CLEAR_LINE: &str = "\r\u{1b}[2K";
@@ -79,12 +80,17 @@ impl Console {
         io::stderr().is_terminal()
     }
 
-    /// Prints a result: one or more lines without the last line break.
+    /// Prints a result: one or more lines without the last line break. A narrow terminal has them broken at words.
     ///
     /// # Errors
     /// When standard output cannot be written, other than for want of a reader.
     pub(crate) fn result(&self, text: &str) -> Result<(), Failed> {
-        self.write_out(&format!("{}\n", self.printable(text)))
+        let text = self.printable(text);
+        let text = match width::narrow() {
+            Some(width) => wrap::to_width(&text, width),
+            None => text.into_owned(),
+        };
+        self.write_out(&format!("{text}\n"))
     }
 
     /// Prints text exactly as it is to standard output: for scripts and documents made by this program.

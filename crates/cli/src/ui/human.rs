@@ -85,6 +85,25 @@ pub fn time(milliseconds: i64) -> String {
     )
 }
 
+/// A sentence whose points in time are in UTC (`2026-01-01T12:00:00Z`), as states, reports and JSON have it, with local times.
+pub(crate) fn with_local_times(sentence: &str) -> String {
+    const LENGTH: usize = "2026-01-01T12:00:00Z".len();
+    let (mut shown, mut rest) = (String::with_capacity(sentence.len()), sentence);
+    while let Some(end) = rest.find('Z') {
+        let (before, after) = rest.split_at(end + 1);
+        let moment = before.len().checked_sub(LENGTH).and_then(|start| before.split_at_checked(start));
+        match moment.and_then(|(text, moment)| Some((text, moment.parse::<Timestamp>().ok()?))) {
+            Some((text, moment)) => {
+                shown.push_str(text);
+                shown.push_str(&time(moment.as_millisecond()));
+            }
+            None => shown.push_str(before),
+        }
+        rest = after;
+    }
+    shown + rest
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -124,6 +143,22 @@ mod tests {
         assert_eq!(rough(Duration::from_millis(300)), "1 s");
         assert_eq!(rough(Duration::from_millis(59_999)), "59 s");
         assert_eq!(rough(Duration::from_secs(72)), "1 min 12 s");
+    }
+
+    #[test]
+    fn points_in_time_of_a_sentence_are_local_and_everything_else_stays() {
+        let moment = "2026-01-01T12:00:00Z".parse::<Timestamp>().unwrap();
+        let local = time(moment.as_millisecond());
+        for (sentence, shown) in [
+            ("again after 2026-01-01T12:00:00Z, or at once", format!("again after {local}, or at once")),
+            ("2026-01-01T12:00:00Z2026-01-01T12:00:00Z", format!("{local}{local}")),
+            ("Zzz: \u{fc}\u{fc}\u{fc}\u{fc}\u{fc}\u{fc}\u{fc}\u{fc}\u{fc}\u{fc}Z", String::new()),
+            ("Plan for 2026-13-01T12:00:00Z", String::new()),
+            ("2026-01-01T12:00:00", String::new()),
+        ] {
+            let shown = if shown.is_empty() { sentence } else { &shown };
+            assert_eq!(with_local_times(sentence), shown);
+        }
     }
 
     #[test]

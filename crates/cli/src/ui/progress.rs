@@ -128,6 +128,9 @@ impl Display {
                 Shown::Before(format!("listing: {listed}"))
             }
             2 => Shown::Before("comparing".to_owned()),
+            // Whatever was brought before: what is found is planned anew.
+            5 => Shown::Before("looking for changes here".to_owned()),
+            4 if !self.planned.load(Ordering::Relaxed) => Shown::Before("finishing".to_owned()),
             _ if !self.planned.load(Ordering::Relaxed) => Shown::Before("preparing".to_owned()),
             _ => self.moving(now),
         }
@@ -205,7 +208,8 @@ impl Progress for Display {
     fn planned(&self, files: u64, bytes: u64) {
         self.files.fetch_add(files, Ordering::Relaxed);
         self.bytes.fetch_add(bytes, Ordering::Relaxed);
-        self.planned.store(true, Ordering::Relaxed);
+        // Of nothing to do no bar says how much of it is done.
+        self.planned.fetch_or(files > 0, Ordering::Relaxed);
     }
 
     fn received(&self, bytes: u64) {
@@ -289,6 +293,24 @@ mod tests {
         display.received(1_000_000);
         display.placed(500_000);
         assert_eq!(text(&display), "1 of 2 files, 1.0 MB of 3.0 MB");
+    }
+
+    #[test]
+    fn a_sync_says_that_it_looks_for_changes_and_shows_no_bar_of_nothing() {
+        let display = display();
+        display.phase(Phase::Transferring);
+        display.planned(0, 0);
+        assert_eq!(text(&display), "preparing");
+        display.phase(Phase::Finishing);
+        assert_eq!(text(&display), "finishing");
+        display.phase(Phase::Scanning);
+        assert_eq!(text(&display), "looking for changes here");
+        display.phase(Phase::Sending);
+        display.planned(2, 3_000_000);
+        display.placed(1_000_000);
+        assert_eq!(text(&display), "1 of 2 files, 1.0 MB of 3.0 MB");
+        display.phase(Phase::Scanning);
+        assert_eq!(text(&display), "looking for changes here", "it looks once more");
     }
 
     #[test]

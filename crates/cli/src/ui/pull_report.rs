@@ -3,19 +3,30 @@
 use std::time::Duration;
 
 use obsync_core::{Direction, Outcome, Report, Step, StepAction, Tally};
-use obsync_protocol::{VaultPath, printable, shown_name};
+use obsync_protocol::{printable, shown_name};
 
 use crate::ui::human;
 use crate::ui::listing::{named, named_of};
 
 /// How many deletions that are held back are named.
 const HELD_BACK_SHOWN: usize = 20;
+/// How many steps of a plan are shown before a question, so that its beginning and its sum are on one screen.
+const STEPS_SHOWN: usize = 20;
 
 /// What was done, or would be, one sentence a line.
 pub(crate) fn sentences(report: &Report) -> String {
+    sentences_with(report, usize::MAX)
+}
+
+/// What would be done, for somebody who is asked whether to do it: of many steps the first ones.
+pub(crate) fn plan(report: &Report) -> String {
+    sentences_with(report, STEPS_SHOWN)
+}
+
+fn sentences_with(report: &Report, most_steps: usize) -> String {
     let mut lines = Vec::new();
     match report.outcome {
-        Outcome::DryRun => steps(report, &mut lines),
+        Outcome::DryRun => steps(report, most_steps, &mut lines),
         _ => done(report, &mut lines),
     }
     if report.skipped.files > 0 {
@@ -52,25 +63,43 @@ pub(crate) fn failures(report: &Report) -> Option<String> {
         return None;
     }
     let count = report.failed();
-    let mut lines = vec![format!(
-        "{} could not be pulled; the next run tries again:",
-        human::counted(count, "change", "changes")
-    )];
+    let is_dry = report.outcome == Outcome::DryRun;
+    let mut lines = vec![match is_dry {
+        true => format!("{} would fail:", human::counted(count, "change", "changes")),
+        false => format!("{}; the next run tries again:", could_not(count, report.direction)),
+    }];
     lines.extend(report.failures.iter().map(|failure| {
-        let (path, reason) = (shown_name(&failure.path), printable(&failure.reason));
+        let (path, reason) = (shown_name(&failure.path), human::with_local_times(&failure.reason));
+        let reason = printable(&reason);
         format!("  {path} (version {}): {reason}", failure.uid)
     }));
     if report.failures_unlisted > 0 {
         lines.push(format!("  and {} more", human::number(report.failures_unlisted)));
     }
     if report.has_lasting_failures {
-        lines.push(
+        let or_excluded =
+            if report.has_excludable_failures { ", or leave it out with `--exclude`" } else { "" };
+        lines.push(format!(
             "What can never be had here is no failure any more after one pull with `--accept-failures`; or rename it in \
-             Obsidian, or leave it out with `--exclude`."
-                .to_owned(),
-        );
+             Obsidian{or_excluded}."
+        ));
+    }
+    // Of what ends otherwise, that is said with it.
+    let is_worse = report.older_vault.is_some() || report.held_back() + report.not_taken_back() > 0;
+    if is_dry && !is_worse {
+        lines.push("The run itself would end with exit status 5.".to_owned());
     }
     Some(lines.join("\n"))
+}
+
+/// How many changes failed, and what could not be done with them, as the direction has it.
+pub(crate) fn could_not(changes: u64, direction: Direction) -> String {
+    let verb = match direction {
+        Direction::Pull => "pulled",
+        Direction::Push => "sent",
+        Direction::Both => "synced",
+    };
+    format!("{} could not be {verb}", human::counted(changes, "change", "changes"))
 }
 
 /// The deletions that are held back with what to do, or `None` when there are none.
@@ -129,7 +158,9 @@ pub(crate) fn not_taken_back(report: &Report) -> Option<String> {
 fn done(report: &Report, lines: &mut Vec<String>) {
     let time = human::duration(Duration::from_millis(report.duration_ms));
     let (vault, destination) = (&report.vault, &report.destination);
-    if report.is_unchanged() && report.outcome == Outcome::Complete {
+    // A mirror that took nothing back has nothing new either; deletions that are held back are news.
+    let is_left_alone = report.outcome == Outcome::HeldBack && report.held_back() == 0;
+    if report.is_unchanged() && (report.outcome == Outcome::Complete || is_left_alone) {
         lines.push(match report.version {
             0 => {
                 format!("The vault {vault:?} is empty: there is nothing to bring to {destination} ({time}).")
@@ -166,7 +197,7 @@ fn done(report: &Report, lines: &mut Vec<String>) {
     }
     if report.moved.files > 0 {
         lines.push(format!("Moved, as in the vault: {}.", human::files(report.moved.files)));
-        let names = report.moved_files.iter().map(|(from, to)| format!("{from} is now {to}"));
+        let names = report.moved_files.iter().map(|moved| format!("{} is now {}", moved.from, moved.path));
         named_of(report.moved.files, names, lines);
     }
     if report.folders_created > 0 {
@@ -176,9 +207,7 @@ fn done(report: &Report, lines: &mut Vec<String>) {
         let files = (deleted.files > 0).then(|| human::files(deleted.files));
         let counted = files_and_folders(files, report.folders_deleted);
         lines.push(format!("Deleted, as in the vault: {counted}."));
-        let is_moved = |path: &&VaultPath| report.moved_files.iter().any(|(from, _)| from == *path);
-        let names = report.deleted_files.iter().filter(|path| !is_moved(path)).map(ToString::to_string);
-        named_of(deleted.files, names.collect::<Vec<_>>().into_iter(), lines);
+        named_of(deleted.files, report.deleted_files.iter().map(ToString::to_string), lines);
     }
     if report.retained.files > 0 {
         lines
@@ -278,8 +307,11 @@ fn kept(report: &Report, lines: &mut Vec<String>) {
     }
 }
 
-fn steps(report: &Report, lines: &mut Vec<String>) {
-    lines.extend(report.steps.iter().map(step));
+fn steps(report: &Report, most: usize, lines: &mut Vec<String>) {
+    lines.extend(report.steps.iter().take(most).map(step));
+    if let Some(more @ 1..) = report.steps.len().checked_sub(most) {
+        lines.push(format!("  … and {} more (--dry-run names them all)", human::number(more as u64)));
+    }
     kept(report, lines);
     code(report, lines);
     if report.retained.files > 0 {

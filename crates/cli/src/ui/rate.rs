@@ -1,4 +1,4 @@
-//! How fast a pull moves: a moving average, and the time that is left.
+//! Transfer rate of a pull: a moving average, and the time that is left.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};

@@ -1,4 +1,4 @@
-//! What a connection of the pool makes of an answer: take the content, ask again, or report a failure.
+//! Judges an answer in a connection of the pool: take the content, ask again, or report a failure.
 
 use obsync_net::WAITS;
 use obsync_protocol::Uid;

@@ -1,4 +1,4 @@
-//! Whether more connections than a run starts with are worth having.
+//! Decides whether more connections than a run starts with are worth having.
 //!
 //! A service that answers the requests of one connection one after another gains by each further connection; a line
 //! or a machine that is busy gains nothing. So the rate is measured with the present number, some are added, and the

@@ -1,4 +1,4 @@
-//! How many connections a run may have open: [`START`] at first, more up to the options' number while each one more
+//! Limits the connections of a run: [`START`] at first, more up to the options' number while each one more
 //! raises the rate (see [`growth`](super::growth)), fewer after trouble, more again once it has passed.
 //!
 //! Trouble (an overload, a refusal, a broken connection) halves the number, once for all that was under way when it

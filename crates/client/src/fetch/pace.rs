@@ -1,4 +1,4 @@
-//! How many requests a connection has under way: as many as the line needs, fewer when the server has trouble.
+//! Limits the requests that a connection has under way: as many as the line needs, fewer when the server has trouble.
 //!
 //! It begins with [`START`] and goes up as long as that is what limits the connection, which shows in that a whole
 //! window is answered in hardly more than one round trip. Where the server, the line or this machine is the limit,

@@ -1,4 +1,4 @@
-//! What can be asked of a vault besides its contents: its size, what was deleted, an entry's past.
+//! Queries about a vault besides its contents: its size, its deletions, an entry's history.
 
 use obsync_protocol::limits::LIST_MESSAGE;
 use obsync_protocol::{ClientMessage, EncodedPath, PushMessage, Uid};

@@ -1,4 +1,4 @@
-//! Which job may be sent next: the first one whose paths no earlier job that is not done names.
+//! Orders uploads: the next job is the first one whose paths no earlier job that is not done names.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};

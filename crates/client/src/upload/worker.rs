@@ -38,7 +38,7 @@ pub(super) struct UploadWorker<S: UploadSource> {
 /// What a failure of a change means for this connection.
 enum After {
     /// The job has its result.
-    Settled,
+    Done,
     /// The job is to be sent again, after a pause if the server is overloaded.
     Again { overloaded: bool },
 }
@@ -135,13 +135,13 @@ impl<S: UploadSource> UploadWorker<S> {
             Ok(_) => {
                 self.losses = 0;
                 self.pauses = self.shared.pauses();
-                After::Settled
+                After::Done
             }
-            Err(UploadFailure::Source(_)) => After::Settled,
+            Err(UploadFailure::Source(_)) => After::Done,
             Err(UploadFailure::Push(failure)) => self.after(failure, ticket.tries)?,
         };
         match after {
-            After::Settled => self.settle(ticket, outcome).await,
+            After::Done => self.settle(ticket, outcome).await,
             After::Again { overloaded } => {
                 self.shared.order.give_back(ticket);
                 if overloaded && let Some(pause) = self.pauses.next() {
@@ -162,7 +162,7 @@ impl<S: UploadSource> UploadWorker<S> {
                 info!(%error, "a change was not recorded; it is sent again");
                 Ok(After::Again { overloaded: false })
             }
-            _ => Ok(After::Settled),
+            _ => Ok(After::Done),
         }
     }
 

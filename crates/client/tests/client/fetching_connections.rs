@@ -113,10 +113,15 @@ async fn connections_that_are_cut_while_idle_cost_a_reconnect_and_no_file() {
 
 /// Fetches `files` small files over at most `connections`, each request taking `milliseconds` of the service's time.
 async fn served_one_after_another(files: usize, milliseconds: u64, connections: usize) -> (Duration, Bed) {
+    fetched(files, &format!("service-time={milliseconds}ms"), connections).await
+}
+
+/// Fetches `files` small files from such a service over at most `connections`.
+async fn fetched(files: usize, service: &str, connections: usize) -> (Duration, Bed) {
     let bed = Bed::start().await;
     small_files(&bed, files);
     let run = Run::of(&bed).await.connections(connections);
-    bed.fault(&format!("service-time={milliseconds}ms"));
+    bed.fault(service);
     let begin = Instant::now();
     let fetched = run.fetch(&bed).await;
     let took = begin.elapsed();
@@ -138,6 +143,22 @@ async fn a_service_that_answers_one_after_another_on_a_connection_is_near_the_fl
     let (took, _bed) = served_one_after_another(files, milliseconds, 10).await;
     let floor = Duration::from_millis(milliseconds * files as u64 / 10);
     assert!(took < floor.mul_f64(1.3), "{took:?}, the floor is {floor:?}");
+}
+
+#[tokio::test]
+async fn where_only_the_round_trip_is_long_more_connections_make_nothing_slower() {
+    // So long that what the machine does beside is little of it.
+    let trip = Duration::from_millis(150);
+    let service = format!("latency={}ms", trip.as_millis());
+    for files in [200, 1600] {
+        let (mut of_four, mut of_ten) = (Duration::ZERO, Duration::ZERO);
+        // In turns, so that whatever else the machine does meets both.
+        for _ in 0..2 {
+            of_four += fetched(files, &service, 4).await.0;
+            of_ten += fetched(files, &service, 10).await.0;
+        }
+        assert!(of_ten <= of_four + trip, "{files} files, twice: {of_four:?} became {of_ten:?}");
+    }
 }
 
 #[tokio::test]

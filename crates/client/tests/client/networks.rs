@@ -45,14 +45,14 @@ impl Resolve for Book {
 }
 
 /// A server behind TLS that shows a certificate for [`NAME`] and 127.0.0.1.
-struct Site {
+struct Scene {
     bed: Bed,
     authority: Authority,
     front: Arc<TlsFront>,
     ca_file: tempfile::NamedTempFile,
 }
 
-impl Site {
+impl Scene {
     async fn start(flaw: Flaw) -> Self {
         let bed = Bed::start().await;
         let authority = Authority::new().unwrap();
@@ -69,7 +69,7 @@ impl Site {
         Network { ca_file: Some(self.ca_file.path().to_owned()), ..Network::default() }
     }
 
-    /// The site by its name at these addresses.
+    /// The scene by its name at these addresses.
     fn book(&self, addresses: &[SocketAddr]) -> Book {
         let reason = "failed to lookup address information: Temporary failure in name resolution";
         Book { names: HashMap::from([(NAME, addresses.to_vec())]), reason, ..Book::default() }
@@ -110,8 +110,8 @@ impl Site {
 
 #[tokio::test]
 async fn a_private_authority_is_trusted_by_its_file_for_calls_and_for_sessions_on_loopback() {
-    let site = Site::start(Flaw::None).await;
-    site.both("127.0.0.1", site.network()).await.unwrap();
+    let scene = Scene::start(Flaw::None).await;
+    scene.both("127.0.0.1", scene.network()).await.unwrap();
 }
 
 #[tokio::test]
@@ -124,13 +124,13 @@ async fn a_certificate_that_is_not_accepted_is_named_with_host_reason_and_remedy
         (Flaw::Version1, "version 1", "version 3"),
     ];
     for (flaw, reason, remedy) in cases {
-        let site = Site::start(flaw).await;
-        let network = Network { resolver: Arc::new(site.book(&[site.front.address()])), ..site.network() };
-        let client = site.client(NAME, network);
+        let scene = Scene::start(flaw).await;
+        let network = Network { resolver: Arc::new(scene.book(&[scene.front.address()])), ..scene.network() };
+        let client = scene.client(NAME, network);
         let of_call = limited(client.vaults(&Token::new("the token"))).await.unwrap_err();
-        assert_eq!(site.front.connections(), 1, "{flaw:?}: {of_call}");
-        let of_session = limited(Session::open(&client, &site.target(NAME), 0, true)).await.unwrap_err();
-        assert_eq!(site.front.connections(), 2, "{flaw:?}: {of_session}");
+        assert_eq!(scene.front.connections(), 1, "{flaw:?}: {of_call}");
+        let of_session = limited(Session::open(&client, &scene.target(NAME), 0, true)).await.unwrap_err();
+        assert_eq!(scene.front.connections(), 2, "{flaw:?}: {of_session}");
         for error in [of_call, of_session] {
             let text = error.to_string();
             let parts = [NAME, reason, remedy];
@@ -142,27 +142,27 @@ async fn a_certificate_that_is_not_accepted_is_named_with_host_reason_and_remedy
 
 #[tokio::test]
 async fn a_certificate_of_an_unknown_authority_or_for_other_names_says_how_to_go_on() {
-    let site = Site::start(Flaw::None).await;
-    let error = site.both("127.0.0.1", Network::default()).await.unwrap_err().to_string();
+    let scene = Scene::start(Flaw::None).await;
+    let error = scene.both("127.0.0.1", Network::default()).await.unwrap_err().to_string();
     assert!(error.contains("127.0.0.1") && error.contains("--ca-file"), "{error}");
-    let config = site.authority.server(&["other.test"], Flaw::None).unwrap();
+    let config = scene.authority.server(&["other.test"], Flaw::None).unwrap();
     let front = TlsFront::on(LOCALHOST, config).await.unwrap();
-    front.lead_to(site.bed.server.address());
-    let error = Site { front: Arc::new(front), ..site };
+    front.lead_to(scene.bed.server.address());
+    let error = Scene { front: Arc::new(front), ..scene };
     let error = error.both("127.0.0.1", error.network()).await.unwrap_err().to_string();
     assert!(error.contains("it is for other.test"), "{error}");
 }
 
 #[tokio::test]
 async fn a_certificate_that_is_not_trusted_ends_a_session_and_a_call_before_they_begin() {
-    let site = Site::start(Flaw::None).await;
-    let client = site.client("127.0.0.1", Network::default());
-    let of_session = limited(Session::open(&client, &site.target("127.0.0.1"), 0, true)).await.unwrap_err();
-    let of_call = limited(client.vaults(&site.bed.token)).await.unwrap_err();
+    let scene = Scene::start(Flaw::None).await;
+    let client = scene.client("127.0.0.1", Network::default());
+    let of_session = limited(Session::open(&client, &scene.target("127.0.0.1"), 0, true)).await.unwrap_err();
+    let of_call = limited(client.vaults(&scene.bed.token)).await.unwrap_err();
     for error in [of_session, of_call] {
         assert!(matches!(error, ClientError::Certificate { .. }) && !error.is_retryable(), "{error:?}");
     }
-    assert_eq!(site.bed.server.stats().websocket_connections, 0);
+    assert_eq!(scene.bed.server.stats().websocket_connections, 0);
 }
 
 #[tokio::test]
@@ -175,85 +175,85 @@ async fn a_file_without_certificates_is_refused_before_anything_is_connected() {
 
 #[tokio::test]
 async fn a_first_address_that_swallows_packets_costs_a_moment_for_calls_and_for_sessions() {
-    let site = Site::start(Flaw::None).await;
+    let scene = Scene::start(Flaw::None).await;
     let dead = Blackhole::on(LOCALHOST).await.unwrap();
-    let book = site.book(&[dead.address(), site.front.address()]);
+    let book = scene.book(&[dead.address(), scene.front.address()]);
     let begun = Instant::now();
-    site.both(NAME, Network { resolver: Arc::new(book), ..site.network() }).await.unwrap();
+    scene.both(NAME, Network { resolver: Arc::new(book), ..scene.network() }).await.unwrap();
     // The limit of a connection is 20 s here; two of them wait a quarter of a second each.
     assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
 }
 
 #[tokio::test]
 async fn a_resolver_that_does_not_work_yet_is_waited_for() {
-    let site = Site::start(Flaw::None).await;
-    let book = Book { fails: 2, ..site.book(&[site.front.address()]) };
-    let client = site.client(NAME, Network { resolver: Arc::new(book), ..site.network() });
-    limited(client.vaults(&site.bed.token)).await.unwrap();
-    let book = Book { fails: 2, ..site.book(&[site.front.address()]) };
-    let client = site.client(NAME, Network { resolver: Arc::new(book), ..site.network() });
-    limited(Session::open(&client, &site.target(NAME), 0, true)).await.unwrap();
+    let scene = Scene::start(Flaw::None).await;
+    let book = Book { fails: 2, ..scene.book(&[scene.front.address()]) };
+    let client = scene.client(NAME, Network { resolver: Arc::new(book), ..scene.network() });
+    limited(client.vaults(&scene.bed.token)).await.unwrap();
+    let book = Book { fails: 2, ..scene.book(&[scene.front.address()]) };
+    let client = scene.client(NAME, Network { resolver: Arc::new(book), ..scene.network() });
+    limited(Session::open(&client, &scene.target(NAME), 0, true)).await.unwrap();
 }
 
 #[tokio::test]
 async fn a_resolver_that_never_works_ends_the_wait_with_its_words() {
-    let site = Site::start(Flaw::None).await;
-    let book = Arc::new(Book { fails: usize::MAX, ..site.book(&[]) });
+    let scene = Scene::start(Flaw::None).await;
+    let book = Arc::new(Book { fails: usize::MAX, ..scene.book(&[]) });
     let mut options = options(&format!("https://{NAME}/"));
     options.timeouts.connect = Duration::from_secs(2);
-    options.network = Network { resolver: Arc::clone(&book) as Arc<dyn Resolve>, ..site.network() };
+    options.network = Network { resolver: Arc::clone(&book) as Arc<dyn Resolve>, ..scene.network() };
     let client = Client::new(ClientOptions { allow_hosts: vec![NAME.to_owned()], ..options }).unwrap();
     let error = limited(client.vaults(&Token::new("the token"))).await.unwrap_err();
     assert!(error.to_string().contains("Temporary failure"), "{error}");
     assert!(error.is_retryable());
-    let error = limited(Session::open(&client, &site.target(NAME), 0, true)).await.unwrap_err();
+    let error = limited(Session::open(&client, &scene.target(NAME), 0, true)).await.unwrap_err();
     assert!(error.to_string().contains("Temporary failure"), "{error}");
 }
 
-/// A proxy before `site`, and the network that goes through it.
-async fn proxied(site: &Site, rules: ProxyRules, user: &str, direct: &str) -> (ConnectProxy, Network) {
+/// A proxy before `scene`, and the network that goes through it.
+async fn proxied(scene: &Scene, rules: ProxyRules, user: &str, direct: &str) -> (ConnectProxy, Network) {
     let proxy = ConnectProxy::start(rules).await.unwrap();
     let proxies = Proxies::new(&format!("http://{user}{}", proxy.address()), direct).unwrap();
-    (proxy, Network { proxies, ..site.network() })
+    (proxy, Network { proxies, ..scene.network() })
 }
 
-fn rules(site: &Site) -> ProxyRules {
-    ProxyRules { server: site.front.address(), password: Some("me:geh:eim".to_owned()), status: None }
+fn rules(scene: &Scene) -> ProxyRules {
+    ProxyRules { server: scene.front.address(), password: Some("me:geh:eim".to_owned()), status: None }
 }
 
 #[tokio::test]
 async fn calls_and_sessions_go_through_a_proxy_with_its_password() {
-    let site = Site::start(Flaw::None).await;
-    let (proxy, network) = proxied(&site, rules(&site), "me:geh%3Aeim@", "").await;
+    let scene = Scene::start(Flaw::None).await;
+    let (proxy, network) = proxied(&scene, rules(&scene), "me:geh%3Aeim@", "").await;
     // Nobody but the proxy knows the name.
-    site.both(NAME, network).await.unwrap();
-    let target = format!("{NAME}:{}", site.front.address().port());
+    scene.both(NAME, network).await.unwrap();
+    let target = format!("{NAME}:{}", scene.front.address().port());
     assert_eq!(proxy.asked(), [target.clone(), target]);
 }
 
 #[tokio::test]
 async fn hosts_of_no_proxy_and_loopback_are_reached_directly() {
-    let site = Site::start(Flaw::None).await;
-    let (proxy, network) = proxied(&site, rules(&site), "", "test").await;
-    let book = Arc::new(site.book(&[site.front.address()]));
-    site.both(NAME, Network { resolver: book, ..network.clone() }).await.unwrap();
-    site.both("127.0.0.1", network).await.unwrap();
+    let scene = Scene::start(Flaw::None).await;
+    let (proxy, network) = proxied(&scene, rules(&scene), "", "test").await;
+    let book = Arc::new(scene.book(&[scene.front.address()]));
+    scene.both(NAME, Network { resolver: book, ..network.clone() }).await.unwrap();
+    scene.both("127.0.0.1", network).await.unwrap();
     assert!(proxy.asked().is_empty(), "{:?}", proxy.asked());
 }
 
 #[tokio::test]
 async fn a_proxy_that_refuses_says_why_and_shows_no_password() {
-    let site = Site::start(Flaw::None).await;
-    let answered = |status| ProxyRules { status: Some(status), ..rules(&site) };
+    let scene = Scene::start(Flaw::None).await;
+    let answered = |status| ProxyRules { status: Some(status), ..rules(&scene) };
     let cases = [
-        ("", rules(&site), "wants a user and a password", 1),
-        ("me:wrong-word@", rules(&site), "does not accept the user and password", 1),
+        ("", rules(&scene), "wants a user and a password", 1),
+        ("me:wrong-word@", rules(&scene), "does not accept the user and password", 1),
         ("me:wrong-word@", answered(403), "NO_PROXY", 1),
         ("me:wrong-word@", answered(502), "HTTP status 502", 3),
     ];
     for (user, rules, reason, attempts) in cases {
-        let (proxy, network) = proxied(&site, rules, user, "").await;
-        let error = site.both(NAME, network.clone()).await.unwrap_err();
+        let (proxy, network) = proxied(&scene, rules, user, "").await;
+        let error = scene.both(NAME, network.clone()).await.unwrap_err();
         let text = format!("{error} {error:?} {network:?}");
         assert!(text.contains(reason) && text.contains(&proxy.address().to_string()), "{text}");
         assert!(!text.contains("wrong-word"), "{text}");
@@ -263,28 +263,28 @@ async fn a_proxy_that_refuses_says_why_and_shows_no_password() {
 
 #[tokio::test]
 async fn a_proxy_that_hangs_up_is_a_failure_that_may_pass() {
-    let site = Site::start(Flaw::None).await;
-    let nobody = ProxyRules { server: SocketAddr::from(([127, 0, 0, 1], 1)), ..rules(&site) };
-    let (_proxy, network) = proxied(&site, nobody, "me:geh%3Aeim@", "").await;
-    let error = site.both(NAME, network).await.unwrap_err();
+    let scene = Scene::start(Flaw::None).await;
+    let nobody = ProxyRules { server: SocketAddr::from(([127, 0, 0, 1], 1)), ..rules(&scene) };
+    let (_proxy, network) = proxied(&scene, nobody, "me:geh%3Aeim@", "").await;
+    let error = scene.both(NAME, network).await.unwrap_err();
     assert!(matches!(&error, ClientError::Proxy { temporary: true, .. }), "{error:?}");
 }
 
 #[tokio::test]
 async fn a_proxy_that_cuts_its_tunnels_in_the_middle_of_a_run_costs_reconnects_and_no_file() {
-    let mut site = Site::start(Flaw::None).await;
-    let (proxy, network) = proxied(&site, rules(&site), "me:geh%3Aeim@", "").await;
-    let fetched = site.fetch(1000, network, || proxy.cut()).await;
+    let mut scene = Scene::start(Flaw::None).await;
+    let (proxy, network) = proxied(&scene, rules(&scene), "me:geh%3Aeim@", "").await;
+    let fetched = scene.fetch(1000, network, || proxy.cut()).await;
     assert_eq!((fetched.files.len(), fetched.failures.len()), (1000, 0), "{:?}", fetched.failures);
     assert!(fetched.summary().reconnects > 0, "{:?}", fetched.summary());
 }
 
 #[tokio::test]
 async fn a_proxy_that_dies_in_the_middle_of_a_run_ends_it_with_its_name_and_what_came_is_reported() {
-    let mut site = Site::start(Flaw::None).await;
-    let (proxy, network) = proxied(&site, rules(&site), "me:geh%3Aeim@", "").await;
+    let mut scene = Scene::start(Flaw::None).await;
+    let (proxy, network) = proxied(&scene, rules(&scene), "me:geh%3Aeim@", "").await;
     let address = proxy.address().to_string();
-    let fetched = site.fetch(1000, network, || drop(proxy)).await;
+    let fetched = scene.fetch(1000, network, || drop(proxy)).await;
     let error = fetched.run.unwrap_err();
     assert!(error.is_retryable() && error.to_string().contains(&address), "{error:?}");
     assert!(!error.to_string().contains("eim"), "{error}");
@@ -294,21 +294,21 @@ async fn a_proxy_that_dies_in_the_middle_of_a_run_ends_it_with_its_name_and_what
 
 #[tokio::test]
 async fn a_certificate_that_ends_in_the_middle_of_a_run_costs_no_file_that_comes_over_open_connections() {
-    let mut site = Site::start(Flaw::None).await;
-    let ended = site.authority.server(&[NAME], Flaw::Expired).unwrap();
-    let (_proxy, network) = proxied(&site, rules(&site), "me:geh%3Aeim@", "").await;
-    let front = Arc::clone(&site.front);
-    let fetched = site.fetch(1000, network, || front.show(ended)).await;
+    let mut scene = Scene::start(Flaw::None).await;
+    let ended = scene.authority.server(&[NAME], Flaw::Expired).unwrap();
+    let (_proxy, network) = proxied(&scene, rules(&scene), "me:geh%3Aeim@", "").await;
+    let front = Arc::clone(&scene.front);
+    let fetched = scene.fetch(1000, network, || front.show(ended)).await;
     assert_eq!((fetched.files.len(), fetched.failures.len()), (1000, 0), "{:?}", fetched.run);
 }
 
 #[tokio::test]
 async fn a_certificate_that_ends_before_a_reconnect_ends_the_run_with_its_reason_and_what_came_is_reported() {
-    let mut site = Site::start(Flaw::None).await;
-    let ended = site.authority.server(&[NAME], Flaw::Expired).unwrap();
-    let (proxy, network) = proxied(&site, rules(&site), "me:geh%3Aeim@", "").await;
-    let front = Arc::clone(&site.front);
-    let fetched = site
+    let mut scene = Scene::start(Flaw::None).await;
+    let ended = scene.authority.server(&[NAME], Flaw::Expired).unwrap();
+    let (proxy, network) = proxied(&scene, rules(&scene), "me:geh%3Aeim@", "").await;
+    let front = Arc::clone(&scene.front);
+    let fetched = scene
         .fetch(1000, network, || {
             front.show(ended);
             proxy.cut();
@@ -323,26 +323,26 @@ async fn a_certificate_that_ends_before_a_reconnect_ends_the_run_with_its_reason
 
 #[tokio::test]
 async fn calls_and_sessions_go_through_a_socks_proxy_with_and_without_a_password() {
-    let site = Site::start(Flaw::None).await;
-    let target = format!("{NAME}:{}", site.front.address().port());
+    let scene = Scene::start(Flaw::None).await;
+    let target = format!("{NAME}:{}", scene.front.address().port());
     for (scheme, user, login) in
         [("socks5h", "", None), ("socks5", "", None), ("socks5h", "me:geh%3Aeim@", Some(("me", "geh:eim")))]
     {
-        let proxy = SocksProxy::start(site.front.address(), login).await.unwrap();
+        let proxy = SocksProxy::start(scene.front.address(), login).await.unwrap();
         let proxies = Proxies::new(&format!("{scheme}://{user}{}", proxy.address()), "").unwrap();
         // Nobody but the proxy knows the name.
-        site.both(NAME, Network { proxies, ..site.network() }).await.unwrap();
+        scene.both(NAME, Network { proxies, ..scene.network() }).await.unwrap();
         assert_eq!(proxy.asked(), [target.clone(), target.clone()], "{scheme}");
     }
 }
 
 #[tokio::test]
 async fn a_socks_proxy_that_refuses_is_named_without_the_password() {
-    let site = Site::start(Flaw::None).await;
+    let scene = Scene::start(Flaw::None).await;
     for user in ["", "me:wrong-word@"] {
-        let proxy = SocksProxy::start(site.front.address(), Some(("me", "geh:eim"))).await.unwrap();
+        let proxy = SocksProxy::start(scene.front.address(), Some(("me", "geh:eim"))).await.unwrap();
         let proxies = Proxies::new(&format!("socks5h://{user}{}", proxy.address()), "").unwrap();
-        let error = site.both(NAME, Network { proxies, ..site.network() }).await.unwrap_err();
+        let error = scene.both(NAME, Network { proxies, ..scene.network() }).await.unwrap_err();
         let text = format!("{error} {error:?}");
         assert!(matches!(error, ClientError::Proxy { .. }), "{text}");
         assert!(text.contains(&proxy.address().to_string()) && !text.contains("wrong-word"), "{text}");

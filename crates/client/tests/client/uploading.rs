@@ -203,16 +203,19 @@ async fn changes_of_one_path_keep_their_order() {
 
 #[tokio::test]
 async fn eight_connections_take_a_fraction_of_the_time_of_one() {
+    // Measured with 3,000 notes (docs/PERFORMANCE.md).
+    let count = std::env::var("OBSYNC_UPLOAD_NOTES").ok().map(|count| count.parse().unwrap());
     let bed = Bed::start().await;
     bed.fault("latency=20ms");
     let started = Instant::now();
-    let summary = Uploads::of(notes(300)).taken(&bed).await;
+    let summary = Uploads::of(notes(count.unwrap_or(300))).taken(&bed).await;
     let took = started.elapsed();
     // Two messages of 20 ms a note.
-    let one = Duration::from_millis(20) * 2 * 300;
+    let one = Duration::from_millis(20) * 2 * u32::try_from(count.unwrap_or(300)).unwrap();
     println!("{took:?}, at least {:?}, {summary:?}", one / 8);
     // A machine with other things to do is allowed for.
-    assert!(took >= one / 8 && took < one / 3, "{took:?}");
+    let most = if count.is_some() { one * 3 / 16 } else { one / 3 };
+    assert!(took >= one / 8 && took < most, "{took:?}");
 }
 
 #[tokio::test]

@@ -1,9 +1,10 @@
-//! How a destination is changed.
+//! The trait that changes a destination.
 
 use async_trait::async_trait;
 use obsync_protocol::VaultPath;
 use tokio_util::sync::CancellationToken;
 
+use super::change::{Change, ChangeOutcome};
 use super::describe::Describe;
 use super::error::DestinationError;
 use super::inspect::Inspect;
@@ -11,7 +12,6 @@ use super::naming::Naming;
 use super::publication::{Expect, KeptBeside};
 use super::receive::Receive;
 use super::scan::Scan;
-use crate::change::{Change, ChangeOutcome};
 use crate::model::KnownContent;
 
 /// A place for a vault's files.

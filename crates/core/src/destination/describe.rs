@@ -1,11 +1,11 @@
-//! What a place is and can do, how it is asked best, and whose it is.
+//! Identity, traits and limits of a destination.
 
 use async_trait::async_trait;
 
 use super::error::DestinationError;
 use crate::identity::{Marked, Marker, MarkerFound};
 
-/// What a place can do, and how it is asked best.
+/// Abilities and limits of a place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PlaceTraits {
     /// Folders are something of their own, which can be empty and have to be removed.
@@ -52,13 +52,13 @@ impl Default for BatchLimit {
     }
 }
 
-/// What a place is and can do, and whose it is.
+/// Identity and abilities of a place.
 #[async_trait]
 pub trait Describe: Send + Sync + 'static {
     /// The place as a person would name it, for messages.
     fn location(&self) -> String;
 
-    /// What the place can do, and how it is asked best.
+    /// Abilities and limits of the place.
     fn traits(&self) -> PlaceTraits {
         PlaceTraits::default()
     }
@@ -77,12 +77,12 @@ pub trait Describe: Send + Sync + 'static {
         Ok(None)
     }
 
-    /// What the destination found out about the place that people should know, as sentences for the report.
+    /// Findings about the place that people should know, as sentences for the report.
     fn warnings(&self) -> Vec<String> {
         Vec::new()
     }
 
-    /// What is found where the place has its marker. `known` is the tag that was noted of it; a destination that knows tags need not
+    /// Reads the marker. `known` is the tag that was noted of it; a destination that knows tags need not
     /// read a marker that still has it. To be asked after [`is_empty`](super::Inspect::is_empty), which may have seen it on the way.
     async fn identify(&self, known: Option<&str>) -> Result<MarkerFound, DestinationError> {
         let _ = known;

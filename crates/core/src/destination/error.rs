@@ -1,4 +1,4 @@
-//! What can go wrong in a destination.
+//! Errors of a destination.
 
 use std::io;
 
@@ -7,7 +7,7 @@ use obsync_protocol::{Uid, VaultPath};
 use crate::model::KnownContent;
 use crate::problem::ProblemCode;
 
-/// What can go wrong in a destination. Each is a sentence; what to do is in it where something can be done.
+/// An error of a destination. Each is a sentence, with the remedy where there is one.
 #[derive(Debug, thiserror::Error)]
 pub enum DestinationError {
     /// A segment or the whole path is longer than the destination can name.
@@ -33,7 +33,7 @@ pub enum DestinationError {
     InTheWay {
         /// The path that could not be made.
         path: String,
-        /// What is in its way.
+        /// The path of the obstacle.
         occupant: VaultPath,
     },
     /// Something else than expected is at the path of a publication. It was left alone.
@@ -59,7 +59,7 @@ pub enum DestinationError {
         /// The destination.
         location: String,
     },
-    /// What was staged for this path is of no use any more, and cannot be had from the place itself: the content is to be
+    /// The staged content of this path is of no use any more, and cannot be had from the place itself: the content is to be
     /// downloaded. A destination says so at most once for each path in a run.
     #[error("the content of {path:?} must come from the vault, because {location} refuses it ({reason})")]
     ContentNeeded {
@@ -73,7 +73,7 @@ pub enum DestinationError {
     /// No right to write or read.
     #[error("no permission to {action} {path:?} in {location}; check its owner and mode")]
     PermissionDenied {
-        /// What was tried.
+        /// The attempted action.
         action: &'static str,
         /// The path in question.
         path: String,
@@ -105,7 +105,7 @@ pub enum DestinationError {
     Unavailable {
         /// The destination.
         location: String,
-        /// What is wrong and what to do.
+        /// The problem and the remedy.
         reason: String,
         /// The same for scripts.
         code: ProblemCode,
@@ -113,7 +113,7 @@ pub enum DestinationError {
     /// Anything else the system says about one path.
     #[error("cannot {action} {path:?} in {location}: {source}")]
     Io {
-        /// What was tried.
+        /// The attempted action.
         action: &'static str,
         /// The path in question.
         path: String,
@@ -136,7 +136,7 @@ impl DestinationError {
         )
     }
 
-    /// What is in the way, if that is why something failed.
+    /// The obstacle, if that is why something failed.
     pub(crate) fn occupant(&self) -> Option<VaultPath> {
         match self {
             DestinationError::InTheWay { occupant, .. } => Some(occupant.clone()),

@@ -4,11 +4,11 @@ use async_trait::async_trait;
 use obsync_protocol::VaultPath;
 use tokio_util::sync::CancellationToken;
 
+use super::change::{Applied, Change, ChangeOutcome, Rejected};
 use super::changing::Destination;
 use super::error::DestinationError;
 use super::inspect::Wanted;
 use super::publication::{Publication, PublishFailure, Published, Removable, Removal};
-use crate::change::{Applied, Change, ChangeOutcome, Rejected};
 
 /// Shorter ways to ask a destination, for changes of one kind.
 #[async_trait]

@@ -71,7 +71,7 @@ pub struct StoredFile {
     pub size: u64,
 }
 
-/// What [`Inspect::list`] found.
+/// The result of [`Inspect::list`].
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Inventory {
     /// The files, in no order.
@@ -92,7 +92,7 @@ pub trait Inspect: Describe {
         Ok(vec![!self.traits().has_folders; folders.len()])
     }
 
-    /// What the destination says of these files without reading them, in order; `None` for what is no file, or is not there.
+    /// The facts of these files, without reading them, in order; `None` where there is no file.
     /// Nothing at all where that is no small thing to ask.
     async fn facts(
         &self,
@@ -110,7 +110,7 @@ pub trait Inspect: Describe {
         Ok(Some(records.iter().zip(&found).map(|(record, found)| is_lost(record, found.as_ref())).collect()))
     }
 
-    /// What is at these paths, in order: for a file that has not the content that is wanted, which one it has.
+    /// Looks at these paths. Answers in order: for a file with another content than the wanted one, which one it has.
     ///
     /// A destination where that costs too much tells only what [`check`](Self::check) does.
     async fn look(&self, wanted: Vec<Wanted>) -> Result<Vec<Found>, DestinationError> {

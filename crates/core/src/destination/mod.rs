@@ -1,4 +1,4 @@
-//! Where a vault's files go: the traits that every destination implements, each about one thing.
+//! Destinations of a vault's files: the traits that each implements, each about one thing.
 //!
 //! - [`Describe`]: what it is and can do, and whose it is. [`Naming`]: what names mean there.
 //! - [`Inspect`]: questions about what is there. [`Scan`]: what differs from the records, and files to be sent.
@@ -7,6 +7,7 @@
 //! Nothing here trusts the paths that it is given beyond what [`VaultPath`](obsync_protocol::VaultPath) guarantees: a destination must stay inside its
 //! own root whatever symbolic links lie there.
 
+mod change;
 mod changing;
 mod describe;
 mod error;
@@ -17,6 +18,7 @@ mod publication;
 mod receive;
 mod scan;
 
+pub use self::change::{Applied, Change, ChangeBatch, ChangeOutcome, Rejected};
 pub use self::changing::Destination;
 pub use self::describe::{BatchLimit, Describe, PlaceTraits};
 pub use self::error::DestinationError;

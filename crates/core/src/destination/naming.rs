@@ -1,4 +1,4 @@
-//! What names mean in a place: which are one name, which it cannot have, and which make a git repository.
+//! Names in a destination: which are one name, which it cannot have, and which make a git repository.
 
 use std::collections::BTreeSet;
 
@@ -20,7 +20,7 @@ pub enum FoldingProbe {
     Normalization,
 }
 
-/// What names mean in a place.
+/// Rules for names in a place.
 #[async_trait]
 pub trait Naming: Inspect {
     /// Which names are one name here.

@@ -9,9 +9,9 @@ use crate::model::{FileMeta, KnownContent, LocalFacts, Record, RecordKind};
 /// One file to be made visible by [`Destination::apply`](super::Destination::apply).
 #[derive(Debug)]
 pub struct Publication {
-    /// What is made visible.
+    /// The content that is made visible.
     pub content: PublicationContent,
-    /// What may be replaced. Anything else that is found there is left alone ([`DestinationError::Changed`]): the engine decides
+    /// The content that may be replaced. Anything else that is found there is left alone ([`DestinationError::Changed`]): the engine decides
     /// what becomes of it. The very content that is published counts as published.
     pub expect: Expect,
 }
@@ -23,7 +23,7 @@ impl Publication {
     }
 }
 
-/// What is expected at the path of a publication.
+/// The expected occupant of the path of a publication.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Expect {
     /// Nothing.
@@ -55,7 +55,7 @@ impl Expect {
 pub struct KeptBeside {
     /// The name that it has now, or that its copy has.
     pub kept_as: VaultPath,
-    /// What the publication that takes its place expects.
+    /// The expectation of the publication that takes its place.
     pub expect: Expect,
 }
 
@@ -71,13 +71,13 @@ pub enum PublicationContent {
     InPlace {
         /// The path in question.
         path: VaultPath,
-        /// What it carries.
+        /// Its hash, size, times and version.
         meta: FileMeta,
     },
 }
 
 impl PublicationContent {
-    /// What is staged, if it is not in place.
+    /// The staged file, if it is not in place.
     pub fn staged(&self) -> Option<&Staged> {
         match self {
             PublicationContent::Staged(staged) | PublicationContent::CopyOfStaged(staged) => Some(staged),
@@ -93,7 +93,7 @@ impl PublicationContent {
         }
     }
 
-    /// What it carries.
+    /// Its hash, size, times and version.
     pub fn meta(&self) -> &FileMeta {
         match self {
             PublicationContent::Staged(staged) | PublicationContent::CopyOfStaged(staged) => &staged.meta,
@@ -110,14 +110,14 @@ impl PublicationContent {
 /// How a publication went.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Published {
-    /// What the destination says of the file now, unless it was changed at once again, or nobody can tell cheaply.
+    /// The file's facts now, unless it was changed at once again, or nobody can tell cheaply.
     pub facts: Option<LocalFacts>,
 }
 
 /// A publication that did not succeed; the staged content is handed back for another attempt.
 #[derive(Debug)]
 pub struct PublishFailure {
-    /// What was to be published.
+    /// The publication that failed.
     pub publication: Box<Publication>,
     /// Why it was not.
     pub error: DestinationError,

@@ -12,7 +12,7 @@ use crate::model::FileMeta;
 pub struct Staged {
     /// Where it is to appear.
     pub path: VaultPath,
-    /// What it is to carry.
+    /// Its hash, size, times and version.
     pub meta: FileMeta,
     /// The destination's own name for it.
     pub handle: String,

@@ -1,4 +1,4 @@
-//! How a place is scanned for what differs from the records, and read to be sent.
+//! Scans a destination for differences from the records, and reads files to be sent.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use crate::scan::{LocalTree, OpenFile, ScanInput};
 /// How a place is scanned, and read to be sent.
 #[async_trait]
 pub trait Scan: Describe {
-    /// What the place holds, compared with what is recorded. `None`: it cannot be scanned.
+    /// Compares the content of the place with the records. `None`: it cannot be scanned.
     async fn scan(&self, input: ScanInput) -> Result<Option<LocalTree>, DestinationError> {
         let _ = input;
         Ok(None)

@@ -1,4 +1,4 @@
-//! Why two versions are not merged.
+//! Reasons why two versions are not merged.
 
 use thiserror::Error;
 

@@ -1,4 +1,4 @@
-//! Whether a listed vault may be opened, given the pins that were found.
+//! Decides whether a listed vault may be opened, given the pins that were found.
 
 use std::fmt;
 

@@ -2,13 +2,13 @@
 //!
 //! A rename arrives as a deletion of the old path and an entry for the new one (docs/PROTOCOL.md section 3). The file here is put at
 //! its new path before the listing is applied, and recorded there as what the vault has: the scan which follows finds it edited
-//! and sends it. Killed in between, the edit is at both paths.
+//! and sends it. A run that is killed in between leaves it at both paths; the next one finishes that.
 
 use std::collections::HashMap;
 
 use obsync_protocol::{ContentHash, VaultPath, Verdict};
 
-use crate::destination::{DestinationExt, Expect, Removable, Removal};
+use crate::destination::{DestinationError, DestinationExt, Expect, Removable, Removal, Wanted};
 use crate::entry::{EntryKind, RemoteEntry};
 use crate::error::PullError;
 use crate::journal::{JournalChange, JournalEntry, Side};
@@ -26,6 +26,16 @@ struct Moved {
     record: Record,
     /// The entry of the new one.
     entry: RemoteEntry,
+}
+
+/// What a user wrote into such a file.
+struct Edit {
+    text: Vec<u8>,
+    content: KnownContent,
+    /// Milliseconds since the epoch.
+    mtime: i64,
+    /// Whether it is at the new path already.
+    is_put: bool,
 }
 
 impl Run<'_> {
@@ -86,61 +96,122 @@ impl Run<'_> {
 
     /// Moves one of them. `false`: it was not edited here, or something is in its way.
     async fn carry(&self, moved: Moved, survey: &Survey, report: &mut Report) -> Result<bool, PullError> {
+        let Some(edit) = self.edit_of(&moved).await? else { return Ok(false) };
         let Moved { record, entry } = moved;
-        let (from, to) = (&record.path, &entry.path);
         let EntryKind::File { hash, .. } = entry.kind else { return Ok(false) };
-        let is_in =
-            self.options.filter.verdict(to, false) == Verdict::Sync && self.destination.admits(to).is_ok();
-        let is_recorded = self.state.records(std::slice::from_ref(to)).await?.iter().any(Option::is_some);
-        if !is_in || is_recorded {
-            return Ok(false);
-        }
-        let Some(facts) = self.destination.facts(vec![from.clone(), to.clone()]).await? else {
-            return Ok(false);
-        };
-        let [Some(found), None] = &facts[..] else { return Ok(false) };
-        if record.facts.as_ref() == Some(found) {
-            return Ok(false);
-        }
-        let Some(text) = self.read_text(from).await? else { return Ok(false) };
-        let content = KnownContent::of(&text);
-        if content.hash == hash {
-            return Ok(false);
-        }
         let size = record.file().map_or(0, |file| file.size);
         let carried = seen(&entry, KnownContent { hash, size }, None);
+        let (from, to) = (record.path, &entry.path);
         if self.options.dry_run {
             let foreseen = &mut report.foreseen;
             foreseen.records.push(carried);
             foreseen.forgotten.insert(from.clone());
-            foreseen.moved.insert(from.clone(), to.clone());
+            foreseen.moved.insert(from, to.clone());
             return Ok(true);
+        }
+        let times = (edit.mtime, entry.ctime);
+        if !edit.is_put && self.put_text(to, edit.text, Expect::Absent, times).await?.is_none() {
+            return Ok(false);
+        }
+        let device = survey.listing.devices.of(entry.uid);
+        let line = JournalEntry::new(Side::Here, JournalChange::Write, to.clone(), entry.uid);
+        let size = Some(edit.content.size);
+        let journal = vec![JournalEntry { from: Some(from.clone()), device, size, ..line }];
+        self.leave_old_path(Removable { path: from, content: edit.content }, carried, journal, survey).await
+    }
+
+    /// What a user wrote into a file that has another path in the vault. `None`: nothing, or something is at the new path.
+    async fn edit_of(&self, Moved { record, entry }: &Moved) -> Result<Option<Edit>, PullError> {
+        let (from, to) = (&record.path, &entry.path);
+        let is_in =
+            self.options.filter.verdict(to, false) == Verdict::Sync && self.destination.admits(to).is_ok();
+        let is_recorded = self.state.records(std::slice::from_ref(to)).await?.iter().any(Option::is_some);
+        if !is_in || is_recorded {
+            return Ok(None);
+        }
+        let Some(facts) = self.destination.facts(vec![from.clone(), to.clone()]).await? else {
+            return Ok(None);
+        };
+        let [Some(found), at_new_path] = &facts[..] else { return Ok(None) };
+        if record.facts.as_ref() == Some(found) {
+            return Ok(None);
+        }
+        let Some(text) = self.read_text(from).await? else { return Ok(None) };
+        let content = KnownContent::of(&text);
+        if record.file().is_none_or(|file| file.hash == content.hash) {
+            return Ok(None);
+        }
+        let KnownContent { hash, size } = content;
+        let is_put = match at_new_path {
+            None => false,
+            // A run that was killed put it there.
+            Some(_) => self.destination.holds(vec![Wanted { path: to.clone(), hash, size }]).await? == [true],
+        };
+        if at_new_path.is_some() && !is_put {
+            return Ok(None);
         }
         let mtime = match found {
             LocalFacts::File { modified, .. } => modified / 1_000_000,
             LocalFacts::Object { .. } => entry.mtime,
         };
-        if self.put_text(to, text, Expect::Absent, (mtime, entry.ctime)).await?.is_none() {
-            return Ok(false);
-        }
-        let records = vec![carried];
-        let line = JournalEntry::new(Side::Here, JournalChange::Write, to.clone(), entry.uid);
-        let device = survey.listing.devices.of(entry.uid);
-        let journal =
-            vec![JournalEntry { from: Some(from.clone()), device, size: Some(content.size), ..line }];
+        Ok(Some(Edit { text, content, mtime, is_put }))
+    }
+
+    /// Records that an edit is at its new path, and removes it at the old one. `false`: it was edited there once more.
+    async fn leave_old_path(
+        &self,
+        old: Removable,
+        carried: Record,
+        journal: Vec<JournalEntry>,
+        survey: &Survey,
+    ) -> Result<bool, PullError> {
         let announced = self.state.intents().await?;
         let mut intents = announced.clone();
-        intents.push(Intent::Remove { path: from.clone(), content });
+        intents.push(Intent::Remove { path: old.path.clone(), content: old.content });
+        let records = vec![carried];
         let commit = Commit { records, journal, intents, state: survey.known.clone(), ..Commit::default() };
         self.state.commit(commit).await?;
-        let old = Removable { path: from.clone(), content };
+        let from = old.path.clone();
         let removed = self.destination.remove_files(vec![old]).await.into_iter().next();
         self.destination.flush().await?;
         // Where it was edited once more that is a file of its own, and the deletion of the old path is left to the pull.
         let is_removed = matches!(removed, Some(Ok(Removal::Removed | Removal::Missing)));
-        let forgotten = if is_removed { vec![from.clone()] } else { Vec::new() };
+        let forgotten = if is_removed { vec![from] } else { Vec::new() };
         let state = survey.known.clone();
         self.state.commit(Commit { forgotten, intents: announced, state, ..Commit::default() }).await?;
         Ok(is_removed)
+    }
+
+    /// Removes edits at their old paths that a killed run had carried to their new ones: it announced the removal of a content
+    /// that is not the recorded one. Nothing is removed that is not at a new path.
+    pub(crate) async fn finish_carrying(&self, announced: &[Removable]) -> Result<(), PullError> {
+        let paths: Vec<VaultPath> = announced.iter().map(|file| file.path.clone()).collect();
+        let records = self.state.records(&paths).await?;
+        let recorded = records.iter().map(|record| record.as_ref().and_then(Record::file));
+        let carried: Vec<(&Removable, ContentHash)> = announced
+            .iter()
+            .zip(recorded)
+            .filter_map(|(file, recorded)| Some((file, recorded?.hash)))
+            .filter(|(file, recorded)| file.content.hash != *recorded)
+            .collect();
+        if carried.is_empty() {
+            return Ok(());
+        }
+        let all = self.state.all_records().await?;
+        let mut removed = Vec::new();
+        for (old, vaults) in carried {
+            let KnownContent { hash, size } = old.content;
+            let others = all.iter().filter(|record| record.path != old.path);
+            let of_content = others.filter(|record| record.file().is_some_and(|file| file.hash == vaults));
+            let wanted = of_content.map(|record| Wanted { path: record.path.clone(), hash, size });
+            if self.destination.holds(wanted.collect()).await?.contains(&true) {
+                removed.push(old.clone());
+            }
+        }
+        let outcomes = self.destination.remove_files(removed).await.into_iter();
+        if let Some(error) = outcomes.filter_map(Result::err).find(DestinationError::is_fatal) {
+            return Err(error.into());
+        }
+        Ok(self.destination.flush().await?)
     }
 }

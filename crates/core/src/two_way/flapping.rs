@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeSet, HashSet};
 
-use obsync_protocol::{Uid, VaultPath};
+use obsync_protocol::VaultPath;
 
 use crate::conflicted_copy::is_configuration;
 use crate::entry::{EntryKind, RemoteEntry};
@@ -70,7 +70,7 @@ impl TwoWay<'_, '_> {
         let KnownContent { hash, size } = local.content;
         let entry = RemoteEntry {
             path: local.path.clone(),
-            uid: file.base.as_ref().map_or(Uid(0), |base| base.uid),
+            uid: file.base_uid(),
             kind: EntryKind::File { hash, size },
             mtime: local.mtime,
             ctime: local.ctime,
@@ -120,6 +120,8 @@ fn pause_after(changes: &[(i64, Side)]) -> Option<i64> {
 #[cfg(test)]
 mod tests {
     use Side::{Here, Vault};
+
+    use obsync_protocol::Uid;
 
     use super::*;
     use crate::journal::JournalChange;

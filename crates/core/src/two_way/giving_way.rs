@@ -9,9 +9,12 @@ use obsync_protocol::{Uid, VaultPath};
 
 use crate::entry::{EntryKind, RemoteEntry};
 use crate::error::PullError;
+use crate::foreseen::InTheWay;
 use crate::journal::JournalEntry;
-use crate::report::{Conflict, Report};
+use crate::model::{KnownContent, LocalFacts};
+use crate::report::{Conflict, Report, Step, StepAction};
 use crate::run::Run;
+use crate::scan::LocalFile;
 use crate::state::{Commit, commit_beside};
 use crate::survey::Survey;
 
@@ -32,6 +35,12 @@ impl Run<'_> {
             let is_recorded = matches!(file.kind, EntryKind::File { hash, .. } if recorded == Some(hash));
             let facts = self.destination.facts(vec![path.clone()]).await?;
             let is_here = facts.is_some_and(|facts| facts.iter().any(Option::is_some));
+            if self.options.dry_run {
+                let is_recorded = is_recorded && !survey.disbelieved;
+                self.foresee_giving_way(&file, is_here, is_recorded, report).await?;
+                survey.listing.entries.remove(path);
+                continue;
+            }
             let mut journal = Vec::new();
             if is_here {
                 let kept_as = self.destination.set_aside(path).await?;
@@ -49,5 +58,35 @@ impl Run<'_> {
             survey.listing.entries.remove(path);
         }
         Ok(())
+    }
+
+    /// What a dry run tells of a file that would give way.
+    async fn foresee_giving_way(
+        &self,
+        file: &RemoteEntry,
+        is_here: bool,
+        is_recorded: bool,
+        report: &mut Report,
+    ) -> Result<(), PullError> {
+        let path = &file.path;
+        let EntryKind::File { hash, size } = file.kind else { return Ok(()) };
+        report.foreseen.forgotten.insert(path.clone());
+        if is_here {
+            let content = self.content_at(path).await?;
+            self.foresee_kept(path, InTheWay::File(content), report).await?;
+        } else {
+            let step =
+                Step { action: StepAction::KeepBeside, path: path.clone(), size: Some(size), from: None };
+            report.steps.push(step);
+        }
+        if is_here && is_recorded {
+            return Ok(());
+        }
+        let (mtime, ctime) = (file.mtime, file.ctime);
+        // Nobody looks at the facts of what is not there.
+        let facts = LocalFacts::File { size, modified: 0, changed: 0, inode: 0 };
+        let content = KnownContent { hash, size };
+        let copy = LocalFile { path: path.clone(), content, mtime, ctime, facts };
+        Ok(self.foresee_copy(copy, report).await?)
     }
 }

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use obsync_protocol::VaultPath;
 
-use crate::brake;
+use crate::brake::{self, MaxDelete};
 use crate::confirmation;
 use crate::entry::{EntryKind, RemoteEntry};
 use crate::error::PullError;
@@ -134,7 +134,7 @@ impl TwoWay<'_, '_> {
         let held_files = held_back.iter().filter(|absent| !absent.is_folder()).map(Absent::path);
         held_files.chain(waiting.unseen()).for_each(|path| report.hold_back_in_vault(path));
         if !held_back.is_empty() {
-            run.warn(held_back_in_vault(now, recent, files), report);
+            run.warn(held_back_in_vault(now, recent, files, self.options.max_delete_in_vault), report);
         }
         if run.options.dry_run {
             return Ok(());
@@ -163,13 +163,14 @@ impl TwoWay<'_, '_> {
 }
 
 /// What to tell of deletions that are too many for the vault.
-fn held_back_in_vault(now: u64, recent: u64, files: u64) -> String {
+fn held_back_in_vault(now: u64, recent: u64, files: u64, limit: MaxDelete) -> String {
     let before = match recent {
         0 => String::new(),
         recent => format!(", after {recent} in the last hour"),
     };
     format!(
-        "{now} of the {files} files were deleted or emptied here{before}, more than the limit; the vault keeps them. Look at the \
-         folder, then `obsync confirm` lets exactly these deletions go"
+        "{now} of the {files} files were deleted or emptied here{before}, more than {limit}, which is the limit \
+         (--max-delete-in-vault, OBSYNC_MAX_DELETE_IN_VAULT); the vault keeps them. Look at the folder, then `obsync confirm` \
+         lets exactly these deletions go"
     )
 }

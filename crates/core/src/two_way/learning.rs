@@ -9,6 +9,7 @@ use obsync_protocol::limits::LISTING_MEMORY;
 use crate::destination::{Found, Wanted};
 use crate::entry::{EntryKind, RemoteEntry};
 use crate::error::PullError;
+use crate::foreseen::Foreseen;
 use crate::ledger::{Ledger, Remembered};
 use crate::model::{DeferredKey, FileMeta, Record, RecordKind};
 use crate::reconcile::Mode;
@@ -51,6 +52,7 @@ impl Run<'_> {
             }
         }
         if self.options.dry_run {
+            report.foreseen.learn(&entries, learned);
             return Ok(true);
         }
         let remembered = Remembered::within(self.options.listing_memory.unwrap_or(LISTING_MEMORY) / 8);
@@ -74,7 +76,7 @@ impl Run<'_> {
                 Learned::Nothing => ledger.resolved(DeferredKey::plain(&entry.path)),
             }
         }
-        survey.listing.refused.into_values().for_each(|refused| ledger.undecodable(refused.deferred));
+        survey.listing.refused.into_values().for_each(|refused| ledger.undecodable(refused));
         ledger.direct(self.direction);
         ledger.close(self.options.filter.fingerprint(), Vec::new(), survey.cursor.next()).await?;
         // The place is to be known again, or nothing in it could ever be missed.
@@ -83,6 +85,10 @@ impl Run<'_> {
             ledger.identify(destination);
         }
         ledger.commit().await?;
+        if !ledger.report.conflicts.is_empty() {
+            // What another device wrote was kept here, by way of the staging.
+            self.destination.discard_staged().await?;
+        }
         ledger.report.connections += 1;
         match survey.session.take() {
             session if self.lines.keeps() => self.lines.give_back(session),
@@ -114,6 +120,20 @@ impl Run<'_> {
                 learn(entry, record.as_ref(), found, mirrors)
             })
             .collect())
+    }
+}
+
+impl Foreseen {
+    /// Takes in what a push would record.
+    fn learn(&mut self, entries: &[RemoteEntry], learned: Vec<Learned>) {
+        for (entry, learned) in entries.iter().zip(learned) {
+            match learned {
+                Learned::Known(record) => self.records.push(record),
+                Learned::Gone => drop(self.forgotten.insert(entry.path.clone())),
+                Learned::Diverged => drop(self.left.insert(entry.path.clone())),
+                Learned::Nothing => {}
+            }
+        }
     }
 }
 
@@ -154,5 +174,111 @@ fn is_same(known: &RecordKind, listed: &RecordKind) -> bool {
         (RecordKind::File(known), RecordKind::File(listed)) => known.hash == listed.hash,
         (RecordKind::Folder(_), RecordKind::Folder(_)) => true,
         _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use obsync_protocol::Uid;
+
+    use super::*;
+    use crate::model::{KnownContent, LocalFacts};
+
+    const FACTS: LocalFacts = LocalFacts::File { size: 1, modified: 1, changed: 1, inode: 1 };
+
+    fn file_kind(text: &str, uid: u64) -> RecordKind {
+        let KnownContent { hash, size } = KnownContent::of(text.as_bytes());
+        RecordKind::File(FileMeta { hash, size, mtime: 1000, ctime: 0, uid: Uid(uid) })
+    }
+
+    fn entry(kind: EntryKind) -> RemoteEntry {
+        RemoteEntry { path: VaultPath::parse("a").unwrap(), uid: Uid(20), kind, mtime: 1000, ctime: 0 }
+    }
+
+    fn listed(text: &str) -> RemoteEntry {
+        let KnownContent { hash, size } = KnownContent::of(text.as_bytes());
+        entry(EntryKind::File { hash, size })
+    }
+
+    fn bases() -> Vec<(&'static str, Option<Record>)> {
+        let record = |kind| Record::seen(VaultPath::parse("a").unwrap(), kind, Some(FACTS));
+        vec![
+            ("-", None),
+            ("file A", Some(record(file_kind("A", 10)))),
+            ("file A, unseen", Some(Record { witnessed: false, ..record(file_kind("A", 10)) })),
+            ("folder", Some(record(RecordKind::Folder(Uid(10))))),
+        ]
+    }
+
+    fn entries() -> [(&'static str, RemoteEntry); 4] {
+        [
+            ("file A", listed("A")),
+            ("file B", listed("B")),
+            ("folder", entry(EntryKind::Folder)),
+            ("deleted", entry(EntryKind::Deleted { folder: false })),
+        ]
+    }
+
+    /// What is here, where it is looked at: the place of a file that is not recorded.
+    fn founds(base: Option<&Record>, entry: &RemoteEntry) -> Vec<(&'static str, Option<Found>)> {
+        match (base, entry.kind) {
+            (None, EntryKind::File { .. }) => vec![
+                ("the same", Some(Found::Wanted)),
+                ("another file", Some(Found::Other(KnownContent::of(b"C")))),
+                ("no file", Some(Found::Nothing)),
+                ("nobody can tell", Some(Found::Unknown)),
+            ],
+            _ => vec![("not looked at", None)],
+        }
+    }
+
+    fn shown(learned: &Learned) -> String {
+        match learned {
+            Learned::Known(record) => {
+                let seen = if record.witnessed { "seen" } else { "unseen" };
+                let facts = if record.facts.is_some() { "its facts count" } else { "to be looked at" };
+                format!("record {}, {seen}, {facts}", record.uid())
+            }
+            Learned::Gone => "forget the record".to_owned(),
+            Learned::Diverged => "leave it and tell".to_owned(),
+            Learned::Nothing => "-".to_owned(),
+        }
+    }
+
+    #[test]
+    fn the_table_of_what_a_push_learns() {
+        let mut table = String::new();
+        for mirrors in [false, true] {
+            table.push_str(if mirrors { "# push --mirror\n" } else { "# push\n" });
+            for (base_name, base) in bases() {
+                for (listed, entry) in entries() {
+                    for (here, found) in founds(base.as_ref(), &entry) {
+                        let learned = learn(&entry, base.as_ref(), found, mirrors);
+                        table.push_str(&format!(
+                            "{base_name:14} | {listed:7} | {here:15} | {}\n",
+                            shown(&learned)
+                        ));
+                    }
+                }
+            }
+            table.push('\n');
+        }
+        insta::assert_snapshot!(table);
+    }
+
+    #[test]
+    fn a_push_that_does_not_mirror_takes_nothing_for_known_that_is_not_here() {
+        for (name, base) in bases() {
+            for (listed, entry) in entries() {
+                for (here, found) in founds(base.as_ref(), &entry) {
+                    let learned = learn(&entry, base.as_ref(), found, false);
+                    let Learned::Known(record) = learned else { continue };
+                    let is_here = found == Some(Found::Wanted)
+                        || base.as_ref().is_some_and(|base| is_same(&base.kind, &record.kind))
+                        || record.file().is_none();
+                    assert!(is_here, "{name}, {listed}, {here}");
+                }
+            }
+        }
     }
 }

@@ -18,6 +18,7 @@ mod local;
 mod merging;
 mod outgoing;
 mod recovery;
+mod refusal_pauses;
 mod refusals;
 mod sending;
 mod settlement;
@@ -28,7 +29,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use obsync_protocol::{VaultPath, normalize_local_name};
+use obsync_protocol::{ContentHash, VaultPath, normalize_local_name};
 use tokio_util::sync::CancellationToken;
 
 use crate::brake::MaxDelete;
@@ -49,7 +50,8 @@ use crate::state::{Commit, StateStore, VaultState, commit_beside};
 use crate::quiet::shrank;
 pub(crate) use outgoing::Outgoing;
 use outgoing::{OutgoingInput, renewed};
-pub(crate) use refusals::Refusal;
+use recovery::Undecided;
+pub(crate) use refusal_pauses::Refusal;
 use sending::Outbox;
 
 /// How often a run goes round because the vault changed while it was at work.
@@ -73,8 +75,13 @@ pub struct SyncOptions {
     /// The only paths that can have been changed here since the last run, where that is known: a run that begins with them
     /// does not scan the rest.
     pub only: Option<HashSet<VaultPath>>,
+    /// Whether a file that changes between the two looks of a run is left to the next one, which comes by itself.
+    pub leaves_what_changes: bool,
     /// Whether files wait that the vault refused a while ago. A run that somebody started sends them all the same, once.
     pub respects_refusals: bool,
+    /// Whether the run is told to stop when its time is over. A file that two such runs in a row were sending at their end
+    /// waits like one that the vault refused: it would keep deletions, which come after it, from ever being sent.
+    pub has_deadline: bool,
     /// How long after a scan a second one has to find the same absent before anything is deleted in the vault.
     pub second_look: Duration,
 }
@@ -110,7 +117,9 @@ impl Default for SyncOptions {
             sends_configuration: false,
             restless: HashSet::new(),
             only: None,
+            leaves_what_changes: false,
             respects_refusals: false,
+            has_deadline: false,
             second_look: Duration::from_secs(2),
         }
     }
@@ -155,18 +164,20 @@ pub(crate) async fn sync_over(
     report.device = Some(source.client.options().device.clone());
     let is_first = known.direction == Direction::Pull || !known.listed;
     let mut pull = options.pull.clone();
-    if is_first && pull.max_delete != MaxDelete::Unlimited {
+    if is_first {
+        // Also where no limit is set: whoever set that may have thought of pulls.
         pull.max_delete = MaxDelete::Files(0);
     }
     // Everything is read again by the scan and listed again; files that were changed here must not be taken for damaged.
     let is_full = std::mem::take(&mut pull.mode) == Mode::Full;
-    let run = Run { source, destination, state, options: &pull, direction, progress, stop, lines };
+    let lists_all = is_full && pull.dry_run;
+    let run = Run { source, destination, state, options: &pull, direction, progress, stop, lists_all, lines };
     run.warn_of_direction(&known, &mut report);
     let now = jiff::Timestamp::now().as_millisecond();
     let two_way =
         TwoWay { run: &run, options, begun: now, is_first, is_full, destination: known.destination };
     let mut outcome = two_way.rounds(&mut report).await;
-    // A complete run that was cut off is made up for, after everything else: it may take longer than there is time.
+    // A full run that was cut off is made up for, after everything else: it may take longer than there is time.
     let is_due = !is_full && !is_first && known.full_up_to.is_some() && !options.pull.dry_run;
     let is_over = report.older_vault.is_some() || report.was_overtaken || run.stop.is_cancelled();
     if is_due && outcome.is_ok() && !is_over {
@@ -205,6 +216,13 @@ struct Unapplied {
 /// A scan of few paths: these, what is recorded of them and of the folders above, and what is there.
 type FewScanned = (Arc<HashSet<VaultPath>>, Arc<Vec<Record>>, LocalTree);
 
+/// The contents that are recorded of these files, without that of empty ones.
+fn contents_of(paths: &[VaultPath], records: &[Record]) -> HashSet<ContentHash> {
+    let paths: HashSet<&VaultPath> = paths.iter().collect();
+    let files = records.iter().filter(|record| paths.contains(&record.path)).filter_map(Record::file);
+    files.filter(|file| file.size > 0).map(|file| file.hash).collect()
+}
+
 /// Whether a file lost half of its bytes or more.
 fn has_shrunk(tree: &LocalTree, records: &[Record]) -> bool {
     tree.files.iter().any(|found| {
@@ -217,11 +235,11 @@ impl TwoWay<'_, '_> {
     async fn rounds(&self, report: &mut Report) -> Result<(), PullError> {
         let run = self.run;
         let mut undecided = run.settle_intents(report).await?;
-        if !self.forget_missing().await? {
+        if !self.forget_missing(report).await? {
             return Ok(());
         }
         if self.is_full {
-            self.list_all_again().await?;
+            self.make_full().await?;
         }
         for round in 1..=ROUNDS {
             if round > 1 {
@@ -276,7 +294,11 @@ impl TwoWay<'_, '_> {
             }
             run.renew_generation(self.destination.as_ref()).await?;
             let known = run.state.load().await?;
-            let sent = match Outbox::open(run, known, report).await? {
+            let slow = match self.options.has_deadline {
+                true => undecided.iter().filter_map(Undecided::file).collect(),
+                false => HashSet::new(),
+            };
+            let sent = match Outbox::open(run, known, slow, report).await? {
                 Some(outbox) => {
                     undecided.clear();
                     outbox.send(outgoing, report).await?
@@ -290,6 +312,9 @@ impl TwoWay<'_, '_> {
                 None => {}
             }
         }
+        if run.stop.is_cancelled() {
+            return Ok(());
+        }
         report.was_overtaken = true;
         run.warn("the vault kept changing while this ran; the next run goes on".to_owned(), report);
         Ok(())
@@ -297,7 +322,7 @@ impl TwoWay<'_, '_> {
 
     /// Forgets up to where the vault is known, so that all of it is listed and compared again; and notes that this is due until
     /// a run comes to its end.
-    async fn list_all_again(&self) -> Result<(), PullError> {
+    async fn make_full(&self) -> Result<(), PullError> {
         if self.run.options.dry_run {
             return Ok(());
         }
@@ -343,7 +368,7 @@ impl TwoWay<'_, '_> {
         let clock = &run.source.client.options().clock;
         let looked = clock.steady();
         self.tell_unknown(&tree, report);
-        let unapplied = self.unapplied().await?;
+        let unapplied = self.unapplied(&report.foreseen).await?;
         let decide = |mut tree: LocalTree| {
             tree.leave(&self.options.restless);
             Outgoing::decide(OutgoingInput {
@@ -371,9 +396,16 @@ impl TwoWay<'_, '_> {
             if run.stop.run_until_cancelled(look).await.is_none() {
                 return Ok(None);
             }
-            let Some(again) = self.scan(&records).await? else { return Ok(None) };
-            waiting.look(&again, None, &self.options.restless);
+            let Some(mut again) = self.scan(&records).await? else { return Ok(None) };
             let absent = again.absent_as_in(&tree);
+            let mut restless = self.options.restless.clone();
+            if self.options.leaves_what_changes {
+                // What a follower knew to be restless when the run began says nothing of what was touched since.
+                let changing = again.leave_what_changed_since(&tree, &contents_of(&absent, &records));
+                report.was_overtaken |= !changing.is_empty();
+                restless.extend(changing);
+            }
+            waiting.look(&again, None, &restless);
             outgoing = decide(LocalTree { absent, ..again });
             outgoing.leave_what_shrank_but(&shrunk);
         }
@@ -408,7 +440,7 @@ impl TwoWay<'_, '_> {
         foreseen.apply_to_records(&mut records);
         let records = Arc::new(records);
         let Some(mut tree) = self.scan(&records).await? else { return Ok(None) };
-        foreseen.apply_to_tree(&mut tree);
+        foreseen.apply_to_tree(&mut tree, &records);
         if !self.run.destination.traits().has_folders {
             tree.add_folders(&records);
         }
@@ -461,9 +493,9 @@ impl TwoWay<'_, '_> {
     }
 
     /// The paths with changes of the vault that were not applied here.
-    async fn unapplied(&self) -> Result<Unapplied, PullError> {
+    async fn unapplied(&self, foreseen: &Foreseen) -> Result<Unapplied, PullError> {
         let keys = &self.run.source.keys;
-        let mut unapplied = Unapplied::default();
+        let mut unapplied = Unapplied { paths: foreseen.left.clone(), ..Unapplied::default() };
         for kind in [DeferredKind::Failed, DeferredKind::Filtered] {
             let deferred = self.run.state.deferred(kind).await?;
             for deferred in deferred.into_iter().filter(|deferred| !deferred.key.is_outgoing()) {

@@ -14,7 +14,7 @@ use crate::quiet::{is_litter, shrank};
 use crate::report::{Report, Step, StepAction};
 use crate::scan::{LocalFile, LocalTree, Unknown, UnknownCause};
 
-use super::refusals::Refusals;
+use super::refusal_pauses::Refusals;
 
 /// How long a file with the name of an editor's temporary one is taken for that, in milliseconds.
 const LITTER_LASTS: u64 = 60_000;
@@ -111,6 +111,9 @@ pub(crate) struct Outgoing {
 impl Outgoing {
     /// Decides what is to be sent.
     pub(crate) fn decide(input: OutgoingInput<'_>) -> Self {
+        if input.tree.is_as_recorded() {
+            return Outgoing::default();
+        }
         let records: HashMap<&VaultPath, &Record> =
             input.records.iter().map(|record| (&record.path, record)).collect();
         let mut outgoing = Outgoing::default();
@@ -418,6 +421,11 @@ impl Outgoing {
 }
 
 impl SendFile {
+    /// The version that it was made from.
+    pub(super) fn base_uid(&self) -> Uid {
+        self.base.as_ref().map_or(Uid(0), |base| base.uid)
+    }
+
     fn is_shrunk(&self) -> bool {
         self.base.as_ref().is_some_and(|base| shrank(Some(self.local.content.size), Some(base.size)))
     }

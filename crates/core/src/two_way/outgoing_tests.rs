@@ -39,6 +39,7 @@ struct Case {
     held_back: HashSet<VaultPath>,
     sends_configuration: bool,
     may_delete: bool,
+    excluded: Vec<VaultPath>,
 }
 
 impl Case {
@@ -50,6 +51,7 @@ impl Case {
             held_back: HashSet::new(),
             sends_configuration: false,
             may_delete: true,
+            excluded: Vec::new(),
         }
     }
 
@@ -64,7 +66,11 @@ impl Case {
         Outgoing::decide(OutgoingInput {
             records: &self.records,
             tree: self.tree.clone(),
-            filter: &Filter { file_types: FileTypes::all(), ..Filter::default() },
+            filter: &Filter {
+                file_types: FileTypes::all(),
+                excluded: self.excluded.clone(),
+                ..Filter::default()
+            },
             sends_configuration: self.sends_configuration,
             unapplied: &self.unapplied,
             held_back: &self.held_back,
@@ -426,4 +432,71 @@ fn recorded_files_with_other_facts_and_the_same_content_are_renewed() {
     let (known, facts) = outgoing.renewed[0].clone();
     let record = renewed((known.clone(), facts.clone()));
     assert_eq!(record, Record { facts: Some(facts), ..known });
+}
+
+/// The one path of the table, below a folder that a filter can leave out.
+const AT: &str = "x/a.md";
+
+/// What is recorded of it.
+const BASES: [(&str, Option<Option<&str>>, bool); 5] = [
+    ("-", None, true),
+    ("file A", Some(Some("A")), true),
+    ("file A, unseen", Some(Some("A")), false),
+    ("folder", Some(None), true),
+    ("folder, unseen", Some(None), false),
+];
+
+/// What a scan tells of it.
+fn scans() -> Vec<(&'static str, LocalTree)> {
+    let found = |text: &str| LocalTree { files: vec![file(AT, text)], ..LocalTree::default() };
+    let absent = || LocalTree { absent: vec![path(AT)], ..LocalTree::default() };
+    let unknown = |why| LocalTree { unknown: vec![Unknown { path: AT.to_owned(), why }], ..absent() };
+    vec![
+        ("nothing", LocalTree::default()),
+        ("absent", absent()),
+        ("absent, git at work", LocalTree { is_in_flux: true, ..absent() }),
+        ("absent, a link there", unknown(UnknownCause::Link)),
+        ("absent, not mounted", unknown(UnknownCause::NotMounted)),
+        ("missing object", LocalTree { missing: vec![path(AT)], ..LocalTree::default() }),
+        ("file B", found("B")),
+        ("file B, git at work", LocalTree { is_in_flux: true, ..found("B") }),
+        ("folder", LocalTree { folders: vec![path(AT)], ..LocalTree::default() }),
+    ]
+}
+
+/// What waits of the vault, whether this is the first run, whether the filter leaves the path out.
+const CIRCUMSTANCES: [(&str, bool, bool, bool, bool); 5] = [
+    ("all is applied", false, false, true, false),
+    ("a change of the vault waits", true, false, true, false),
+    ("its deletion there is held back here", false, true, true, false),
+    ("a first run", false, false, false, false),
+    ("left out by the filter", false, false, true, true),
+];
+
+#[test]
+fn the_table_of_what_the_vault_gets() {
+    let mut table = String::new();
+    for (circumstance, waits, is_held_back, may_delete, is_left_out) in CIRCUMSTANCES {
+        table.push_str(&format!("# {circumstance}\n"));
+        for (base, recorded, witnessed) in BASES {
+            for (scan, tree) in scans() {
+                let mut case = Case::new(&recorded.map(|text| (AT, text)).into_iter().collect::<Vec<_>>());
+                case.records.iter_mut().for_each(|record| record.witnessed = witnessed);
+                case.tree = tree;
+                case.may_delete = may_delete;
+                case.excluded.extend(is_left_out.then(|| path("x")));
+                case.unapplied.extend(waits.then(|| path(AT)));
+                case.held_back.extend(is_held_back.then(|| path(AT)));
+                let mut steps = case.steps();
+                steps.extend(case.outgoing().waiting.iter().map(|_| "wait".to_owned()));
+                let shown = if steps.is_empty() { "-".to_owned() } else { steps.join("; ") };
+                table.push_str(&format!("{base:14} | {scan:20} | {shown}\n"));
+                let deletes = case.outgoing().has_absent();
+                let may = witnessed && may_delete && !waits && !is_left_out && !case.tree.is_in_flux;
+                assert!(!deletes || may, "{circumstance}, {base}, {scan}");
+            }
+        }
+        table.push('\n');
+    }
+    insta::assert_snapshot!(table);
 }

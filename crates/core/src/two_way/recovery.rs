@@ -2,15 +2,15 @@
 //! wrote in between.
 
 use obsync_client::Session;
-use obsync_protocol::{Uid, VaultPath};
+use obsync_protocol::{ContentHash, Uid, VaultPath};
 
 use crate::conflicted_copy::{self, COPIES, DeviceName};
-use crate::destination::Expect;
+use crate::destination::{DestinationError, Expect};
 use crate::entry::{EntryKind, RemoteEntry};
 use crate::error::PullError;
 use crate::journal::{JournalChange, JournalEntry, Side};
 use crate::merge::{MergeKind, merge};
-use crate::model::{Intent, KnownContent, Record};
+use crate::model::{Direction, Intent, KnownContent, Record};
 use crate::progress::FileAction;
 use crate::publish::publish_one;
 use crate::report::{Conflict, Failure, Report};
@@ -129,9 +129,13 @@ impl Run<'_> {
         if all.is_empty() {
             return Ok(settled);
         }
-        let mut session =
-            Session::open(&self.source.client, &self.target(), known.version, !known.listed).await?;
-        session.listing(&mut |_| {}).await?;
+        let opening = async {
+            let mut session =
+                Session::open(&self.source.client, &self.target(), known.version, !known.listed).await?;
+            session.listing(&mut |_| {}).await?;
+            Ok(session)
+        };
+        let mut session = self.unless_stopped(opening).await?;
         report.connections += 1;
         let mut all = all.into_iter();
         for mut undecided in all.by_ref() {
@@ -157,7 +161,9 @@ impl Run<'_> {
             }
         }
         settled.still.extend(all);
-        session.close().await;
+        if settled.ended.is_ok() {
+            session.close().await;
+        }
         Ok(settled)
     }
 
@@ -174,7 +180,7 @@ impl Run<'_> {
             let record = self.state.records(std::slice::from_ref(&at)).await?.pop().flatten();
             let base_content = record.as_ref().and_then(Record::file).map(|file| file.hash);
             let sent = SentChange { kind, above: undecided.above, base_content };
-            let settlement = self.settle_over(session, &at, sent).await?;
+            let settlement = self.unless_stopped(self.settle_over(session, &at, sent)).await?;
             if let Some(lost) = settlement.overwritten {
                 settled.journal.extend(self.keep_copy(&at, &lost, known.version, report).await?);
             }
@@ -187,7 +193,7 @@ impl Run<'_> {
 
     /// Brings a content back that another device wrote while a change of the same path was under way and that the vault shows
     /// no longer: merged with the file here, as the file that was deleted here, or under a name of its own. The scan that
-    /// follows finds it.
+    /// follows finds it. A push changes no file of its user: there it always has a name of its own.
     pub(super) async fn bring_back(
         &self,
         path: &VaultPath,
@@ -198,6 +204,9 @@ impl Run<'_> {
         report: &mut Report,
     ) -> Result<BroughtBack, PullError> {
         let line = |change| JournalEntry::new(Side::Here, change, path.clone(), lost.uid);
+        if self.direction == Direction::Push {
+            return Ok(BroughtBack { record: None, line: self.keep_copy(path, lost, after, report).await? });
+        }
         if let Some(ours) = ours {
             if self.merge_lost(path, ours, lost, after).await? {
                 report.note_merged(path);
@@ -207,6 +216,8 @@ impl Run<'_> {
             }
         } else if self.put_version(path, lost, after).await? == Put::Done {
             // An edit survives a deletion.
+            self.progress
+                .notice(&format!("another device wrote to {path} while its deletion was sent; it is back"));
             return Ok(BroughtBack { record: None, line: Some(line(JournalChange::Write)) });
         }
         Ok(BroughtBack { record: None, line: self.keep_copy(path, lost, after, report).await? })
@@ -248,8 +259,18 @@ impl Run<'_> {
     ) -> Result<Option<JournalEntry>, PullError> {
         let label = conflicted_copy::label(DeviceName::new(&self.source.client.options().device));
         for copy in 1..COPIES {
-            let Some(kept_as) = conflicted_copy::path(path, &label, copy) else { break };
-            match self.put_version(&kept_as, lost, after).await? {
+            let Some(kept_as) = conflicted_copy::path(path, false, &label, copy) else { break };
+            let put = match self.put_version(&kept_as, lost, after).await {
+                // A push may be from a folder that it may only read.
+                Err(PullError::Store(error @ DestinationError::Unavailable { .. }))
+                    if self.direction == Direction::Push =>
+                {
+                    tracing::debug!(%error, "a text cannot be kept here");
+                    break;
+                }
+                put => put?,
+            };
+            match put {
                 Put::Done => {
                     self.progress.notice(&format!("kept what another device wrote to {path} as {kept_as}"));
                     let line = JournalEntry::conflicted_copy(path, &kept_as, lost.uid, report.device.clone());
@@ -311,6 +332,12 @@ impl Undecided {
         | Intent::Exchange { path, .. }
         | Intent::Push { path, .. }) = &self.intent;
         path
+    }
+
+    /// The file that was sent and its content, if it was one.
+    pub(super) fn file(&self) -> Option<(VaultPath, ContentHash)> {
+        let Intent::Push { path, content: Some(content), .. } = &self.intent else { return None };
+        Some((path.clone(), content.hash))
     }
 
     /// Whether a run that goes on without it leaves enough behind to find its text again: the version that it was made from.

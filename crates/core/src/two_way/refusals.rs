@@ -1,122 +1,16 @@
-//! Files that the vault refused are sent again after growing pauses.
-//!
-//! A refusal is remembered as a deferred change that has the content which was refused; the two times of its message say when that
-//! was, and when the file is sent again. Other content goes at once.
+//! Takes the files out of what is to be sent that the vault refused earlier and that still wait.
 
 use std::collections::HashMap;
 
-use obsync_protocol::{Uid, VaultKeys, VaultPath};
+use obsync_protocol::VaultPath;
 
-use crate::entry::{EntryKind, RemoteEntry};
-use crate::model::{Deferred, DeferredCause, DeferredKey, KnownContent};
+use crate::model::{Deferred, DeferredKey};
 use crate::report::{Failure, Report};
 
 use super::TwoWay;
 use super::holding_back::Waiting;
-use super::outgoing::{Outgoing, SendFile};
-
-/// How long a file waits after its first refusal, in milliseconds.
-const FIRST_PAUSE: i64 = 60 * 1000;
-/// How long it waits at most.
-const LONGEST_PAUSE: i64 = 24 * 60 * 60 * 1000;
-/// How many refusals are remembered. Further files are sent by each run.
-const REMEMBERED: usize = 10_000;
-
-/// When a file was refused last, and how long it waits since, in milliseconds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Refusal {
-    at: i64,
-    pause: i64,
-}
-
-impl Refusal {
-    /// The refusal that a deferred change stands for.
-    pub(crate) fn of(deferred: &Deferred) -> Option<Self> {
-        let is_failure = matches!(deferred.cause, DeferredCause::Failed { .. });
-        let (at, pause) =
-            (deferred.message.ctime, deferred.message.mtime.saturating_sub(deferred.message.ctime));
-        // Settings that wait because two devices rewrite them have the times of the file.
-        let is_pause = pauses().any(|other| other == pause);
-        (is_failure && deferred.key.is_outgoing() && is_pause).then_some(Refusal { at, pause })
-    }
-
-    /// A further one at this time, or the first.
-    fn next(before: Option<&Refusal>, at: i64) -> Self {
-        let pause = before.map_or(FIRST_PAUSE, |before| before.pause.saturating_mul(2).min(LONGEST_PAUSE));
-        Refusal { at, pause }
-    }
-
-    /// When the file is sent again, in milliseconds since the epoch.
-    pub(crate) fn until(self) -> i64 {
-        self.at.saturating_add(self.pause)
-    }
-
-    /// Whether the file still waits. A refusal of a clock that was ahead counts no more.
-    fn is_waiting(self, now: i64) -> bool {
-        self.at <= now && now < self.until()
-    }
-}
-
-/// All that a file can wait, the shortest first.
-fn pauses() -> impl Iterator<Item = i64> {
-    std::iter::successors(Some(FIRST_PAUSE), |pause| {
-        (*pause < LONGEST_PAUSE).then(|| (pause * 2).min(LONGEST_PAUSE))
-    })
-}
-
-/// The refusals that a run that sends knows of and adds to.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Refusals {
-    /// Those of the contents that are to be sent.
-    before: HashMap<VaultPath, Refusal>,
-    /// How many are remembered in all.
-    count: usize,
-}
-
-impl Refusals {
-    /// What is to be remembered of a file that was refused just now. `None`: there is no room for more.
-    pub(super) fn note(
-        &mut self,
-        file: &SendFile,
-        reason: &str,
-        now: i64,
-        keys: &VaultKeys,
-    ) -> Option<Deferred> {
-        let path = &file.local.path;
-        if !self.before.contains_key(path) && !self.has_room() {
-            return None;
-        }
-        let refusal = Refusal::next(self.before.get(path), now);
-        self.before.insert(path.clone(), refusal);
-        Some(deferred(file, reason, (refusal.at, refusal.until()), keys))
-    }
-
-    /// The same of one that is too large to be sent at all, which costs nothing to find out again: it waits for nothing.
-    pub(super) fn note_too_large(
-        &mut self,
-        file: &SendFile,
-        reason: &str,
-        keys: &VaultKeys,
-    ) -> Option<Deferred> {
-        self.has_room().then(|| deferred(file, reason, (0, 0), keys))
-    }
-
-    fn has_room(&mut self) -> bool {
-        let has_room = self.count < REMEMBERED;
-        self.count += usize::from(has_room);
-        has_room
-    }
-}
-
-/// A file that is not sent. The first time is that of the refusal, the second one when it is sent again.
-fn deferred(file: &SendFile, reason: &str, (ctime, mtime): (i64, i64), keys: &VaultKeys) -> Deferred {
-    let path = file.local.path.clone();
-    let KnownContent { hash, size } = file.local.content;
-    let uid = file.base.as_ref().map_or(Uid(0), |base| base.uid);
-    let key = DeferredKey::outgoing(&path);
-    let entry = RemoteEntry { path, uid, kind: EntryKind::File { hash, size }, mtime, ctime };
-    Deferred { key, ..entry.defer(DeferredCause::Failed { reason: reason.to_owned() }, keys) }
-}
+use super::outgoing::Outgoing;
+use super::refusal_pauses::Refusal;
 
 impl TwoWay<'_, '_> {
     /// Takes the files out that the vault refused and that still wait, and tells them as failures. Gives back the keys of the
@@ -173,31 +67,5 @@ impl Report {
     pub(super) fn retry_at(&mut self, refusal: Refusal) {
         let until = refusal.until();
         self.retry_at = Some(self.retry_at.map_or(until, |at| at.min(until)));
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn pauses_double_from_a_minute_to_a_day() {
-        const MINUTE: i64 = 60_000;
-        let mut refusal = Refusal::next(None, 0);
-        let mut waited = Vec::new();
-        for _ in 0..13 {
-            waited.push(refusal.pause / MINUTE);
-            refusal = Refusal::next(Some(&refusal), refusal.until());
-        }
-        assert_eq!(waited, [1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 1440, 1440]);
-        let known: Vec<i64> = pauses().map(|pause| pause / MINUTE).collect();
-        assert_eq!(known, waited[..12]);
-    }
-
-    #[test]
-    fn a_refusal_of_a_clock_that_was_ahead_does_not_count() {
-        let refusal = Refusal::next(None, 1000);
-        assert!(refusal.is_waiting(1000) && refusal.is_waiting(1000 + FIRST_PAUSE - 1));
-        assert!(!refusal.is_waiting(1000 + FIRST_PAUSE) && !refusal.is_waiting(999));
     }
 }

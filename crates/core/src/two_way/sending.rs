@@ -16,7 +16,7 @@ use tokio::sync::mpsc;
 
 use crate::brake;
 use crate::cursor::newest_entry;
-use crate::destination::{DestinationError, Found, Wanted};
+use crate::destination::{DestinationError, FoldingProbe, Found, Wanted};
 use crate::entry::RemoteEntry;
 use crate::error::PullError;
 use crate::journal::{JournalEntry, Side};
@@ -28,7 +28,7 @@ use crate::run::Run;
 use crate::state::{Commit, StateError, VaultState};
 
 use super::outgoing::{Outgoing, SendFile, sent};
-use super::refusals::{Refusal, Refusals};
+use super::refusal_pauses::{Refusal, Refusals};
 use super::settlement::{Seen, SentChange, Settlement, settle};
 use super::vault_change::{Contents, VaultChange, failure};
 
@@ -38,6 +38,8 @@ const PORTION: usize = 256;
 const FEW: usize = 4;
 /// How long to wait for an echo that did not come with its answer.
 const ECHO: Duration = Duration::from_secs(10);
+/// The same once the run is to stop.
+const LAST_ECHO: Duration = Duration::from_millis(250);
 
 /// What sending came to.
 #[derive(Clone, Debug, Default)]
@@ -95,15 +97,19 @@ pub(super) struct Outbox<'s, 'r> {
     refusals: Refusals,
     /// The refusals that the next commit remembers.
     refused: Vec<Deferred>,
+    /// The files that the run before was sending when its time was over.
+    slow: HashSet<(VaultPath, ContentHash)>,
     /// What ended a connection before everything was sent.
     lost: Option<ClientError>,
 }
 
 impl<'s, 'r> Outbox<'s, 'r> {
     /// Opens a session from what the last round left. `None`: the vault has changed since, so that nothing may be sent yet.
+    /// `slow`: the files that the run before was sending when its time was over, if this one has no more.
     pub(super) async fn open(
         run: &'s Run<'r>,
         known: VaultState,
+        slow: HashSet<(VaultPath, ContentHash)>,
         report: &mut Report,
     ) -> Result<Option<Self>, PullError> {
         run.progress.phase(Phase::Sending);
@@ -112,12 +118,7 @@ impl<'s, 'r> Outbox<'s, 'r> {
             Kept::Open(session, live) => (*session, live),
             Kept::None => {
                 report.connections += 1;
-                let session =
-                    WritingSession::open(&run.source.client, &run.target(), known.version, !known.listed)
-                        .await?;
-                let mut has_news = false;
-                let version = known.version;
-                let (session, live) = session.listing(&mut |entry| has_news |= entry.uid.0 > version).await?;
+                let (session, live, has_news) = run.unless_stopped(Box::pin(run.opened(&known))).await?;
                 if has_news {
                     session.close().await;
                     return Ok(None);
@@ -145,6 +146,7 @@ impl<'s, 'r> Outbox<'s, 'r> {
             full: None,
             refusals: Refusals::default(),
             refused: Vec::new(),
+            slow,
             lost: None,
         }))
     }
@@ -182,10 +184,11 @@ impl<'s, 'r> Outbox<'s, 'r> {
             files.into_iter().partition(|file| file.local.content.size <= limit);
         for file in large {
             let reason = format!(
-                "it has {} bytes, and the vault takes files of at most {limit}; it stays here only",
+                "it has {} bytes, and the vault takes files of at most {limit}; it stays here only. --exclude leaves it out for good",
                 file.local.content.size
             );
-            self.refused.extend(self.refusals.note_too_large(&file, &reason, &self.run.source.keys));
+            let keys = &self.run.source.keys;
+            self.refused.extend(self.refusals.note_too_large(&file.local, file.base_uid(), &reason, keys));
             report.fail(failure(&VaultChange::File(Box::new(file)), reason));
         }
         fit
@@ -240,14 +243,17 @@ impl<'s, 'r> Outbox<'s, 'r> {
         report.fail(failure(change, reason.to_owned()));
         if let VaultChange::File(file) = change {
             let now = jiff::Timestamp::now().as_millisecond();
-            let refused = self.refusals.note(file, reason, now, &self.run.source.keys);
+            let keys = &self.run.source.keys;
+            let refused = self.refusals.note(&file.local, file.base_uid(), reason, now, keys);
             refused.iter().filter_map(Refusal::of).for_each(|refusal| report.retry_at(refusal));
             self.refused.extend(refused);
         }
     }
 
-    /// Takes out what is not so any more: a file that is to be deleted and is there again.
+    /// Takes out what is not so any more: a file or folder that is to be deleted and is there again, or that a listing without its
+    /// end did not have.
     async fn still_so(&self, changes: Vec<VaultChange>) -> Result<Vec<VaultChange>, PullError> {
+        let changes = self.without_folders_that_are_there(changes).await?;
         let gone = |change: &VaultChange| match change {
             VaultChange::Deletion(absent) if !absent.is_folder() => Some(absent.path().clone()),
             VaultChange::File(file) => file.from.as_ref().map(|from| from.path().clone()),
@@ -274,42 +280,52 @@ impl<'s, 'r> Outbox<'s, 'r> {
             .collect())
     }
 
+    /// Takes out the deletions of folders that are there.
+    async fn without_folders_that_are_there(
+        &self,
+        changes: Vec<VaultChange>,
+    ) -> Result<Vec<VaultChange>, PullError> {
+        let is_folder =
+            |change: &VaultChange| matches!(change, VaultChange::Deletion(absent) if absent.is_folder());
+        let folders: Vec<VaultPath> =
+            changes.iter().filter(|change| is_folder(change)).map(|change| change.path().clone()).collect();
+        // Where case is folded, a folder is there under any spelling of the name that it had.
+        let destination = &self.run.destination;
+        if folders.is_empty()
+            || !destination.traits().has_folders
+            || destination.folds_names(FoldingProbe::Case).await?.is_any()
+        {
+            return Ok(changes);
+        }
+        let present = destination.have_folders(folders.clone()).await?;
+        let there: HashSet<VaultPath> =
+            folders.into_iter().zip(present).filter_map(|(path, present)| present.then_some(path)).collect();
+        Ok(changes
+            .into_iter()
+            .filter(|change| !(is_folder(change) && there.contains(change.path())))
+            .collect())
+    }
+
     /// Sends one change after the other over the session that hears everything. Tells what is left where a file that changed
     /// while it was read ended that session: the others have to do without.
     async fn push_in_turn(&mut self, changes: Vec<VaultChange>) -> Result<InTurn, PullError> {
-        let contents = Contents { destination: self.run.destination.clone(), state: self.run.state.clone() };
+        let run = self.run;
+        let contents = Contents { destination: run.destination.clone(), state: run.state.clone() };
         let mut outcomes = Vec::new();
         let mut changes = changes.into_iter();
         for change in changes.by_ref() {
-            if self.run.stop.is_cancelled() {
+            if run.stop.is_cancelled() {
                 outcomes.push((change, Some(NotTaken::Overtaken)));
                 continue;
             }
-            require_lease(self.run)?;
-            let pushed = match contents.upload(&change) {
-                Upload::Folder(path) => self.session.push_folder(path).await.map(|_| ()),
-                Upload::Deletion { path, folder } => {
-                    self.session.push_deletion(path, folder).await.map(|_| ())
-                }
-                Upload::File(file, size) => match contents.open(&change).await {
-                    Err(error) if error.is_fatal() => return Err(error.into()),
-                    Err(error) => {
-                        tracing::debug!(%error, "a file cannot be sent");
-                        outcomes.push((change, Some(NotTaken::Overtaken)));
-                        continue;
-                    }
-                    Ok(content) => match file.related {
-                        None => self.session.push_file_from(&file, size, content).await.map(|_| ()),
-                        Some(from) => {
-                            let may_delete = || contents.check(&change).is_ok();
-                            let renamed = self.session.push_rename(from, &file, size, content, may_delete);
-                            renamed.await.map(|_| ())
-                        }
-                    },
-                },
+            require_lease(run)?;
+            // Boxed, as the others here: a run is large enough for a thread's stack.
+            let pushed = Box::pin(push(&mut self.session, &contents, &change));
+            let Some(not_taken) = run.stop.run_until_cancelled(pushed).await.transpose()? else {
+                outcomes.push((change, Some(NotTaken::Stopped)));
+                continue;
             };
-            let not_taken = pushed.err().map(|failure| not_taken(&failure)).transpose()?;
-            self.run.progress.placed(change.size());
+            run.progress.placed(change.size());
             let is_ended = matches!(not_taken, Some(NotTaken::Overtaken)) && !self.session.is_open();
             outcomes.push((change, not_taken));
             if is_ended {
@@ -401,6 +417,7 @@ impl<'s, 'r> Outbox<'s, 'r> {
         report: &mut Report,
     ) -> Result<(), PullError> {
         let mut pending = Vec::new();
+        let is_held_up = is_held_up(&outcomes);
         for (change, not_taken) in outcomes {
             match not_taken {
                 None => pending.push((change, true)),
@@ -412,6 +429,9 @@ impl<'s, 'r> Outbox<'s, 'r> {
                 Some(NotTaken::Stopped) => {
                     self.is_settled = false;
                     self.unsettled.push(change.intent());
+                    if is_held_up && self.is_slow(&change) {
+                        self.refuse(&change, &too_slow(change.size()), report);
+                    }
                 }
                 Some(NotTaken::Full(reason)) => {
                     self.refuse(&change, &reason, report);
@@ -427,7 +447,7 @@ impl<'s, 'r> Outbox<'s, 'r> {
                 true => {
                     self.record(&change, &settlements, &mut records, &mut forgotten, report).await?;
                 }
-                false if is_certain => {
+                false if is_certain && !self.run.stop.is_cancelled() => {
                     self.is_settled = false;
                     self.unsettled.push(change.intent());
                     let reason = "the vault took it and does not tell of it; the next run looks again";
@@ -443,10 +463,17 @@ impl<'s, 'r> Outbox<'s, 'r> {
         self.commit(records, forgotten, Vec::new()).await
     }
 
+    /// Whether a change is a file that two runs in a row were sending when their time was over.
+    fn is_slow(&self, change: &VaultChange) -> bool {
+        let VaultChange::File(file) = change else { return false };
+        let (path, hash) = (&file.local.path, file.local.content.hash);
+        self.slow.contains(&(path.clone(), hash)) || self.refusals.knows(path)
+    }
+
     /// Takes in what the session heard, and waits a little for echoes that did not come yet.
     async fn hear(&mut self, pending: &[(VaultChange, bool)]) {
-        let clock = &self.run.source.client.options().clock;
-        let until = clock.steady() + ECHO;
+        let patience = self.run.patience();
+        tokio::pin!(patience);
         loop {
             while let Ok(Some(message)) = self.live.try_next() {
                 self.take_note(&message);
@@ -462,7 +489,7 @@ impl<'s, 'r> Outbox<'s, 'r> {
             }
             tokio::select! {
                 biased;
-                () = clock.sleep_until(until) => return,
+                () = &mut patience => return,
                 message = self.live.next() => match message {
                     Ok(message) => self.take_note(&message),
                     Err(_) => return,
@@ -497,7 +524,10 @@ impl<'s, 'r> Outbox<'s, 'r> {
         for (path, sent) in change.sent(Uid(self.known.version)) {
             let mut settlement = self.seen(&path, sent);
             if settlement.ours.is_none() {
-                settlement = self.run.settle_by_history(&path, sent, self.newest).await?;
+                let by_history = Box::pin(self.run.settle_by_history(&path, sent, self.newest));
+                // A run that is to stop leaves it announced.
+                let told = self.run.stop.run_until_cancelled(by_history).await;
+                settlement = told.transpose()?.unwrap_or_default();
             }
             // What is told of the path is accounted for; whatever else was heard is another device's.
             self.has_foreign |= settlement.has_later;
@@ -637,6 +667,28 @@ enum Kept {
 }
 
 impl Run<'_> {
+    /// A session that was opened and listed, and whether the vault has something that is not known.
+    async fn opened(&self, known: &VaultState) -> Result<(WritingSession, LiveChanges, bool), PullError> {
+        let (client, target) = (&self.source.client, self.target());
+        let session = WritingSession::open(client, &target, known.version, !known.listed).await?;
+        let mut has_news = false;
+        let (session, live) = session.listing(&mut |entry| has_news |= entry.uid.0 > known.version).await?;
+        Ok((session, live, has_news))
+    }
+
+    /// Waits as long as for an echo, which is not long once the run is to stop.
+    async fn patience(&self) {
+        let clock = &self.source.client.options().clock;
+        let until_stopped = async {
+            self.stop.cancelled().await;
+            clock.sleep(LAST_ECHO).await;
+        };
+        tokio::select! {
+            () = clock.sleep(ECHO) => {}
+            () = until_stopped => {}
+        }
+    }
+
     async fn kept_session(&self, known: &VaultState) -> Kept {
         let Some(mut line) = self.lines.take().filter(|line| line.taken == known.version) else {
             return Kept::None;
@@ -659,6 +711,47 @@ impl Run<'_> {
             }
         }
     }
+}
+
+/// Sends one change, and says why it was not taken.
+async fn push(
+    session: &mut WritingSession,
+    contents: &Contents,
+    change: &VaultChange,
+) -> Result<Option<NotTaken>, PullError> {
+    let pushed = match contents.upload(change) {
+        Upload::Folder(path) => session.push_folder(path).await.map(|_| ()),
+        Upload::Deletion { path, folder } => session.push_deletion(path, folder).await.map(|_| ()),
+        Upload::File(file, size) => match contents.open(change).await {
+            Err(error) if error.is_fatal() => return Err(error.into()),
+            Err(error) => {
+                tracing::debug!(%error, "a file cannot be sent");
+                return Ok(Some(NotTaken::Overtaken));
+            }
+            Ok(content) => match file.related {
+                None => session.push_file_from(&file, size, content).await.map(|_| ()),
+                Some(from) => {
+                    let may_delete = || contents.check(change).is_ok();
+                    session.push_rename(from, &file, size, content, may_delete).await.map(|_| ())
+                }
+            },
+        },
+    };
+    pushed.err().map(|failure| not_taken(&failure)).transpose()
+}
+
+/// Whether a file that a run was sending at its end may be what kept it from sending anything else.
+fn is_held_up(outcomes: &[(VaultChange, Option<NotTaken>)]) -> bool {
+    let count = |is_it: fn(&Option<NotTaken>) -> bool| outcomes.iter().filter(|(_, of)| is_it(of)).count();
+    count(|not_taken| matches!(not_taken, Some(NotTaken::Stopped))) == 1 || count(Option::is_none) == 0
+}
+
+/// Why a file waits that two runs in a row were sending at their end.
+fn too_slow(size: u64) -> String {
+    format!(
+        "its {size} bytes could not be sent in the time that a run has, twice in a row; it is tried again after pauses that grow, \
+         and the rest goes on without it. A run needs more time for it"
+    )
 }
 
 /// What a failed push means for its change.

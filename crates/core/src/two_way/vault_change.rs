@@ -63,7 +63,7 @@ impl VaultChange {
     pub(super) fn base(&self) -> Uid {
         match self {
             VaultChange::Folder(_) => Uid(0),
-            VaultChange::File(file) => file.base.as_ref().map_or(Uid(0), |base| base.uid),
+            VaultChange::File(file) => file.base_uid(),
             VaultChange::Deletion(absent) => absent.uid(),
         }
     }

@@ -55,12 +55,12 @@ impl TwoWay<'_, '_> {
 
     /// Before the first run of a direction, and under another filter than before: what is not here, and what nobody saw here
     /// since it was left out, is nobody's deletion. It is forgotten, so that the vault brings it again. `false`: told to stop, so
-    /// that this is still to be done.
-    pub(super) async fn forget_missing(&self) -> Result<bool, PullError> {
+    /// that this is still to be done. A dry run foresees it.
+    pub(super) async fn forget_missing(&self, report: &mut Report) -> Result<bool, PullError> {
         let run = self.run;
         let known = run.state.load().await?;
         let is_refiltered = known.filter.as_deref() != Some(run.options.filter.fingerprint().as_str());
-        if run.options.dry_run || !(self.is_first || is_refiltered) {
+        if !(self.is_first || is_refiltered) {
             return Ok(true);
         }
         let records = Arc::new(run.state.all_records().await?);
@@ -69,10 +69,17 @@ impl TwoWay<'_, '_> {
         }
         let Some(tree) = self.scan(&records).await? else { return Ok(false) };
         let is_forgotten = |record: &&Record| {
-            (self.is_first || !record.witnessed) && tree.absent.binary_search(&record.path).is_ok()
+            // A folder in the place of a file would take that from the vault, too.
+            let is_gone = tree.absent.binary_search(&record.path).is_ok()
+                || (record.file().is_some() && tree.folders.binary_search(&record.path).is_ok());
+            (self.is_first || !record.witnessed) && is_gone
         };
         let forgotten: Vec<VaultPath> =
             records.iter().filter(is_forgotten).map(|record| record.path.clone()).collect();
+        if run.options.dry_run {
+            report.foreseen.forgotten.extend(forgotten);
+            return Ok(true);
+        }
         // Before the pull records this filter: were the witness taken away by the scan after it alone, a run that ends in
         // between would leave one.
         let is_left_out = |record: &&Record| {

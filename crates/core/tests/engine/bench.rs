@@ -10,7 +10,7 @@ use obsync_client::{Client, ClientOptions, FetchOptions, RetryPolicy};
 use obsync_conformance::SetClock;
 use obsync_core::{
     Filter, MaxDelete, Mode, NoProgress, Phase, Progress, PullError, PullOptions, PullSource, Report,
-    StateStore, SyncOptions, Verification, pull, sync, verify,
+    StateStore, SyncDirection, SyncOptions, Verification, pull, sync, verify,
 };
 use obsync_folder::{FolderDestination, FolderOptions};
 use obsync_protocol::{MasterKey, SecretString, VaultKeys};
@@ -169,6 +169,17 @@ impl Bench {
         sync(&self.source, self.store(), state, &options, progress, stop).await
     }
 
+    /// Syncs with other options until it is told to stop.
+    pub(crate) async fn sync_until(
+        &self,
+        stop: CancellationToken,
+        change: impl FnOnce(&mut SyncOptions),
+    ) -> Result<Report, PullError> {
+        let mut options = self.sync_options();
+        change(&mut options);
+        sync(&self.source, self.store(), self.state(), &options, Arc::new(NoProgress), stop).await
+    }
+
     fn sync_options(&self) -> SyncOptions {
         SyncOptions {
             pull: self.options.clone(),
@@ -192,11 +203,15 @@ impl Bench {
     /// Syncs; something happens when everything is ready to be sent.
     pub(crate) async fn sync_while(&self, act: impl FnOnce() + Send + 'static) -> Result<Report, PullError> {
         let destination = FolderDestination::open(&self.dest(), self.folder).unwrap();
-        let progress = Arc::new(BeforeSending {
-            is_sending: AtomicBool::new(false),
-            act: Mutex::new(Some(Box::new(act))),
-        });
-        self.sync_through(destination, progress, CancellationToken::new()).await
+        self.sync_through(destination, before_sending(act), CancellationToken::new()).await
+    }
+
+    /// Pushes; something happens when everything is ready to be sent.
+    pub(crate) async fn push_while(&self, act: impl FnOnce() + Send + 'static) -> Result<Report, PullError> {
+        let direction = SyncDirection::Push { mirrors: false };
+        let options = SyncOptions { direction, ..self.sync_options() };
+        let (progress, stop) = (before_sending(act), CancellationToken::new());
+        sync(&self.source, self.store(), self.state(), &options, progress, stop).await
     }
 
     /// Syncs, which must succeed.
@@ -270,6 +285,10 @@ impl Bench {
 struct BeforeSending {
     is_sending: AtomicBool,
     act: Mutex<Option<Box<dyn FnOnce() + Send>>>,
+}
+
+fn before_sending(act: impl FnOnce() + Send + 'static) -> Arc<BeforeSending> {
+    Arc::new(BeforeSending { is_sending: AtomicBool::new(false), act: Mutex::new(Some(Box::new(act))) })
 }
 
 impl Progress for BeforeSending {

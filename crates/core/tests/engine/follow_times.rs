@@ -131,8 +131,13 @@ async fn a_change_of_either_side_is_with_the_other_at_once() {
     let there = figures("a change of the vault is here after", there);
     let here = figures("a calm change here is in the vault after", here);
     let edited = figures("the last of five changes 0.3 s apart is in the vault after", edited);
-    let limit = Duration::from_secs(5);
-    assert!(there < limit && here < limit && edited < Duration::from_secs(2) + limit);
+    let quiet = QuietRule::default().quiet_for;
+    // A measurement holds what is aimed at; an ordinary run has to bear a busy machine.
+    let (soon, after_quiet) = match std::env::var_os("OBSYNC_FOLLOW_TIMES") {
+        Some(_) => (Duration::from_millis(100), quiet + Duration::from_millis(150)),
+        None => (Duration::from_secs(5), quiet + Duration::from_secs(5)),
+    };
+    assert!(there < soon && here < soon && edited < after_quiet, "{there:?} {here:?} {edited:?}");
     bench.sync().await;
     bench.assert_in_step().await;
 }

@@ -78,9 +78,9 @@ impl Observer for Said {
 
 /// What was told while it worked.
 #[derive(Default)]
-pub(crate) struct Told(pub(crate) Mutex<Vec<String>>);
+pub(crate) struct Notices(pub(crate) Mutex<Vec<String>>);
 
-impl Progress for Told {
+impl Progress for Notices {
     fn notice(&self, text: &str) {
         self.0.lock().unwrap().push(text.to_owned());
     }

@@ -12,9 +12,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use obsync_client::FetchOptions;
 use obsync_conformance::WatchedState;
 use obsync_core::{
-    Commit, DestinationError, Intent, MaxDelete, NoProgress, PullError, PullOptions, StateStore, pull,
+    Commit, DestinationError, Intent, KnownContent, MaxDelete, NoProgress, Outcome, PullError, PullOptions,
+    StateStore, pull,
 };
 use obsync_folder::{FolderDestination, FolderOptions, Step};
+use obsync_protocol::VaultPath;
 use obsync_sqlite::SqliteState;
 use tokio_util::sync::CancellationToken;
 
@@ -25,6 +27,7 @@ use crate::meddled::MeddledFolder;
 const SERVER: &str = "OBSYNC_TEST_SERVER";
 const HOME: &str = "OBSYNC_TEST_HOME";
 const DIES_AT: &str = "OBSYNC_TEST_DIES_AT";
+const TRASH: &str = "OBSYNC_TEST_TRASH";
 
 const USERS: &str = "a user's text";
 const TIME: i64 = 1_700_000_000_000;
@@ -34,7 +37,17 @@ async fn a_run_that_is_killed_at_any_of_its_steps_is_made_good_by_the_next() {
     if let Ok(dies_at) = std::env::var(DIES_AT) {
         return die(dies_at.parse().unwrap()).await;
     }
-    let bench = Bench::new().await;
+    kill_at_each_step(Bench::new().await).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_vault_deletes_or_replaces_is_in_the_trash_at_whatever_step_a_run_is_killed() {
+    let mut bench = Bench::new().await;
+    bench.folder.trash = true;
+    kill_at_each_step(bench).await;
+}
+
+async fn kill_at_each_step(bench: Bench) {
     for (path, text) in BEFORE {
         bench.vault.write(path, text.as_bytes(), TIME).unwrap();
     }
@@ -77,12 +90,15 @@ async fn what_a_killed_run_had_removed_comes_back_when_the_vault_has_it_again() 
             for (path, text) in NOTES {
                 bench.vault.write(path, text, TIME).unwrap();
             }
+            bench.vault.create_folder("empty").unwrap();
             run(&bench).await;
             bench.vault.rename("renamed.md", "new name.md").unwrap();
             bench.vault.delete("deleted.md").unwrap();
+            bench.vault.delete("empty").unwrap();
             if !dies(&bench, steps) {
                 break;
             }
+            bench.vault.create_folder("empty").unwrap();
             bench.vault.rename("new name.md", "renamed.md").unwrap();
             bench.vault.write("deleted.md", "deleted", TIME).unwrap();
             run(&bench).await;
@@ -94,9 +110,50 @@ async fn what_a_killed_run_had_removed_comes_back_when_the_vault_has_it_again() 
                 assert_eq!(bench.read(path), text, "syncs: {syncs}, step {steps}");
                 assert_eq!(vaults.get(path).map(Vec::as_slice), Some(text.as_bytes()), "step {steps}");
             }
+            for folders in [bench.vault.expected().unwrap().folders, bench.tree().folders] {
+                assert!(folders.iter().any(|folder| folder == "empty"), "syncs: {syncs}, step {steps}");
+            }
             steps += 1;
         }
         assert!(steps >= 10, "{steps} steps");
+    }
+}
+
+/// Below a file system that is not mounted nobody can say whether the file is there.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_killed_run_may_have_removed_where_nobody_can_look_is_settled_when_somebody_can() {
+    for (was_removed, is_back) in [(false, false), (true, true), (true, false), (false, true)] {
+        let bench = Bench::new().await;
+        bench.vault.write("disk/a.md", "text", TIME).unwrap();
+        bench.vault.write("kept.md", "kept", TIME).unwrap();
+        bench.pull().await;
+        bench.vault.delete("disk/a.md").unwrap();
+        // As a run leaves it that dies around the removal.
+        let state = bench.state();
+        let (path, content) = (VaultPath::parse("disk/a.md").unwrap(), KnownContent::of(b"text"));
+        let (intents, known) = (vec![Intent::Remove { path, content }], state.load().await.unwrap());
+        state.commit(Commit { intents, state: known, ..Commit::default() }).await.unwrap();
+        drop(state);
+        let disk = bench.dest().join("disk");
+        if was_removed {
+            fs::remove_file(disk.join("a.md")).unwrap();
+        }
+        // The folder counts as a file system that is away.
+        let (away, mounts) = (bench.home().join("away"), bench.dest().join(".obsync/mounts"));
+        fs::rename(&disk, &away).unwrap();
+        fs::create_dir(&disk).unwrap();
+        fs::write(&mounts, "disk\n").unwrap();
+        if is_back {
+            bench.vault.write("disk/a.md", "text", TIME).unwrap();
+        }
+        assert_eq!(bench.pull().await.outcome, Outcome::Failures);
+        fs::remove_file(&mounts).unwrap();
+        fs::remove_dir(&disk).unwrap();
+        fs::rename(&away, &disk).unwrap();
+        let report = bench.pull().await;
+        assert_eq!(report.outcome, Outcome::Complete, "{was_removed}, {is_back}: {report:#?}");
+        assert_eq!(disk.join("a.md").exists(), is_back, "{was_removed}, {is_back}");
+        assert_eq!(report.conflicts, [], "{was_removed}, {is_back}");
     }
 }
 
@@ -170,6 +227,7 @@ fn assert_files(bench: &Bench, step: usize) {
     let expected: BTreeMap<String, String> =
         bench.vault.expected().unwrap().files.into_iter().map(|file| (file.path, file.sha256)).collect();
     let mut others = bench.contents();
+    others.retain(|path, _| !path.starts_with(".obsync/trash/"));
     for (path, content) in &expected {
         assert_eq!(others.remove(path).as_ref(), Some(content), "step {step}: {path}");
     }
@@ -184,7 +242,27 @@ fn assert_files(bench: &Bench, step: usize) {
     let own = fs::read_dir(bench.dest().join(".obsync")).unwrap();
     let own: BTreeSet<String> = own.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
     let known = [".gitignore", "id", "lock", "pin.json"].map(str::to_owned);
-    assert!(own.iter().all(|name| known.contains(name)), "step {step}: {own:?}");
+    let is_known = |name: &String| known.contains(name) || (bench.folder.trash && name == "trash");
+    assert!(own.iter().all(is_known), "step {step}: {own:?}");
+    if bench.folder.trash {
+        let trash = texts_below(&bench.dest().join(".obsync/trash"));
+        for text in ["one", "to be deleted"] {
+            assert!(trash.contains(text), "step {step}: {text} is not in the trash: {trash:?}");
+        }
+    }
+}
+
+/// The contents of all files in a folder and below it.
+fn texts_below(folder: &Path) -> BTreeSet<String> {
+    let mut texts = BTreeSet::new();
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        match path.is_dir() {
+            true => texts.extend(texts_below(&path)),
+            false => drop(texts.insert(fs::read_to_string(path).unwrap())),
+        }
+    }
+    texts
 }
 
 /// Runs a pull in a process of its own that dies at this step. `false`: it has fewer steps.
@@ -193,6 +271,7 @@ fn dies(bench: &Bench, at: usize) -> bool {
     let mut child = Command::new(std::env::current_exe().unwrap());
     child.args([test, "--exact", "--nocapture"]);
     child.env(SERVER, bench.server.url()).env(HOME, bench.home()).env(DIES_AT, at.to_string());
+    child.env(TRASH, bench.folder.trash.to_string());
     let output = child.output().unwrap();
     let is_killed = output.status.signal().is_some();
     assert!(is_killed || output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
@@ -213,7 +292,9 @@ async fn die(at: usize) {
         let step = step.clone();
         move |_: Step, _: Option<&obsync_protocol::VaultPath>| step()
     };
-    let destination = FolderDestination::open_watched(&dest, FolderOptions::default(), watch).unwrap();
+    let trash = std::env::var(TRASH).unwrap() == "true";
+    let folder = FolderOptions { trash, ..FolderOptions::default() };
+    let destination = FolderDestination::open_watched(&dest, folder, watch).unwrap();
     let state = SqliteState::open(&home.join("state.sqlite"), &identity(&source, &dest)).unwrap();
     let state = Arc::new(WatchedState::with(Arc::new(state), step));
     let options = PullOptions {

@@ -9,7 +9,8 @@ use async_trait::async_trait;
 use obsync_core::{
     Change, ChangeOutcome, Checked, Describe, Destination, DestinationError, FileMeta, FileWriter,
     FoldingProbe, Found, Inspect, Inventory, KeptBeside, LocalFacts, LocalTree, Marked, Marker, MarkerFound,
-    Naming, OpenFile, PlaceTraits, PublishFailure, Receive, Rejected, Scan, ScanInput, Staged, Wanted,
+    Naming, OpenFile, PlaceTraits, ProblemCode, PublishFailure, Receive, Rejected, Scan, ScanInput, Staged,
+    Wanted,
 };
 use obsync_folder::FolderDestination;
 use obsync_protocol::{NameFolding, RepositoryPart, VaultPath};
@@ -26,6 +27,7 @@ pub(crate) struct MeddledFolder {
     /// A file that has other bytes than a scan saw, whenever it is read to be sent.
     restless: Option<VaultPath>,
     is_full: AtomicBool,
+    is_read_only: bool,
 }
 
 impl MeddledFolder {
@@ -46,8 +48,19 @@ impl MeddledFolder {
         MeddledFolder { is_full: AtomicBool::new(true), ..Self::quiet(destination) }
     }
 
+    /// A folder that no file can be put into.
+    pub(crate) fn read_only(destination: Arc<FolderDestination>) -> Self {
+        MeddledFolder { is_read_only: true, ..Self::quiet(destination) }
+    }
+
     fn quiet(destination: Arc<FolderDestination>) -> Self {
-        MeddledFolder { destination, deed: Mutex::default(), restless: None, is_full: AtomicBool::new(false) }
+        MeddledFolder {
+            destination,
+            deed: Mutex::default(),
+            restless: None,
+            is_full: AtomicBool::new(false),
+            is_read_only: false,
+        }
     }
 
     fn meddle(&self) {
@@ -144,6 +157,10 @@ impl Receive for MeddledFolder {
         path: &VaultPath,
         meta: &FileMeta,
     ) -> Result<Box<dyn FileWriter>, DestinationError> {
+        if self.is_read_only {
+            let (location, reason) = (self.destination.location(), "it can only be read".to_owned());
+            return Err(DestinationError::Unavailable { location, reason, code: ProblemCode::Destination });
+        }
         self.destination.begin(path, meta).await
     }
 

@@ -26,7 +26,12 @@ impl Progress for Overtakes {
 
 /// Pulls from a server that has the content of `uid` no longer, and whose vault changes when it was listed.
 async fn pull_overtaken(bench: &Bench, uid: u64, change: fn(&VaultHandle)) -> Report {
-    bench.server.faults().set(format!("gone-answer=uid:{uid}").parse().unwrap());
+    pull_from_faulty(bench, &format!("gone-answer=uid:{uid}"), change).await
+}
+
+/// Pulls from a server that has a fault, and whose vault changes when it was listed.
+async fn pull_from_faulty(bench: &Bench, fault: &str, change: fn(&VaultHandle)) -> Report {
+    bench.server.faults().set(fault.parse().unwrap());
     let progress = Overtakes(bench.vault.clone(), Mutex::new(Some(change)));
     let report = bench.pull_with(Arc::new(progress), CancellationToken::new()).await.unwrap();
     bench.server.faults().clear();
@@ -95,6 +100,37 @@ async fn a_missing_file_that_is_touched_meanwhile_is_not_taken_for_present() {
     });
     assert_eq!(report.await.outcome, Outcome::Complete);
     bench.assert_exact().await;
+}
+
+/// Of several equal files any can be what a copy would be made of, and that one can be another's text by then.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_that_is_renamed_twice_keeps_its_old_name_until_it_has_the_newest() {
+    const PATHS: [&str; 3] = ["a1.md", "a2.md", "a3.md"];
+    for intact in PATHS {
+        let bench = Bench::new().await;
+        for path in PATHS {
+            bench.vault.write(path, "the template", T).unwrap();
+        }
+        bench.pull().await;
+        for path in PATHS {
+            bench.vault.rename(path, &format!("new {path}")).unwrap();
+        }
+        PATHS.iter().filter(|path| **path != intact).for_each(|path| bench.edit(path, "a user's text"));
+        let report = pull_from_faulty(&bench, "gone-answer=always", |vault| {
+            for path in PATHS {
+                vault.rename(&format!("new {path}"), &format!("newest {path}")).unwrap();
+            }
+        });
+        let report = report.await;
+        let texts: Vec<String> = bench.files().iter().map(|path| bench.read(path)).collect();
+        for text in ["the template", "a user's text"] {
+            assert!(texts.iter().any(|found| found == text), "{intact}: {texts:?}, {report:#?}");
+        }
+        bench.pull().await;
+        for path in PATHS {
+            assert_eq!(bench.read(format!("newest {path}")), "the template", "{intact}");
+        }
+    }
 }
 
 /// A name that no folder can have.

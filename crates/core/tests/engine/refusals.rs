@@ -1,7 +1,10 @@
 //! What a pull leaves out, refuses entry by entry, and names because Obsidian would run it.
 
-use obsync_core::{Filter, Outcome};
+use std::time::{Duration, Instant};
+
+use obsync_core::{Filter, Outcome, StateStore};
 use obsync_protocol::VaultPath;
+use obsync_sqlite::SqliteState;
 use obsync_testkit::RawEntry;
 
 use crate::bench::Bench;
@@ -201,6 +204,20 @@ async fn what_fails_for_the_moment_cannot_be_accepted() {
     assert_eq!((report.outcome, report.failed(), report.accepted_failures), (Outcome::Failures, 1, 0));
 }
 
+/// Waits until the state has so many records while a run is at work.
+async fn until_recorded(bench: &Bench, records: usize) {
+    let begun = Instant::now();
+    loop {
+        let state = SqliteState::read(&bench.home().join("state.sqlite")).unwrap();
+        let recorded = state.all_records().await.unwrap().len();
+        if recorded >= records {
+            break;
+        }
+        assert!(begun.elapsed() < Duration::from_secs(60), "{recorded} are recorded");
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_file_that_is_never_answered_costs_two_limits_and_the_others_are_in_place_meanwhile() {
     let mut bench = Bench::new().await;
@@ -222,6 +239,7 @@ async fn a_file_that_is_never_answered_costs_two_limits_and_the_others_are_in_pl
         until("it is stuck alone", || strikes() == 2).await;
         let are_others_here = || (0..100).all(|number| bench.dest().join(format!("{number}.md")).exists());
         until("the others are in place", are_others_here).await;
+        until_recorded(&bench, 100).await;
         clock.advance(limit);
     };
     let (report, ()) = tokio::join!(bench.pull(), time);

@@ -3,8 +3,14 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::path::Path;
 
-use obsync_core::{Mode, Report, Step, StepAction, Tally};
+use obsync_client::{PushFile, SessionTarget, WritingSession};
+use obsync_core::{
+    Commit, Mode, PullSource, Report, StateStore, Step, StepAction, SyncDirection, SyncOptions, Tally,
+    VaultState,
+};
+use obsync_protocol::{ContentHash, VaultPath};
 use proptest::prelude::*;
 use proptest::test_runner::RngSeed;
 
@@ -181,8 +187,9 @@ proptest! {
     }
 }
 
-/// A place of a sync. No file is a folder here: one that gives way is not foreseen.
-const BOTH: [&str; 6] = ["a.md", "b.md", "folder/c.md", "folder/d.md", "folder/deep/e.md", "other/z.png"];
+/// The places of a sync, one of them with a file that is a folder on the other side.
+const BOTH: [&str; 8] =
+    ["a.md", "b.md", "folder/c.md", "folder/d.md", "folder/deep/e.md", "other/z.png", "x", "x/y.md"];
 
 /// One thing that happens on one of two sides.
 #[derive(Clone, Debug)]
@@ -216,15 +223,17 @@ fn text(number: u8) -> String {
 fn change_side(bench: &Bench, change: &Change) {
     let local = |at: usize| bench.dest().join(BOTH[at]);
     // What cannot be where it comes does not happen.
+    let can_be = |at: usize| !local(at).is_dir() && !local(at).ancestors().skip(1).any(Path::is_file);
     match change {
-        Change::Write { here: true, at, content } => bench.edit(BOTH[*at], &text(*content)),
+        Change::Write { here: true, at, content } if can_be(*at) => bench.edit(BOTH[*at], &text(*content)),
+        Change::Write { here: true, .. } => {}
         Change::Write { here: false, at, content } => {
             drop(bench.vault.write(BOTH[*at], text(*content), T + i64::from(*content)));
         }
         Change::Delete { here: true, at } => drop(fs::remove_file(local(*at))),
         Change::Delete { here: false, at } => drop(bench.vault.delete(BOTH[*at])),
         Change::Rename { here: true, from, to } => {
-            if local(*from).is_file() {
+            if local(*from).is_file() && can_be(*to) {
                 fs::create_dir_all(local(*to).parent().unwrap()).unwrap();
                 fs::rename(local(*from), local(*to)).unwrap();
             }
@@ -291,6 +300,131 @@ async fn a_dry_run_of_a_first_sync_sends_the_copy_of_a_clash_and_nothing_that_is
         [("Adopt", "Daily/same.md"), ("Arrive", "Daily/today.md"), ("Push", "copy of Daily/today")];
     let expected = expected.map(|(action, path)| (action.to_owned(), path.to_owned()));
     assert_eq!(deeds_of_sync(&said.steps), BTreeSet::from(expected), "{said:#?}");
+}
+
+/// The steps of a sync with these words, as [`deeds_of_sync`] has them.
+fn said_so(expected: &[(&str, &str)]) -> BTreeSet<(String, String)> {
+    expected.iter().map(|(action, path)| ((*action).to_owned(), (*path).to_owned())).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dry_run_of_a_sync_sends_no_copy_that_is_there_already() {
+    let mut bench = Bench::new().await;
+    let copy = "note (Conflicted copy laptop 202501010000).md";
+    bench.vault.write("note.md", "the vault's", T).unwrap();
+    bench.vault.write(copy, "mine", T).unwrap();
+    bench.edit("note.md", "mine");
+    bench.edit(copy, "mine");
+    let (said, did) = syncs(&mut bench).await;
+    compare_syncs(&said, &did);
+    let expected = said_so(&[("Adopt", "copy of note"), ("Arrive", "note.md")]);
+    assert_eq!(deeds_of_sync(&said.steps), expected, "{said:#?}");
+}
+
+/// Sends a file whatever the vault has above or below it, as a device does that has not heard of that.
+async fn send(bench: &Bench, path: &str, text: &str) {
+    let PullSource { client, token, vault, keys } = bench.source.clone();
+    let target = SessionTarget { token, vault_id: vault.id, host: vault.host, keys };
+    let version = bench.vault.version().0;
+    let session = WritingSession::open(&client, &target, version, false).await.unwrap();
+    let (mut session, _live) = session.listing(&mut |_| {}).await.unwrap();
+    let (path, hash) = (VaultPath::parse(path).unwrap(), ContentHash::of(text.as_bytes()));
+    let file = PushFile { path: &path, hash, ctime: T, mtime: T, related: None };
+    session.push_file(&file, text.as_bytes()).await.unwrap();
+    session.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dry_run_of_a_sync_foresees_that_a_file_gives_way_to_a_folder() {
+    // Whether the file was here when both were the same, and what is here now.
+    for (was_synced, here) in
+        [(true, Some("a file")), (true, Some("edited")), (true, None), (false, Some("mine")), (false, None)]
+    {
+        let mut bench = Bench::new().await;
+        send(&bench, "x", "a file").await;
+        if was_synced {
+            bench.sync().await;
+            fs::remove_file(bench.dest().join("x")).unwrap();
+        }
+        send(&bench, "x/y.md", "in the folder").await;
+        send(&bench, "x", "a file").await;
+        if let Some(text) = here {
+            bench.edit("x", text);
+        }
+        let (said, did) = syncs(&mut bench).await;
+        compare_syncs(&said, &did);
+        let expected = said_so(&[("Arrive", "x/y.md"), ("Push", "copy of x"), ("PushFolder", "x")]);
+        assert_eq!(deeds_of_sync(&said.steps), expected, "{was_synced} {here:?}: {said:#?}");
+        assert!(said.steps.iter().any(|step| step.action == StepAction::KeepBeside), "{said:#?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dry_run_of_a_sync_foresees_that_what_is_here_gives_way_to_what_the_vault_has() {
+    // A file in the place of the vault's folder, and a folder in the place of its file.
+    for (here, there, expected) in [
+        ("x", "x/y.md", &[("Arrive", "x/y.md"), ("Push", "copy of x")][..]),
+        ("x/y.md", "x", &[("Arrive", "x"), ("Push", "copy of x"), ("PushFolder", "copy of x")]),
+    ] {
+        let mut bench = Bench::new().await;
+        bench.vault.write(there, "the vault's", T).unwrap();
+        bench.edit(here, "mine");
+        let (said, did) = syncs(&mut bench).await;
+        compare_syncs(&said, &did);
+        assert_eq!(deeds_of_sync(&said.steps), said_so(expected), "{here}: {said:#?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dry_run_of_a_full_sync_lists_everything() {
+    let mut bench = in_step(&[("a.md", "a"), ("b.md", "b")]).await;
+    bench.vault.write("a.md", "missed", T + 5000).unwrap();
+    // A state that claims more than was done.
+    let (state, version) = (bench.state(), bench.vault.version().0);
+    let known = state.load().await.unwrap();
+    let state_now = VaultState { version, cursor: None, ..known };
+    state.commit(Commit { state: state_now, ..Commit::default() }).await.unwrap();
+    drop(state);
+    assert!(bench.sync().await.is_unchanged(), "what is not full does not see it");
+    bench.options.mode = Mode::Full;
+    let (said, did) = syncs(&mut bench).await;
+    compare_syncs(&said, &did);
+    assert_eq!(deeds_of_sync(&said.steps), said_so(&[("Arrive", "a.md")]), "{said:#?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dry_run_of_a_first_sync_after_a_pull_brings_back_what_was_removed_here() {
+    let mut bench = Bench::new().await;
+    for path in ["a.md", "b.md"] {
+        bench.vault.write(path, path, T).unwrap();
+    }
+    bench.pull().await;
+    fs::remove_file(bench.dest().join("a.md")).unwrap();
+    let (said, did) = syncs(&mut bench).await;
+    compare_syncs(&said, &did);
+    assert_eq!(deeds_of_sync(&said.steps), said_so(&[("Arrive", "a.md")]), "{said:#?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dry_run_of_a_first_push_sends_what_the_vault_has_not_and_nothing_over_what_it_changed() {
+    let bench = Bench::new().await;
+    for (path, there) in [("same.md", "same"), ("other.md", "the vault's")] {
+        bench.vault.write(path, there, T).unwrap();
+    }
+    for (path, here) in [("same.md", "same"), ("other.md", "mine"), ("new.md", "new")] {
+        bench.edit(path, here);
+    }
+    let push = async |dry_run| {
+        let set = |options: &mut SyncOptions| {
+            options.direction = SyncDirection::Push { mirrors: false };
+            (options.pull.dry_run, options.pull.list_changes) = (dry_run, true);
+        };
+        bench.sync_with(set).await.unwrap()
+    };
+    let (said, did) = (push(true).await, push(false).await);
+    compare_syncs(&said, &did);
+    assert_eq!(deeds_of_sync(&said.steps), said_so(&[("Push", "new.md")]), "{said:#?}");
+    assert_eq!(said.diverged, did.diverged);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -2,8 +2,10 @@
 
 use std::os::unix::fs::symlink;
 
+use obsync_conformance::at;
 use obsync_conformance::confined::{Confinement, confined};
 use obsync_core::Outcome;
+use obsync_protocol::limits::FAILURES_LISTED;
 use obsync_testkit::Chance;
 
 use crate::bench::Bench;
@@ -188,8 +190,25 @@ async fn a_move_is_told_from_a_deletion_and_every_folder_that_it_makes_is_counte
     for report in [&said, &did] {
         assert_eq!((report.copied.files, report.deleted.files), (1, 2), "{report:#?}");
         assert_eq!((report.moved.files, report.folders_created), (1, 2), "{report:#?}");
-        let [(from, to)] = &report.moved_files[..] else { panic!("{report:#?}") };
-        assert_eq!((from.as_str(), to.as_str()), ("Old/note.md", "New/deep/note.md"));
+        let [moved] = &report.moved_files[..] else { panic!("{report:#?}") };
+        assert_eq!((moved.from.as_str(), moved.path.as_str()), ("Old/note.md", "New/deep/note.md"));
     }
+    bench.assert_exact().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn however_many_notes_were_moved_a_deleted_one_is_named() {
+    let bench = Bench::new().await;
+    for number in 0..=FAILURES_LISTED {
+        bench.vault.write(&format!("Old/{number}.md"), format!("note {number}"), T).unwrap();
+    }
+    bench.vault.write("gone.md", "to be deleted", T).unwrap();
+    bench.pull().await;
+    bench.vault.rename("Old", "New").unwrap();
+    bench.vault.delete("gone.md").unwrap();
+    let report = bench.pull().await;
+    assert_eq!(report.deleted_files, [at("gone.md")]);
+    assert_eq!(report.moved.files, FAILURES_LISTED as u64 + 1);
+    assert_eq!(report.moved_files.len(), FAILURES_LISTED);
     bench.assert_exact().await;
 }

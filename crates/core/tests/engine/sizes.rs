@@ -3,7 +3,9 @@
 use std::fs::File;
 use std::time::{Duration, Instant};
 
-use obsync_core::Outcome;
+use obsync_core::{Filter, Outcome};
+use obsync_protocol::VaultPath;
+use obsync_testkit::RawEntry;
 
 use crate::bench::Bench;
 
@@ -58,6 +60,30 @@ async fn sizes_that_no_number_holds_hold_nobody_up_in_any_run() {
         bench.pull_full().await;
         assert_eq!(bench.files(), ["honest.md", "later.md"]);
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_cannot_be_read_is_no_failure_while_the_filter_leaves_it_out() {
+    let mut bench = Bench::new().await;
+    bench.vault.write_lying_size("senseless.bin", "x", 1 << 63).unwrap();
+    let path = bench.source.keys.encode_path(&VaultPath::parse("no hash.bin").unwrap()).as_str().to_owned();
+    bench.vault.write_raw(RawEntry { path, hash: "none".into(), size: 40, ..RawEntry::default() }).unwrap();
+    bench.vault.write_hostile_path("a\\b.md", "x").unwrap();
+    bench.vault.write("honest.md", "text", T).unwrap();
+    let report = bench.pull().await;
+    assert_eq!((report.failures.len(), report.has_excludable_failures), (3, true), "{report:#?}");
+    let excluded = ["senseless.bin", "no hash.bin"].map(|path| VaultPath::parse(path).unwrap()).to_vec();
+    bench.filter(Filter { excluded, ..Filter::default() });
+    for run in 0..3 {
+        bench.options.dry_run = run == 0;
+        let report = if run == 2 { bench.pull_full().await } else { bench.pull().await };
+        let failed: Vec<&str> = report.failures.iter().map(|failure| failure.path.as_str()).collect();
+        assert!(matches!(failed[..], [path] if !path.contains(".bin")), "run {run}: {report:#?}");
+        // A name that no filter can be given is not among what could be excluded.
+        assert!(!report.has_excludable_failures, "run {run}");
+    }
+    bench.filter(Filter::default());
+    assert_eq!(bench.pull().await.failures.len(), 3, "a wider filter brings them back");
 }
 
 #[tokio::test(flavor = "multi_thread")]

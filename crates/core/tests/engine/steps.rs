@@ -497,6 +497,56 @@ async fn a_file_whose_new_name_cannot_be_keeps_its_old_one() {
     bench.assert_exact().await;
 }
 
+/// Of equal files any can be the one that a copy would be made of, and that one can be another's text by then.
+#[tokio::test(flavor = "multi_thread")]
+async fn each_of_several_equal_files_whose_new_names_cannot_be_keeps_its_old_one() {
+    let too_long = |path: &str| format!("{}{path}", "語".repeat(85));
+    let paths = ["a1.md", "a2.md"];
+    for renamed in [&paths[..], &paths[..1], &paths[1..]] {
+        for edited in [None, Some("a1.md"), Some("a2.md")] {
+            let bench = Bench::new().await;
+            for path in paths {
+                bench.vault.write(path, "the template", T).unwrap();
+            }
+            bench.pull().await;
+            for path in renamed {
+                bench.vault.rename(path, &too_long(path)).unwrap();
+            }
+            edited.iter().for_each(|path| bench.edit(path, "a user's text"));
+            for _ in 0..2 {
+                let report = bench.pull().await;
+                assert_eq!(report.outcome, Outcome::Failures, "{renamed:?}, {edited:?}: {report:#?}");
+                for path in paths {
+                    let text = if edited == Some(path) { "a user's text" } else { "the template" };
+                    assert_eq!(bench.read(path), text, "{renamed:?}, {edited:?}");
+                }
+            }
+            for path in renamed {
+                bench.vault.rename(&too_long(path), &format!("new {path}")).unwrap();
+            }
+            assert_eq!(bench.pull().await.outcome, Outcome::Complete, "{renamed:?}, {edited:?}");
+            for path in renamed {
+                assert_eq!(bench.read(format!("new {path}")), "the template", "{renamed:?}, {edited:?}");
+            }
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_whose_new_name_is_anothers_where_names_are_folded_keeps_its_old_one() {
+    let mut bench = Bench::new().await;
+    bench.folder.folds_names = Some(NameFolding::Case);
+    bench.vault.write("a.md", "text", T).unwrap();
+    bench.vault.write("b.md", "another", T).unwrap();
+    bench.pull().await;
+    bench.vault.rename("a.md", "B.md").unwrap();
+    assert_eq!(bench.pull().await.outcome, Outcome::Failures);
+    assert_eq!((bench.read("a.md"), bench.read("b.md")), ("text".to_owned(), "another".to_owned()));
+    bench.vault.rename("B.md", "c.md").unwrap();
+    assert_eq!(bench.pull().await.outcome, Outcome::Complete);
+    bench.assert_exact().await;
+}
+
 #[cfg(unix)]
 #[tokio::test(flavor = "multi_thread")]
 async fn a_rename_onto_another_name_of_the_same_place_loses_nothing() {

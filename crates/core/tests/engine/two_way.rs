@@ -6,7 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use obsync_core::{
-    MaxDelete, Mode, NoProgress, Outcome, StepAction, SyncDirection, SyncOptions, confirm, held_back, sync,
+    MaxDelete, Mode, NoProgress, Outcome, StateStore, StepAction, SyncDirection, SyncOptions, confirm,
+    held_back, sync,
 };
 use obsync_protocol::{ContentHash, Uid};
 use obsync_testkit::{Chance, Faults};
@@ -325,6 +326,51 @@ async fn a_push_sends_and_applies_nothing() {
     assert_eq!(report.outcome, Outcome::Complete, "{report:#?}");
     assert_eq!((bench.read("there.md"), bench.read("both.md")), ("there".to_owned(), "theirs".to_owned()));
     bench.assert_in_step().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_push_keeps_what_another_device_wrote_in_between_beside_its_files_and_merges_nothing() {
+    let bench = in_step(&[("note.md", "a\nb\nc\n"), ("gone.md", "g"), ("kept.md", "k")]).await;
+    let there = |path: &'static str, text: &'static str| {
+        let other = bench.vault.as_device("B");
+        move || {
+            other.write(path, text, T + 1000).unwrap();
+        }
+    };
+    bench.edit("note.md", "A\nb\nc\n");
+    let report = bench.push_while(there("note.md", "a\nb\nC\n")).await.unwrap();
+    assert_eq!((report.merged.len(), report.conflicts.len()), (0, 1), "{report:#?}");
+    assert_eq!(bench.read("note.md"), "A\nb\nc\n");
+    assert_eq!(bench.read(report.conflicts[0].kept_as.as_str()), "a\nb\nC\n");
+    fs::remove_file(bench.dest().join("gone.md")).unwrap();
+    let report = bench.push_while(there("gone.md", "edited there")).await.unwrap();
+    assert_eq!(report.conflicts.len(), 1, "{report:#?}");
+    assert_eq!(bench.read(report.conflicts[0].kept_as.as_str()), "edited there");
+    assert!(!bench.files().contains(&"gone.md".to_owned()));
+    // Both are in the vault, too.
+    bench.assert_in_step().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_push_from_a_folder_that_can_only_be_read_names_what_it_cannot_keep_and_goes_on() {
+    let bench = in_step(&[("note.md", "base")]).await;
+    bench.edit("note.md", "mine");
+    bench.server.faults().update(|faults| faults.rival_push = Chance::next(1));
+    let push = async || {
+        let destination = Arc::new(MeddledFolder::read_only(bench.store()));
+        let direction = SyncDirection::Push { mirrors: false };
+        let options = SyncOptions { direction, second_look: Duration::ZERO, ..SyncOptions::default() };
+        let (none, stop) = (Arc::new(NoProgress), CancellationToken::new());
+        sync(&bench.source, destination, bench.state(), &options, none, stop).await.unwrap()
+    };
+    let report = push().await;
+    let said = report.warnings.join("\n");
+    assert!(said.contains("note.md") && said.contains("history of that file"), "{said}");
+    assert_eq!(bench.server.faults().strikes("rival-push"), 1);
+    bench.edit("note.md", "mine, later");
+    assert_eq!(push().await.pushed.files, 1, "nothing is left over");
+    assert!(has(&bench, "note.md", "mine, later") && bench.files() == ["note.md"]);
+    assert!(bench.state().intents().await.unwrap().is_empty());
 }
 
 #[tokio::test(flavor = "multi_thread")]

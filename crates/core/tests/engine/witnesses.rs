@@ -73,6 +73,44 @@ async fn configuration_that_went_while_it_was_not_sent_is_not_deleted_once_it_is
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_first_sync_deletes_nothing_here_whatever_the_limit_is() {
+    let bench = Bench::new().await;
+    for note in ["a.md", "b.md", "c.md"] {
+        bench.vault.write(note, note, T).unwrap();
+    }
+    bench.pull().await;
+    bench.vault.delete("b.md").unwrap();
+    let unlimited = |options: &mut SyncOptions| options.pull.max_delete = MaxDelete::Unlimited;
+    let report = bench.sync_with(unlimited).await.unwrap();
+    assert_eq!((report.outcome, report.held_back.len()), (Outcome::HeldBack, 1), "{report:#?}");
+    assert_eq!(bench.read("b.md"), "b.md");
+    // The next one is no first one.
+    let report = bench.sync_with(unlimited).await.unwrap();
+    assert_eq!((report.outcome, report.deleted.files), (Outcome::Complete, 1), "{report:#?}");
+    bench.assert_in_step().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_that_became_a_folder_before_the_first_sync_stays_in_the_vault() {
+    let bench = Bench::new().await;
+    for note in ["a.md", "b.md", "c.md"] {
+        bench.vault.write(note, note, T).unwrap();
+    }
+    bench.pull().await;
+    fs::remove_file(bench.dest().join("a.md")).unwrap();
+    bench.edit("a.md/x.md", "x");
+    for _ in 0..2 {
+        let report = bench.sync().await;
+        assert_eq!(report.deleted_in_vault.files, 0, "{report:#?}");
+    }
+    let texts = bench.vault.contents().unwrap();
+    for text in ["a.md", "x"] {
+        assert!(texts.values().any(|there| there == text.as_bytes()), "{text}: {texts:?}");
+    }
+    bench.assert_in_step().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_only_the_vault_had_comes_with_the_sync_after_a_push_that_mirrors() {
     let bench = in_step(&[("both.md", "text")]).await;
     bench.vault.write("there.md", "there", T).unwrap();

@@ -1,4 +1,4 @@
-//! What the project wants its figures to be, as far as a ratio or a size can say it, and whether they are.
+//! The project's aims for its figures, as far as a ratio or a size can say it, and whether they are met.
 
 use serde::Serialize;
 

@@ -1,4 +1,4 @@
-//! Which pulls are measured: the scenarios by name, each a vault, a destination and a round trip.
+//! The scenarios of the benchmark by name, each a vault, a destination and a round trip.
 
 use std::fmt;
 use std::time::Duration;

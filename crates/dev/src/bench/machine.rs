@@ -1,4 +1,4 @@
-//! Which machine the figures are from.
+//! Describes the machine that the figures are from.
 
 use std::fmt;
 use std::fs;

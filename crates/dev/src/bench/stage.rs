@@ -1,4 +1,4 @@
-//! What a scenario is measured on: a server with the vault, a cloud where there is a bucket, and devices that pull.
+//! Sets a scenario up: a server with the vault, a cloud where there is a bucket, and devices that pull.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};

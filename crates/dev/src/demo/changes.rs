@@ -1,4 +1,4 @@
-//! What the writing device changes after the first pull: one of everything that people do to their notes.
+//! The changes of the writing device after the first pull: one of everything that people do to their notes.
 
 use std::fmt;
 use std::time::{SystemTime, UNIX_EPOCH};

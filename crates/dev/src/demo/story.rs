@@ -1,4 +1,4 @@
-//! How the demonstration is told: numbered steps, the commands that a user would type, and what was checked.
+//! Prints the demonstration: numbered steps, the commands that a user would type, and what was checked.
 
 use std::path::Path;
 

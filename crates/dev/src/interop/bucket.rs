@@ -13,7 +13,7 @@ use object_store::{Attribute, ObjectStore, ObjectStoreExt};
 use obsync_bucket::{BucketLocation, Service};
 use obsync_testcloud::StoredObject;
 
-use super::site::RemotePlace;
+use super::remote_place::RemotePlace;
 
 /// A bucket, found as the variables say that obsync reads, too.
 #[derive(Clone, Debug)]

@@ -1,4 +1,4 @@
-//! Whether something was left after a round, or grew from round to round.
+//! Checks that nothing is left after a round, or grows from round to round.
 
 use anyhow::{Result, ensure};
 

@@ -5,14 +5,14 @@ use obsync_core::{Commit, DeferredCause, DeferredKey, DeferredKind, StateStore, 
 use obsync_dynamodb::DynamoState;
 use obsync_protocol::{ContentHash, PushMessage, VaultPath};
 
-use crate::site::{
-    DESTINATION, Site, VAULT, change_key, commit_of, failure, file, files, key, left_out, version,
+use crate::scene::{
+    DESTINATION, Scene, VAULT, change_key, commit_of, failure, file, files, key, left_out, version,
 };
 
 #[tokio::test]
 async fn items_are_as_the_design_says() {
-    let site = Site::new().await;
-    let state = site.state().await;
+    let scene = Scene::new().await;
+    let state = scene.state().await;
     let commit = Commit {
         records: files(1),
         deferred: vec![failure(7)],
@@ -24,23 +24,23 @@ async fn items_are_as_the_design_says() {
     let path = ContentHash::of(b"folder/0.md").to_string();
     let file = format!("file#{VAULT}#{}", &path[..32]);
     let keys = [format!("announced#{VAULT}"), format!("failed#{VAULT}"), file.clone(), VAULT.to_owned()];
-    assert_eq!(site.keys(), keys);
-    let head = site.item(VAULT).unwrap();
+    assert_eq!(scene.keys(), keys);
+    let head = scene.item(VAULT).unwrap();
     for (attribute, number) in
         [("version", "9"), ("files", "1"), ("bytes", "10"), ("failed", "1"), ("fencing", "1")]
     {
         assert_eq!(head[attribute]["N"], number, "{attribute}");
     }
     assert_eq!(head["place"]["S"], DESTINATION);
-    let file = site.item(&file).unwrap();
+    let file = scene.item(&file).unwrap();
     assert_eq!(file["path"]["S"], "folder/0.md");
     assert_eq!(file["hash"]["S"], ContentHash::of(&0_u64.to_le_bytes()).to_string());
 }
 
 #[tokio::test]
 async fn a_commit_larger_than_a_transaction_arrives_whole() {
-    let site = Site::new().await;
-    let state = site.state().await;
+    let scene = Scene::new().await;
+    let state = scene.state().await;
     state.commit(commit_of(files(1_234), 1_234)).await.unwrap();
     let mut paths: Vec<VaultPath> = files(1_234).into_iter().map(|record| record.path).collect();
     paths.insert(77, at("never recorded"));
@@ -50,7 +50,7 @@ async fn a_commit_larger_than_a_transaction_arrives_whole() {
     assert_eq!(state.all_records().await.unwrap().len(), 1_234);
     state.close().await.unwrap();
 
-    let state = site.state().await;
+    let state = scene.state().await;
     let forgotten = paths.iter().take(1_000).cloned().collect();
     state.commit(Commit { forgotten, state: version(2_000), ..Commit::default() }).await.unwrap();
     let summary = state.summary().await.unwrap().unwrap();
@@ -60,12 +60,12 @@ async fn a_commit_larger_than_a_transaction_arrives_whole() {
 
 #[tokio::test]
 async fn counts_are_exact_whatever_was_there_before() {
-    let site = Site::new().await;
-    let state = site.state().await;
+    let scene = Scene::new().await;
+    let state = scene.state().await;
     state.commit(commit_of(files(3), 3)).await.unwrap();
     state.close().await.unwrap();
     // A run that looks nothing up before it commits.
-    let state = site.state().await;
+    let state = scene.state().await;
     let folder =
         obsync_core::Record::new(at("folder/0.md"), obsync_core::RecordKind::Folder(obsync_protocol::Uid(4)));
     let commit = Commit {
@@ -82,8 +82,8 @@ async fn counts_are_exact_whatever_was_there_before() {
 
 #[tokio::test]
 async fn thousands_of_changes_are_deferred_and_settled() {
-    let site = Site::new().await;
-    let state = site.state().await;
+    let scene = Scene::new().await;
+    let state = scene.state().await;
     let filtered = (0..3_000).map(left_out).collect();
     let deferred = Commit { deferred: filtered, state: version(1), ..Commit::default() };
     state.commit(deferred).await.unwrap();
@@ -93,7 +93,7 @@ async fn thousands_of_changes_are_deferred_and_settled() {
         .unwrap();
     state.close().await.unwrap();
 
-    let state = site.state().await;
+    let state = scene.state().await;
     let uids = async |kind| -> Vec<u64> {
         state.deferred(kind).await.unwrap().iter().map(|change| change.message.uid.0).collect()
     };
@@ -107,28 +107,28 @@ async fn thousands_of_changes_are_deferred_and_settled() {
     state.commit(Commit { resolved, state: version(4), ..Commit::default() }).await.unwrap();
     let summary = state.summary().await.unwrap().unwrap();
     assert_eq!((summary.filtered, summary.failed), (0, 0));
-    assert_eq!(site.keys(), [VAULT], "no page is left behind");
+    assert_eq!(scene.keys(), [VAULT], "no page is left behind");
 }
 
 #[tokio::test]
 async fn a_growing_number_of_changes_is_divided_anew_without_losing_any() {
-    let site = Site::new().await;
-    let state = site.state().await;
+    let scene = Scene::new().await;
+    let state = scene.state().await;
     for start in (0..1_500).step_by(150) {
         let deferred = (start..start + 150).map(failure).collect();
         state.commit(Commit { deferred, state: version(start), ..Commit::default() }).await.unwrap();
     }
     let found = state.deferred(DeferredKind::Failed).await.unwrap();
     assert_eq!(found, (0..1_500).map(failure).collect::<Vec<_>>());
-    let pages: u32 = site.item(VAULT).unwrap()["failed_pages"]["N"].as_str().unwrap().parse().unwrap();
+    let pages: u32 = scene.item(VAULT).unwrap()["failed_pages"]["N"].as_str().unwrap().parse().unwrap();
     assert!(pages > 4);
-    assert_eq!(site.keys().len() as u32, pages + 1, "the pages of earlier divisions are gone");
+    assert_eq!(scene.keys().len() as u32, pages + 1, "the pages of earlier divisions are gone");
 }
 
 #[tokio::test]
 async fn a_change_larger_than_an_item_is_kept_as_itself() {
-    let site = Site::new().await;
-    let state = site.state().await;
+    let scene = Scene::new().await;
+    let state = scene.state().await;
     let huge = |end: &str| {
         let path = "ab".repeat(600_000) + end;
         let mut change = failure(3);
@@ -152,8 +152,8 @@ async fn a_change_larger_than_an_item_is_kept_as_itself() {
 
 #[tokio::test]
 async fn a_change_of_nothing_but_control_characters_fits_into_an_item() {
-    let site = Site::new().await;
-    let state = site.state().await;
+    let scene = Scene::new().await;
+    let state = scene.state().await;
     let text = "\u{1}".repeat(1 << 20);
     let mut change = failure(3);
     change.key = DeferredKey::encoded(&text);
@@ -175,25 +175,25 @@ async fn a_change_of_nothing_but_control_characters_fits_into_an_item() {
 
 #[tokio::test]
 async fn that_a_full_pull_was_begun_is_known_until_one_comes_to_its_end() {
-    let site = Site::new().await;
+    let scene = Scene::new().await;
     for full_up_to in [Some(0), Some(2), None] {
-        let state = site.state().await;
+        let state = scene.state().await;
         let begun = VaultState { full_up_to, version: 3, ..VaultState::default() };
         state.commit(Commit { state: begun.clone(), ..Commit::default() }).await.unwrap();
         assert_eq!(state.load().await.unwrap(), begun);
         state.close().await.unwrap();
-        let looked = DynamoState::read(&site.table(), key(DESTINATION)).await.unwrap();
+        let looked = DynamoState::read(&scene.table(), key(DESTINATION)).await.unwrap();
         assert_eq!(looked.load().await.unwrap(), begun);
     }
 }
 
 #[tokio::test]
 async fn whoever_only_looks_is_not_confused_by_a_run_at_work() {
-    let site = Site::new().await;
-    let working = site.state().await;
+    let scene = Scene::new().await;
+    let working = scene.state().await;
     let first = Commit { deferred: vec![failure(1)], intents: placing(files(2)), ..commit_of(Vec::new(), 1) };
     working.commit(first).await.unwrap();
-    let looked = DynamoState::read(&site.table(), key(DESTINATION)).await.unwrap();
+    let looked = DynamoState::read(&scene.table(), key(DESTINATION)).await.unwrap();
     let many = Commit { deferred: (0..900).map(failure).collect(), ..commit_of(Vec::new(), 2) };
     working.commit(many).await.unwrap();
     assert_eq!(looked.deferred(DeferredKind::Failed).await.unwrap().len(), 900);
@@ -203,8 +203,8 @@ async fn whoever_only_looks_is_not_confused_by_a_run_at_work() {
 
 #[tokio::test]
 async fn more_is_announced_than_an_item_holds() {
-    let site = Site::new().await;
-    let state = site.state().await;
+    let scene = Scene::new().await;
+    let state = scene.state().await;
     let announced: Vec<_> =
         (0..3_000).map(|number| file(&format!("{}/{number}.md", "long ".repeat(20)), number)).collect();
     state
@@ -212,7 +212,7 @@ async fn more_is_announced_than_an_item_holds() {
         .await
         .unwrap();
     state.close().await.unwrap();
-    let state = site.state().await;
+    let state = scene.state().await;
     assert_eq!(state.intents().await.unwrap(), placing(announced));
     state
         .commit(Commit { intents: placing(files(1)), state: version(0), ..Commit::default() })
@@ -221,16 +221,16 @@ async fn more_is_announced_than_an_item_holds() {
     assert_eq!(state.intents().await.unwrap(), placing(files(1)));
     state.commit(Commit { state: version(0), ..Commit::default() }).await.unwrap();
     assert_eq!(state.intents().await.unwrap(), []);
-    assert_eq!(site.keys(), [VAULT]);
+    assert_eq!(scene.keys(), [VAULT]);
 }
 
 #[tokio::test]
 async fn the_destinations_of_a_vault_have_a_state_each() {
-    let site = Site::new().await;
-    let table = site.table();
+    let scene = Scene::new().await;
+    let table = scene.table();
     let places = [DESTINATION, "s3://bucket/other", "gs://bucket/prefix"];
     for (number, place) in (1..).zip(places) {
-        let state = DynamoState::open(&table, key(place), &site.lease_of("a test")).await.unwrap();
+        let state = DynamoState::open(&table, key(place), &scene.lease_of("a test")).await.unwrap();
         state.commit(commit_of(files(number), number)).await.unwrap();
         state.close().await.unwrap();
     }
@@ -246,15 +246,15 @@ async fn the_destinations_of_a_vault_have_a_state_each() {
 
 #[tokio::test]
 async fn a_state_that_is_only_looked_at_writes_nothing_and_needs_no_lease() {
-    let site = Site::new().await;
-    let looked = DynamoState::read(&site.table(), key(DESTINATION)).await.unwrap();
+    let scene = Scene::new().await;
+    let looked = DynamoState::read(&scene.table(), key(DESTINATION)).await.unwrap();
     assert_eq!(looked.load().await.unwrap().version, 0);
     assert!(looked.summary().await.unwrap().is_none());
-    assert_eq!(site.keys(), [""; 0]);
+    assert_eq!(scene.keys(), [""; 0]);
 
-    let working = site.state().await;
+    let working = scene.state().await;
     working.commit(commit_of(files(2), 2)).await.unwrap();
-    let looked = DynamoState::read(&site.table(), key(DESTINATION)).await.unwrap();
+    let looked = DynamoState::read(&scene.table(), key(DESTINATION)).await.unwrap();
     assert_eq!(looked.load().await.unwrap(), version(2));
     assert_eq!(looked.records(&[at("folder/1.md")]).await.unwrap(), [Some(file("folder/1.md", 1))]);
     let error = looked.commit(commit_of(files(1), 3)).await.unwrap_err();

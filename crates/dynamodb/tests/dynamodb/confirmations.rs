@@ -5,7 +5,7 @@ use obsync_core::StateStore;
 use obsync_testcloud::Service;
 use serde_json::json;
 
-use crate::site::{Site, VAULT};
+use crate::scene::{Scene, VAULT};
 
 fn item() -> String {
     format!("confirmed#{VAULT}")
@@ -20,8 +20,8 @@ async fn confirmed(state: &dyn StateStore) -> Vec<u64> {
 
 #[tokio::test]
 async fn what_is_confirmed_by_several_counts_until_it_is_forgotten() {
-    let site = Site::new().await;
-    let state = site.state().await;
+    let scene = Scene::new().await;
+    let state = scene.state().await;
     state.leave_confirmations(vec![1, 2, 2]).await.unwrap();
     state.leave_confirmations(vec![3]).await.unwrap();
     assert_eq!(confirmed(&state).await, [1, 2, 3]);
@@ -34,31 +34,31 @@ async fn what_is_confirmed_by_several_counts_until_it_is_forgotten() {
 
 #[tokio::test]
 async fn a_confirmation_that_ran_out_is_not_revived_by_a_later_one() {
-    let site = Site::new().await;
-    let state = site.state().await;
+    let scene = Scene::new().await;
+    let state = scene.state().await;
     state.leave_confirmations(vec![1, 2]).await.unwrap();
     // DynamoDB removes an item up to some days after its time.
     for past in [json!({ "N": (Timestamp::now().as_second() - 1).to_string() }), json!({ "S": "spoiled" })] {
-        site.spoil(&item(), "ttl", past);
-        let before = site.cloud.counts();
+        scene.spoil(&item(), "ttl", past);
+        let before = scene.cloud.counts();
         state.leave_confirmations(vec![3]).await.unwrap();
-        assert_eq!(site.requests_since(&before).total(Service::DynamoDb), 2);
+        assert_eq!(scene.requests_since(&before).total(Service::DynamoDb), 2);
         assert_eq!(confirmed(&state).await, [3]);
     }
-    let before = site.cloud.counts();
+    let before = scene.cloud.counts();
     state.leave_confirmations(vec![4]).await.unwrap();
-    assert_eq!(site.requests_since(&before).total(Service::DynamoDb), 1);
+    assert_eq!(scene.requests_since(&before).total(Service::DynamoDb), 1);
     assert_eq!(confirmed(&state).await, [3, 4]);
-    let ttl: i64 = site.item(&item()).unwrap()["ttl"]["N"].as_str().unwrap().parse().unwrap();
+    let ttl: i64 = scene.item(&item()).unwrap()["ttl"]["N"].as_str().unwrap().parse().unwrap();
     assert!(ttl > Timestamp::now().as_second() + 6 * 24 * 3600);
 }
 
 #[tokio::test]
 async fn confirmations_that_are_left_at_once_are_all_kept() {
-    let site = Site::new().await;
-    let state = std::sync::Arc::new(site.state().await);
+    let scene = Scene::new().await;
+    let state = std::sync::Arc::new(scene.state().await);
     state.leave_confirmations(vec![100]).await.unwrap();
-    site.spoil(&item(), "ttl", json!({ "N": "1000" }));
+    scene.spoil(&item(), "ttl", json!({ "N": "1000" }));
     let left = (1..=8).map(|uid| {
         let state = state.clone();
         tokio::spawn(async move { state.leave_confirmations(vec![uid]).await })

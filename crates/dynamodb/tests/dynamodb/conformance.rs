@@ -2,9 +2,9 @@
 
 use obsync_conformance::check_state_store;
 
-use crate::site::Site;
+use crate::scene::Scene;
 
 #[tokio::test]
 async fn dynamodb_is_a_state_store() {
-    check_state_store(Site::new).await;
+    check_state_store(Scene::new).await;
 }

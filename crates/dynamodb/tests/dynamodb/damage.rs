@@ -7,11 +7,11 @@ use obsync_protocol::ContentHash;
 use obsync_protocol::limits::{DEFERRED_CHANGES, FILTERED_CHANGES};
 use serde_json::{Value, json};
 
-use crate::site::{DESTINATION, Site, VAULT, commit_of, failure, file, files, key, version};
+use crate::scene::{DESTINATION, Scene, VAULT, commit_of, failure, file, files, key, version};
 
-async fn filled() -> Site {
-    let site = Site::new().await;
-    let state = site.state().await;
+async fn filled() -> Scene {
+    let scene = Scene::new().await;
+    let state = scene.state().await;
     let filtered = Deferred { cause: DeferredCause::Filtered, ..failure(2) };
     let deferred = vec![failure(1), filtered];
     let commit = Commit {
@@ -23,7 +23,7 @@ async fn filled() -> Site {
     };
     state.commit(commit).await.unwrap();
     state.close().await.unwrap();
-    site
+    scene
 }
 
 fn is_corrupt(error: &StateError) -> bool {
@@ -54,19 +54,19 @@ async fn a_damaged_head_is_told_and_can_be_reset() {
         ("destination", json!({ "N": "1" })),
     ];
     for (attribute, value) in wrong {
-        let site = filled().await;
-        site.spoil(VAULT, attribute, value);
+        let scene = filled().await;
+        scene.spoil(VAULT, attribute, value);
         if attribute == "lease_owner" {
-            site.spoil(VAULT, "lease_expires", json!({ "N": "9999999999" }));
+            scene.spoil(VAULT, "lease_expires", json!({ "N": "9999999999" }));
         }
         if attribute != "vault_name" {
-            let error = site.try_open("a test").await.unwrap_err();
+            let error = scene.try_open("a test").await.unwrap_err();
             assert!(is_corrupt(&error), "{attribute}: {error}");
         }
-        let error = DynamoState::read(&site.table(), key(DESTINATION)).await.unwrap_err();
+        let error = DynamoState::read(&scene.table(), key(DESTINATION)).await.unwrap_err();
         assert!(is_corrupt(&error), "{attribute}: {error}");
-        site.table().reset(&key(DESTINATION), &site.lease_of("a reset")).await.unwrap();
-        let state = site.state().await;
+        scene.table().reset(&key(DESTINATION), &scene.lease_of("a reset")).await.unwrap();
+        let state = scene.state().await;
         assert_eq!(state.load().await.unwrap().version, 0);
         state.commit(commit_of(files(2), 2)).await.unwrap();
         assert_eq!(state.all_records().await.unwrap().len(), 2);
@@ -76,42 +76,42 @@ async fn a_damaged_head_is_told_and_can_be_reset() {
 #[tokio::test]
 async fn a_reset_of_a_damaged_state_leaves_those_of_other_destinations_alone() {
     for (attribute, value) in [("created", "yesterday"), ("place", "s3://bucket/third")] {
-        let site = filled().await;
-        let (other, lease) = (key("s3://bucket/other"), site.lease_of("a test"));
-        let state = DynamoState::open(&site.table(), other.clone(), &lease).await.unwrap();
+        let scene = filled().await;
+        let (other, lease) = (key("s3://bucket/other"), scene.lease_of("a test"));
+        let state = DynamoState::open(&scene.table(), other.clone(), &lease).await.unwrap();
         state.commit(commit_of(files(5), 5)).await.unwrap();
         state.close().await.unwrap();
-        let head = site.keys().into_iter().find(|key| key.starts_with("vault-1@")).unwrap();
-        site.spoil(&head, attribute, json!({ "S": value }));
-        let error = DynamoState::open(&site.table(), other.clone(), &lease).await.unwrap_err();
+        let head = scene.keys().into_iter().find(|key| key.starts_with("vault-1@")).unwrap();
+        scene.spoil(&head, attribute, json!({ "S": value }));
+        let error = DynamoState::open(&scene.table(), other.clone(), &lease).await.unwrap_err();
         assert!(is_corrupt(&error), "{error}");
-        site.table().reset(&other, &lease).await.unwrap();
-        let state = DynamoState::open(&site.table(), other, &lease).await.unwrap();
+        scene.table().reset(&other, &lease).await.unwrap();
+        let state = DynamoState::open(&scene.table(), other, &lease).await.unwrap();
         assert_eq!((state.load().await.unwrap().version, state.all_records().await.unwrap().len()), (0, 0));
-        let state = site.state().await;
+        let state = scene.state().await;
         assert_eq!((state.load().await.unwrap(), state.all_records().await.unwrap().len()), (version(3), 3));
     }
 }
 
 #[tokio::test]
 async fn a_state_of_a_newer_obsync_is_left_alone() {
-    let site = filled().await;
-    site.spoil(VAULT, "format", json!({ "N": "4" }));
-    let before = site.item(VAULT);
-    let error = site.try_open("a test").await.unwrap_err();
+    let scene = filled().await;
+    scene.spoil(VAULT, "format", json!({ "N": "4" }));
+    let before = scene.item(VAULT);
+    let error = scene.try_open("a test").await.unwrap_err();
     assert!(matches!(error, StateError::Newer { found: 4, known: 3, .. }), "{error}");
-    let error = DynamoState::read(&site.table(), key(DESTINATION)).await.unwrap_err();
+    let error = DynamoState::read(&scene.table(), key(DESTINATION)).await.unwrap_err();
     assert!(matches!(error, StateError::Newer { .. }), "{error}");
-    assert_eq!(site.item(VAULT), before);
+    assert_eq!(scene.item(VAULT), before);
 }
 
 #[tokio::test]
 async fn damaged_records_and_changes_are_told() {
-    let site = filled().await;
+    let scene = filled().await;
     let hash = ContentHash::of(b"folder/0.md").to_string();
     let record = format!("file#{VAULT}#{}", &hash[..32]);
-    let intact = site.item(&record).unwrap();
-    let state = site.state().await;
+    let intact = scene.item(&record).unwrap();
+    let state = scene.state().await;
     for (attribute, value) in [
         ("path", json!({ "S": "../outside" })),
         ("hash", json!({ "S": "abc" })),
@@ -121,13 +121,13 @@ async fn damaged_records_and_changes_are_told() {
     ] {
         let mut item = intact.clone();
         item[attribute] = value;
-        site.cloud.dynamodb().put_item(crate::site::TABLE, item).unwrap();
+        scene.cloud.dynamodb().put_item(crate::scene::TABLE, item).unwrap();
         let error = state.all_records().await.unwrap_err();
         assert!(is_corrupt(&error), "{attribute}: {error}");
         assert!(is_corrupt(&state.records(&[at("folder/0.md")]).await.unwrap_err()), "{attribute}");
     }
     for item in [format!("failed#{VAULT}"), format!("announced#{VAULT}")] {
-        site.spoil(&item, "data", json!({ "S": "[{}]" }));
+        scene.spoil(&item, "data", json!({ "S": "[{}]" }));
     }
     assert!(is_corrupt(&state.deferred(DeferredKind::Failed).await.unwrap_err()));
     assert!(is_corrupt(&state.intents().await.unwrap_err()));
@@ -138,15 +138,15 @@ async fn damaged_records_and_changes_are_told() {
 
 #[tokio::test]
 async fn items_of_other_programs_in_the_table_are_not_touched() {
-    let site = filled().await;
+    let scene = filled().await;
     let foreign = json!({ "vault_id": { "S": format!("file#other-{VAULT}#x") }, "path": { "N": "1" } });
-    site.cloud.dynamodb().put_item(crate::site::TABLE, foreign.clone()).unwrap();
-    let state = site.state().await;
+    scene.cloud.dynamodb().put_item(crate::scene::TABLE, foreign.clone()).unwrap();
+    let state = scene.state().await;
     assert_eq!(state.all_records().await.unwrap().len(), 3);
     state.close().await.unwrap();
-    site.table().reset(&key(DESTINATION), &site.lease_of("a reset")).await.unwrap();
-    assert_eq!(site.item(&format!("file#other-{VAULT}#x")), Some(foreign));
-    let state = site.state().await;
+    scene.table().reset(&key(DESTINATION), &scene.lease_of("a reset")).await.unwrap();
+    assert_eq!(scene.item(&format!("file#other-{VAULT}#x")), Some(foreign));
+    let state = scene.state().await;
     state.commit(commit_of(vec![file("a.md", 1)], 1)).await.unwrap();
 }
 
@@ -161,13 +161,13 @@ async fn more_filtered_changes_than_a_listing_may_have_are_forgotten_and_everyth
 }
 
 async fn forgets_all_of(kind: DeferredKind, name: &str, most: usize) {
-    let site = filled().await;
-    site.spoil(VAULT, name, json!({ "N": (most + 1).to_string() }));
-    let state = site.state().await;
+    let scene = filled().await;
+    scene.spoil(VAULT, name, json!({ "N": (most + 1).to_string() }));
+    let state = scene.state().await;
     assert_eq!(state.load().await.unwrap().full_up_to, Some(0));
     assert_eq!(state.deferred(kind).await.unwrap(), []);
-    assert!(!site.keys().iter().any(|key| key.starts_with(&format!("{name}#"))), "{:?}", site.keys());
+    assert!(!scene.keys().iter().any(|key| key.starts_with(&format!("{name}#"))), "{:?}", scene.keys());
     state.commit(commit_of(files(2), 9)).await.unwrap();
     state.close().await.unwrap();
-    assert_eq!(site.state().await.load().await.unwrap().version, 9);
+    assert_eq!(scene.state().await.load().await.unwrap().version, 9);
 }

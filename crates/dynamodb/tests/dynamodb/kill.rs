@@ -10,8 +10,8 @@ use obsync_protocol::VaultPath;
 use obsync_testcloud::{RequestRecord, Service, ServiceFaults};
 use obsync_testkit::Chance;
 
-use crate::site::{
-    DESTINATION, Site, VAULT, change_key, commit_of, failure, file, files, key, left_out, quick, version,
+use crate::scene::{
+    DESTINATION, Scene, VAULT, change_key, commit_of, failure, file, files, key, left_out, quick, version,
 };
 use crate::wire::Wire;
 
@@ -41,7 +41,7 @@ fn with_long_paths(count: u64) -> Vec<Record> {
 }
 
 /// Checks that a state is whole, whatever part of the large commit it has, and that the commit can be made again.
-async fn is_whole(site: &Site, state: &DynamoState) -> bool {
+async fn is_whole(scene: &Scene, state: &DynamoState) -> bool {
     let known = state.load().await.unwrap();
     let records = state.all_records().await.unwrap();
     let failed = state.deferred(DeferredKind::Failed).await.unwrap();
@@ -68,9 +68,9 @@ async fn is_whole(site: &Site, state: &DynamoState) -> bool {
     assert_eq!((summary.files, summary.failed, summary.filtered), (250, 400, 200));
     state.close().await.unwrap();
     let pages =
-        |name: &str| -> usize { site.item(VAULT).unwrap()[name]["N"].as_str().unwrap().parse().unwrap() };
+        |name: &str| -> usize { scene.item(VAULT).unwrap()[name]["N"].as_str().unwrap().parse().unwrap() };
     let items = 1 + 250 + pages("failed_pages") + pages("filtered_pages") + pages("announced_pages");
-    assert_eq!(site.keys().len(), items, "nothing is left behind: {:?}", site.keys());
+    assert_eq!(scene.keys().len(), items, "nothing is left behind: {:?}", scene.keys());
     is_done
 }
 
@@ -79,8 +79,8 @@ async fn a_run_that_is_cut_off_after_any_request_leaves_a_whole_state() {
     for carried_out in [false, true] {
         let mut done = 0;
         for request in 0.. {
-            let site = Site::new().await;
-            let state = site.state().await;
+            let scene = Scene::new().await;
+            let state = scene.state().await;
             state.commit(groundwork()).await.unwrap();
             // From this request on nothing comes back, whether it is carried out or not.
             let lost = Chance::next(1).after(request);
@@ -90,11 +90,11 @@ async fn a_run_that_is_cut_off_after_any_request_leaves_a_whole_state() {
             if carried_out {
                 faults.lost_answer = lost;
             }
-            site.cloud.faults().update(|all| all.dynamodb = faults);
+            scene.cloud.faults().update(|all| all.dynamodb = faults);
             let outcome = state.commit(large()).await;
-            site.cloud.faults().clear();
+            scene.cloud.faults().clear();
             drop(state);
-            done += u32::from(is_whole(&site, &site.state_after("next").await).await);
+            done += u32::from(is_whole(&scene, &scene.state_after("next").await).await);
             if outcome.is_ok() {
                 assert!(request >= 4, "the commit takes several requests");
                 break;
@@ -113,19 +113,19 @@ fn moving(records: u64) -> Commit {
 #[tokio::test]
 async fn a_change_that_failed_and_is_left_out_now_is_never_forgotten() {
     for (records, request) in [97, 98, 99].into_iter().flat_map(|records| (0..4).map(move |n| (records, n))) {
-        let site = Site::new().await;
-        let state = site.state().await;
+        let scene = Scene::new().await;
+        let state = scene.state().await;
         let failed = (0..61).map(failure).collect();
         state.commit(Commit { deferred: failed, ..commit_of(Vec::new(), 100) }).await.unwrap();
         let operations = vec!["TransactWriteItems".to_owned()];
         let dropped = Chance::always().after(request);
         let faults = ServiceFaults { operations, dropped, ..ServiceFaults::default() };
-        site.cloud.faults().update(|all| all.dynamodb = faults);
+        scene.cloud.faults().update(|all| all.dynamodb = faults);
         let is_done = state.commit(moving(records)).await.is_ok();
-        site.cloud.faults().clear();
+        scene.cloud.faults().clear();
         drop(state);
 
-        let next = site.state_after("next").await;
+        let next = scene.state_after("next").await;
         let mut found = keys_of(&next, DeferredKind::Failed).await;
         found.extend(keys_of(&next, DeferredKind::Filtered).await);
         assert_eq!(found, (0..61).map(change_key).collect(), "{records} records, {request} requests");
@@ -144,72 +144,72 @@ async fn keys_of(state: &DynamoState, kind: DeferredKind) -> BTreeSet<DeferredKe
 async fn a_commit_that_is_dropped_at_any_moment_leaves_a_whole_state() {
     let mut dropped = 0;
     for delay in (0..40).map(|step| Duration::from_micros(step * step * 90)) {
-        let site = Site::new().await;
-        let state = site.state().await;
+        let scene = Scene::new().await;
+        let state = scene.state().await;
         state.commit(groundwork()).await.unwrap();
         let latency = ServiceFaults { latency: Duration::from_millis(10), ..ServiceFaults::default() };
-        site.cloud.faults().update(|all| all.dynamodb = latency);
+        scene.cloud.faults().update(|all| all.dynamodb = latency);
         dropped += u32::from(tokio::time::timeout(delay, state.commit(large())).await.is_err());
-        site.cloud.faults().clear();
+        scene.cloud.faults().clear();
         // The same run goes on, although what it gave up may still be carried out.
-        is_whole_in_the_end(&site, &state).await;
+        is_whole_in_the_end(&scene, &state).await;
     }
     assert!(dropped > 15, "{dropped}");
 }
 
-async fn is_whole_in_the_end(site: &Site, state: &DynamoState) {
+async fn is_whole_in_the_end(scene: &Scene, state: &DynamoState) {
     state.commit(large()).await.unwrap();
     let summary = state.summary().await.unwrap().unwrap();
     assert_eq!((summary.files, summary.failed, summary.filtered), (250, 400, 200));
     assert_eq!(summary.version, 1_200);
     state.close().await.unwrap();
-    let next = DynamoState::open(&site.table(), key(DESTINATION), &site.lease_of("next")).await.unwrap();
-    assert!(is_whole(site, &next).await);
+    let next = DynamoState::open(&scene.table(), key(DESTINATION), &scene.lease_of("next")).await.unwrap();
+    assert!(is_whole(scene, &next).await);
 }
 
 /// A state at the end of a wire, with one file, in a cloud that takes its time over transactions.
-async fn at_the_end_of_a_wire(site: &Site) -> DynamoState {
-    let table = site.table_over(&Wire::to(site).await.client(site), quick());
-    let state = DynamoState::open(&table, key(DESTINATION), &site.lease_of("a test")).await.unwrap();
+async fn at_the_end_of_a_wire(scene: &Scene) -> DynamoState {
+    let table = scene.table_over(&Wire::to(scene).await.client(scene), quick());
+    let state = DynamoState::open(&table, key(DESTINATION), &scene.lease_of("a test")).await.unwrap();
     state.commit(commit_of(vec![file("a.md", 1)], 1)).await.unwrap();
     state
 }
 
 /// Has transactions that are asked for from now on wait so long before they are carried out.
-fn delay_transactions(site: &Site, milliseconds: u64) {
+fn delay_transactions(scene: &Scene, milliseconds: u64) {
     let operations = vec!["TransactWriteItems".to_owned()];
     let latency = Duration::from_millis(milliseconds);
     let faults = ServiceFaults { operations, latency, ..ServiceFaults::default() };
-    site.cloud.faults().update(|all| all.dynamodb = faults);
+    scene.cloud.faults().update(|all| all.dynamodb = faults);
 }
 
 /// Begins a commit, and gives it up once its transaction is on its way.
-async fn give_up(site: &Site, state: &DynamoState, commit: Commit) {
-    let before = site.cloud.counts();
+async fn give_up(scene: &Scene, state: &DynamoState, commit: Commit) {
+    let before = scene.cloud.counts();
     tokio::select! {
         outcome = state.commit(commit) => panic!("it was faster: {outcome:?}"),
-        () = site.cloud.wait_for(|counts| counts.since(&before).of(Service::DynamoDb, "TransactWriteItems") > 0) => {}
+        () = scene.cloud.wait_for(|counts| counts.since(&before).of(Service::DynamoDb, "TransactWriteItems") > 0) => {}
     }
 }
 
 /// Waits until every transaction that was asked for is carried out or refused.
-async fn all_are_through(site: &Site) {
+async fn all_are_through(scene: &Scene) {
     let is_under_way =
         |request: &RequestRecord| request.operation == "TransactWriteItems" && request.status.is_none();
-    while site.cloud.requests().iter().any(is_under_way) {
+    while scene.cloud.requests().iter().any(is_under_way) {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }
 
 #[tokio::test]
 async fn a_request_that_was_given_up_does_not_undo_a_later_commit() {
-    let site = Site::new().await;
-    let state = at_the_end_of_a_wire(&site).await;
-    delay_transactions(&site, 2_000);
-    give_up(&site, &state, commit_of(vec![file("a.md", 2), file("b.md", 2)], 2)).await;
-    delay_transactions(&site, 0);
+    let scene = Scene::new().await;
+    let state = at_the_end_of_a_wire(&scene).await;
+    delay_transactions(&scene, 2_000);
+    give_up(&scene, &state, commit_of(vec![file("a.md", 2), file("b.md", 2)], 2)).await;
+    delay_transactions(&scene, 0);
     state.commit(commit_of(vec![file("a.md", 3)], 3)).await.unwrap();
-    all_are_through(&site).await;
+    all_are_through(&scene).await;
     assert_eq!(state.all_records().await.unwrap(), [file("a.md", 3)], "it came too late");
     state.commit(commit_of(vec![file("a.md", 4)], 4)).await.unwrap();
     let summary = state.summary().await.unwrap().unwrap();
@@ -218,17 +218,17 @@ async fn a_request_that_was_given_up_does_not_undo_a_later_commit() {
 
 #[tokio::test]
 async fn a_commit_is_planned_anew_when_a_request_that_was_given_up_comes_between() {
-    let site = Site::new().await;
-    let state = at_the_end_of_a_wire(&site).await;
-    let before = site.cloud.counts();
-    delay_transactions(&site, 2_000);
+    let scene = Scene::new().await;
+    let state = at_the_end_of_a_wire(&scene).await;
+    let before = scene.cloud.counts();
+    delay_transactions(&scene, 2_000);
     let records = vec![file("a.md", 2), file("b.md", 2)];
-    give_up(&site, &state, Commit { deferred: vec![failure(2)], ..commit_of(records, 2) }).await;
+    give_up(&scene, &state, Commit { deferred: vec![failure(2)], ..commit_of(records, 2) }).await;
     // Planned before that one is carried out, and looked at after it.
-    delay_transactions(&site, 2_500);
+    delay_transactions(&scene, 2_500);
     let commit = Commit { deferred: vec![failure(3)], ..commit_of(vec![file("a.md", 3)], 3) };
     state.commit(commit).await.unwrap();
-    let requests = site.requests_since(&before);
+    let requests = scene.requests_since(&before);
     assert_eq!(requests.of(Service::DynamoDb, "TransactWriteItems"), 3, "one was refused: {requests}");
     assert_eq!(state.deferred(DeferredKind::Failed).await.unwrap(), [failure(2), failure(3)]);
     let summary = state.summary().await.unwrap().unwrap();

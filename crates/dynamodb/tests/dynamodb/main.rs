@@ -18,6 +18,6 @@ mod pins;
 mod places;
 mod progress;
 mod reset;
+mod scene;
 mod schema;
-mod site;
 mod wire;

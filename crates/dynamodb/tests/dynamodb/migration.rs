@@ -11,35 +11,35 @@ use obsync_testcloud::ServiceFaults;
 use obsync_testkit::Chance;
 use serde_json::{Value, json};
 
-use crate::site::{Site, TABLE};
+use crate::scene::{Scene, TABLE};
 
 const WRITTEN: [&str; 2] =
     [include_str!("../data/format-first.json"), include_str!("../data/format-last.json")];
 
-/// A site with these items, and whose state they are.
-async fn place(written: &str) -> (Site, StateKey) {
-    let site = Site::new().await;
+/// A scene with these items, and whose state they are.
+async fn place(written: &str) -> (Scene, StateKey) {
+    let scene = Scene::new().await;
     let items: Vec<Value> = serde_json::from_str(written).unwrap();
     let head = items.iter().find(|item| item.get("lease_id").is_some()).unwrap();
     let vault_id = head["vault_id"]["S"].as_str().unwrap().parse().unwrap();
     for item in items {
-        site.cloud.dynamodb().put_item(TABLE, item).unwrap();
+        scene.cloud.dynamodb().put_item(TABLE, item).unwrap();
     }
     let key =
         StateKey { vault_id, vault_name: "Notes".to_owned(), destination: "s3://vaults/notes".to_owned() };
-    (site, key)
+    (scene, key)
 }
 
-fn format(site: &Site, key: &StateKey) -> Value {
-    site.item(key.vault_id.as_str()).unwrap()["format"]["N"].clone()
+fn format(scene: &Scene, key: &StateKey) -> Value {
+    scene.item(key.vault_id.as_str()).unwrap()["format"]["N"].clone()
 }
 
 #[tokio::test]
 async fn a_state_of_an_earlier_format_has_everything_that_it_had() {
     for (written, earlier) in WRITTEN.into_iter().zip(["1", "2"]) {
-        let (site, key) = place(written).await;
-        assert_eq!(format(&site, &key), earlier);
-        let looked = DynamoState::read(&site.table(), key.clone()).await.unwrap();
+        let (scene, key) = place(written).await;
+        assert_eq!(format(&scene, &key), earlier);
+        let looked = DynamoState::read(&scene.table(), key.clone()).await.unwrap();
         let intents = looked.intents().await.unwrap();
         let failed = looked.deferred(DeferredKind::Failed).await.unwrap();
         let filtered = looked.deferred(DeferredKind::Filtered).await.unwrap();
@@ -48,10 +48,10 @@ async fn a_state_of_an_earlier_format_has_everything_that_it_had() {
         assert_eq!((failed.len(), filtered.len()), (1, 7));
         assert!(!intents.is_empty() && intents.iter().all(|intent| intent.placed().is_some()));
         assert_eq!((&known.destination, known.cursor), (&None, None));
-        assert_eq!(format(&site, &key), earlier, "to look at it changes nothing");
+        assert_eq!(format(&scene, &key), earlier, "to look at it changes nothing");
 
-        let state = DynamoState::open(&site.table(), key.clone(), &site.lease_of("a test")).await.unwrap();
-        assert_eq!(format(&site, &key), "3");
+        let state = DynamoState::open(&scene.table(), key.clone(), &scene.lease_of("a test")).await.unwrap();
+        assert_eq!(format(&scene, &key), "3");
         assert_eq!(state.load().await.unwrap(), known);
         assert_eq!(state.intents().await.unwrap(), intents);
         let records = state.all_records().await.unwrap();
@@ -61,7 +61,7 @@ async fn a_state_of_an_earlier_format_has_everything_that_it_had() {
         state.note_check(7).await;
         state.commit(Commit { forgotten, state: known.clone(), ..Commit::default() }).await.unwrap();
         state.close().await.unwrap();
-        let state = DynamoState::open(&site.table(), key.clone(), &site.lease_of("a test")).await.unwrap();
+        let state = DynamoState::open(&scene.table(), key.clone(), &scene.lease_of("a test")).await.unwrap();
         assert_eq!(state.all_records().await.unwrap().len(), 7);
         assert_eq!(state.intents().await.unwrap(), []);
         assert_eq!(state.deferred(DeferredKind::Failed).await.unwrap(), failed);
@@ -74,24 +74,25 @@ async fn a_state_of_an_earlier_format_has_everything_that_it_had() {
 async fn a_migration_that_was_cut_off_after_any_request_is_made_again() {
     for written in WRITTEN {
         for (request, carried_out) in (0..8).flat_map(|request| [(request, false), (request, true)]) {
-            let (site, key) = place(written).await;
-            let before = DynamoState::read(&site.table(), key.clone()).await.unwrap();
+            let (scene, key) = place(written).await;
+            let before = DynamoState::read(&scene.table(), key.clone()).await.unwrap();
             let known = (before.load().await.unwrap(), before.intents().await.unwrap());
             let dropped = Chance::always().after(request + u64::from(carried_out));
             let mut faults = ServiceFaults { dropped, ..ServiceFaults::default() };
             if carried_out {
                 faults.lost_answer = Chance::next(1).after(request);
             }
-            site.cloud.faults().update(|all| all.dynamodb = faults);
-            let opened = DynamoState::open(&site.table(), key.clone(), &site.lease_of("one that dies")).await;
+            scene.cloud.faults().update(|all| all.dynamodb = faults);
+            let opened =
+                DynamoState::open(&scene.table(), key.clone(), &scene.lease_of("one that dies")).await;
             if let Ok(state) = opened {
                 let _ = state.commit(Commit { state: known.0.clone(), ..Commit::default() }).await;
             }
-            site.cloud.faults().clear();
+            scene.cloud.faults().clear();
             // Its lease runs out.
             let now = jiff::Timestamp::now().as_second();
-            site.spoil(key.vault_id.as_str(), "lease_expires", json!({ "N": (now - 1).to_string() }));
-            let state = DynamoState::open(&site.table(), key, &site.lease_of("the next")).await.unwrap();
+            scene.spoil(key.vault_id.as_str(), "lease_expires", json!({ "N": (now - 1).to_string() }));
+            let state = DynamoState::open(&scene.table(), key, &scene.lease_of("the next")).await.unwrap();
             assert_eq!(state.all_records().await.unwrap().len(), 8, "{request}, {carried_out}");
             assert_eq!(state.load().await.unwrap(), known.0, "{request}, {carried_out}");
             let intents = state.intents().await.unwrap();
@@ -103,12 +104,12 @@ async fn a_migration_that_was_cut_off_after_any_request_is_made_again() {
 }
 
 /// How the first release takes a lease: its expression and its condition, word for word, with what it gives them.
-async fn take_as_the_first_release(site: &Site, key: &StateKey, now: i64) -> Result<(), String> {
+async fn take_as_the_first_release(scene: &Scene, key: &StateKey, now: i64) -> Result<(), String> {
     let (text, number) = (
         |value: &str| AttributeValue::S(value.to_owned()),
         |value: i64| AttributeValue::N(value.to_string()),
     );
-    let request = site
+    let request = scene
         .client()
         .update_item()
         .table_name(TABLE)
@@ -138,7 +139,7 @@ async fn take_as_the_first_release(site: &Site, key: &StateKey, now: i64) -> Res
 }
 
 /// How the first release commits a file: in a transaction with the head, as long as that has its lease.
-async fn commit_as_the_first_release(site: &Site, key: &StateKey, head: &Value) -> Result<(), String> {
+async fn commit_as_the_first_release(scene: &Scene, key: &StateKey, head: &Value) -> Result<(), String> {
     let text = |value: &str| AttributeValue::S(value.to_owned());
     let number = |value: &str| AttributeValue::N(value.to_owned());
     let update = Update::builder()
@@ -161,40 +162,40 @@ async fn commit_as_the_first_release(site: &Site, key: &StateKey, head: &Value) 
         .unwrap();
     let items =
         [TransactWriteItem::builder().put(put).build(), TransactWriteItem::builder().update(update).build()];
-    let request = site.client().transact_write_items().set_transact_items(Some(items.into()));
+    let request = scene.client().transact_write_items().set_transact_items(Some(items.into()));
     request.send().await.map(drop).map_err(|error| error.into_service_error().to_string())
 }
 
 #[tokio::test]
 async fn of_the_first_release_and_this_one_each_keeps_the_other_out_and_the_first_ends_with_a_reason() {
-    let (site, key) = place(WRITTEN[0]).await;
+    let (scene, key) = place(WRITTEN[0]).await;
     let now = jiff::Timestamp::now().as_second();
-    let head = || site.item(key.vault_id.as_str()).unwrap();
+    let head = || scene.item(key.vault_id.as_str()).unwrap();
     let open =
-        || async { DynamoState::open(&site.table(), key.clone(), &site.lease_of("this release")).await };
+        || async { DynamoState::open(&scene.table(), key.clone(), &scene.lease_of("this release")).await };
 
     // By turns: it has the lease, and this one waits.
-    take_as_the_first_release(&site, &key, now).await.unwrap();
+    take_as_the_first_release(&scene, &key, now).await.unwrap();
     let of_the_first = head();
     let error = open().await.unwrap_err().to_string();
     assert!(error.contains("the first release") && error.contains("runs out in"), "{error}");
     assert_eq!(head(), of_the_first, "nothing of it was changed");
 
     // It dies, this one takes over, and what it had announced is there still.
-    site.spoil(key.vault_id.as_str(), "lease_expires", json!({ "N": (now - 1).to_string() }));
+    scene.spoil(key.vault_id.as_str(), "lease_expires", json!({ "N": (now - 1).to_string() }));
     let state = open().await.unwrap();
     let (intents, records) = (state.intents().await.unwrap(), state.all_records().await.unwrap());
     assert!(!intents.is_empty() && records.len() == 8);
 
     // At once: it comes back and commits what it was at; then it begins anew, while this one works and afterwards.
-    let error = commit_as_the_first_release(&site, &key, &of_the_first).await.unwrap_err();
+    let error = commit_as_the_first_release(&scene, &key, &of_the_first).await.unwrap_err();
     assert!(error.contains("ConditionalCheckFailed"), "{error}");
-    let error = take_as_the_first_release(&site, &key, now).await.unwrap_err();
+    let error = take_as_the_first_release(&scene, &key, now).await.unwrap_err();
     assert!(error.contains("conditional request failed"), "{error}");
     assert_eq!(state.all_records().await.unwrap(), records);
     assert_eq!(state.intents().await.unwrap(), intents);
     state.close().await.unwrap();
-    take_as_the_first_release(&site, &key, now).await.unwrap_err();
+    take_as_the_first_release(&scene, &key, now).await.unwrap_err();
     // It looks at the format to say why.
     assert_eq!(head()["format"], json!({ "N": "3" }));
     assert_eq!(open().await.unwrap().all_records().await.unwrap(), records);

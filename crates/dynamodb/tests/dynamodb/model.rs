@@ -14,7 +14,7 @@ use obsync_testcloud::{CloudFaults, ServiceFaults};
 use obsync_testkit::Chance;
 use proptest::prelude::*;
 
-use crate::site::{DESTINATION, Site, change_key, failure, file, key, left_out, quick};
+use crate::scene::{DESTINATION, Scene, change_key, failure, file, key, left_out, quick};
 
 /// Few enough that they meet, and enough for several transactions and pages.
 const PATHS: u64 = 150;
@@ -135,11 +135,11 @@ fn trouble(seed: u64) -> CloudFaults {
 }
 
 async fn run(commits: Vec<(Commit, bool)>, seed: u64) {
-    let site = Site::new().await;
-    site.cloud.faults().set(trouble(seed));
+    let scene = Scene::new().await;
+    scene.cloud.faults().set(trouble(seed));
     let patient = DynamoOptions { attempts: 20, ..quick() };
-    let table = site.table_with(patient);
-    let open = async || DynamoState::open(&table, key(DESTINATION), &site.lease_of("a run")).await.unwrap();
+    let table = scene.table_with(patient);
+    let open = async || DynamoState::open(&table, key(DESTINATION), &scene.lease_of("a run")).await.unwrap();
     let mut model = Model::default();
     let mut state = open().await;
     for (commit, reopen) in commits {

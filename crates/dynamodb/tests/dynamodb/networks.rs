@@ -15,7 +15,7 @@ use obsync_net::{Network, Proxies, Resolve, Resolving};
 use obsync_testcloud::{Cloud, CloudOptions, Service};
 use obsync_testkit::network::{Authority, ConnectProxy, Flaw, ProxyRules, SocksProxy, TlsFront};
 
-use crate::site::quick;
+use crate::scene::quick;
 
 /// A DynamoDB behind TLS, with a certificate for 127.0.0.1 and dynamodb.test.
 struct Secured {

@@ -4,7 +4,7 @@ use obsync_core::pin::{FoundPin, Pin, VaultEncryption};
 use obsync_core::{StateError, StateStore};
 use serde_json::json;
 
-use crate::site::{DESTINATION, Site, VAULT, commit_of, files, key};
+use crate::scene::{DESTINATION, Scene, VAULT, commit_of, files, key};
 
 const SERVICE: &str = "https://api.example/";
 
@@ -13,14 +13,14 @@ fn pin(vault: &str, name: &str) -> Pin {
 }
 
 /// How many pins concern a vault of this id and name for a destination.
-async fn count(site: &Site, vault: &str, name: &str, destination: &str) -> usize {
-    site.table().pins(&pin(vault, name), destination).await.unwrap().found().len()
+async fn count(scene: &Scene, vault: &str, name: &str, destination: &str) -> usize {
+    scene.table().pins(&pin(vault, name), destination).await.unwrap().found().len()
 }
 
 #[tokio::test]
 async fn a_pin_is_found_by_vault_by_name_and_by_destination() {
-    let site = Site::new().await;
-    let (table, kept) = (site.table(), pin(VAULT, "Notes"));
+    let scene = Scene::new().await;
+    let (table, kept) = (scene.table(), pin(VAULT, "Notes"));
     let seen = table.pins(&kept, DESTINATION).await.unwrap();
     assert_eq!(seen.found(), [] as [FoundPin; 0]);
     assert!(table.keep_pin(&kept, &seen).await.unwrap());
@@ -34,7 +34,7 @@ async fn a_pin_is_found_by_vault_by_name_and_by_destination() {
         ("same", "same", "s3://x/x", 0),
         ("x", "x", "s3://x/x", 0),
     ] {
-        assert_eq!(count(&site, vault, name, destination).await, expected, "{vault} {name} {destination}");
+        assert_eq!(count(&scene, vault, name, destination).await, expected, "{vault} {name} {destination}");
     }
     let seen = table.pins(&kept, DESTINATION).await.unwrap();
     let requests = table.requests();
@@ -44,8 +44,8 @@ async fn a_pin_is_found_by_vault_by_name_and_by_destination() {
 
 #[tokio::test]
 async fn of_runs_that_file_a_pin_at_once_one_does_and_the_others_look_again() {
-    let site = Site::new().await;
-    let table = site.table();
+    let scene = Scene::new().await;
+    let table = scene.table();
     let seen = table.pins(&pin(VAULT, "Notes"), DESTINATION).await.unwrap();
     let mut filed = Vec::new();
     for by in 0..5 {
@@ -57,13 +57,13 @@ async fn of_runs_that_file_a_pin_at_once_one_does_and_the_others_look_again() {
 
 #[tokio::test]
 async fn a_damaged_pin_is_an_error_and_not_no_pin() {
-    let site = Site::new().await;
-    let (table, kept) = (site.table(), pin(VAULT, "Notes"));
+    let scene = Scene::new().await;
+    let (table, kept) = (scene.table(), pin(VAULT, "Notes"));
     let seen = table.pins(&kept, DESTINATION).await.unwrap();
     table.keep_pin(&kept, &seen).await.unwrap();
-    let keys = site.keys();
+    let keys = scene.keys();
     let item = keys.iter().find(|key| key.starts_with("pin#")).unwrap();
-    site.spoil(item, "pin", json!({ "S": "{" }));
+    scene.spoil(item, "pin", json!({ "S": "{" }));
     let error = table.pins(&kept, DESTINATION).await.unwrap_err();
     assert!(matches!(error, StateError::Unavailable { .. }), "{error}");
     assert!(error.to_string().contains(item), "{error}");
@@ -71,30 +71,30 @@ async fn a_damaged_pin_is_an_error_and_not_no_pin() {
 
 #[tokio::test]
 async fn a_reset_keeps_pins() {
-    let site = Site::new().await;
-    let (table, kept) = (site.table(), pin(VAULT, "Notes"));
-    let state = site.try_open("a run").await.unwrap();
+    let scene = Scene::new().await;
+    let (table, kept) = (scene.table(), pin(VAULT, "Notes"));
+    let state = scene.try_open("a run").await.unwrap();
     state.commit(commit_of(files(3), 1)).await.unwrap();
     let seen = table.pins(&kept, DESTINATION).await.unwrap();
     table.keep_pin(&kept, &seen).await.unwrap();
     state.close().await.unwrap();
-    table.reset(&key(DESTINATION), &site.lease_of("a reset")).await.unwrap();
+    table.reset(&key(DESTINATION), &scene.lease_of("a reset")).await.unwrap();
     assert!(table.pins(&kept, DESTINATION).await.unwrap().are(&kept));
 }
 
 #[tokio::test]
 async fn a_state_of_an_older_release_is_read_and_written_so_that_older_releases_refuse_it() {
-    let site = Site::new().await;
-    let state = site.try_open("a run").await.unwrap();
+    let scene = Scene::new().await;
+    let state = scene.try_open("a run").await.unwrap();
     state.commit(commit_of(files(3), 1)).await.unwrap();
     state.close().await.unwrap();
     // Releases without pins know format 1, and look for a destination in `destination`.
-    site.spoil(VAULT, "format", json!({ "N": "1" }));
-    let place = site.take(VAULT, "place");
-    site.spoil(VAULT, "destination", place.clone());
-    let state = site.try_open("a run").await.unwrap();
+    scene.spoil(VAULT, "format", json!({ "N": "1" }));
+    let place = scene.take(VAULT, "place");
+    scene.spoil(VAULT, "destination", place.clone());
+    let state = scene.try_open("a run").await.unwrap();
     assert_eq!(state.all_records().await.unwrap().len(), 3);
-    let head = site.item(VAULT).unwrap();
+    let head = scene.item(VAULT).unwrap();
     assert_eq!((&head["format"], &head["place"]), (&json!({ "N": "3" }), &place));
     // They would begin a state under another head if this one had the name of another destination.
     assert_eq!(head.get("destination"), None);

@@ -8,7 +8,7 @@ use obsync_dynamodb::{ProgressRecord, ProgressStatus, Resumption, StoredProgress
 use obsync_testcloud::Service;
 use serde_json::{Value, json};
 
-use crate::site::{Site, TABLE, VAULT, commit_of, files, key};
+use crate::scene::{Scene, TABLE, VAULT, commit_of, files, key};
 
 const ITEM: &str = "progress#vault-1";
 const FRESHNESS: Duration = ProgressRecord::FRESHNESS;
@@ -33,34 +33,35 @@ pub(crate) fn record() -> ProgressRecord {
         failures_in_a_row: 0,
         last_error: None,
         cut_short: false,
+        sending: false,
         hurdle: None,
     }
 }
 
 #[tokio::test]
 async fn progress_that_is_noted_comes_with_the_next_commit_and_costs_nothing() {
-    let site = Site::new().await;
-    let state = site.state().await;
-    let before = site.cloud.counts();
+    let scene = Scene::new().await;
+    let state = scene.state().await;
+    let before = scene.cloud.counts();
     state.note_progress(ProgressRecord { files_complete: 1, ..record() });
     let latest = record();
     state.note_progress(latest.clone());
     state.commit(commit_of(files(3), 42)).await.unwrap();
     state.commit(commit_of(files(4), 43)).await.unwrap();
-    assert_eq!(site.requests_since(&before).total(Service::DynamoDb), 2);
+    assert_eq!(scene.requests_since(&before).total(Service::DynamoDb), 2);
     let found = state.progress().await.unwrap();
     assert_eq!(found, StoredProgress::Found(Box::new(ProgressRecord { last_version: 42, ..latest })));
-    assert_eq!(site.table().progress(&key("").vault_id).await.unwrap(), found);
+    assert_eq!(scene.table().progress(&key("").vault_id).await.unwrap(), found);
 }
 
 #[tokio::test]
 async fn the_item_is_as_documented() {
-    let site = Site::new().await;
-    let state = site.state().await;
+    let scene = Scene::new().await;
+    let state = scene.state().await;
     let record =
         ProgressRecord { error: Some("it rained".to_owned()), status: ProgressStatus::Failed, ..record() };
     state.write_progress(&record).await.unwrap();
-    let item = site.item(ITEM).unwrap();
+    let item = scene.item(ITEM).unwrap();
     let data: Value = serde_json::from_str(item["data"]["S"].as_str().unwrap()).unwrap();
     let wanted = json!({
         "vault_id": VAULT,
@@ -88,8 +89,8 @@ async fn the_item_is_as_documented() {
 
 #[tokio::test]
 async fn what_cannot_be_resumed_falls_back_to_the_checkpoint_and_says_why() {
-    let site = Site::new().await;
-    let state = site.state().await;
+    let scene = Scene::new().await;
+    let state = scene.state().await;
     let resumption = async |freshness| state.progress().await.unwrap().resumption(freshness);
     let reason = async |freshness| match resumption(freshness).await {
         Resumption::Checkpoint { reason } => reason,
@@ -112,10 +113,10 @@ async fn what_cannot_be_resumed_falls_back_to_the_checkpoint_and_says_why() {
     state.write_progress(&ProgressRecord { status: ProgressStatus::Complete, ..record() }).await.unwrap();
     assert!(reason(FRESHNESS).await.contains("complete"));
     for data in [json!({ "S": "{}" }), json!({ "S": "not json" }), json!({ "N": "1" })] {
-        site.spoil(ITEM, "data", data);
+        scene.spoil(ITEM, "data", data);
         assert!(reason(FRESHNESS).await.contains("unreadable"));
     }
-    site.spoil(ITEM, "ttl", json!({ "N": "1000" }));
+    scene.spoil(ITEM, "ttl", json!({ "N": "1000" }));
     assert!(
         reason(FRESHNESS).await.contains("no progress record"),
         "its time is over, though it is still there"
@@ -124,8 +125,8 @@ async fn what_cannot_be_resumed_falls_back_to_the_checkpoint_and_says_why() {
 
 #[tokio::test]
 async fn progress_is_never_too_large_to_be_written() {
-    let site = Site::new().await;
-    let state = site.state().await;
+    let scene = Scene::new().await;
+    let state = scene.state().await;
     for (number, token) in (1..).zip(["t".repeat(1 << 20), "\u{1}".repeat(200 << 10)]) {
         let huge =
             ProgressRecord { error: Some("é".repeat(1 << 20)), resume_token: Some(token), ..record() };
@@ -138,24 +139,24 @@ async fn progress_is_never_too_large_to_be_written() {
 
 #[tokio::test]
 async fn progress_is_written_by_the_holder_of_the_lease_only() {
-    let site = Site::new().await;
-    let state = site.state().await;
+    let scene = Scene::new().await;
+    let state = scene.state().await;
     state.write_progress(&record()).await.unwrap();
-    let before = site.item(ITEM);
-    site.spoil(VAULT, "fencing", json!({ "N": "2" }));
+    let before = scene.item(ITEM);
+    scene.spoil(VAULT, "fencing", json!({ "N": "2" }));
     let error = state.write_progress(&ProgressRecord { invocations: 9, ..record() }).await.unwrap_err();
     assert!(matches!(error, StateError::LeaseLost { .. }), "{error}");
-    assert_eq!(site.item(ITEM), before);
+    assert_eq!(scene.item(ITEM), before);
 }
 
 #[tokio::test]
 async fn dynamodb_removes_progress_after_its_time() {
-    let site = Site::new().await;
-    site.expire_items().await;
-    let state = site.state().await;
+    let scene = Scene::new().await;
+    scene.expire_items().await;
+    let state = scene.state().await;
     state.write_progress(&record()).await.unwrap();
-    site.spoil(ITEM, "ttl", json!({ "N": (Timestamp::now().as_second() - 10).to_string() }));
-    assert_eq!(site.cloud.dynamodb().sweep_ttl().unwrap(), 1);
+    scene.spoil(ITEM, "ttl", json!({ "N": (Timestamp::now().as_second() - 10).to_string() }));
+    assert_eq!(scene.cloud.dynamodb().sweep_ttl().unwrap(), 1);
     assert_eq!(state.progress().await.unwrap(), StoredProgress::Missing);
-    assert!(site.cloud.dynamodb().item(TABLE, VAULT).unwrap().is_some());
+    assert!(scene.cloud.dynamodb().item(TABLE, VAULT).unwrap().is_some());
 }

@@ -5,7 +5,7 @@ use aws_sdk_dynamodb::types::{
 };
 use obsync_dynamodb::DynamoState;
 
-use crate::site::{DESTINATION, Site, TABLE, key};
+use crate::scene::{DESTINATION, Scene, TABLE, key};
 
 #[tokio::test]
 async fn a_table_with_another_key_is_refused() {
@@ -14,11 +14,11 @@ async fn a_table_with_another_key_is_refused() {
     let a_number = [("vault_id", KeyType::Hash, ScalarAttributeType::N)];
     let two_keys = [("vault_id", KeyType::Hash, text.clone()), ("path", KeyType::Range, text)];
     for schema in [other_name.as_slice(), &a_number, &two_keys] {
-        let site = Site::without_table().await;
-        make_table(&site, schema).await;
+        let scene = Scene::without_table().await;
+        make_table(&scene, schema).await;
         for error in [
-            site.try_open("a test").await.unwrap_err(),
-            DynamoState::read(&site.table(), key(DESTINATION)).await.unwrap_err(),
+            scene.try_open("a test").await.unwrap_err(),
+            DynamoState::read(&scene.table(), key(DESTINATION)).await.unwrap_err(),
         ] {
             let error = error.to_string();
             assert!(error.contains("its key is not") && error.contains("obsync aws init"), "{error}");
@@ -27,8 +27,9 @@ async fn a_table_with_another_key_is_refused() {
 }
 
 /// Makes a table as no obsync would.
-async fn make_table(site: &Site, keys: &[(&str, KeyType, ScalarAttributeType)]) {
-    let mut request = site.client().create_table().table_name(TABLE).billing_mode(BillingMode::PayPerRequest);
+async fn make_table(scene: &Scene, keys: &[(&str, KeyType, ScalarAttributeType)]) {
+    let mut request =
+        scene.client().create_table().table_name(TABLE).billing_mode(BillingMode::PayPerRequest);
     for (name, key_type, attribute_type) in keys {
         let key = KeySchemaElement::builder().attribute_name(*name).key_type(key_type.clone());
         let attribute =

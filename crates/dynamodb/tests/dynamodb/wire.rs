@@ -9,7 +9,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
-use crate::site::{Site, client};
+use crate::scene::{Scene, client};
 
 /// A way to the cloud's DynamoDB. It ends with the runtime.
 pub(crate) struct Wire {
@@ -18,8 +18,8 @@ pub(crate) struct Wire {
 }
 
 impl Wire {
-    pub(crate) async fn to(site: &Site) -> Self {
-        let target = site.cloud.endpoint(Service::DynamoDb).trim_start_matches("http://").to_owned();
+    pub(crate) async fn to(scene: &Scene) -> Self {
+        let target = scene.cloud.endpoint(Service::DynamoDb).trim_start_matches("http://").to_owned();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let whole = watch::Sender::new(true);
@@ -33,8 +33,8 @@ impl Wire {
     }
 
     /// A client that goes this way.
-    pub(crate) fn client(&self, site: &Site) -> Client {
-        client(&format!("http://{}", self.address), site.cloud.region(), site.cloud.credentials())
+    pub(crate) fn client(&self, scene: &Scene) -> Client {
+        client(&format!("http://{}", self.address), scene.cloud.region(), scene.cloud.credentials())
     }
 
     /// Breaks every connection, and lets no new one through.

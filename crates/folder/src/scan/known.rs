@@ -1,4 +1,4 @@
-//! What is recorded, folder by folder.
+//! The records, folder by folder.
 
 use std::collections::HashMap;
 

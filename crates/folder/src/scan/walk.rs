@@ -23,8 +23,10 @@ use super::clock::Clock;
 use super::file::{Unread, read};
 use super::known::{Known, Name};
 use super::names::{Matched, Place, match_names};
+use crate::context::Context;
 use crate::entry::{Kind, look};
 use crate::error::Action;
+use crate::listing_faults::ListingFaults;
 use crate::mounts::{Mounts, is_mount};
 use crate::own_folder::is_own_name;
 use crate::root::Root;
@@ -36,6 +38,7 @@ const PORTION: usize = 256;
 /// A scan under way.
 pub(super) struct Walk<'a> {
     root: &'a Root,
+    faults: &'a ListingFaults,
     known: Known<'a>,
     filter: &'a Filter,
     /// Only these paths are looked at, and the folders on the way to them.
@@ -84,6 +87,7 @@ struct Spot<'a> {
 
 impl<'a> Walk<'a> {
     pub(super) fn new(
+        context: &'a Context,
         root: &'a Root,
         input: &'a ScanInput,
         only: Option<&'a HashSet<VaultPath>>,
@@ -92,6 +96,7 @@ impl<'a> Walk<'a> {
     ) -> Self {
         Walk {
             root,
+            faults: &context.listing_faults,
             known: Known::new(&input.records),
             filter: &input.filter,
             only: only.map(Few::new),
@@ -173,7 +178,10 @@ impl<'a> Walk<'a> {
     fn list(&self, folder: &Folder) -> io::Result<Entries> {
         let at_top = folder.path.is_none();
         let mut listed = Entries::default();
-        for entry in rustix::fs::Dir::read_from(&folder.dir)? {
+        for (read, entry) in rustix::fs::Dir::read_from(&folder.dir)?.enumerate() {
+            if self.faults.ends(&folder.name, read)? {
+                break;
+            }
             let entry = entry?;
             let name = entry.file_name();
             if matches!(name.to_bytes(), b"." | b"..") {
@@ -188,7 +196,7 @@ impl<'a> Walk<'a> {
                 continue;
             }
             let refused = match name.to_str() {
-                Ok(name) => VaultPath::parse(name).err().map(|error| error.to_string()),
+                Ok(name) => VaultPath::check(name).err().map(|error| error.to_string()),
                 Err(_) => Some("it is no text in UTF-8".to_owned()),
             };
             match refused {
@@ -365,7 +373,8 @@ impl<'a> Walk<'a> {
         if spot.record.is_none_or(|record| record.file().is_none()) {
             self.note_below_file(&spot);
         }
-        if spot.kind == FileType::RegularFile && skips(false) {
+        let is_listed_as_file = spot.kind == FileType::RegularFile;
+        if is_listed_as_file && skips(false) {
             return;
         }
         // Not the type that listing gave: some file systems give none.
@@ -386,7 +395,7 @@ impl<'a> Walk<'a> {
                 let why = if is_link { UnknownCause::Link } else { UnknownCause::Special };
                 self.unknown(folder.at(&spot.name), why);
             }
-            Kind::File if skips(false) => {}
+            Kind::File if !is_listed_as_file && skips(false) => {}
             Kind::File => self.look_at_file(folder, &spot, &facts.local()),
         }
     }

@@ -13,7 +13,7 @@ use obsync_conformance::confined::{Confinement, confined};
 use obsync_conformance::{at, meta, place, publish_one, stage};
 use obsync_core::{
     Describe, Destination, DestinationError, DestinationExt, Expect, KnownContent, Publication,
-    PublicationContent, Receive, Removable, Removal,
+    PublicationContent, Receive, Removable, Removal, Staged,
 };
 use obsync_folder::{FolderDestination, FolderOptions, Step};
 use tempfile::TempDir;
@@ -269,6 +269,43 @@ async fn what_a_user_does_at_any_step_of_removing_is_kept() {
     }
 }
 
+/// A file of the same place that an earlier run could not judge is in staging still.
+#[tokio::test]
+async fn files_change_places_and_come_out_beside_what_is_in_staging_still() {
+    const LEFT: &str = "left by an earlier run";
+    for deed in [Deed::Overwrite, Deed::Replace, Deed::WriteOn, Deed::Backdate] {
+        for (step, removes) in [(Step::Renamed, false), (Step::TakenOut, true)] {
+            let scene = Scene::new().await;
+            let (path, content) =
+                [b"note.md".as_slice(), RECORDED.as_bytes()].map(|bytes| KnownContent::of(bytes).hash).into();
+            let (store, done) = scene.store(step, deed);
+            let staged = stage(&store, "other.md", b"other", 1_700_000_001_000).await;
+            let left = scene.home.path().join(format!(".obsync/staging/taken-{path}-{content}"));
+            fs::write(&left, LEFT).unwrap();
+            publish_one(&store, staged, None).await.unwrap();
+            match removes {
+                true => {
+                    let file =
+                        Removable { path: at("note.md"), content: KnownContent::of(RECORDED.as_bytes()) };
+                    store.remove_files(vec![file]).await.pop().unwrap().unwrap();
+                }
+                false => {
+                    let staged = stage(&store, "note.md", FROM_VAULT.as_bytes(), 1_700_000_001_000).await;
+                    let replaces = Some(KnownContent::of(RECORDED.as_bytes()));
+                    publish_one(&store, staged, replaces).await.unwrap_or_else(|failure| {
+                        panic!("{step:?}, {deed:?}: {}", failure.error);
+                    });
+                }
+            }
+            assert!(*done.lock().unwrap(), "{step:?} was not reached");
+            store.flush().await.unwrap();
+            store.discard_staged().await.unwrap();
+            assert!(has_users(&scene.texts()), "{step:?}, {deed:?}: {:?}", scene.texts());
+            assert_eq!(fs::read_to_string(left).unwrap(), LEFT, "the next run judges it");
+        }
+    }
+}
+
 #[tokio::test]
 async fn what_a_user_does_at_any_step_of_adopting_is_kept_and_is_not_the_vaults() {
     const TIME: i64 = 1_700_000_001_000;
@@ -329,6 +366,139 @@ async fn what_a_user_does_while_a_file_goes_of_which_there_is_a_copy_is_kept() {
             assert!(!scene.has_staging(), "{case}");
         }
     }
+}
+
+/// A file that came out of the place before and that nobody judged yet, as where the trash refused it.
+#[tokio::test]
+async fn what_a_user_does_is_kept_beside_what_came_out_of_the_place_before() {
+    const UNJUDGED: &str = "came out before";
+    for (step, deed) in [Step::Renamed, Step::Exchanged, Step::TakenOut]
+        .into_iter()
+        .flat_map(|step| DEEDS.map(|deed| (step, deed)))
+    {
+        let case = format!("{step:?}, {deed:?}");
+        let scene = Scene::new().await;
+        let staging = scene.home.path().join(".obsync/staging");
+        fs::create_dir_all(&staging).unwrap();
+        for folder in [staging.parent().unwrap(), &staging] {
+            fs::set_permissions(folder, fs::Permissions::from_mode(0o700)).unwrap();
+        }
+        let (place, recorded) = (KnownContent::of(b"note.md").hash, KnownContent::of(RECORDED.as_bytes()));
+        fs::write(staging.join(format!("taken-{place}-{}", recorded.hash)), UNJUDGED).unwrap();
+        let (destination, done) = scene.store(step, deed);
+        if step == Step::TakenOut {
+            let file = Removable { path: at("note.md"), content: recorded };
+            destination.remove_files(vec![file]).await.pop().unwrap().unwrap();
+        } else {
+            let staged = stage(&destination, "note.md", FROM_VAULT.as_bytes(), 1_700_000_001_000).await;
+            let placed = publish_one(&destination, staged, Some(recorded)).await;
+            placed.unwrap_or_else(|failure| panic!("{case}: {}", failure.error));
+        }
+        assert!(*done.lock().unwrap(), "{case}: the step is reached all the same");
+        destination.flush().await.unwrap();
+        let texts = scene.texts();
+        assert!(deed == Deed::Delete || has_users(&texts), "{case}: {texts:?}");
+        assert!(texts.contains(UNJUDGED), "{case}: {texts:?}");
+    }
+}
+
+/// One content comes to several paths: a copy is staged for each but the last.
+#[tokio::test]
+async fn what_a_user_does_while_a_content_is_copied_for_several_paths_is_kept() {
+    let home = TempDir::new().unwrap();
+    bring_to_several_paths(home.path(), ["a/note.md", "b/note.md", "c/note.md"]).await;
+}
+
+#[tokio::test]
+async fn what_a_user_does_while_a_content_is_copied_for_several_paths_below_a_mount_is_kept() {
+    let test =
+        "interleaved::what_a_user_does_while_a_content_is_copied_for_several_paths_below_a_mount_is_kept";
+    let Some(disk) = confined(test, Confinement::Disk("size=16m")) else { return };
+    let mounted = disk.join("mounted");
+    fs::create_dir(&mounted).unwrap();
+    assert!(Command::new("mount").args(["-t", "tmpfs", "none"]).arg(&mounted).status().unwrap().success());
+    bring_to_several_paths(&disk, ["a/note.md", "mounted/b/note.md", "mounted/c/note.md"]).await;
+}
+
+/// Replaces notes by one content. A user does something to one of them each time that a copy is complete.
+async fn bring_to_several_paths(root: &Path, paths: [&'static str; 3]) {
+    for (edited, deed) in paths.into_iter().flat_map(|path| DEEDS.map(|deed| (path, deed))) {
+        // Below a mount each is copied once more.
+        for copy in 1.. {
+            let case = format!("{edited}, {deed:?}, copy {copy}");
+            let _ = fs::remove_dir_all(root.join(".obsync"));
+            for path in paths {
+                let _ = fs::remove_dir_all(root.join(path).parent().unwrap());
+                let destination = FolderDestination::open(root, FolderOptions::default()).unwrap();
+                place(&destination, path, RECORDED.as_bytes(), 1_700_000_000_000, None).await;
+            }
+            let note = root.join(edited);
+            let open = Mutex::new(OpenOptions::new().append(true).open(&note).unwrap());
+            // How many copies were made, and whether the new note was in its place when the user came.
+            let seen = Arc::new(Mutex::new((0, false)));
+            let (seen_by, user) = (seen.clone(), note.clone());
+            let watch = move |step: Step, path: Option<&obsync_protocol::VaultPath>| {
+                let mut seen = seen_by.lock().unwrap();
+                match step {
+                    Step::Copied => {
+                        seen.0 += 1;
+                        if seen.0 == copy {
+                            do_it(deed, &user, &open);
+                        }
+                    }
+                    Step::Placed if path == Some(&at(edited)) && seen.0 < copy => seen.1 = true,
+                    _ => {}
+                }
+            };
+            let destination = FolderDestination::open_watched(root, FolderOptions::default(), watch).unwrap();
+            let kept = publish_copies(&destination, paths, &case).await;
+            destination.flush().await.unwrap();
+            destination.discard_staged().await.unwrap();
+            let (copies, was_placed) = *seen.lock().unwrap();
+            if copies < copy {
+                assert!(copy > 2, "{case}: a copy for each path but the last");
+                break;
+            }
+            for path in paths {
+                let text = fs::read_to_string(root.join(path)).unwrap_or_default();
+                // Who edits or deletes a note that is in its place already means the new one.
+                let is_users = path == edited && was_placed && (text.is_empty() || text == USERS);
+                assert!(text == FROM_VAULT || is_users, "{case}: {path} is {text:?}");
+            }
+            let mut texts = BTreeSet::new();
+            collect(note.parent().unwrap(), &mut texts);
+            // Without an exchange, who goes on writing to the file that was replaced writes to one that is gone.
+            let is_gone = deed == Deed::WriteOn && was_placed && edited.starts_with("mounted/");
+            assert!(deed == Deed::Delete || is_gone || has_users(&texts), "{case}: {texts:?}");
+            assert!(kept <= 1, "{case}");
+            assert!(!root.join(".obsync/staging").exists(), "{case}");
+        }
+    }
+}
+
+/// Publishes one content at several paths as one batch; what is in the way is kept beside. Tells how many files were.
+async fn publish_copies(destination: &FolderDestination, paths: [&str; 3], case: &str) -> usize {
+    let staged = stage(destination, paths[0], FROM_VAULT.as_bytes(), 1_700_000_001_000).await;
+    let expect = Expect::Content(KnownContent::of(RECORDED.as_bytes()));
+    let batch = paths.iter().enumerate().map(|(index, path)| {
+        let copy = Staged { path: at(path), ..staged.clone() };
+        let content = match index + 1 == paths.len() {
+            true => PublicationContent::Staged(copy),
+            false => PublicationContent::CopyOfStaged(copy),
+        };
+        Publication { content, expect: expect.clone() }
+    });
+    let mut kept = 0;
+    for failure in destination.publish(batch.collect()).await.into_iter().filter_map(Result::err) {
+        assert!(matches!(failure.error, DestinationError::Changed { .. }), "{case}: {}", failure.error);
+        let PublicationContent::Staged(again) = failure.publication.content else {
+            panic!("{case}: not staged")
+        };
+        let placed = publish_one(destination, again, Some(KnownContent::of(RECORDED.as_bytes()))).await;
+        let placed = placed.unwrap_or_else(|failure| panic!("{case}: {}", failure.error));
+        kept += usize::from(placed.conflict.is_some());
+    }
+    kept
 }
 
 #[tokio::test]

@@ -1,10 +1,10 @@
 //! A function that sends, too: what others put into the bucket reaches the vault.
 
 use obsync_testcloud::{Invocation, Service};
-use obsync_testkit::VaultHandle;
+use obsync_testkit::{Chance, VaultHandle};
 use serde_json::{Value, json};
 
-use crate::world::{BUCKET, PREFIX, World, answered, failed, invoke, report, sync, write_notes};
+use crate::world::{BUCKET, PREFIX, World, answered, failed, invoke, invoke_for, report, sync, write_notes};
 
 /// The key of a file of the vault `Notes`.
 fn key(path: &str) -> String {
@@ -129,6 +129,42 @@ async fn a_missing_object_deletes_nothing_in_the_vault_unless_the_owner_says_tha
     assert_eq!(deleted["deleted_in_vault"]["files"], 1, "{deleted}");
     assert_eq!(text_in_vault(&vault, "2.md"), None);
     assert!(text_in_vault(&vault, "1.md").is_some());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_object_that_is_not_sent_within_two_invocations_is_named_and_deletions_go() {
+    let world = World::new().await;
+    let vault = world.vault("Notes");
+    for number in 0..8 {
+        vault.write(&format!("{number}.md"), format!("note {number}"), 1_700_000_000_000).unwrap();
+    }
+    let deletes = [SYNC, ("OBSYNC_BUCKET_DELETES", "true")];
+    run(&world, &deletes).await;
+    put(&world, "large.bin", &"x".repeat(3 << 20));
+    world.cloud.s3().delete(BUCKET, &key("2.md"));
+    world.server.faults().update(|faults| faults.stall_in_upload = Chance::always());
+    let function = world.function_with(&deletes);
+    let mut named = Vec::new();
+    // Two of them come as far as to send it, however busy the machine is.
+    for _ in 0..6 {
+        let cut_off = invoke_for(&function, &sync("Notes"), 9000).await;
+        let report = report(answered(&cut_off)).clone();
+        assert_eq!(report["status"], "incomplete", "{report}");
+        named.push(report["failures"].to_string());
+        if named.last().is_some_and(|failures| failures.contains("large.bin")) {
+            break;
+        }
+    }
+    assert!(named.len() > 1 && named.last().unwrap().contains("in the time that a run has"), "{named:?}");
+    assert!(text_in_vault(&vault, "2.md").is_some(), "deletions come after the files");
+    let done = report(answered(&invoke(&function, &sync("Notes")).await)).clone();
+    assert_eq!(
+        (&done["status"], &done["deleted_in_vault"]["files"]),
+        (&json!("partial"), &json!(1)),
+        "{done}"
+    );
+    assert!(done["failures"].to_string().contains("large.bin"), "{done}");
+    assert_eq!(text_in_vault(&vault, "2.md"), None);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use crate::world::{TABLE, World, answered, failed, invoke, invoke_for, report, sync, write_notes};
 
 /// What a function needs to go on by itself; of small batches, so that each invocation gets somewhere.
-const ON: [(&str, &str); 2] = [("OBSYNC_SELF_CONTINUE", "true"), ("LAMBDA_BATCH_SIZE", "20")];
+pub(crate) const ON: [(&str, &str); 2] = [("OBSYNC_SELF_CONTINUE", "true"), ("LAMBDA_BATCH_SIZE", "20")];
 /// The time of an invocation in these tests, in milliseconds.
 const TIME: u64 = 3000;
 
@@ -24,7 +24,7 @@ async fn run(function: &LambdaRuntime, event: &Value) -> Invocation {
 
 /// The continuation that waits, and no other.
 #[track_caller]
-fn continuation(world: &World) -> Value {
+pub(crate) fn continuation(world: &World) -> Value {
     let QueuedEvent { event, .. } = world.cloud.lambda().take_event().unwrap();
     assert_eq!(world.cloud.lambda().waiting(), []);
     event
@@ -57,69 +57,6 @@ async fn finish(world: &World, function: &LambdaRuntime) -> usize {
         assert!(invocations < 50);
     }
     invocations
-}
-
-/// What a slow destination cost.
-#[derive(Debug)]
-struct Slow {
-    invocations: u64,
-    /// How many would have done for all requests.
-    needed: u64,
-    pulls: u64,
-    files: u64,
-    /// Of each invocation: files, pulls until its end, milliseconds.
-    _each: Vec<(u64, u64, u128)>,
-}
-
-/// Brings so many notes to a destination that takes 30 requests a second, in invocations of four seconds.
-async fn slowly(notes: u64) -> Slow {
-    const PER_SECOND: u32 = 30;
-    const SECONDS: u64 = 4;
-    let world = World::new().await;
-    write_notes(&world.vault("Notes"), notes as usize);
-    let function = world.function();
-    // The first start of the program is no part of this.
-    answered(&invoke(&function, &sync("Private")).await);
-    let before = world.cloud.counts();
-    takes(&world, PER_SECOND);
-    let (mut files, mut each) = (0, Vec::new());
-    loop {
-        let invocation = invoke_for(&function, &sync("Notes"), SECONDS * 1000).await;
-        let answer = answered(&invocation);
-        let done = answer["files_count"].as_u64().unwrap();
-        files += done;
-        each.push((done, world.server.stats().pulls, invocation.duration.as_millis()));
-        match answer["status"].as_str().unwrap() {
-            "complete" => break,
-            status => assert_eq!(status, "incomplete", "{answer}"),
-        }
-        assert!(each.len() < 40, "{each:?}");
-    }
-    world.cloud.faults().clear();
-    let requests = world.cloud.counts().since(&before).total(Service::S3);
-    let needed = requests.div_ceil(u64::from(PER_SECOND) * SECONDS);
-    world.assert_exact("Notes");
-    Slow { invocations: each.len() as u64, needed, pulls: world.server.stats().pulls, files, _each: each }
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_slow_destination_is_used_to_the_end_of_each_invocation_and_little_is_pulled_twice() {
-    const FILES: u64 = 1200;
-    let mut seen = Vec::new();
-    // A machine that does much else loses whole invocations: one of three tries has to show what can be done.
-    for _ in 0..3 {
-        let slow = slowly(FILES).await;
-        // A commit whose answer came too late counts for nothing.
-        let is_counted = slow.files <= FILES && slow.files * 100 >= FILES * 90;
-        let is_quick = slow.invocations * 10 <= slow.needed * 12;
-        let is_thrifty = slow.pulls * 100 <= FILES * 105;
-        println!("{slow:?}");
-        seen.push(slow);
-        if is_counted && is_quick && is_thrifty {
-            return;
-        }
-    }
-    panic!("{seen:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -568,50 +505,6 @@ async fn events_of_a_megabyte_with_ten_thousand_vaults_or_paths_in_names_are_ref
     assert!(world.cloud.s3().files("vaults", "").is_empty());
     assert_eq!(answered(&invoke(&function, &sync("Notes")).await)["status"], "complete");
     world.assert_exact("Notes");
-}
-
-/// Brings a file of 199 MiB and 400 notes to a destination that takes 30 small objects a second, in invocations of ten seconds:
-/// the answers of the chain. The contents come from nowhere else, so the large one has to come through in one of them.
-async fn bring_199_mib(world: &World) -> Vec<Value> {
-    let content: Vec<u8> =
-        (0..199_u32 << 20).map(|index| (index.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
-    let vault = world.vault("Notes");
-    vault.write("large.bin", content, 1_700_000_000_000).unwrap();
-    write_notes(&vault, 400);
-    world.cloud.faults().update(|faults| {
-        faults.s3.operations = vec!["PutObject".to_owned()];
-        faults.s3.pace = Duration::from_secs(1) / 30;
-    });
-    let mut options = world.options();
-    options.memory_mb = 128;
-    options.env.extend(ON.map(|(name, value)| (name.to_owned(), value.to_owned())));
-    let function = LambdaRuntime::new(&world.cloud, options);
-    let options = InvokeOptions { timeout: Some(Duration::from_secs(10)), ..InvokeOptions::default() };
-    let chain = function.invoke_chain(world.cloud.lambda(), &sync("Notes"), options, 15).await.unwrap();
-    chain.iter().map(|invocation| answered(invocation).clone()).collect()
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_file_of_199_mib_arrives_through_invocations_of_ten_seconds_in_128_mb() {
-    let mut seen = Vec::new();
-    // On a machine that does much else it takes more than the time of an invocation, and fails with that reason.
-    for _ in 0..3 {
-        let world = World::new().await;
-        let answers = bring_199_mib(&world).await;
-        for answer in &answers {
-            let used = answer["metadata"]["memory_used_mb"].as_u64().unwrap();
-            assert!(used < 128, "{used} MB: {answer}");
-        }
-        assert_eq!(world.cloud.s3().uploads("vaults").len(), 0, "no upload is left open");
-        let last = answers.last().unwrap();
-        if last["status"] == "complete" {
-            assert!((2..10).contains(&answers.len()), "{} invocations", answers.len());
-            world.assert_exact("Notes");
-            return;
-        }
-        seen.push(report(last)["failures"].clone());
-    }
-    panic!("{seen:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -19,6 +19,9 @@ async fn a_vault_that_was_emptied_keeps_its_objects_until_that_is_confirmed() {
         let invocation = invoke(&function, &sync("Notes")).await;
         let vault = report(answered(&invocation));
         assert_eq!(vault["held_back"].as_array().unwrap().len(), 20, "{vault}");
+        let command =
+            format!("`obsync confirm s3://vaults/notes/Notes --state dynamodb://{TABLE}` lets them go");
+        assert!(vault["error"]["message"].as_str().unwrap().ends_with(&command), "{vault}");
         assert_eq!(world.differences("Notes", &objects), [""; 0]);
     }
     // As `obsync confirm` leaves it while the function has the lease: versions of the vault.

@@ -23,9 +23,10 @@ const SALT: &str = "one salt for all vaults";
 /// How often a message may be handed out: what the template sets is many times that.
 const DELIVERIES: usize = 8;
 
-/// How many vaults there are: 2,000 with `OBSYNC_TEST_LARGE`, which takes minutes.
+/// How many vaults there are: 2,000 with `OBSYNC_TEST_LARGE`, which takes minutes, or what `OBSYNC_TEST_VAULTS` says.
 fn vaults() -> usize {
-    if std::env::var_os("OBSYNC_TEST_LARGE").is_some() { 2000 } else { 40 }
+    let usual = if std::env::var_os("OBSYNC_TEST_LARGE").is_some() { 2000 } else { 200 };
+    std::env::var("OBSYNC_TEST_VAULTS").map_or(usual, |vaults| vaults.parse().unwrap())
 }
 
 fn name(number: usize) -> String {
@@ -172,6 +173,22 @@ async fn many_vaults_are_served_ten_at_a_time_and_none_starves() {
     let logs = scheduled.json_logs();
     let oldest = logs.iter().find(|line| line["message"] == "Oldest success").unwrap();
     assert_eq!((&oldest["vaults"], &oldest["not_begun"]), (&json!(count), &json!(0)), "{oldest}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn new_vaults_that_begin_together_share_the_reading_of_the_table() {
+    let world = world().await;
+    let function = world.function();
+    // So long that others have their leases meanwhile.
+    world.cloud.faults().update(|faults| {
+        faults.dynamodb.operations = vec!["Scan".to_owned()];
+        faults.dynamodb.latency = Duration::from_millis(500);
+    });
+    let names: Vec<String> = (0..12).map(name).collect();
+    let answer = invoke(&function, &json!({ "action": "sync", "vaults": names })).await;
+    assert_eq!(answered(&answer)["vaults_synced"], json!(12), "{}", answered(&answer));
+    let scans = world.cloud.counts().of(Service::DynamoDb, "Scan");
+    assert!((1..=6).contains(&scans), "{scans} for 12 vaults");
 }
 
 #[tokio::test(flavor = "multi_thread")]

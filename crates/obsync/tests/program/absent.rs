@@ -49,7 +49,7 @@ fn a_disk_that_another_one_replaced_alarms_nobody_and_can_be_forgotten() {
     let gone = "  not there  another destination is at its path now; `obsync reset ";
     assert_eq!((status.matches("/notes\n").count(), status.matches(gone).count()), (2, 1), "{status}");
     let vaults = world.must(&["vaults"]).stdout;
-    assert_eq!(vaults.matches("is synced with").count(), 1, "{vaults}");
+    assert_eq!(vaults.matches("\n    from the vault to here\n").count(), 1, "{vaults}");
 
     fs::rename(world.path("notes"), world.path("aside")).unwrap();
     fs::create_dir(world.path("notes")).unwrap();

@@ -26,8 +26,46 @@ fn furnished() -> World {
     world
 }
 
+#[test]
+fn a_wrong_value_of_a_variable_is_not_blamed_on_an_option_that_nobody_typed() {
+    let world = furnished();
+    let tip = "the value is that of the variable OBSYNC_TIMEOUT";
+    let refused = |args: &[&str]| ran(world.command(args).env("OBSYNC_TIMEOUT", "soon")).expect(2);
+    assert!(refused(&["vaults"]).stderr.contains(tip));
+    assert_eq!(refused(&["vaults", "--json"]).json()["error"]["hint"], tip);
+    assert!(!refused(&["vaults", "--timeout", "later"]).stderr.contains("variable"));
+}
+
+#[test]
+fn a_destination_that_is_everything_or_the_home_itself_is_refused_unless_it_was_one_before() {
+    let world = furnished();
+    let home = world.path("me");
+    fs::create_dir(&home).unwrap();
+    let run = |args: &[&str]| ran(world.command(args).env("HOME", &home));
+    for (args, sentence) in [
+        (
+            &["pull", "Notes", "/"][..],
+            "obsync: / is the root of all folders of this computer; give a folder for",
+        ),
+        (
+            &["sync", "Notes", "me", "--yes"],
+            "obsync: me is your home folder itself, with everything else in it;",
+        ),
+        (&["push", "Notes", "./me/../me", "--yes"], "obsync: ./me/../me is your home folder itself,"),
+        (&["pull", "Notes", "~/notes"], "no shell has put your home folder in the place of ~;"),
+    ] {
+        let refused = run(args).expect(2);
+        assert!(refused.stderr.contains(sentence), "{args:?}: {}", refused.stderr);
+        assert_eq!(world.server.stats().rest_requests, 0, "{args:?}: nobody was asked");
+    }
+    assert_eq!(fs::read_dir(&home).unwrap().count(), 0);
+    // Whoever pulled there when it was nobody's home goes on.
+    world.must(&["pull", "Notes", "me"]);
+    run(&["pull", "Notes", "me"]).expect(0);
+}
+
 /// The program as a process that goes on while the test does something else.
-fn start(world: &World, home: &Path, args: &[&str]) -> Child {
+pub(crate) fn start(world: &World, home: &Path, args: &[&str]) -> Child {
     Command::new(env!("CARGO_BIN_EXE_obsync"))
         .args(args)
         .current_dir(world.path(""))
@@ -129,7 +167,7 @@ fn an_unknown_vault_is_answered_with_those_there_are() {
     insta::assert_snapshot!(world.run(&["pull", "Nots", "notes"]).told(&world), @r#"
     exit status 4
     --- stderr
-    obsync: there is no vault "Nots"; the account has "Notes", "Private"
+    obsync: there is no vault "Nots"; did you mean "Notes"? The account has "Notes", "Private"
     "#);
     let failed = world.run(&["pull", "Nots", "notes", "--json"]).expect(4).json();
     assert_eq!(failed["error"]["code"], "vault_not_found");
@@ -352,7 +390,14 @@ fn the_marker_of_another_vault_is_told_and_every_file_compared() {
         let pull = world.run(&["pull", "Notes", "notes", "--json"]).expect(0);
         let report = pull.json();
         assert!(report["warnings"][0].as_str().unwrap().contains("another vault was brought"), "{report:#}");
-        assert!(pull.stderr.contains("another vault was brought to this destination"), "{}", pull.stderr);
+        assert_eq!(
+            (&report["doubt"], report.get("error")),
+            (&json!("other_destination"), None),
+            "{report:#}"
+        );
+        for told in ["another vault was brought to this destination", "has the marker of another one"] {
+            assert!(pull.stderr.contains(told), "{told}: {}", pull.stderr);
+        }
         let counted = ["adopted", "pulled"].map(|part| report[part]["files"].as_u64().unwrap());
         assert_eq!(counted, [3, 2], "{report:#}");
         let kept = report["conflicts"][0]["kept_as"].as_str().unwrap().to_owned();
@@ -366,6 +411,35 @@ fn the_marker_of_another_vault_is_told_and_every_file_compared() {
         }
         assert_eq!(world.differences("Other", "other"), [""; 0]);
     }
+}
+
+/// The id is the one that the state knows: only the vault says that it is somebody else's.
+#[test]
+fn a_marker_with_the_known_id_that_names_another_vault_is_told_as_another_destination() {
+    let world = furnished();
+    world.vault("Notes").write("More.md", "more", NOON).unwrap();
+    world.must(&["pull", "Notes", "notes"]);
+    let marker = world.path("notes/.obsync/id");
+    let text = fs::read_to_string(&marker).unwrap();
+    let vault = world.vault("Notes").id().to_string();
+    assert!(text.contains(&vault), "{text}");
+    fs::write(&marker, text.replace(&vault, &"0".repeat(vault.len()))).unwrap();
+    fs::write(world.path("notes/More.md"), "edited here").unwrap();
+    let pull = world.run(&["pull", "Notes", "notes", "--json"]).expect(0);
+    let report = pull.json();
+    assert_eq!(
+        (&report["doubt"], &report["exit_code"]),
+        (&json!("other_destination"), &json!(0)),
+        "{report:#}"
+    );
+    for told in ["another vault was brought to this destination", "has the marker of another one"] {
+        assert!(pull.stderr.contains(told), "{told}: {}", pull.stderr);
+    }
+    let kept = report["conflicts"][0]["kept_as"].as_str().unwrap();
+    assert_eq!(fs::read_to_string(world.path("notes").join(kept)).unwrap(), "edited here");
+    let next = world.must(&["pull", "Notes", "notes", "--json"]).json();
+    assert!(next.get("doubt").is_none() && next["pulled"]["files"] == 0, "{next:#}");
+    assert!(fs::read_to_string(&marker).unwrap().contains(&vault));
 }
 
 /// The database of a pull that an earlier release began: what it recorded counts, and what it had put in place, too.
@@ -494,6 +568,8 @@ fn a_name_too_long_for_the_file_system_does_not_hold_the_others_back() {
     "#);
     assert_eq!(world.files("notes").len(), 2);
     // It stays a failure until something is done about it.
+    world.run(&["pull", "Notes", "notes"]).expect(5);
+    world.must(&["pull", "Notes", "notes", "--exclude", &name]);
     world.run(&["pull", "Notes", "notes"]).expect(5);
     world.vault("Notes").rename(&name, "Short.md").unwrap();
     world.must(&["pull", "Notes", "notes"]);

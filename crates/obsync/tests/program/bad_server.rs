@@ -276,7 +276,7 @@ fn a_session_that_is_refused_is_told() {
         let pull = world.run(&["pull", "Notes", "notes"]).expect(*code);
         assert!(!world.path("notes").exists());
         heals(&world);
-        pull.troubles()
+        pull.errors()
     });
     insta::assert_snapshot!(told.concat(), @"
     obsync: the sign-in is not valid (any more); sign in again (`obsync login`)

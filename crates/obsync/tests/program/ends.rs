@@ -318,6 +318,22 @@ impl Drop for Stage {
     }
 }
 
+#[test]
+fn whoever_interrupts_the_making_of_a_vault_is_told_how_to_see_whether_it_was_made() {
+    let world = World::with(|builder| builder);
+    let rest_path = Some("/vault/create".to_owned());
+    world.server.faults().set(Faults { rest_path, rest_hang: Chance::always(), ..Faults::default() });
+    let args = ["create", "New", "--encryption", "standard", "--json"];
+    let child = start(&world, &args).stdout(Stdio::piped()).spawn().unwrap();
+    until(&world, |stats| stats.rest_by_path.contains_key("/vault/create"));
+    kill_process(Pid::from_child(&child), Signal::INT).unwrap();
+    let document = check("create", &ended(child), 6);
+    assert_eq!(
+        document["error"]["message"], "interrupted; look with `obsync vaults` whether \"New\" was made",
+        "{document:#}"
+    );
+}
+
 fn until(world: &World, condition: impl Fn(&obsync_testkit::Stats) -> bool) {
     world.runtime.block_on(async {
         tokio::time::timeout(Duration::from_secs(60), world.server.wait_for(condition)).await.unwrap();

@@ -6,9 +6,10 @@ use std::os::unix::fs::PermissionsExt;
 use std::time::{Duration, Instant};
 
 use obsync_testkit::network::{Authority, ConnectProxy, Flaw, ProxyRules, TlsFront};
-use obsync_testkit::{Chance, Server, VaultSpec};
-use rustix::process::Signal;
+use obsync_testkit::{Chance, Faults, Server, VaultSpec};
+use rustix::process::{Pid, Signal, kill_process};
 
+use crate::bad_input::start;
 use crate::monitor::{Follower, Monitor, is_silent};
 use crate::world::{World, put, ran};
 
@@ -172,6 +173,31 @@ fn a_file_for_node_exporter_says_how_the_last_run_ended_and_when_one_last_succee
     let names: Vec<_> =
         fs::read_dir(world.path("")).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     assert!(!names.iter().any(|name| name.to_string_lossy().contains("metrics-")), "{names:?}");
+}
+
+#[test]
+fn a_file_for_node_exporter_says_what_a_sync_sent_and_what_it_could_not() {
+    let world = furnished();
+    let sync = ["sync", "Notes", "notes", "--yes", "--metrics-file", "obsync.prom"];
+    world.must(&sync);
+    put(&world.path("notes/small.md"), "goes");
+    put(&world.path("notes/large.bin"), &"x".repeat(100_000));
+    world.server.faults().update(|faults| faults.per_file_max = Some(1000));
+    world.run(&sync).expect(5);
+    let text = fs::read_to_string(world.path("obsync.prom")).unwrap();
+    assert_eq!(metric(&text, "obsync_last_run_sent_bytes"), 4.0, "{text}");
+    assert_eq!(metric(&text, "obsync_failed_changes"), 1.0);
+    assert_eq!(metric(&text, "obsync_last_run_exit_status"), 5.0);
+
+    // What a run that is cut off has yet to send.
+    stopped_while_it_sends(&world, &sync, Signal::TERM);
+    let text = fs::read_to_string(world.path("obsync.prom")).unwrap();
+    assert_eq!(metric(&text, "obsync_pending_files"), 1.0, "{text}");
+    world.server.faults().clear();
+    world.must(&sync);
+    let text = fs::read_to_string(world.path("obsync.prom")).unwrap();
+    assert_eq!(metric(&text, "obsync_pending_files"), 0.0);
+    assert_eq!(metric(&text, "obsync_last_run_sent_bytes"), 100_000.0);
 }
 
 #[test]
@@ -361,6 +387,55 @@ fn a_follower_that_is_to_end_does_so_within_a_second() {
         std::thread::sleep(Duration::from_millis(10));
     }
     ends(follower, "while the service does not answer");
+    world.server.faults().clear();
+
+    let follower = ready();
+    stall_uploads(&world);
+    put(&world.path("notes/large.bin"), &"x".repeat(5 << 20));
+    until_stalled(&world);
+    ends(follower, "while it sends");
+}
+
+/// Waits until the server has stopped answering what is sent to it.
+fn until_stalled(world: &World) {
+    let begun = Instant::now();
+    while world.server.faults().strikes("stall-in-upload") == 0 {
+        assert!(begun.elapsed() < Duration::from_secs(60), "it sends nothing");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// Has nothing that is sent answered to its end from now on.
+fn stall_uploads(world: &World) {
+    world.server.faults().set(Faults { stall_in_upload: Chance::always(), ..Faults::default() });
+}
+
+/// Stops a command while it sends, which it heeds before any limit of the service.
+fn stopped_while_it_sends(world: &World, args: &[&str], signal: Signal) {
+    stall_uploads(world);
+    let command = start(world, &world.home(), args);
+    until_stalled(world);
+    kill_process(Pid::from_child(&command), signal).unwrap();
+    let begun = Instant::now();
+    assert_eq!(command.wait_with_output().unwrap().status.code(), Some(6), "{args:?}");
+    assert!(begun.elapsed() < Duration::from_secs(30), "{args:?}: {:?}", begun.elapsed());
+}
+
+#[test]
+fn a_run_that_sends_ends_when_it_is_stopped_or_its_time_is_over_and_the_next_sends_the_rest() {
+    let world = furnished();
+    world.must(&["sync", "Notes", "notes", "--yes"]);
+    put(&world.path("notes/large.bin"), &"x".repeat(5 << 20));
+    stopped_while_it_sends(&world, &["sync", "Notes", "notes", "--yes"], Signal::INT);
+    stopped_while_it_sends(&world, &["push", "Notes", "notes", "--yes"], Signal::TERM);
+    stall_uploads(&world);
+    let begun = Instant::now();
+    world.run(&["sync", "Notes", "notes", "--yes", "--max-time", "4s"]).expect(6);
+    // The service may take a minute for an answer.
+    assert!(begun.elapsed() < Duration::from_secs(45), "{:?}", begun.elapsed());
+    world.server.faults().clear();
+    world.must(&["sync", "Notes", "notes", "--yes"]);
+    assert!(world.vault("Notes").contents().unwrap().contains_key("large.bin"));
 }
 
 #[test]

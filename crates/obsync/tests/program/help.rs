@@ -68,6 +68,16 @@ fn help_on_a_command_is_its_help() {
     let world = World::without_account(|builder| builder);
     let unknown = ran(&mut world.anonymous(&["help", "nonsense"])).expect(2);
     assert!(unknown.stderr.contains("there is no command or topic \"nonsense\""), "{}", unknown.stderr);
+    assert!(!unknown.stderr.contains("did you mean"), "{}", unknown.stderr);
+    for (words, meant) in [
+        (&["help", "pul"][..], "`obsync help pull`"),
+        (&["help", "clone"], "`obsync help pull`"),
+        (&["help", "exit-code"], "`obsync help exit-codes`"),
+        (&["help", "aws", "int"], "`obsync help aws init`"),
+    ] {
+        let unknown = ran(&mut world.anonymous(words)).expect(2).stderr;
+        assert!(unknown.contains(&format!("did you mean {meant}?")), "{words:?}: {unknown}");
+    }
 }
 
 #[test]

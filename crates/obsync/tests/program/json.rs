@@ -149,6 +149,13 @@ fn commands_that_do_their_work_print_one_value_with_the_exit_status() {
     assert_eq!(again["confirmed"], serde_json::json!([]));
     let deleted = check("pull", &world.run(&["pull", "Notes", "notes", "--json"]), 0);
     assert_eq!(deleted["deleted_files"].as_array().unwrap().len(), 19, "{deleted:#}");
+    vault.write("Old.md", "to be moved", NOON).unwrap();
+    world.must(&["pull", "Notes", "notes"]);
+    vault.rename("Old.md", "New.md").unwrap();
+    let moved = check("pull", &world.run(&["pull", "Notes", "notes", "--json"]), 0);
+    let expected = serde_json::json!([{ "path": "New.md", "from": "Old.md" }]);
+    assert_eq!((&moved["moved"]["files"], &moved["moved_files"]), (&1.into(), &expected), "{moved:#}");
+    assert_eq!(moved["deleted_files"], serde_json::json!([]));
     let forgotten = check("reset", &world.run(&["reset", "notes", "--yes", "--json"]), 0);
     assert_eq!(forgotten["forgotten"], 1);
     let unlinked = check("unlink", &world.run(&["unlink", "notes", "--yes", "--json"]), 0);

@@ -49,7 +49,7 @@ fn keys_shown(world: &World, destination: &str) -> u64 {
     let shown = || world.server.stats().rest_by_path.get("/vault/access").copied().unwrap_or_default();
     let before = shown();
     let pull = world.must(&["pull", "Notes", destination, "--quiet"]);
-    assert_eq!(pull.troubles(), "");
+    assert_eq!(pull.errors(), "");
     assert_eq!(world.differences("Notes", destination), [""; 0]);
     shown() - before
 }

@@ -36,6 +36,7 @@ mod schemas;
 mod screens;
 mod scripts;
 mod secrets;
+mod sending_troubles;
 mod sign_in;
 mod surroundings;
 mod terminal;

@@ -144,9 +144,30 @@ impl Follower {
         }
     }
 
+    /// The number of its process.
+    pub(crate) fn id(&self) -> u32 {
+        self.program.id()
+    }
+
     /// Sends it a signal.
     pub(crate) fn signal(&self, signal: Signal) {
         kill_process(Pid::from_child(&self.program), signal).unwrap();
+    }
+
+    /// Waits until it ends by itself: its exit status, and what it printed on standard error.
+    #[track_caller]
+    pub(crate) fn ended(mut self) -> (i32, String) {
+        let begun = Instant::now();
+        let status = loop {
+            if let Some(status) = self.program.try_wait().unwrap() {
+                break status;
+            }
+            assert!(begun.elapsed() < LIMIT, "it does not end");
+            thread::sleep(Duration::from_millis(20));
+        };
+        let mut errors = String::new();
+        self.errors.read_to_string(&mut errors).unwrap();
+        (status.code().unwrap(), errors)
     }
 
     /// Has it end in good order: its exit status, and what it printed on standard error.

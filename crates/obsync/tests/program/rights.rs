@@ -133,6 +133,38 @@ fn as_another_user(world: &World, args: &[&str]) -> Ran {
 }
 
 #[test]
+fn a_file_of_somebody_else_that_cannot_be_read_is_kept_beside_or_fails_alone() {
+    const THEIRS: &str = "somebody else's";
+    let world = World::new();
+    let notes = world.vault("Notes");
+    for path in ["a.md", "b.md"] {
+        notes.write(path, path, NOON).unwrap();
+    }
+    // In a folder of ours anything can be renamed; in one like /tmp only what is ours.
+    for (folder, mode, owner) in [("ours", 0o755, USER), ("sticky", 0o1777, 0)] {
+        let folder = world.path(folder);
+        put(&folder.join("a.md"), THEIRS);
+        fs::set_permissions(folder.join("a.md"), fs::Permissions::from_mode(0o600)).unwrap();
+        if chown(&folder, Some(owner), Some(GROUP)).is_err() {
+            not_tested("only root can give a folder to another user");
+            return;
+        }
+        fs::set_permissions(&folder, fs::Permissions::from_mode(mode)).unwrap();
+    }
+    for options in [&[][..], &["--full"], &[]] {
+        as_another_user(&world, &[&["pull", "Notes", "ours"], options].concat()).expect(0);
+        let texts: Vec<String> = world.files("ours").into_iter().map(|(_, text)| text).collect();
+        assert_eq!(texts, [THEIRS, "a.md", "b.md"], "{options:?}");
+
+        let pull = as_another_user(&world, &[&["pull", "Notes", "sticky"], options].concat()).expect(5);
+        assert!(pull.stderr.contains("\n  a.md (version 1): "), "{options:?}: {}", pull.stderr);
+        let files = world.files("sticky");
+        let expected = [("a.md", THEIRS), ("b.md", "b.md")];
+        assert_eq!(files, expected.map(|(path, text)| (path.to_owned(), text.to_owned())), "{options:?}");
+    }
+}
+
+#[test]
 fn another_user_of_the_group_pulls_into_a_folder_whose_files_are_not_theirs() {
     let world = World::new();
     let notes = world.vault("Notes");

@@ -107,7 +107,7 @@ fn a_terminal_that_cannot_move_its_cursor_gets_lines() {
 fn no_colour_is_used_where_none_is_wanted() {
     let world = World::without_account(|builder| builder);
     for (variable, value, is_coloured) in
-        [("NO_COLOR", "1", false), ("TERM", "dumb", false), ("LANG", "C", true)]
+        [("NO_COLOR", "1", false), ("TERM", "dumb", false), ("TERM", "", false), ("LANG", "C", true)]
     {
         let mut terminal = Terminal::sized(USUAL, &world, &["pull", "--nonsense"], &[(variable, value)]);
         assert_eq!(terminal.ended(), Some(2));
@@ -138,14 +138,60 @@ fn vaults_fit_80_columns_with_the_name_first() {
             .vault(VaultSpec::managed("red \u{1b}[31m and \u{202e}evil").owner(EMAIL))
             .vault(VaultSpec::managed("Team").owner("you@example.com").shared_with(EMAIL))
     });
+    world.must(&["pull", "Journal", "a folder with a name that leaves no room beside it in 80 columns"]);
     let mut terminal = Terminal::sized(USUAL, &world, &["vaults"], &CREDENTIALS);
     assert_eq!(terminal.ended(), Some(0));
-    let mut screen = terminal.screen();
+    let screen = terminal.screen();
+    let (mut screen, synced) =
+        screen.split_once("Journal is synced with\n").map(|(one, other)| (one.to_owned(), other)).unwrap();
+    let lines: Vec<&str> = synced.lines().collect();
+    assert!(lines.len() >= 2 && lines.last() == Some(&"    from the vault to here"), "{synced}");
     for vault in world.server.vaults() {
         assert!(screen.contains(vault.id().as_str()), "{screen}");
         screen = screen.replace(vault.id().as_str(), &"0".repeat(vault.id().as_str().len()));
     }
     insta::assert_snapshot!("vaults", screen);
+}
+
+/// The screen of a command that ends by itself, in a terminal that is 40 columns wide and has room for all lines.
+fn in_40_columns(world: &World, args: &[&str]) -> String {
+    let mut terminal = Terminal::sized((90, 40), world, args, &CREDENTIALS);
+    assert_eq!(terminal.ended(), Some(0), "{args:?}: {}", terminal.written());
+    terminal.screen()
+}
+
+#[test]
+fn help_is_broken_at_words_in_40_columns() {
+    let world = World::without_account(|builder| builder);
+    insta::assert_snapshot!("first screen in 40 columns", in_40_columns(&world, &["--help"]));
+    assert_eq!(in_40_columns(&world, &["help"]), in_40_columns(&world, &["--help"]));
+    insta::assert_snapshot!("exit-codes in 40 columns", in_40_columns(&world, &["help", "exit-codes"]));
+}
+
+#[test]
+fn vaults_and_status_are_broken_at_words_in_40_columns() {
+    let world = World::with(|builder| {
+        builder
+            .vault(VaultSpec::managed("Journal").owner(EMAIL))
+            .vault(VaultSpec::managed("Team").owner("you@example.com").shared_with(EMAIL))
+    });
+    let mut screen = in_40_columns(&world, &["vaults"]);
+    for vault in world.server.vaults() {
+        assert!(screen.contains(vault.id().as_str()), "{screen}");
+        screen = screen.replace(vault.id().as_str(), &"0".repeat(vault.id().as_str().len()));
+    }
+    insta::assert_snapshot!("vaults in 40 columns", screen);
+    world.vault("Journal").write_damaged("Broken.md", "lost").unwrap();
+    world.run(&["pull", "Journal", "notes"]).expect(5);
+    let status = in_40_columns(&world, &["status"]);
+    for part in [
+        "\n  vault      \"Journal\"\n      (",
+        "\n  direction  from the vault to here\n",
+        "\n  last run   some changes failed, ended\n             2",
+        "\n    Broken.md (version 1): ",
+    ] {
+        assert!(status.contains(part), "{part:?} is not in {status}");
+    }
 }
 
 #[test]

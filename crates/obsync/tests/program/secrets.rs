@@ -67,7 +67,7 @@ fn secrets_are_read_from_the_files_that_variables_name() {
     pull.env("OBSIDIAN_EMAIL", EMAIL)
         .env("OBSIDIAN_PASSWORD_FILE", file("password", PASSWORD))
         .env("OBSYNC_VAULT_PASSWORD_FILE", file("vault", VAULT_PASSWORD));
-    assert_eq!(ran(&mut pull).expect(0).troubles(), "");
+    assert_eq!(ran(&mut pull).expect(0).errors(), "");
     let mut both = world.command(&["vaults"]);
     let refused = ran(both.env("OBSIDIAN_PASSWORD_FILE", world.path("password"))).expect(2);
     assert!(refused.stderr.contains("OBSIDIAN_PASSWORD and OBSIDIAN_PASSWORD_FILE"), "{}", refused.stderr);

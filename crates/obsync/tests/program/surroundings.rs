@@ -141,7 +141,34 @@ fn a_full_disk_behind_standard_output_is_one_sentence_of_commands_that_change_so
         let args: Vec<&str> = args.iter().map(String::as_str).collect();
         let failed = ended(start(&world, &args).stdout(full).spawn().unwrap()).expect(1);
         let sentence = "obsync: cannot write to standard output: No space left on device (os error 28)\n";
-        assert_eq!(failed.troubles(), sentence, "{args:?}");
+        assert_eq!(failed.errors(), sentence, "{args:?}");
+    }
+}
+
+/// Commands without `--json` that print what they made. They need the variable beside them.
+#[cfg(target_os = "linux")]
+const PRINTING: [&str; 3] = ["login", "totp", "credentials export Notes"];
+#[cfg(target_os = "linux")]
+const TOTP_SECRET: (&str, &str) = ("OBSIDIAN_TOTP_SECRET", "JBSWY3DPEHPK3PXP");
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_full_disk_and_a_reader_that_goes_away_are_told_apart_by_sign_in_codes_and_exports() {
+    let world = with_a_note();
+    for line in PRINTING {
+        let args: Vec<&str> = line.split(' ').collect();
+        let command = || {
+            let mut command = start(&world, &args);
+            command.env(TOTP_SECRET.0, TOTP_SECRET.1);
+            command
+        };
+        let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
+        let failed = ended(command().stdout(full).spawn().unwrap()).expect(1);
+        let sentence = "obsync: cannot write to standard output: No space left on device (os error 28)";
+        assert_eq!(failed.stderr.lines().last(), Some(sentence), "{line}: {failed:?}");
+        let mut child = command().stdout(Stdio::piped()).spawn().unwrap();
+        drop(child.stdout.take());
+        assert!(!ended(child).expect(0).stderr.contains("cannot"), "{line}");
     }
 }
 
@@ -153,7 +180,7 @@ fn a_reader_that_goes_away_is_no_error_of_commands_that_change_something() {
         let mut child = start(&world, &args).stdout(Stdio::piped()).spawn().unwrap();
         drop(child.stdout.take());
         let quiet = ended(child).expect(0);
-        assert_eq!(quiet.troubles(), "", "{args:?}");
+        assert_eq!(quiet.errors(), "", "{args:?}");
     }
     assert_eq!(world.server.vaults().len(), 3, "what was to be made was made");
 }
@@ -163,7 +190,7 @@ fn standard_input_that_is_closed_is_no_error_of_commands_that_change_something()
     let world = with_a_note_on_both_sides();
     for args in rounds() {
         let closed = redirected(&world, &args.join(" "), "<&-").expect(0);
-        assert_eq!(closed.troubles(), "", "{args:?}");
+        assert_eq!(closed.errors(), "", "{args:?}");
         if args.last().is_some_and(|last| last == "--json") {
             closed.json();
         }
@@ -225,6 +252,42 @@ fn names_with_escape_sequences_are_shown_escaped_by_commands_that_send() {
             assert!(!text.contains(['\u{1b}', '\u{202e}']), "{text:?}");
         }
     }
+}
+
+#[test]
+fn names_with_escape_sequences_are_shown_escaped_by_commands_that_bring_look_and_ask() {
+    const FOLDER: &str = "red \u{1b}[31m \u{202e}redlof";
+    const EVIL: &str = "evil \u{202e}dm.md";
+    let world = with_a_note();
+    let vault = world.vault("Notes");
+    vault.write_damaged(EVIL, "lost").unwrap();
+    for number in 0..12 {
+        vault.write(&format!("\u{202e}{number}.md"), "text", 1_700_000_000_000).unwrap();
+    }
+    let mut told = vec![
+        world.run(&["pull", "Notes", FOLDER]).expect(5),
+        world.run(&["verify", FOLDER]).expect(5),
+        world.must(&["status", FOLDER]),
+    ];
+    for Ran { stdout, stderr, .. } in &told {
+        assert!(format!("{stdout}{stderr}").contains("evil \\u{202e}dm.md"), "{stdout}{stderr}");
+    }
+    for number in 0..12 {
+        vault.delete(&format!("\u{202e}{number}.md")).unwrap();
+    }
+    told.push(world.run(&["pull", "Notes", FOLDER]).expect(9));
+    told.push(world.run(&["confirm", FOLDER]).expect(2));
+    assert!(told[4].stdout.contains("\\u{202e}11.md"), "{:?}", told[4]);
+    for Ran { stdout, stderr, .. } in &told {
+        for text in [stdout, stderr] {
+            assert!(!text.contains(['\u{1b}', '\u{202e}']), "{text:?}");
+        }
+    }
+    let mut terminal = Terminal::sized((24, 200), &world, &["reset", FOLDER], &[]);
+    terminal.until_shown("No note is touched. [y/N]");
+    terminal.press("n\n");
+    assert_eq!(terminal.ended(), Some(0));
+    assert!(!terminal.written().contains(['\u{1b}', '\u{202e}']), "{:?}", terminal.written());
 }
 
 /// The program as a user that has no home: `HOME` is not set, and no entry of the password file has one.

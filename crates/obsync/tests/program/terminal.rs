@@ -276,6 +276,22 @@ fn the_first_run_that_sends_shows_its_plan_and_does_nothing_without_a_yes() {
 }
 
 #[test]
+fn of_a_long_plan_the_beginning_and_the_sum_are_shown_before_the_question() {
+    let world = World::with(|builder| builder.vault(VaultSpec::managed("Notes")));
+    for number in 0..1_254 {
+        put(&world.path(&format!("notes/{number:04}.md")), "text");
+    }
+    let mut terminal = Terminal::run(&world, &["sync", "Notes", "notes"], &CREDENTIALS);
+    terminal.expect("  send           0000.md");
+    terminal.expect("  … and 1,234 more (--dry-run names them all)");
+    terminal.expect("would take 1,254 steps: send 1,254 files.");
+    terminal.expect("Go on? [y/N] ");
+    terminal.press("n\n");
+    let (code, shown) = terminal.end();
+    assert_eq!((code, shown.matches("  send ").count()), (Some(0), 20), "{shown}");
+}
+
+#[test]
 fn wrong_vault_passwords_come_to_an_end() {
     let world = World::new();
     let mut terminal = Terminal::run(&world, &["pull", "Private", "private"], &CREDENTIALS);

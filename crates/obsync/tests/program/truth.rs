@@ -10,7 +10,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 
 use crate::monitor::Follower;
-use crate::world::{EMAIL, PASSWORD, World, put, ran};
+use crate::world::{EMAIL, PASSWORD, VAULT_PASSWORD, World, put, ran};
 
 const NOON: i64 = 1_767_268_800_000;
 const FILES: usize = 2000;
@@ -27,11 +27,11 @@ fn filled() -> World {
 }
 
 /// Begins a pull, and waits until a part of the vault has come.
-fn begin_slowly(world: &World) -> Child {
+fn begin_slowly(world: &World, command: &str) -> Child {
     world.server.faults().set(Faults { latency: Duration::from_millis(2), ..Faults::default() });
     let answered = world.server.stats().pulls_answered;
     let pull = Command::new(env!("CARGO_BIN_EXE_obsync"))
-        .args(["pull", "Notes", "notes", "--quiet", "--connections", "1"])
+        .args([command, "Notes", "notes", "--quiet", "--connections", "1"])
         .current_dir(world.path(""))
         .env_clear()
         .env("OBSYNC_HOME", world.home())
@@ -49,9 +49,9 @@ fn begin_slowly(world: &World) -> Child {
     pull
 }
 
-/// Ends a pull by a signal when a part of the vault has come.
-fn cut_off(world: &World, signal: Signal) {
-    let mut pull = begin_slowly(world);
+/// Ends a pull or a sync by a signal when a part of the vault has come.
+fn cut_off(world: &World, command: &str, signal: Signal) {
+    let mut pull = begin_slowly(world, command);
     kill_process(Pid::from_child(&pull), signal).unwrap();
     pull.wait().unwrap();
     world.server.faults().clear();
@@ -61,7 +61,7 @@ fn cut_off(world: &World, signal: Signal) {
 fn after_a_first_pull_that_was_interrupted_verify_does_not_say_that_all_is_well() {
     for signal in [Signal::INT, Signal::KILL] {
         let world = filled();
-        cut_off(&world, signal);
+        cut_off(&world, "pull", signal);
         let verified = world.run(&["verify", "notes", "--json"]).expect(5).json();
         assert_eq!(
             (&verified["clean"], &verified["unfinished"][0]),
@@ -95,24 +95,24 @@ fn after_a_first_pull_that_was_interrupted_verify_does_not_say_that_all_is_well(
     }
 }
 
-/// A complete pull, and then half of one that has much to bring.
-fn cut_off_later(signal: Signal) -> World {
+/// A complete pull or sync, and then half of one that has much to bring.
+fn cut_off_later(command: &[&str], signal: Signal) -> World {
     let world = filled();
-    world.must(&["pull", "Notes", "notes"]);
+    world.must(command);
     for number in 0..FILES {
         world
             .vault("Notes")
             .write(&format!("{}/{number}.md", number % 20), format!("new {number}"), NOON)
             .unwrap();
     }
-    cut_off(&world, signal);
+    cut_off(&world, command[0], signal);
     world
 }
 
 #[test]
 fn after_a_later_pull_that_was_interrupted_or_killed_verify_says_so_until_one_is_complete() {
     for signal in [Signal::INT, Signal::KILL] {
-        let world = cut_off_later(signal);
+        let world = cut_off_later(&["pull", "Notes", "notes"], signal);
         let unfinished = || {
             let verified = world.run(&["verify", "notes", "--json"]).expect(5).json();
             assert_eq!(verified["clean"], false, "{verified:#}");
@@ -130,6 +130,87 @@ fn after_a_later_pull_that_was_interrupted_or_killed_verify_says_so_until_one_is
         world.must(&["pull", "Notes", "notes"]);
         world.must(&["verify", "notes"]);
     }
+}
+
+#[test]
+fn a_push_does_not_make_good_a_sync_that_was_cut_off_while_it_brought_changes() {
+    let sync = ["sync", "Notes", "notes", "--yes"];
+    let world = cut_off_later(&sync, Signal::INT);
+    let unfinished = || world.run(&["verify", "notes", "--json"]).expect(5).json()["unfinished"].clone();
+    assert_ne!(unfinished(), json!([]));
+    world.must(&["push", "Notes", "notes", "--yes"]);
+    assert_ne!(unfinished(), json!([]));
+    world.must(&sync);
+    world.must(&["verify", "notes"]);
+}
+
+#[test]
+fn of_a_synced_folder_verify_names_what_sends_before_what_takes_it_back() {
+    let world = World::new();
+    for path in ["Edited.md", "Gone.md", "Other.md"] {
+        world.vault("Notes").write(path, path, NOON).unwrap();
+    }
+    let sync = ["sync", "Notes", "notes", "--yes"];
+    world.must(&sync);
+    put(&world.path("notes/Mine.md"), "of mine");
+    let verify = || world.run(&["verify", "notes", "--json"]).expect(5).json();
+    let verified = verify();
+    assert_eq!(verified["commands"], json!(["obsync sync Notes notes"]), "{verified:#}");
+    put(&world.path("notes/Edited.md"), "edited here");
+    fs::remove_file(world.path("notes/Gone.md")).unwrap();
+    let verified = verify();
+    let commands = json!(["obsync sync Notes notes", "obsync pull Notes notes --full"]);
+    assert_eq!(verified["commands"], commands, "{verified:#}");
+    let hint = verified["error"]["hint"].as_str().unwrap();
+    assert!(
+        hint.starts_with(
+            "`obsync sync Notes notes` sends what was changed here, `obsync pull Notes notes --full` takes what the vault has"
+        ),
+        "{hint}"
+    );
+    let told = world.run(&["verify", "notes"]).expect(5).stdout;
+    for words in [
+        "` sends what was changed, added or removed here to the vault.",
+        "--full` takes what the vault has instead;",
+    ] {
+        assert!(told.contains(words), "{told}");
+    }
+    world.must(&sync);
+    world.must(&["verify", "notes"]);
+    assert_eq!(world.vault("Notes").contents().unwrap()["Edited.md"], b"edited here");
+    // A folder that is not there says nothing of what anybody did.
+    fs::remove_dir_all(world.path("notes")).unwrap();
+    assert_eq!(verify()["commands"], json!(["obsync pull Notes notes --full"]));
+}
+
+#[test]
+fn of_a_pulled_folder_verify_names_what_puts_the_files_away_that_are_not_of_the_vault() {
+    let world = World::new();
+    world.vault("Notes").write("Note.md", "text", NOON).unwrap();
+    world.must(&["pull", "Notes", "notes"]);
+    put(&world.path("notes/Mine.md"), "of mine");
+    let verified = world.run(&["verify", "notes", "--json"]).expect(5).json();
+    assert_eq!(verified["commands"], json!(["obsync pull Notes notes --mirror"]), "{verified:#}");
+    assert_eq!(
+        verified["error"]["hint"],
+        "`obsync pull Notes notes --mirror`, with the other options of your usual run, such as --keep-deleted"
+    );
+    world.must(&["pull", "Notes", "notes", "--mirror"]);
+    world.must(&["verify", "notes"]);
+}
+
+#[test]
+fn a_dry_run_says_what_would_fail_and_with_q_what_it_found() {
+    let world = World::new();
+    world.vault("Notes").write("Note.md", "text", NOON).unwrap();
+    world.server.faults().update(|faults| faults.set("flood=undecodable:1").unwrap());
+    let dry = world.run(&["pull", "Notes", "notes", "--dry-run"]).expect(0);
+    assert!(dry.stderr.contains("1 change would fail:\n  "), "{}", dry.stderr);
+    assert!(dry.stderr.contains("The run itself would end with exit status 5."), "{}", dry.stderr);
+    assert!(!dry.stderr.contains("could not be pulled"), "{}", dry.stderr);
+    let quiet = world.run(&["pull", "Notes", "notes", "--dry-run", "-q"]).expect(0);
+    assert_eq!(quiet.stdout, dry.stdout);
+    world.run(&["pull", "Notes", "notes"]).expect(5);
 }
 
 #[test]
@@ -226,7 +307,7 @@ fn status_says_who_is_at_work_and_not_that_he_was_killed_and_verify_waits_for_hi
             .write(&format!("{}/{number}.md", number % 20), format!("new {number}"), NOON)
             .unwrap();
     }
-    let mut pull = begin_slowly(&world);
+    let mut pull = begin_slowly(&world, "pull");
     let row = world.must(&["status", "notes", "--json"]).json()["destinations"][0].clone();
     world.run(&["verify", "notes"]).expect(7);
     kill_process(Pid::from_child(&pull), Signal::KILL).unwrap();
@@ -235,6 +316,28 @@ fn status_says_who_is_at_work_and_not_that_he_was_killed_and_verify_waits_for_hi
     assert_eq!(row["last_run"]["outcome"], "running", "{row:#}");
     let process = format!("process {}", pull.id());
     assert!(row["at_work"]["owner"].as_str().unwrap().contains(&process), "{row:#}");
+}
+
+#[test]
+fn a_run_that_is_kept_out_by_a_follower_with_nothing_to_do_names_it_and_so_does_status() {
+    let world = World::new();
+    world.vault("Notes").write("Note.md", "text", NOON).unwrap();
+    world.must(&["pull", "Notes", "notes"]);
+    // It writes nothing to the folder.
+    let follower = Follower::start(&world, &["pull", "Notes", "notes"], &[]);
+    follower.until("/readyz", 200);
+    let process = format!(", process {} since 20", follower.id());
+    for line in ["pull Notes notes", "pull Notes notes --json", "reset notes --yes"] {
+        let words: Vec<&str> = line.split(' ').collect();
+        let kept_out = world.run(&words).expect(7);
+        let sentence = "obsync: another obsync is working on notes (held by host ";
+        assert!(kept_out.stderr.starts_with(sentence), "{line}: {}", kept_out.stderr);
+        assert!(kept_out.stderr.contains(&process), "{line}: {}", kept_out.stderr);
+    }
+    let row = world.must(&["status", "notes", "--json"]).json()["destinations"][0].clone();
+    assert!(row["at_work"]["owner"].as_str().unwrap().contains(&process), "{row:#}");
+    assert_eq!(follower.stop().0, 0);
+    world.must(&["pull", "Notes", "notes"]);
 }
 
 #[test]
@@ -344,6 +447,25 @@ fn a_vault_made_anew_and_another_of_the_same_name_are_told_as_what_they_are() {
 }
 
 #[test]
+fn a_vault_made_anew_is_told_before_a_password_is_asked_for_and_before_its_encryption_is_judged() {
+    let mut world = World::with(|server| server.vault(VaultSpec::end_to_end("Notes", VAULT_PASSWORD)));
+    world.vault("Notes").write("Note.md", "text", NOON).unwrap();
+    ran(world.command(&["pull", "Notes", "notes"]).env("OBSYNC_VAULT_PASSWORD", VAULT_PASSWORD)).expect(0);
+    // The one needs a password that nobody gives, the other is encrypted less well than the vault of that name was.
+    for anew in [VaultSpec::end_to_end("Notes", "another-s3cret"), VaultSpec::managed("Notes")] {
+        world.serve_instead(|server| server.vault(anew));
+        let refused = world.run(&["pull", "Notes", "notes", "--json"]).expect(1);
+        assert_eq!(refused.json()["error"]["code"], "other_vault", "{refused:?}");
+        assert!(refused.stderr.contains("made anew"), "{refused:?}");
+        assert_eq!(world.server.stats().rest_by_path.get("/vault/access"), None, "nothing was sent");
+    }
+    // It is not the way round the pin.
+    world.must(&["reset", "notes", "--yes"]);
+    let refused = world.run(&["pull", "Notes", "notes", "--json"]).expect(3);
+    assert_eq!(refused.json()["error"]["code"], "encryption_changed", "{refused:?}");
+}
+
+#[test]
 fn a_destination_inside_another_is_told_as_what_it_is() {
     let world =
         World::with(|server| server.vault(VaultSpec::managed("Notes")).vault(VaultSpec::managed("Work")));
@@ -416,6 +538,12 @@ fn what_a_mirror_does_not_take_back_is_named_with_what_takes_it_back() {
     let report = world.run(&[&mirror[..], &["--json"]].concat()).expect(9).json();
     assert_eq!(report["not_taken_back"].as_array().unwrap().len(), 15, "{report:#}");
     assert_eq!(report["error"]["hint"], "--max-delete none takes them back");
+    let status = world.must(&["status", "notes"]).stdout;
+    assert!(
+        status.contains("  last run   what was changed here not taken back, as it is too much, "),
+        "{status}"
+    );
+    assert!(!status.contains("held back  "), "{status}");
     let planned = world.must(&[&mirror[..], &["--dry-run", "--max-delete", "none"]].concat());
     let summary = planned.stdout.trim_end().lines().last().unwrap_or_default();
     assert!(summary.starts_with("A pull of \"Notes\" to notes would take"), "{}", planned.stdout);

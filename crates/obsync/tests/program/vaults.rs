@@ -60,7 +60,9 @@ fn vaults_and_resets_say_which_way_a_destination_is_synced() {
         .collect();
     assert_eq!(directions, ["both", "pull"], "{row:#}");
     let told = world.redacted(&world.must(&["vaults"]).stdout);
-    assert!(told.contains("\nJournal is synced with [DIR]/both (both ways)\n"), "{told}");
+    let lines =
+        "\nJournal is synced with\n  [DIR]/both\n    both ways\n  [DIR]/copy\n    from the vault to here\n";
+    assert!(told.contains(lines), "{told}");
     let told = world.must(&["reset", "both", "--yes"]).stdout;
     assert!(
         told.contains("It was synced both ways: the next sync") && told.contains("deletes nothing"),

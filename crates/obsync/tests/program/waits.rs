@@ -53,6 +53,16 @@ fn a_bucket_that_throttles_is_said() {
 }
 
 #[test]
+fn a_table_that_throttles_is_said() {
+    let place = Place::new();
+    place.write("Note.md", "a note");
+    place.fault(|faults| faults.dynamodb.throttled = Chance::next(3));
+    let pull = place.run(&["pull", "Notes", DEST, "--state", TABLE]).expect(0);
+    let said = "obsync: the table obsync-state throttles requests; asking again\n";
+    assert!(pull.stderr.contains(said), "{}", pull.stderr);
+}
+
+#[test]
 fn a_bucket_that_refuses_the_connection_is_said_at_once() {
     let place = Place::new();
     place.write("Note.md", "a note");

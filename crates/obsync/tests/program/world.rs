@@ -168,7 +168,7 @@ impl Ran {
     }
 
     /// What was told on standard error but the line on a vault that is opened for the first time.
-    pub(crate) fn troubles(&self) -> String {
+    pub(crate) fn errors(&self) -> String {
         let lines = self.stderr.split_inclusive('\n');
         lines.filter(|line| !line.contains("is opened for the first time")).collect()
     }
@@ -176,7 +176,7 @@ impl Ran {
     /// Everything that was printed, for a snapshot, but for that line.
     pub(crate) fn told(&self, world: &World) -> String {
         let mut told = format!("exit status {}\n", self.code);
-        for (name, text) in [("stdout", &self.stdout), ("stderr", &self.troubles())] {
+        for (name, text) in [("stdout", &self.stdout), ("stderr", &self.errors())] {
             if !text.is_empty() {
                 told.push_str(&format!("--- {name}\n{}", world.redacted(text)));
             }

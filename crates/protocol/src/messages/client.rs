@@ -1,4 +1,4 @@
-//! What a client says in a session.
+//! Messages of a client in a session.
 
 use secrecy::SecretString;
 use serde::Serialize;

@@ -1,4 +1,4 @@
-//! What a server says in a session.
+//! Messages of a server in a session.
 
 use serde::Serialize;
 

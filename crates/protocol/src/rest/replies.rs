@@ -1,4 +1,4 @@
-//! What the service answers.
+//! Answers of the service.
 
 use secrecy::SecretString;
 use serde::Serialize;

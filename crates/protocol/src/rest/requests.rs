@@ -1,4 +1,4 @@
-//! What a client posts.
+//! Requests that a client posts.
 //!
 //! The types can be read as well, for servers that stand in for the service; a reading error of serde may
 //! quote what it read, so do not show one.

@@ -50,8 +50,10 @@ async fn a_database_is_removed_with_all_that_belongs_to_it() {
     let catalog = StateCatalog::new(home.path());
     drop(pull(&catalog, "v", "/a").await);
     let path = catalog.path_of("/a", &VaultId::try_new("v").unwrap());
-    fs::write(home.path().join(format!("{}-journal", path.file_name().unwrap().to_str().unwrap())), "x")
-        .unwrap();
+    let name = path.file_name().unwrap().to_str().unwrap();
+    for ending in ["-journal", "-run", "-run.new", "-confirmed.new"] {
+        fs::write(home.path().join(format!("{name}{ending}")), "x").unwrap();
+    }
     catalog.remove(&path, "/a").unwrap();
     assert_eq!(fs::read_dir(home.path()).unwrap().count(), 0);
     catalog.remove(&path, "/a").unwrap();

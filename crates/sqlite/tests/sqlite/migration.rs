@@ -1,12 +1,17 @@
 //! Databases that earlier releases wrote: read as they are, and brought to the present format when they are worked with.
 //!
 //! `data/format-1-first.sqlite` is of the first release with state format 1, `format-1-last.sqlite` of the last one; each is of
-//! a pull that was killed while it put files in place.
+//! a pull that was killed while it put files in place. `format-2.sqlite` has something of everything that format 2 can say.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use obsync_core::{Commit, DeferredCause, DeferredKind, Intent, Record, StateError, StateStore, VaultState};
+use obsync_core::{
+    Commit, CursorEntry, Deferred, DeferredCause, DeferredKey, DeferredKind, Deletions, DestinationIdentity,
+    Direction, FileMeta, Intent, KnownContent, LocalFacts, Record, RecordKind, StateError, StateStore,
+    VaultState,
+};
+use obsync_protocol::{PushMessage, Uid, VaultPath};
 use obsync_sqlite::{SqliteState, StateIdentity};
 use rusqlite::Connection;
 use tempfile::TempDir;
@@ -20,8 +25,8 @@ struct Content {
     state: VaultState,
     records: Vec<Record>,
     intents: Vec<Intent>,
-    filtered: Vec<obsync_core::Deferred>,
-    failed: Vec<obsync_core::Deferred>,
+    filtered: Vec<Deferred>,
+    failed: Vec<Deferred>,
 }
 
 async fn content(state: &SqliteState) -> Content {
@@ -73,6 +78,108 @@ async fn a_database_of_format_1_has_everything_that_it_had() {
         assert_eq!(format(&path), 2);
         let state = SqliteState::open(&path, &identity).unwrap();
         assert_eq!((content(&state).await, state.last_check().await.unwrap()), (before, Some(7)));
+    }
+}
+
+/// A database of format 2.
+const FORMAT_2: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/format-2.sqlite");
+
+/// What a later format has to take over.
+#[tokio::test]
+async fn a_database_of_format_2_says_all_that_it_can() {
+    let (_home, path, identity) = place(&fs::read(FORMAT_2).unwrap());
+    let before = content(&SqliteState::read(&path).unwrap()).await;
+    assert_eq!(before, everything());
+    let state = SqliteState::open(&path, &identity).unwrap();
+    assert_eq!(content(&state).await, before);
+    let commit = Commit { intents: before.intents.clone(), state: before.state.clone(), ..Commit::default() };
+    state.commit(commit).await.unwrap();
+    assert_eq!(content(&state).await, before);
+}
+
+/// Something of everything that a state of format 2 can say.
+fn everything() -> Content {
+    let path = |text: &str| VaultPath::parse(text).unwrap();
+    let content = |text: &str| KnownContent::of(text.as_bytes());
+    let id = |digit: &str| digit.repeat(32).parse().unwrap();
+    let meta = |text: &str, uid| {
+        let KnownContent { hash, size } = content(text);
+        FileMeta { hash, size, mtime: 1_700_000_000_123, ctime: 1_600_000_000_456, uid: Uid(uid) }
+    };
+    let facts =
+        LocalFacts::File { size: 4, modified: 1_700_000_000_123_456_789, changed: -1, inode: u64::MAX };
+    let tag = LocalFacts::Object { size: 6, entity_tag: "\"tag\"".to_owned() };
+    let record = |text: &str, kind, facts, witnessed| Record { path: path(text), kind, facts, witnessed };
+    let deferred = |text: &str, uid, cause| {
+        let message = PushMessage {
+            uid: Uid(uid),
+            path: format!("encoded {text}").into(),
+            related_path: Some("encoded before".to_owned().into()),
+            hash: "encoded hash".to_owned().into(),
+            size: 33,
+            ctime: 5,
+            mtime: 6,
+            device: "a device".to_owned(),
+            user: "a user".to_owned(),
+            ..PushMessage::default()
+        };
+        Deferred { key: DeferredKey::plain(&path(text)), message, cause }
+    };
+    let reason = || "a reason".to_owned();
+    Content {
+        state: VaultState {
+            version: 42,
+            listed: true,
+            filter: Some("a filter".to_owned()),
+            full_up_to: Some(7),
+            cursor: Some(CursorEntry {
+                uid: Uid(44),
+                path: content("path").hash,
+                entry: content("entry").hash,
+            }),
+            keeping: true,
+            direction: Direction::Both,
+            destination: Some(DestinationIdentity {
+                id: id("1"),
+                generation: id("2"),
+                next: Some(id("3")),
+                tag: Some("\"marker\"".to_owned()),
+            }),
+            deletions: vec![Deletions { minute: 28_000_000, here: 1, there: 2 }],
+        },
+        records: vec![
+            record("a folder", RecordKind::Folder(Uid(3)), None, true),
+            record("file.md", RecordKind::File(meta("text", 4)), Some(facts), true),
+            record("not looked at.md", RecordKind::File(meta("", 5)), None, false),
+            record("object.md", RecordKind::File(meta("object", 6)), Some(tag), false),
+        ],
+        intents: vec![
+            Intent::Place(Record::new(path("placed.md"), RecordKind::File(meta("placed", 8)))),
+            Intent::Exchange {
+                path: path("a.md"),
+                staged: "staged".to_owned(),
+                expected: Some(content("a")),
+            },
+            Intent::Exchange { path: path("b.md"), staged: "staged, too".to_owned(), expected: None },
+            Intent::Remove { path: path("removed.md"), content: content("removed") },
+            Intent::Push {
+                path: path("new name.md"),
+                from: Some(path("old name.md")),
+                content: Some(content("pushed")),
+                base: Uid(9),
+            },
+            Intent::Push { path: path("deleted.md"), from: None, content: None, base: Uid(10) },
+        ],
+        filtered: vec![
+            deferred("filtered.md", 11, DeferredCause::Filtered),
+            deferred("retained.md", 12, DeferredCause::Retained),
+        ],
+        failed: vec![
+            deferred("failed.md", 13, DeferredCause::Failed { reason: reason() }),
+            deferred("held back.md", 14, DeferredCause::HeldBack { confirmed: None }),
+            deferred("confirmed.md", 15, DeferredCause::HeldBack { confirmed: Some(16) }),
+            deferred("accepted.md", 17, DeferredCause::Acknowledged { reason: reason() }),
+        ],
     }
 }
 

@@ -5,10 +5,11 @@ use std::os::unix::fs::PermissionsExt;
 
 use obsync_conformance::at;
 use obsync_core::{
-    Commit, Deferred, DeferredCause, DeferredKey, DeferredKind, StateError, StateStore, VaultState,
+    Commit, Deferred, DeferredCause, DeferredKey, DeferredKind, LastRun, RunOutcome, StateError, StateStore,
+    Unfinished, VaultState,
 };
 use obsync_protocol::limits::{DEFERRED_CHANGES, FILTERED_CHANGES};
-use obsync_protocol::{ContentHash, PushMessage, Uid, VaultId};
+use obsync_protocol::{ContentHash, Filter, PushMessage, Uid, VaultId};
 use obsync_sqlite::{SqliteState, StateIdentity};
 
 use crate::database::{DatabaseFile, commit_of};
@@ -100,6 +101,67 @@ async fn a_database_whose_records_are_ordered_by_path_as_they_once_were_is_gone_
     assert_eq!(state.sources(&[content]).await.unwrap(), [Some(at("folder 4/note.md"))]);
 }
 
+/// Of a pull that came to its end.
+fn complete_commit() -> Commit {
+    let commit = commit_of(1);
+    let state = VaultState { filter: Some(Filter::default().fingerprint()), ..commit.state };
+    Commit { state, ..commit }
+}
+
+/// What was noted of a run before the power failed: nothing, or a part.
+#[tokio::test]
+async fn a_note_of_the_last_run_that_cannot_be_read_counts_as_a_run_that_was_cut_short() {
+    let file = DatabaseFile::new();
+    let state = file.state();
+    state.commit(complete_commit()).await.unwrap();
+    let note = file.path().with_extension("sqlite-run");
+    assert_eq!(Unfinished::of(&state, false).await.unwrap(), [], "no run was ever noted");
+    let complete = LastRun::begin(None).end(RunOutcome::Complete, None);
+    state.note_run(&complete).await;
+    assert_eq!(Unfinished::of(&state, false).await.unwrap(), []);
+    let whole = fs::read(&note).unwrap();
+    for text in [&b""[..], b"\n", &whole[..whole.len() / 2], &[0; 200], b"\xff"] {
+        fs::write(&note, text).unwrap();
+        assert_eq!(Unfinished::of(&state, false).await.unwrap(), [Unfinished::Interrupted], "{text:?}");
+    }
+    state.note_run(&complete).await;
+    assert_eq!(Unfinished::of(&state, false).await.unwrap(), []);
+}
+
+#[tokio::test]
+async fn notes_are_replaced_as_a_whole() {
+    let file = DatabaseFile::new();
+    let state = file.state();
+    state.commit(complete_commit()).await.unwrap();
+    let complete = LastRun::begin(None).end(RunOutcome::Complete, None);
+    state.note_run(&complete).await;
+    state.note_check(7).await;
+    // As somebody sees it who has opened them.
+    let notes = ["sqlite-run", "sqlite-checked"].map(|ending| file.path().with_extension(ending));
+    let links = ["run-opened", "checked-opened"].map(|ending| file.path().with_extension(ending));
+    notes.iter().zip(&links).for_each(|(note, link)| fs::hard_link(note, link).unwrap());
+    let before = links.each_ref().map(|link| fs::read(link).unwrap());
+    state.note_run(&LastRun::begin(Some(&complete))).await;
+    state.note_check(8).await;
+    assert_eq!(links.each_ref().map(|link| fs::read(link).unwrap()), before);
+    assert_eq!(state.last_check().await.unwrap(), Some(8));
+    assert_eq!(state.last_run().await.unwrap().unwrap().outcome, RunOutcome::Running);
+}
+
+/// As on a full disk.
+#[tokio::test]
+async fn a_run_that_cannot_be_noted_does_not_pass_for_the_one_before() {
+    let file = DatabaseFile::new();
+    let state = file.state();
+    state.commit(complete_commit()).await.unwrap();
+    let complete = LastRun::begin(None).end(RunOutcome::Complete, None);
+    state.note_run(&complete).await;
+    // In the way of the file that is to replace it.
+    fs::create_dir(file.path().with_extension("sqlite-run.new")).unwrap();
+    state.note_run(&LastRun::begin(Some(&complete))).await;
+    assert_eq!(Unfinished::of(&state, false).await.unwrap(), [Unfinished::Interrupted]);
+}
+
 #[tokio::test]
 async fn only_its_owner_can_read_it() {
     let file = DatabaseFile::new();
@@ -116,13 +178,15 @@ async fn one_process_at_a_time_works_with_it() {
     let first = file.state();
     first.commit(commit_of(2)).await.unwrap();
     let error = file.try_open().unwrap_err();
-    assert!(
-        matches!(&error, StateError::Locked { destination } if *destination == file.identity.destination)
-    );
-    assert!(error.to_string().contains("another obsync is working on /home/me/notes"), "{error}");
+    let held = format!(", process {} since ", std::process::id());
+    assert!(matches!(&error, StateError::Locked { destination } if destination.contains(&held)), "{error}");
+    let sentence = "another obsync is working on /home/me/notes (held by host ";
+    assert!(error.to_string().starts_with(sentence), "{error}");
     let reader = SqliteState::read(&file.path()).unwrap();
+    assert!(reader.holder().is_some_and(|holder| holder.contains(&held)));
     assert_eq!(reader.load().await.unwrap().version, 2, "looking is possible meanwhile");
     drop(first);
+    assert_eq!(reader.holder(), None);
     assert!(file.try_open().is_ok());
 }
 

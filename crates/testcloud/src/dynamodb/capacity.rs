@@ -1,4 +1,4 @@
-//! What requests cost in capacity units, as DynamoDB reports it: those of transactions twice.
+//! The cost of requests in capacity units, as DynamoDB reports it: those of transactions twice.
 
 use std::sync::{Arc, Mutex, PoisonError};
 

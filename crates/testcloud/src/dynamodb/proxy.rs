@@ -1,4 +1,4 @@
-//! What stands between clients and the engine.
+//! The proxy between clients and the engine.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! What a function writes to its output and its error output, line by line, in the order written.
+//! The output and error output of a function, line by line, in the order written.
 
 use std::io;
 use std::os::fd::OwnedFd;

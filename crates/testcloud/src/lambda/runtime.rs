@@ -1,4 +1,4 @@
-//! What tests run functions with.
+//! The runtime in which tests run functions.
 
 use std::ffi::OsString;
 use std::fmt;

@@ -1,4 +1,4 @@
-//! How services that speak S3's protocol differ from Amazon's, to be set and changed while the cloud runs.
+//! Differences of services that speak S3's protocol from Amazon's, to be set and changed while the cloud runs.
 
 use std::borrow::Cow;
 use std::str::FromStr;
@@ -36,6 +36,8 @@ pub enum ListedKeys {
     Percent,
     /// The same, but a space as `+`: Amazon's way.
     Form,
+    /// The same as the first, but `+` stays.
+    PercentButPlus,
     /// Only what is not ASCII, controls and `%`: spaces and `+` stay.
     Half,
     /// As they are, though the answer says that they are encoded.
@@ -48,6 +50,7 @@ impl ListedKeys {
             ListedKeys::Percent | ListedKeys::Form => {
                 byte.is_ascii_alphanumeric() || b"-_.~/".contains(&byte)
             }
+            ListedKeys::PercentButPlus => byte.is_ascii_alphanumeric() || b"-_.~/+".contains(&byte),
             ListedKeys::Half => byte.is_ascii_graphic() && byte != b'%' || byte == b' ',
             ListedKeys::Plain => true,
         };

@@ -1,4 +1,4 @@
-//! Which function carries out which operation of the S3 API; what is not listed answers `NotImplemented`.
+//! Maps operations of the S3 API to functions; what is not listed answers `NotImplemented`.
 
 use s3s::dto::*;
 use s3s::{S3, S3Request, S3Response, S3Result};

@@ -1,4 +1,4 @@
-//! What the buckets hold, in memory.
+//! The objects of the buckets, in memory.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

@@ -1,4 +1,4 @@
-//! When a fault strikes: by probability, for the next few events, for one uid, after some events went well.
+//! Decides when a fault strikes: by probability, for the next few events, for one uid, after some events went well.
 
 use std::fmt;
 use std::str::FromStr;

@@ -2,7 +2,9 @@
 
 use std::str::FromStr;
 
-use obsync_protocol::{EncodedPath, PushMessage, ServerMessage, Uid, VaultKeys};
+use obsync_protocol::{
+    CONTENT_OVERHEAD, ContentHash, EncodedPath, PushMessage, ServerMessage, Uid, VaultKeys,
+};
 
 use super::FaultError;
 
@@ -20,6 +22,8 @@ pub struct Flood {
 pub enum FloodKind {
     /// Folders with paths of their own (`folders`).
     Folders,
+    /// Files with paths and contents of their own, which the server does not have (`files`).
+    Files,
     /// Folders below the file `note.md`, with paths of their own in every version of the vault (`below-a-file`).
     BelowAFile,
     /// Deletions of paths of their own (`deletions`).
@@ -36,6 +40,7 @@ pub enum FloodKind {
 
 const KINDS: &[(&str, FloodKind)] = &[
     ("folders", FloodKind::Folders),
+    ("files", FloodKind::Files),
     ("below-a-file", FloodKind::BelowAFile),
     ("deletions", FloodKind::Deletions),
     ("repeated", FloodKind::Repeated),
@@ -52,6 +57,7 @@ impl Flood {
         let random = |digits: usize| Some(EncodedPath::from(format!("{number:0>digits$x}")));
         let (path, folder, deleted) = match self.kind {
             FloodKind::Folders => (own(format!("flood/{number}"))?, true, false),
+            FloodKind::Files => (own(format!("flood/{}/note {number}.md", number % 1000))?, false, false),
             FloodKind::BelowAFile => (own(format!("note.md/{}-{number}", version.0))?, true, false),
             FloodKind::Deletions => (own(format!("flood/{number}.md"))?, false, true),
             FloodKind::Repeated => (own("flood.md".to_owned())?, true, false),
@@ -60,8 +66,12 @@ impl Flood {
             FloodKind::UndecodableDeletions => (random(120)?, false, true),
         };
         let step = if self.kind == FloodKind::Repeated { 1 } else { number + 1 };
-        let entry =
+        let mut entry =
             PushMessage { uid: Uid(version.0 + step), path, folder, deleted, ..PushMessage::default() };
+        if self.kind == FloodKind::Files {
+            let content = ContentHash::of(number.to_string().as_bytes());
+            (entry.hash, entry.size) = (keys?.encode_hash(&content), 1000 + CONTENT_OVERHEAD);
+        }
         Some(ServerMessage::Push(entry).to_json())
     }
 }
@@ -74,7 +84,7 @@ impl FromStr for Flood {
             let (_, kind) = KINDS.iter().find(|(known, _)| *known == name)?;
             Some(Self { kind: *kind, count: count.parse().ok()? })
         });
-        let expected = "it is a kind (folders, below-a-file, deletions, repeated, undecodable, undecodable-long, \
+        let expected = "it is a kind (folders, files, below-a-file, deletions, repeated, undecodable, undecodable-long, \
                         undecodable-deletions), a colon and a number";
         parsed.ok_or_else(|| FaultError::Value { name: "flood", value: text.to_owned(), expected })
     }

@@ -1,4 +1,4 @@
-//! What the development server can do wrong on purpose, every fault off unless asked for.
+//! Faults of the development server, every one off unless asked for.
 //!
 //! A fault has a name for command lines (`corrupt-content`), a field of [`Faults`] (`corrupt_content`) and a
 //! [`Chance`] that says when it strikes. Settings that are no chances (a seed, a latency, the sizes of pieces)
@@ -243,6 +243,8 @@ faults! {
     vault_full VaultFull "vault-full",
     /// The connection is dropped in the middle of an upload, after its first piece.
     drop_in_upload DropInUpload "drop-in-upload",
+    /// An upload is answered no more after its first piece, nor is any later request on that connection.
+    stall_in_upload StallInUpload "stall-in-upload",
     /// A push is recorded, and the connection dropped before its echo and its answer.
     lose_echo LoseEcho "lose-echo",
     /// A push is recorded and echoed, and the connection dropped before its answer.

@@ -19,7 +19,7 @@ use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::shared::Shared;
+use super::state::ServerState;
 use super::{rest, session};
 use crate::faults::FaultKind;
 
@@ -41,7 +41,7 @@ pub(super) struct Tasks {
 }
 
 /// Accepts connections until shutdown.
-pub(super) async fn accept(listener: TcpListener, shared: Arc<Shared>, tasks: Tasks) {
+pub(super) async fn accept(listener: TcpListener, state: Arc<ServerState>, tasks: Tasks) {
     loop {
         let accepted = tokio::select! {
             () = tasks.shutdown.cancelled() => return,
@@ -49,7 +49,7 @@ pub(super) async fn accept(listener: TcpListener, shared: Arc<Shared>, tasks: Ta
         };
         match accepted {
             Ok((stream, _)) => {
-                let connection = serve(stream, Arc::clone(&shared), tasks.clone());
+                let connection = serve(stream, Arc::clone(&state), tasks.clone());
                 tasks.tracker.spawn(connection);
             }
             Err(error) => {
@@ -61,14 +61,14 @@ pub(super) async fn accept(listener: TcpListener, shared: Arc<Shared>, tasks: Ta
     }
 }
 
-async fn serve(stream: TcpStream, shared: Arc<Shared>, tasks: Tasks) {
+async fn serve(stream: TcpStream, state: Arc<ServerState>, tasks: Tasks) {
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "TCP_NODELAY cannot be set");
     }
-    let ended = shared.connection_token();
+    let ended = state.connection_token();
     let service = service_fn(move |request| {
-        let (shared, tasks) = (Arc::clone(&shared), tasks.clone());
-        async move { answer(request, shared, tasks).await }
+        let (state, tasks) = (Arc::clone(&state), tasks.clone());
+        async move { answer(request, state, tasks).await }
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
@@ -84,18 +84,18 @@ async fn serve(stream: TcpStream, shared: Arc<Shared>, tasks: Tasks) {
 
 async fn answer(
     request: Request<Incoming>,
-    shared: Arc<Shared>,
+    state: Arc<ServerState>,
     tasks: Tasks,
 ) -> Result<Response<Body>, Dropped> {
-    let faults = Arc::clone(&shared);
+    let faults = Arc::clone(&state);
     let origin = request.headers().get(header::ORIGIN).cloned();
-    let time = shared.accounts.now();
+    let time = state.accounts.now();
     let mut response = if wants_websocket(&request) {
-        upgrade(request, shared, &tasks).await
+        upgrade(request, state, &tasks).await
     } else if request.method() == Method::OPTIONS {
         plain(StatusCode::NO_CONTENT, "")
     } else if request.method() == Method::POST {
-        call(request, &shared).await?
+        call(request, &state).await?
     } else {
         plain(StatusCode::METHOD_NOT_ALLOWED, "POST, or open a WebSocket")
     };
@@ -106,9 +106,9 @@ async fn answer(
 }
 
 /// One REST call: its faults, then its answer.
-async fn call(request: Request<Incoming>, shared: &Shared) -> Result<Response<Body>, Dropped> {
+async fn call(request: Request<Incoming>, state: &ServerState) -> Result<Response<Body>, Dropped> {
     let path = request.uri().path().to_owned();
-    shared.recorder.record(|stats| {
+    state.recorder.record(|stats| {
         stats.rest_requests += 1;
         *stats.rest_by_path.entry(rest::known_path(&path)).or_default() += 1;
     });
@@ -118,10 +118,10 @@ async fn call(request: Request<Incoming>, shared: &Shared) -> Result<Response<Bo
             return Ok(plain(StatusCode::PAYLOAD_TOO_LARGE, "the body is too large or was cut off"));
         }
     };
-    if let Some(response) = faulty(&path, shared).await? {
+    if let Some(response) = faulty(&path, state).await? {
         return Ok(response);
     }
-    Ok(match rest::call(&path, &body, shared).await {
+    Ok(match rest::call(&path, &body, state).await {
         Ok(answer) => json(answer),
         Err(rest::Failure::NotFound) => plain(StatusCode::NOT_FOUND, "no such call"),
         Err(rest::Failure::Error(error)) => json(rest::error_body(&error)),
@@ -133,8 +133,8 @@ async fn call(request: Request<Incoming>, shared: &Shared) -> Result<Response<Bo
 }
 
 /// The answer of a fault, if one strikes this call.
-async fn faulty(path: &str, shared: &Shared) -> Result<Option<Response<Body>>, Dropped> {
-    let faults = &shared.faults;
+async fn faulty(path: &str, state: &ServerState) -> Result<Option<Response<Body>>, Dropped> {
+    let faults = &state.faults;
     if faults.quiet() {
         return Ok(None);
     }
@@ -178,25 +178,25 @@ fn wants_websocket(request: &Request<Incoming>) -> bool {
 }
 
 /// Answers a WebSocket handshake (RFC 6455 section 4.2) and starts the session.
-async fn upgrade(request: Request<Incoming>, shared: Arc<Shared>, tasks: &Tasks) -> Response<Body> {
-    if shared.faults.strikes_at(FaultKind::HangUpgrade, 0) {
+async fn upgrade(request: Request<Incoming>, state: Arc<ServerState>, tasks: &Tasks) -> Response<Body> {
+    if state.faults.strikes_at(FaultKind::HangUpgrade, 0) {
         pending::<()>().await;
     }
-    if shared.faults.strikes_at(FaultKind::RefuseUpgrade, 0) {
+    if state.faults.strikes_at(FaultKind::RefuseUpgrade, 0) {
         return plain(StatusCode::SERVICE_UNAVAILABLE, "struck by a fault");
     }
-    tokio::time::sleep(shared.faults.read(|faults| faults.latency)).await;
+    tokio::time::sleep(state.faults.read(|faults| faults.latency)).await;
     let Some(key) = request.headers().get(header::SEC_WEBSOCKET_KEY) else {
         return plain(StatusCode::BAD_REQUEST, "no Sec-WebSocket-Key");
     };
     let Ok(accept) = HeaderValue::from_str(&derive_accept_key(key.as_bytes())) else {
         return plain(StatusCode::BAD_REQUEST, "a bad Sec-WebSocket-Key");
     };
-    let ended = shared.connection_token();
+    let ended = state.connection_token();
     tasks.tracker.spawn(async move {
         tokio::select! {
             () = ended.cancelled() => {}
-            () = run_session(request, shared) => {}
+            () = run_session(request, state) => {}
         }
     });
     let mut response = plain(StatusCode::SWITCHING_PROTOCOLS, "");
@@ -207,7 +207,7 @@ async fn upgrade(request: Request<Incoming>, shared: Arc<Shared>, tasks: &Tasks)
     response
 }
 
-async fn run_session(request: Request<Incoming>, shared: Arc<Shared>) {
+async fn run_session(request: Request<Incoming>, state: Arc<ServerState>) {
     let upgraded = match hyper::upgrade::on(request).await {
         Ok(upgraded) => upgraded,
         Err(error) => {
@@ -217,7 +217,7 @@ async fn run_session(request: Request<Incoming>, shared: Arc<Shared>) {
     };
     // The plain socket again: hyper's wrapper would cost a virtual call for each read and write.
     match upgraded.downcast::<TokioIo<TcpStream>>() {
-        Ok(parts) => session::run(parts.io.into_inner(), parts.read_buf, shared).await,
+        Ok(parts) => session::run(parts.io.into_inner(), parts.read_buf, state).await,
         Err(_) => tracing::error!("an upgraded connection is not the TCP stream it was"),
     }
 }

@@ -20,7 +20,7 @@ impl Session {
             ClientMessage::History { path, last } => self.history(&path, last),
             ClientMessage::Restore { uid } => return self.restore(uid).await,
             ClientMessage::Size => {
-                let limit = self.shared.faults.read(|faults| faults.storage_limit).unwrap_or(STORAGE_LIMIT);
+                let limit = self.state.faults.read(|faults| faults.storage_limit).unwrap_or(STORAGE_LIMIT);
                 Answer { size: Some(self.vault.size()), limit: Some(limit), ..Answer::default() }
             }
             ClientMessage::Usernames => return self.usernames().await,
@@ -82,7 +82,7 @@ impl Session {
     }
 
     async fn usernames(&mut self) -> Result<(), End> {
-        let names = serde_json::json!({ "res": "ok", "usernames": self.shared.accounts.names() });
+        let names = serde_json::json!({ "res": "ok", "usernames": self.state.accounts.names() });
         self.wire.send_text(names.to_string()).await
     }
 }

@@ -6,7 +6,7 @@ mod pull;
 mod push;
 mod rest;
 mod session;
-mod shared;
+mod state;
 mod wire;
 
 use std::collections::HashSet;
@@ -27,7 +27,7 @@ use crate::faults::{FaultControl, Faults};
 use crate::stats::Stats;
 use crate::vault::{Vault, VaultHandle, VaultSpec};
 use http::Tasks;
-use shared::{Parts, Shared};
+use state::{Parts, ServerState};
 
 /// The largest file that the server takes unless told otherwise, in bytes: that of the service.
 const PER_FILE_MAX: u64 = 199 * 1024 * 1024;
@@ -170,19 +170,19 @@ impl ServerBuilder {
         let address = listener.local_addr().map_err(listen_error)?;
         let shutdown = CancellationToken::new();
         let host = self.public_host.clone().unwrap_or_else(|| host_of(address));
-        let shared = Arc::new(self.build(host, shutdown.clone()).await?);
+        let state = Arc::new(self.build(host, shutdown.clone()).await?);
         let tasks = Tasks { tracker: TaskTracker::new(), shutdown };
-        tasks.tracker.spawn(http::accept(listener, Arc::clone(&shared), tasks.clone()));
+        tasks.tracker.spawn(http::accept(listener, Arc::clone(&state), tasks.clone()));
         tracing::info!(%address, "the development server listens");
-        Ok(Server { address, shared, tasks })
+        Ok(Server { address, state, tasks })
     }
 
     /// Reads and makes everything, away from the runtime: keys take a while to derive.
-    async fn build(self, host: String, shutdown: CancellationToken) -> Result<Shared, ServerError> {
+    async fn build(self, host: String, shutdown: CancellationToken) -> Result<ServerState, ServerError> {
         tokio::task::spawn_blocking(move || self.build_blocking(host, shutdown)).await?
     }
 
-    fn build_blocking(self, host: String, shutdown: CancellationToken) -> Result<Shared, ServerError> {
+    fn build_blocking(self, host: String, shutdown: CancellationToken) -> Result<ServerState, ServerError> {
         let mut vaults = Vec::new();
         let mut accounts_file = None;
         if let Some(data) = &self.data_dir {
@@ -209,11 +209,11 @@ impl ServerBuilder {
             shutdown,
         };
         let known: HashSet<String> = vaults.iter().map(|vault| vault.record.name.clone()).collect();
-        let shared = Shared::new(parts, vaults);
+        let state = ServerState::new(parts, vaults);
         for spec in self.vaults.into_iter().filter(|spec| !known.contains(spec.name())) {
-            shared.add_vault(spec.build()?)?;
+            state.add_vault(spec.build()?)?;
         }
-        Ok(shared)
+        Ok(state)
     }
 }
 
@@ -240,7 +240,7 @@ fn host_of(address: SocketAddr) -> String {
 #[derive(Debug)]
 pub struct Server {
     address: SocketAddr,
-    shared: Arc<Shared>,
+    state: Arc<ServerState>,
     tasks: Tasks,
 }
 
@@ -268,7 +268,7 @@ impl Server {
 
     /// Where sessions are, as `/vault/list` gives it: `127.0.0.1:PORT`.
     pub fn host(&self) -> String {
-        self.shared.host.clone()
+        self.state.host.clone()
     }
 
     /// The address that the server listens on.
@@ -278,12 +278,12 @@ impl Server {
 
     /// What happened so far.
     pub fn stats(&self) -> Stats {
-        self.shared.recorder.snapshot()
+        self.state.recorder.snapshot()
     }
 
     /// Begins the maxima of [`Stats`] anew, with what is open now; everything else is counted on.
     pub fn begin_maxima_anew(&self) {
-        self.shared.recorder.begin_maxima_anew();
+        self.state.recorder.begin_maxima_anew();
     }
 
     /// Waits until what happened meets a condition, for a minute at most.
@@ -291,7 +291,7 @@ impl Server {
     /// # Panics
     /// When the minute is over: what the test waits for does not happen.
     pub async fn wait_for(&self, condition: impl Fn(&Stats) -> bool) {
-        let met = self.shared.recorder.wait_for(condition);
+        let met = self.state.recorder.wait_for(condition);
         if tokio::time::timeout(WAIT_LIMIT, met).await.is_err() {
             panic!("what was waited for did not happen; what did: {:?}", self.stats());
         }
@@ -299,7 +299,7 @@ impl Server {
 
     /// What the server does wrong, to be changed at any time.
     pub fn faults(&self) -> &FaultControl {
-        &self.shared.faults
+        &self.state.faults
     }
 
     /// The vault with this name or id.
@@ -321,7 +321,7 @@ impl Server {
 
     /// Every vault, in the order in which they were made.
     pub fn vaults(&self) -> Vec<VaultHandle> {
-        self.shared.vaults().into_iter().map(VaultHandle::new).collect()
+        self.state.vaults().into_iter().map(VaultHandle::new).collect()
     }
 
     /// Makes a vault; deriving its keys takes tens of milliseconds.
@@ -329,22 +329,22 @@ impl Server {
     /// # Errors
     /// When the data folder cannot be written.
     pub fn create_vault(&self, spec: VaultSpec) -> Result<VaultHandle, ServerError> {
-        Ok(VaultHandle::new(self.shared.add_vault(spec.build()?)?))
+        Ok(VaultHandle::new(self.state.add_vault(spec.build()?)?))
     }
 
     /// The code that the second factor of an account gives now; none without a second factor.
     pub fn totp_code(&self, email: &str) -> Option<String> {
-        self.shared.accounts.code(email)
+        self.state.accounts.code(email)
     }
 
     /// Sets the server's clock this many seconds ahead of this machine's: two-factor codes and the date of answers follow.
     pub fn set_clock_ahead(&self, seconds: i64) {
-        self.shared.accounts.set_clock_ahead(seconds);
+        self.state.accounts.set_clock_ahead(seconds);
     }
 
     /// How many tokens of an account are valid.
     pub fn tokens(&self, email: &str) -> usize {
-        self.shared.accounts.tokens(email)
+        self.state.accounts.tokens(email)
     }
 
     /// Makes every token invalid.
@@ -352,7 +352,7 @@ impl Server {
     /// # Errors
     /// When the accounts file cannot be written.
     pub fn expire_tokens(&self) -> Result<(), ServerError> {
-        Ok(self.shared.accounts.expire_tokens()?)
+        Ok(self.state.accounts.expire_tokens()?)
     }
 
     /// Makes the subscription of every account expired, or not.
@@ -360,12 +360,12 @@ impl Server {
     /// # Errors
     /// When the accounts file cannot be written.
     pub fn set_subscription_expired(&self, expired: bool) -> Result<(), ServerError> {
-        Ok(self.shared.accounts.set_subscription_expired(expired)?)
+        Ok(self.state.accounts.set_subscription_expired(expired)?)
     }
 
     /// Drops every connection there is; new ones are taken.
     pub fn disconnect_all(&self) {
-        self.shared.disconnect_all();
+        self.state.disconnect_all();
     }
 
     /// Stops the server and waits until every task of it has ended and the port is free.

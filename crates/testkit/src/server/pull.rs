@@ -36,12 +36,12 @@ enum Cut {
 impl Session {
     pub(super) async fn pull(&mut self, uid: Uid) -> Result<(), End> {
         let in_flight = self.pulls_in_flight();
-        self.shared.recorder.record(|stats| {
+        self.state.recorder.record(|stats| {
             stats.pulls += 1;
             stats.max_pulls_in_flight = stats.max_pulls_in_flight.max(in_flight);
         });
         self.unknown_ops().await?;
-        if !self.shared.faults.quiet() && self.misanswer(uid).await? {
+        if !self.state.faults.quiet() && self.misanswer(uid).await? {
             return Ok(());
         }
         let gone = Answer { deleted: true, ..Answer::default() };
@@ -53,10 +53,10 @@ impl Session {
             None if entry.size == 0 => Bytes::new(),
             None => return self.send_answer(gone).await,
         };
-        let delivery = Delivery::of(&entry, content, &self.shared.faults);
+        let delivery = Delivery::of(&entry, content, &self.state.faults);
         self.deliver(delivery).await?;
         let content = (self.vault.record.id.clone(), uid);
-        self.shared.recorder.record(|stats| {
+        self.state.recorder.record(|stats| {
             stats.pulls_answered += 1;
             *stats.served.entry(content).or_default() += 1;
         });
@@ -69,21 +69,21 @@ impl Session {
             .await?;
         let middle = cut.map(|_| frames.len() / 2);
         for (position, frame) in frames.into_iter().enumerate() {
-            if !self.shared.faults.quiet() {
+            if !self.state.faults.quiet() {
                 self.interrupt(uid).await?;
             }
             if middle == Some(position) {
                 let half = frame.len() as u64 / 2;
-                self.shared.recorder.record(|stats| stats.content_bytes += half);
+                self.state.recorder.record(|stats| stats.content_bytes += half);
                 self.wire.send_half(&frame).await?;
                 return self.cut_off(cut == Some(Cut::Stall)).await;
             }
             let length = frame.len() as u64;
-            match self.shared.faults.strikes_content(FaultKind::TrickleContent, uid) {
+            match self.state.faults.strikes_content(FaultKind::TrickleContent, uid) {
                 true => self.wire.send_slowly(&frame, TRICKLE).await?,
                 false => self.wire.send_binary(frame).await?,
             }
-            self.shared.recorder.record(|stats| stats.content_bytes += length);
+            self.state.recorder.record(|stats| stats.content_bytes += length);
         }
         Ok(())
     }
@@ -91,7 +91,7 @@ impl Session {
     /// Sends what may come between the frames of a content.
     async fn interrupt(&mut self, uid: Uid) -> Result<(), End> {
         self.unknown_ops().await?;
-        if self.shared.faults.strikes_content(FaultKind::LivePushes, uid) {
+        if self.state.faults.strikes_content(FaultKind::LivePushes, uid) {
             let vault = VaultHandle::new(self.vault.clone()).as_device("Live writer");
             let path = format!("Live {}.md", vault.version());
             if let Err(error) = vault.write(&path, format!("written during {uid}"), VaultHandle::now()) {
@@ -104,8 +104,8 @@ impl Session {
 
     /// Answers a pull by something that is no content, if such a fault strikes.
     async fn misanswer(&mut self, uid: Uid) -> Result<bool, End> {
-        let shared = self.shared.clone();
-        let strikes = |kind| shared.faults.strikes_content(kind, uid);
+        let state = self.state.clone();
+        let strikes = |kind| state.faults.strikes_content(kind, uid);
         if strikes(FaultKind::StallPull) {
             self.cut_off(true).await?;
         } else if strikes(FaultKind::RefusePull) {

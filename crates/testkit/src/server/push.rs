@@ -10,16 +10,16 @@ use obsync_protocol::{Answer, CONTENT_OVERHEAD, ClientMessage, PushRequest, Serv
 use tokio::time::Instant;
 use tokio_tungstenite::tungstenite::Message;
 
-use super::session::Session;
-use super::shared::LatePush;
+use super::session::{Session, discard_everything};
+use super::state::LatePush;
 use super::wire::End;
 use crate::faults::FaultKind;
 use crate::vault::{Content, Entry, VaultHandle, WrittenMessage};
 
 impl Session {
     pub(super) async fn push(&mut self, request: PushRequest) -> Result<(), End> {
-        if self.shared.faults.strikes_at(FaultKind::RefusePush, self.number) {
-            let text = self.shared.faults.read(|faults| faults.refuse_push_text.clone());
+        if self.state.faults.strikes_at(FaultKind::RefusePush, self.number) {
+            let text = self.state.faults.read(|faults| faults.refuse_push_text.clone());
             return self.send_answer(Answer::failed(text)).await;
         }
         let size = request.size.unwrap_or_default();
@@ -31,7 +31,7 @@ impl Session {
             return self.send_answer(Answer::failed(reason)).await;
         }
         if known.is_some() {
-            self.shared.recorder.record(|stats| stats.pushes_without_content += 1);
+            self.state.recorder.record(|stats| stats.pushes_without_content += 1);
             return self.record(&request, known).await;
         }
         let content = self.receive_content(size, request.pieces.unwrap_or_default()).await?;
@@ -44,12 +44,12 @@ impl Session {
     /// The service's words for why it takes no such file.
     fn refusal(&self, request: &PushRequest, is_known: bool) -> Option<&'static str> {
         let size = request.size.unwrap_or_default();
-        if size > self.shared.per_file_max().saturating_add(CONTENT_OVERHEAD) {
+        if size > self.state.per_file_max().saturating_add(CONTENT_OVERHEAD) {
             return Some("File too large");
         }
-        let limit = self.shared.faults.read(|faults| faults.storage_limit).unwrap_or(u64::MAX);
+        let limit = self.state.faults.read(|faults| faults.storage_limit).unwrap_or(u64::MAX);
         let stored = if is_known { 0 } else { self.vault.size().saturating_add(size) };
-        if stored > limit || self.shared.faults.strikes_at(FaultKind::VaultFull, self.number) {
+        if stored > limit || self.state.faults.strikes_at(FaultKind::VaultFull, self.number) {
             return Some("Vault limit exceeded");
         }
         let pieces = request.pieces.unwrap_or_default();
@@ -67,12 +67,15 @@ impl Session {
             }
             content.extend_from_slice(&piece);
             self.delay(Instant::now()).await?;
-            if self.shared.faults.strikes_at(FaultKind::DropInUpload, self.number) {
+            if self.state.faults.strikes_at(FaultKind::DropInUpload, self.number) {
                 return Err(End::Dropped);
+            }
+            if self.state.faults.strikes_at(FaultKind::StallInUpload, self.number) {
+                return Err(discard_everything(&mut self.wire).await);
             }
         }
         let length = content.len() as u64;
-        self.shared.recorder.record(|stats| stats.content_bytes_received += length);
+        self.state.recorder.record(|stats| stats.content_bytes_received += length);
         Ok(content.freeze())
     }
 
@@ -95,10 +98,10 @@ impl Session {
 
     /// Records the change; every device hears of it, this one before its `ok`.
     async fn record(&mut self, request: &PushRequest, content: Option<Content>) -> Result<(), End> {
-        let shared = Arc::clone(&self.shared);
-        let strikes = |kind| shared.faults.strikes_at(kind, self.number);
+        let state = Arc::clone(&self.state);
+        let strikes = |kind| state.faults.strikes_at(kind, self.number);
         if strikes(FaultKind::LatePush) {
-            shared.push_later(request.clone(), content);
+            state.push_later(request.clone(), content);
             return Err(End::Dropped);
         }
         let recorded = self.take(request, content)?;
@@ -123,7 +126,7 @@ impl Session {
 
     /// Records the pushes that were to come late, now that a history was looked up.
     pub(super) fn record_late_pushes(&self) -> Result<(), End> {
-        for LatePush { request, content, .. } in self.shared.due_pushes() {
+        for LatePush { request, content, .. } in self.state.due_pushes() {
             self.take(&request, content)?;
         }
         Ok(())
@@ -131,7 +134,7 @@ impl Session {
 
     /// Puts a change into the vault, after what a rival had under way.
     fn take(&self, request: &PushRequest, content: Option<Content>) -> Result<Vec<Arc<Entry>>, End> {
-        let strikes = |kind| self.shared.faults.strikes_at(kind, self.number);
+        let strikes = |kind| self.state.faults.strikes_at(kind, self.number);
         if strikes(FaultKind::RivalPush) {
             self.write_as_rival(request)?;
         }
@@ -142,7 +145,7 @@ impl Session {
         let size = content.as_ref().map_or(0, Content::len);
         changes.push(Entry { size, content, ..self.entry(request.clone()) });
         let recorded = self.vault.record(changes, false).map_err(End::Disk)?;
-        self.shared.recorder.record(|stats| stats.pushes += 1);
+        self.state.recorder.record(|stats| stats.pushes += 1);
         Ok(recorded)
     }
 

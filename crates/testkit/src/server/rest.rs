@@ -9,7 +9,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::ServerError;
-use super::shared::Shared;
+use super::state::ServerState;
 use crate::accounts::Person;
 use crate::faults::FaultKind;
 use crate::vault::{Encryption, REGION, Standing, Vault, VaultRecord, VaultSpec, new_id, now};
@@ -64,49 +64,49 @@ pub(super) fn error_body(error: &str) -> String {
 }
 
 /// Answers one call.
-pub(super) async fn call(path: &str, body: &[u8], shared: &Shared) -> Result<String, Failure> {
+pub(super) async fn call(path: &str, body: &[u8], state: &ServerState) -> Result<String, Failure> {
     match path {
-        SignInRequest::PATH => reply(&sign_in(read(body)?, shared)?),
+        SignInRequest::PATH => reply(&sign_in(read(body)?, state)?),
         SignOutRequest::PATH => {
-            shared.accounts.sign_out(read::<SignOutRequest>(body)?.token.expose_secret())?;
+            state.accounts.sign_out(read::<SignOutRequest>(body)?.token.expose_secret())?;
             reply(&Done {})
         }
         UserInfoRequest::PATH => {
-            let person = holder(shared, &read::<UserInfoRequest>(body)?.token)?;
+            let person = holder(state, &read::<UserInfoRequest>(body)?.token)?;
             let Person { uid, name, email, mfa, .. } = person;
             reply(&UserInfo { uid: uid.to_string(), name, email, mfa })
         }
-        VaultListRequest::PATH => reply(&list(&read(body)?, shared)?),
+        VaultListRequest::PATH => reply(&list(&read(body)?, state)?),
         RegionsRequest::PATH => {
-            holder(shared, &read::<RegionsRequest>(body)?.token)?;
+            holder(state, &read::<RegionsRequest>(body)?.token)?;
             let region = Region { name: "Loopback".to_owned(), value: REGION.to_owned() };
             reply(&Regions { regions: vec![region] })
         }
-        CreateVaultRequest::PATH => reply(&create(read(body)?, shared).await?),
+        CreateVaultRequest::PATH => reply(&create(read(body)?, state).await?),
         DeleteVaultRequest::PATH => {
             let request: DeleteVaultRequest = read(body)?;
-            let person = holder(shared, &request.token)?;
-            match shared.remove_vault(request.vault_uid.as_str(), &person) {
+            let person = holder(state, &request.token)?;
+            match state.remove_vault(request.vault_uid.as_str(), &person) {
                 true => reply(&Done {}),
                 false => Err(Failure::Error("Vault not found".to_owned())),
             }
         }
         VaultAccessRequest::PATH => {
-            access(&read(body)?, shared)?;
+            access(&read(body)?, state)?;
             reply(&Done {})
         }
         _ => Err(Failure::NotFound),
     }
 }
 
-fn sign_in(request: SignInRequest, shared: &Shared) -> Result<SignedIn, Failure> {
-    if shared.allow_sign_up && !request.email.trim().is_empty() && !shared.accounts.exists(&request.email) {
-        shared.accounts.add(&request.email, &request.password, None)?;
+fn sign_in(request: SignInRequest, state: &ServerState) -> Result<SignedIn, Failure> {
+    if state.allow_sign_up && !request.email.trim().is_empty() && !state.accounts.exists(&request.email) {
+        state.accounts.add(&request.email, &request.password, None)?;
         tracing::info!("a new account signed up");
     }
     let mfa = request.mfa.expose_secret().trim();
-    match shared.accounts.sign_in(&request.email, &request.password, mfa)? {
-        Ok((token, _)) if shared.faults.strikes_at(FaultKind::EchoPassword, 0) => {
+    match state.accounts.sign_in(&request.email, &request.password, mfa)? {
+        Ok((token, _)) if state.faults.strikes_at(FaultKind::EchoPassword, 0) => {
             let password = request.password.expose_secret().to_owned();
             Ok(SignedIn { token, name: password.clone(), email: password })
         }
@@ -115,28 +115,28 @@ fn sign_in(request: SignInRequest, shared: &Shared) -> Result<SignedIn, Failure>
     }
 }
 
-fn list(request: &VaultListRequest, shared: &Shared) -> Result<VaultList, Failure> {
-    let person = holder(shared, &request.token)?;
+fn list(request: &VaultListRequest, state: &ServerState) -> Result<VaultList, Failure> {
+    let person = holder(state, &request.token)?;
     let mut list =
         VaultList { vaults: Vec::new(), shared: Vec::new(), limit: Some(VAULT_LIMIT), unreadable: 0 };
-    for vault in shared.vaults() {
+    for vault in state.vaults() {
         if vault.record.version > request.supported_encryption_version {
             continue;
         }
         match vault.record.standing(&person.email) {
-            Standing::Own => list.vaults.push(info(&vault, shared)),
-            Standing::Shared => list.shared.push(info(&vault, shared)),
+            Standing::Own => list.vaults.push(info(&vault, state)),
+            Standing::Shared => list.shared.push(info(&vault, state)),
             Standing::Hidden => {}
         }
     }
-    if shared.faults.strikes_at(FaultKind::ListAsShared, 0) {
+    if state.faults.strikes_at(FaultKind::ListAsShared, 0) {
         list.shared.append(&mut list.vaults);
     }
     Ok(list)
 }
 
-async fn create(request: CreateVaultRequest, shared: &Shared) -> Result<VaultInfo, Failure> {
-    let person = holder(shared, &request.token)?;
+async fn create(request: CreateVaultRequest, state: &ServerState) -> Result<VaultInfo, Failure> {
+    let person = holder(state, &request.token)?;
     subscribed(&person)?;
     if request.name.trim().is_empty() {
         return Err(Failure::Error("A vault needs a name".to_owned()));
@@ -159,8 +159,8 @@ async fn create(request: CreateVaultRequest, shared: &Shared) -> Result<VaultInf
             return Err(Failure::Error("A vault needs both a key hash and a salt, or neither".to_owned()));
         }
     };
-    let vault = shared.add_vault(record)?;
-    Ok(info(&vault, shared))
+    let vault = state.add_vault(record)?;
+    Ok(info(&vault, state))
 }
 
 /// Makes a vault with standard encryption, away from the connections: deriving its key takes a while.
@@ -169,10 +169,10 @@ async fn build_managed(name: &str, version: EncryptionVersion, owner: &str) -> R
     Ok(tokio::task::spawn_blocking(move || spec.build()).await??)
 }
 
-fn access(request: &VaultAccessRequest, shared: &Shared) -> Result<(), Failure> {
-    let person = holder(shared, &request.token)?;
+fn access(request: &VaultAccessRequest, state: &ServerState) -> Result<(), Failure> {
+    let person = holder(state, &request.token)?;
     subscribed(&person)?;
-    let vault = shared
+    let vault = state
         .visible_vault(request.vault_uid.as_str(), &person)
         .ok_or_else(|| Failure::Error("Vault not found".to_owned()))?;
     if !vault.record.admits(request.keyhash.as_str()) || vault.record.version != request.encryption_version {
@@ -181,12 +181,12 @@ fn access(request: &VaultAccessRequest, shared: &Shared) -> Result<(), Failure> 
     Ok(())
 }
 
-fn info(vault: &Vault, shared: &Shared) -> VaultInfo {
+fn info(vault: &Vault, state: &ServerState) -> VaultInfo {
     let record = &vault.record;
-    let (host, password, salt) = shared.faults.read(|faults| {
+    let (host, password, salt) = state.faults.read(|faults| {
         (faults.listing_host.clone(), faults.listing_password.clone(), faults.listing_salt.clone())
     });
-    let name = shared.faults.read(|faults| faults.listing_name.clone());
+    let name = state.faults.read(|faults| faults.listing_name.clone());
     let password = password.unwrap_or_else(|| record.listed_password().to_owned());
     VaultInfo {
         id: record.id.clone(),
@@ -195,15 +195,15 @@ fn info(vault: &Vault, shared: &Shared) -> VaultInfo {
         password: (!password.is_empty()).then(|| SecretString::from(password)),
         salt: salt.unwrap_or_else(|| record.salt.clone()),
         created: i64::try_from(record.created).unwrap_or(i64::MAX),
-        host: host.unwrap_or_else(|| shared.host.clone()),
+        host: host.unwrap_or_else(|| state.host.clone()),
         region: record.region.clone(),
         size: vault.size(),
         encryption_version: u64::from(record.version),
     }
 }
 
-fn holder(shared: &Shared, token: &SecretString) -> Result<Person, Failure> {
-    let person = shared.accounts.holder(token.expose_secret());
+fn holder(state: &ServerState, token: &SecretString) -> Result<Person, Failure> {
+    let person = state.accounts.holder(token.expose_secret());
     person.ok_or_else(|| Failure::Error("Not logged in".to_owned()))
 }
 

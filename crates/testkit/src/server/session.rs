@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use tokio_tungstenite::tungstenite::{Message, Utf8Bytes};
 
 use super::rest::SUBSCRIPTION_EXPIRED;
-use super::shared::Shared;
+use super::state::ServerState;
 use super::wire::{End, Wire};
 use crate::accounts::Person;
 use crate::faults::FaultKind;
@@ -31,7 +31,7 @@ const SWAP_WAIT: Duration = Duration::from_millis(250);
 /// A session that was let in.
 pub(super) struct Session {
     pub(super) wire: Wire,
-    pub(super) shared: Arc<Shared>,
+    pub(super) state: Arc<ServerState>,
     pub(super) vault: Arc<Vault>,
     pub(super) person: Person,
     pub(super) device: String,
@@ -53,20 +53,20 @@ struct Received {
 }
 
 /// Runs a session on a connection after its handshake, to its end.
-pub(super) async fn run(stream: TcpStream, read: Bytes, shared: Arc<Shared>) {
+pub(super) async fn run(stream: TcpStream, read: Bytes, state: Arc<ServerState>) {
     let mut number = 0;
-    shared.recorder.record(|stats| {
+    state.recorder.record(|stats| {
         stats.websocket_connections += 1;
         stats.open_websockets += 1;
         stats.max_open_websockets = stats.max_open_websockets.max(stats.open_websockets);
         number = stats.websocket_connections;
     });
-    let _open = OpenConnection(Arc::clone(&shared));
+    let _open = OpenConnection(Arc::clone(&state));
     let mut wire = Wire::new(stream, read).await;
-    if shared.faults.strikes_at(FaultKind::DropAfterFrames, number) {
-        wire.drop_after(shared.faults.read(|faults| faults.frames));
+    if state.faults.strikes_at(FaultKind::DropAfterFrames, number) {
+        wire.drop_after(state.faults.read(|faults| faults.frames));
     }
-    let end = match open(wire, &shared, number).await {
+    let end = match open(wire, &state, number).await {
         Ok((session, subscription)) => session.serve(subscription).await,
         Err(end) => end,
     };
@@ -77,7 +77,7 @@ pub(super) async fn run(stream: TcpStream, read: Bytes, shared: Arc<Shared>) {
 }
 
 /// Counts a connection as closed however its session ends, a cancelled one included.
-struct OpenConnection(Arc<Shared>);
+struct OpenConnection(Arc<ServerState>);
 
 impl Drop for OpenConnection {
     fn drop(&mut self) {
@@ -98,14 +98,14 @@ impl Drop for Listening {
 }
 
 /// Waits for `init` and answers it before anything else.
-async fn open(mut wire: Wire, shared: &Arc<Shared>, number: u64) -> Result<(Session, Subscription), End> {
+async fn open(mut wire: Wire, state: &Arc<ServerState>, number: u64) -> Result<(Session, Subscription), End> {
     let init = match tokio::time::timeout(SILENCE, first_request(&mut wire)).await {
         Ok(Ok(ClientMessage::Init(init))) => init,
         Ok(Ok(_)) => return Err(refuse(&mut wire, "The first message must be init").await),
         Ok(Err(end)) => return Err(end),
         Err(_) => return Err(End::Silent),
     };
-    let faults = &shared.faults;
+    let faults = &state.faults;
     if faults.strikes_at(FaultKind::StallInit, number) {
         return Err(discard_everything(&mut wire).await);
     }
@@ -116,16 +116,16 @@ async fn open(mut wire: Wire, shared: &Arc<Shared>, number: u64) -> Result<(Sess
             .replace("{token}", init.token.expose_secret())
             .replace("{keyhash}", init.keyhash.as_str()))
     } else {
-        admit(&init, shared)
+        admit(&init, state)
     };
-    shared.recorder.record(|stats| stats.inits.push(init_record(&init, admitted.is_ok())));
+    state.recorder.record(|stats| stats.inits.push(init_record(&init, admitted.is_ok())));
     let (person, vault) = match admitted {
         Ok(admitted) => admitted,
         Err(reason) => return Err(refuse(&mut wire, &reason).await),
     };
     let mut answer = Answer::ok();
     if !faults.strikes_at(FaultKind::InitBare, number) {
-        answer.per_file_max = Some(shared.per_file_max());
+        answer.per_file_max = Some(state.per_file_max());
         answer.user_id = Some(person.uid);
     }
     wire.send_text(ServerMessage::Answer(answer).to_json()).await?;
@@ -136,7 +136,7 @@ async fn open(mut wire: Wire, shared: &Arc<Shared>, number: u64) -> Result<(Sess
     let pushes = std::mem::replace(&mut subscription.pushes, tokio::sync::mpsc::unbounded_channel().1);
     let session = Session {
         wire,
-        shared: Arc::clone(shared),
+        state: Arc::clone(state),
         vault,
         person,
         device: init.device,
@@ -165,11 +165,10 @@ async fn first_request(wire: &mut Wire) -> Result<ClientMessage, End> {
 }
 
 /// Who opens the session and on which vault, or the service's words for why not.
-fn admit(init: &Init, shared: &Shared) -> Result<(Person, Arc<Vault>), String> {
-    let person = shared.accounts.holder(init.token.expose_secret());
+fn admit(init: &Init, state: &ServerState) -> Result<(Person, Arc<Vault>), String> {
+    let person = state.accounts.holder(init.token.expose_secret());
     let person = person.ok_or_else(|| "Authentication failed".to_owned())?;
-    let vault =
-        shared.visible_vault(init.id.as_str(), &person).ok_or_else(|| "Vault not found".to_owned())?;
+    let vault = state.visible_vault(init.id.as_str(), &person).ok_or_else(|| "Vault not found".to_owned())?;
     if !person.subscribed {
         return Err(SUBSCRIPTION_EXPIRED.to_owned());
     }
@@ -216,7 +215,7 @@ async fn refuse(wire: &mut Wire, reason: &str) -> End {
 }
 
 /// Never answers again; ends with the connection.
-async fn discard_everything(wire: &mut Wire) -> End {
+pub(super) async fn discard_everything(wire: &mut Wire) -> End {
     if let Err(end) = wire.flush().await {
         return end;
     }
@@ -247,7 +246,7 @@ impl Session {
 
     /// Sends the entries that the client does not have, then `ready`.
     async fn list(&mut self, subscription: Subscription) -> Result<(), End> {
-        let faults = Arc::clone(&self.shared);
+        let faults = Arc::clone(&self.state);
         let faults = &faults.faults;
         if !faults.quiet() {
             self.never_end().await?;
@@ -261,20 +260,20 @@ impl Session {
             }
             self.unknown_ops().await?;
             self.wire.send_text(entry.to_push()).await?;
-            self.shared.recorder.record(|stats| stats.entries_listed += 1);
+            self.state.recorder.record(|stats| stats.entries_listed += 1);
         }
         if middle.is_some() {
             return self.cut_off(stall).await;
         }
         self.flood(subscription.version).await?;
-        let claimed = self.shared.faults.read(|faults| faults.ready_version);
+        let claimed = self.state.faults.read(|faults| faults.ready_version);
         let ready = ServerMessage::Ready { version: claimed.unwrap_or(subscription.version.0) };
         self.wire.send_text(ready.to_json()).await
     }
 
     /// Sends the entries that no vault has.
     async fn flood(&mut self, version: Uid) -> Result<(), End> {
-        let Some(flood) = self.shared.faults.read(|faults| faults.flood) else {
+        let Some(flood) = self.state.faults.read(|faults| faults.flood) else {
             return Ok(());
         };
         for number in 0..flood.count {
@@ -288,8 +287,8 @@ impl Session {
 
     /// Sends something without end, if such a fault strikes, until the client goes.
     async fn never_end(&mut self) -> Result<(), End> {
-        let shared = Arc::clone(&self.shared);
-        let strikes = |kind| shared.faults.strikes_at(kind, self.number);
+        let state = Arc::clone(&self.state);
+        let strikes = |kind| state.faults.strikes_at(kind, self.number);
         if strikes(FaultKind::FloodPings) {
             return self.wire.send_for_ever(&[], &[0x89, 4, b'p', b'i', b'n', b'g']).await;
         }
@@ -352,9 +351,9 @@ impl Session {
             Err(error) => return self.send_answer(Answer::failed(error.to_string())).await,
         };
         if matches!(request, ClientMessage::Push(_) | ClientMessage::Restore { .. } | ClientMessage::Purge) {
-            self.shared.recorder.record(|stats| stats.changes_requested += 1);
+            self.state.recorder.record(|stats| stats.changes_requested += 1);
         }
-        let faults = &self.shared.faults;
+        let faults = &self.state.faults;
         if faults.strikes_at(FaultKind::DropOnRequest, self.number) {
             return Err(End::Dropped);
         }
@@ -366,7 +365,7 @@ impl Session {
             ClientMessage::Push(request) => self.push(request).await,
             ClientMessage::Ping => {
                 self.wire.send_text(ServerMessage::Pong.to_json()).await?;
-                self.shared.recorder.record(|stats| stats.pings += 1);
+                self.state.recorder.record(|stats| stats.pings += 1);
                 Ok(())
             }
             ClientMessage::Init(_) => self.send_answer(Answer::failed("init comes once")).await,
@@ -403,7 +402,7 @@ impl Session {
 
     /// Sends messages that a client must ignore, if that fault strikes.
     pub(super) async fn unknown_ops(&mut self) -> Result<(), End> {
-        if self.shared.faults.strikes_at(FaultKind::UnknownOps, self.number) {
+        if self.state.faults.strikes_at(FaultKind::UnknownOps, self.number) {
             self.wire.send_text(r#"{"op":"weather","forecast":["sun",{"op":"push"}],"uid":1}"#).await?;
             self.wire.send_text(r#"{"op":"pong"}"#).await?;
         }
@@ -424,10 +423,10 @@ impl Session {
     /// Waits until the latency since a message came has passed, reading on: latency is not throughput. The service time
     /// is: it begins when the request has come and the one before it is answered.
     pub(super) async fn delay(&mut self, since: Instant) -> Result<(), End> {
-        if self.shared.faults.quiet() {
+        if self.state.faults.quiet() {
             return Ok(());
         }
-        let (latency, service_time) = self.shared.faults.read(|faults| (faults.latency, faults.service_time));
+        let (latency, service_time) = self.state.faults.read(|faults| (faults.latency, faults.service_time));
         let mut due = since + latency;
         if !service_time.is_zero() {
             due = due.max(self.idle_since) + service_time;
@@ -449,7 +448,7 @@ impl Session {
 
     /// Puts the second of two pulls first, if that fault strikes, waiting for the second for a moment.
     async fn swap_answers(&mut self) -> Result<(), End> {
-        if !self.shared.faults.may_strike(FaultKind::SwapAnswers) {
+        if !self.state.faults.may_strike(FaultKind::SwapAnswers) {
             return Ok(());
         }
         let single = self.queue.len() < 2 && self.queue.front().is_some_and(is_pull);
@@ -461,7 +460,7 @@ impl Session {
             }
         }
         let two_pulls = self.queue.len() >= 2 && self.queue.iter().take(2).all(is_pull);
-        if two_pulls && self.shared.faults.strikes_at(FaultKind::SwapAnswers, self.number) {
+        if two_pulls && self.state.faults.strikes_at(FaultKind::SwapAnswers, self.number) {
             self.queue.swap(0, 1);
         }
         Ok(())

@@ -1,4 +1,4 @@
-//! What a full pull must produce: from a vault's entries, from a fixture, or as found in a directory.
+//! The expected result of a full pull: from a vault's entries, from a fixture, or as found in a directory.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;

@@ -1,4 +1,4 @@
-//! How a vault is described: what a test asks for, and what is kept of it.
+//! Describes a vault: what a test asks for, and what is kept of it.
 
 use std::collections::HashMap;
 use std::sync::{LazyLock, Mutex, PoisonError};

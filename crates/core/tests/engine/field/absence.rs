@@ -6,9 +6,10 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 
 use obsync_core::{
-    Doubt, Filter, MaxDelete, Mode, Outcome, PullError, Report, StateStore, SyncDirection, SyncOptions,
+    Doubt, Filter, MaxDelete, Mode, NoProgress, Outcome, PullError, Report, StateStore, SyncDirection,
+    SyncOptions,
 };
-use obsync_folder::FolderDestination;
+use obsync_folder::{FolderDestination, ListingFault};
 use obsync_protocol::VaultPath;
 use tokio_util::sync::CancellationToken;
 
@@ -271,6 +272,87 @@ fn folders_that_are_not_there_half_of_a_folder_that_cannot_be_read_is_not_missin
         bench.assert_in_step().await;
         assert_eq!(paths_in_vault(&bench).len(), 5);
     });
+}
+
+/// The number of an error of a disk.
+const EIO: i32 = 5;
+
+/// Syncs a folder whose listings fail as it is decided by its name, and by how many entries were read.
+async fn sync_on_a_failing_disk(
+    bench: &Bench,
+    decide: impl Fn(&str, usize) -> Option<ListingFault> + Send + Sync + 'static,
+) -> Result<Report, PullError> {
+    let destination = FolderDestination::open_with_faults(&bench.dest(), bench.folder, decide).unwrap();
+    bench.sync_through(destination, Arc::new(NoProgress), CancellationToken::new()).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn folders_that_are_not_there_for_a_disk_that_fails_midway_are_not_missing() {
+    let notes = ["bad/a.md", "bad/b.md", "bad/c.md", "bad/deep/d.md", "good/e.md", "good/gone.md"];
+    let bench = in_step(&notes.map(|path| (path, path))).await;
+    fs::remove_file(bench.dest().join("good/gone.md")).unwrap();
+    bench.edit("good/e.md", "edited here");
+    bench.edit("bad/a.md", "edited here, too");
+    let expected: Vec<&str> = notes.into_iter().filter(|path| *path != "good/gone.md").collect();
+    // At its beginning, at its end, and after each entry in between.
+    for entries in 0..6 {
+        let fails = move |folder: &str, read| folder == "bad" && read >= entries;
+        let decide = move |folder: &str, read| fails(folder, read).then_some(ListingFault::Error(EIO));
+        let report = sync_on_a_failing_disk(&bench, decide).await.unwrap();
+        let first = u64::from(entries == 0);
+        let done = (report.deleted_in_vault.files, report.pushed.files, report.deleted.files);
+        assert_eq!(done, (first, first, 0), "{report:#?}");
+        assert_eq!((report.outcome, report.folders_deleted_in_vault), (Outcome::Complete, 0));
+        let is_said = |warning: &String| warning.starts_with("\"bad\" cannot be read (Input/output error");
+        assert!(report.warnings.iter().any(is_said), "{report:#?}");
+        assert_eq!(paths_in_vault(&bench), expected, "after {entries} entries");
+        assert!(has(&bench, "bad/a.md", "bad/a.md") && has(&bench, "good/e.md", "edited here"));
+    }
+    assert_eq!(bench.sync().await.pushed.files, 1);
+    bench.assert_in_step().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn folders_that_are_not_there_for_a_disk_that_fails_at_the_top_end_the_run() {
+    let bench = with_notes(12).await;
+    fs::remove_file(bench.dest().join("1.md")).unwrap();
+    bench.edit("2.md", "edited here");
+    let before = bench.vault.contents().unwrap();
+    for entries in [0, 1, 8] {
+        let fails = move |folder: &str, read| folder.is_empty() && read >= entries;
+        let decide = move |folder: &str, read| fails(folder, read).then_some(ListingFault::Error(EIO));
+        let error = sync_on_a_failing_disk(&bench, decide).await.unwrap_err();
+        assert!(matches!(error, PullError::Store(_)), "{error}");
+        assert!(error.to_string().contains("Input/output error"), "{error}");
+        assert_eq!(bench.vault.contents().unwrap(), before);
+    }
+    let report = bench.sync().await;
+    assert_eq!((report.deleted_in_vault.files, report.pushed.files), (1, 1), "{report:#?}");
+    bench.assert_in_step().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn folders_that_are_not_there_in_half_of_a_listing_are_looked_for_one_by_one() {
+    let notes = ["a.md", "b.md", "x/c.md", "x/d.md", "x/deep/e.md", "y/f.md"];
+    for cut in ["", "x"] {
+        let bench = Bench::new().await;
+        for folder in ["x", "x/deep", "y"] {
+            bench.vault.create_folder(folder).unwrap();
+        }
+        for path in notes {
+            bench.vault.write(path, path, T).unwrap();
+        }
+        bench.sync().await;
+        for entries in 0..=5 {
+            // Without a word, as some network drives do it, in each scan.
+            let ends = move |folder: &str, read| folder == cut && read >= entries;
+            let decide = move |folder: &str, read| ends(folder, read).then_some(ListingFault::End);
+            nothing_deleted(&sync_on_a_failing_disk(&bench, decide).await.unwrap());
+            assert_eq!(paths_in_vault(&bench), notes, "{cut:?} after {entries} entries");
+        }
+        bench.sync().await;
+        bench.assert_in_step().await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, UNIX_EPOCH};
 
-use obsync_core::{Doubt, Mode, Outcome, Phase, Progress, StateStore as _, SyncOptions, sync};
+use obsync_core::{Doubt, MaxDelete, Mode, Outcome, Phase, Progress, StateStore as _, SyncOptions, sync};
 use obsync_protocol::Uid;
 use tokio_util::sync::CancellationToken;
 
@@ -244,6 +244,52 @@ async fn old_backup_beside_its_marker_is_nobodys_change_in_a_full_sync() {
         assert_eq!((of_user, now.len()), (1, 39), "{:?}", now.keys());
         assert!(now.iter().all(|(path, text)| newest[path] == *text));
     }
+}
+
+/// A restoration that was broken off: some notes are as in the backup, some are not there, the others are as they were.
+#[tokio::test(flavor = "multi_thread")]
+async fn old_backup_half_restored_is_nobodys_change_and_deletes_nothing() {
+    let bench = Bench::new().await;
+    for number in 0..40 {
+        bench.edit(format!("{number}.md"), &format!("note {number}"));
+    }
+    bench.sync().await;
+    let backup = bench.home().join("backup");
+    copy_tree(&bench.dest(), &backup);
+    for number in 0..6 {
+        bench.edit(format!("{number}.md"), &format!("edited here and sent {number}"));
+    }
+    for number in 6..10 {
+        let text = format!("edited there {number}");
+        bench.vault.write(&format!("{number}.md"), text, T + 1_000_000).unwrap();
+    }
+    bench.sync().await;
+    let newest = bench.vault.contents().unwrap();
+    for number in 0..8 {
+        let note = bench.dest().join(format!("{number}.md"));
+        fs::copy(backup.join(format!("{number}.md")), &note).unwrap();
+        let note = fs::File::options().append(true).open(note).unwrap();
+        note.set_modified(UNIX_EPOCH + Duration::from_secs(1_600_000_000)).unwrap();
+    }
+    for number in 8..14 {
+        fs::remove_file(bench.dest().join(format!("{number}.md"))).unwrap();
+    }
+    bench.edit("20.md", "edited here after the backup");
+    let report = bench.sync_with(|options| options.max_delete_in_vault = MaxDelete::InVault).await.unwrap();
+    assert_eq!((report.outcome, report.doubt), (Outcome::Complete, Some(Doubt::OlderFiles)), "{report:#?}");
+    assert_eq!((report.deleted_in_vault.files, report.deleted.files), (0, 0), "{report:#?}");
+    let is_said = |warning: &String| warning.contains("as when a backup was restored");
+    assert!(report.warnings.iter().any(is_said), "{report:#?}");
+    bench.sync().await;
+    bench.assert_in_step().await;
+    let mut now = bench.vault.contents().unwrap();
+    let edit = b"edited here after the backup";
+    let of_user = now.extract_if(.., |path, text| text == edit && !newest.contains_key(path)).count();
+    assert_eq!(
+        (of_user, now),
+        (1, newest),
+        "the newest texts are where they were, and the edit beside its note"
+    );
 }
 
 struct StopAtSecondListing(CancellationToken, AtomicUsize);

@@ -12,13 +12,13 @@ use std::time::{Duration, SystemTime};
 use async_trait::async_trait;
 use obsync_client::{ClientOptions, Session, SessionTarget, Timeouts};
 use obsync_conformance::SetClock;
-use obsync_core::{JournalChange, JournalEntry, NoProgress, PullSource, StateStore, Watch};
+use obsync_core::{FollowWay, JournalChange, JournalEntry, NoProgress, PullSource, StateStore, Watch};
 use obsync_protocol::{Uid, VaultPath};
 use tokio::sync::{Notify, mpsc};
 
 use super::{T, has, in_step};
 use crate::bench::{Bench, source_with};
-use crate::following::{Follower, Told, until};
+use crate::following::{Follower, Notices, until};
 
 /// Sees nothing, and says so.
 struct Blind;
@@ -37,7 +37,7 @@ impl Watch for Blind {
 #[tokio::test(flavor = "multi_thread")]
 async fn blind_watchers_are_made_up_for_by_scans_and_are_said() {
     let bench = in_step(&[("note.md", "text")]).await;
-    let told = Arc::new(Told::default());
+    let told = Arc::new(Notices::default());
     let follower = Follower::watching(&bench, Box::new(Blind), told.clone(), |options| {
         options.scan_every = Duration::from_secs(3600);
         options.scan_every_unwatched = Duration::from_millis(100);
@@ -321,6 +321,42 @@ async fn trees_that_are_not_notes_another_branch_that_stays_for_long_is_taken_ba
     bench.sync().await;
     bench.assert_in_step().await;
     assert_eq!(bench.files().len(), 300);
+}
+
+/// What is being written when a run looks a second time is left to the next one, though it was calm when the run began.
+#[tokio::test(flavor = "multi_thread")]
+async fn half_written_what_begins_to_change_between_two_looks_waits() {
+    const LOOK: Duration = Duration::from_secs(2);
+    let mut bench = in_step(&[("gone.md", "g"), ("log.md", "calm"), ("old.md", "moved")]).await;
+    let (clock, changed) = (bench.set_clock().await, Arc::new(Notify::new()));
+    let watch = Box::new(ToldOf(changed.clone()));
+    let follower = Follower::watching(&bench, watch, Arc::new(NoProgress), |options| {
+        if let FollowWay::Sync(sync) = &mut options.way {
+            sync.second_look = LOOK;
+        }
+    });
+    follower.at_rest(1).await;
+    fs::remove_file(bench.dest().join("gone.md")).unwrap();
+    fs::rename(bench.dest().join("old.md"), bench.dest().join("new.md")).unwrap();
+    bench.edit("calm.md", "was here before");
+    changed.notify_one();
+    clock.until_slept(LOOK).await;
+    bench.edit("log.md", "half of a line");
+    bench.edit("begun.md", "half of a note");
+    clock.advance(LOOK);
+    until("the second look is over", || !has(&bench, "gone.md", "g") && has(&bench, "new.md", "moved")).await;
+    follower.at_rest(2).await;
+    assert!(has(&bench, "log.md", "calm") && has(&bench, "calm.md", "was here before"));
+    assert!(!has(&bench, "begun.md", "half of a note"));
+    bench.edit("log.md", "a whole line");
+    bench.edit("begun.md", "a whole note");
+    changed.notify_one();
+    let is_sent = || has(&bench, "log.md", "a whole line") && has(&bench, "begun.md", "a whole note");
+    until("they are sent", is_sent).await;
+    follower.end().await;
+    bench.sync().await;
+    bench.assert_in_step().await;
+    assert_eq!(versions_of(&bench, "log.md").await.len(), 2, "no half of it was ever sent");
 }
 
 #[tokio::test(flavor = "multi_thread")]

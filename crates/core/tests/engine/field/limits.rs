@@ -7,11 +7,11 @@ use std::time::Duration;
 
 use obsync_core::{
     Commit, DeferredKind, NoProgress, Outcome, Outstanding, Phase, Progress, PullError, Report, StateStore,
-    Unfinished,
+    SyncOptions, Unfinished,
 };
 use obsync_folder::FolderDestination;
 use obsync_protocol::{Redactor, Uid};
-use obsync_testkit::{Chance, Faults};
+use obsync_testkit::{Chance, Faults, Stats};
 use tokio_util::sync::CancellationToken;
 
 use super::{T, has, in_step};
@@ -221,6 +221,100 @@ async fn stopped_midway_of_a_large_file_sends_it_whole_the_next_time() {
     assert_eq!(bench.vault.version().0, 2);
 }
 
+/// Syncs, and is told to stop once something happened at the server. The limits of a service that does not answer are longer
+/// than what is waited for here.
+async fn stopped_once(
+    bench: &Bench,
+    change: impl FnOnce(&mut SyncOptions),
+    happened: impl Fn(&Stats) -> bool,
+) -> Report {
+    let stop = CancellationToken::new();
+    let halt = async {
+        bench.server.wait_for(happened).await;
+        stop.cancel();
+    };
+    let both = async { tokio::join!(bench.sync_until(stop.clone(), change), halt).0 };
+    let ended = tokio::time::timeout(Duration::from_secs(40), both).await;
+    let report = ended.expect("it ends when it is told to").unwrap();
+    assert_eq!(report.outcome, Outcome::Interrupted, "{report:#?}");
+    // Calls that were under way may hold the state for a moment still.
+    bench.until_dead().await;
+    report
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn stopped_while_the_vault_does_not_answer_a_run_ends_at_once_and_the_next_is_exact() {
+    type Act = fn(&Bench);
+    let large: Act = |bench| bench.edit("large.bin", &"x".repeat(5 << 20));
+    let note: Act = |bench| bench.edit("new.md", "new");
+    // Connections: to pull, to send, to look a history up.
+    let cases: [(&str, &str, u64, Act); 6] = [
+        ("a large file", "stall-in-upload", 2, large),
+        ("a note", "stall-request", 2, note),
+        ("a folder", "stall-request", 2, |bench| fs::create_dir(bench.dest().join("folder")).unwrap()),
+        ("a deletion", "stall-request", 2, |bench| fs::remove_file(bench.dest().join("b.md")).unwrap()),
+        ("a history", "lose-echo=next:1,stall-request=after:1", 3, note),
+        ("the session to send over", "stall-init=after:1", 2, note),
+    ];
+    for (what, faults, connections, act) in cases {
+        let bench = in_step(&[("a.md", "a"), ("b.md", "b")]).await;
+        let before = bench.server.stats();
+        act(&bench);
+        bench.server.faults().set(faults.parse().unwrap());
+        let asks = u64::from(connections == 2 && what != "the session to send over");
+        stopped_once(
+            &bench,
+            |_| {},
+            |stats| {
+                stats.websocket_connections >= before.websocket_connections + connections
+                    && stats.changes_requested >= before.changes_requested + asks
+            },
+        )
+        .await;
+        // So does one that looks up what was sent.
+        let before = bench.server.stats().websocket_connections;
+        bench.server.faults().set("stall-init".parse().unwrap());
+        stopped_once(&bench, |_| {}, |stats| stats.websocket_connections > before).await;
+        bench.server.faults().clear();
+        assert_eq!(bench.sync().await.outcome, Outcome::Complete, "{what}");
+        bench.assert_in_step().await;
+        assert_eq!(bench.vault.version().0, 3, "{what}: it is sent once");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn stopped_twice_over_one_file_a_run_with_a_deadline_lets_it_wait_and_sends_the_rest() {
+    const MINUTE: i64 = 60_000;
+    let bench = in_step(&[("a.md", "a"), ("b.md", "b")]).await;
+    bench.edit("large.bin", &"x".repeat(3 << 20));
+    fs::remove_file(bench.dest().join("b.md")).unwrap();
+    bench.server.faults().update(|faults| faults.stall_in_upload = Chance::always());
+    let timed = |options: &mut SyncOptions| {
+        options.respects_refusals = true;
+        options.has_deadline = true;
+    };
+    let cut_off = async || {
+        let before = bench.server.stats().changes_requested;
+        stopped_once(&bench, timed, |stats| stats.changes_requested > before).await
+    };
+    let report = cut_off().await;
+    assert_eq!((report.failures.len(), pause(&bench).await), (0, None), "{report:#?}");
+    let report = cut_off().await;
+    assert!(report.failures[0].reason.contains("in the time that a run has"), "{report:#?}");
+    assert_eq!((report.failures[0].path.as_str(), pause(&bench).await), ("large.bin", Some(1)));
+    assert!(has(&bench, "b.md", "b"), "deletions come after the files");
+    let report = bench.sync_with(timed).await.unwrap();
+    assert_eq!((report.outcome, report.deleted_in_vault.files), (Outcome::Failures, 1), "{report:#?}");
+    assert_eq!(report.failures[0].path, "large.bin");
+    // After its pause it is tried again.
+    age_refusals(&bench, MINUTE).await;
+    assert_eq!((cut_off().await.failures.len(), pause(&bench).await), (1, Some(2)));
+    bench.server.faults().clear();
+    age_refusals(&bench, 2 * MINUTE).await;
+    assert_eq!(bench.sync_with(timed).await.unwrap().outcome, Outcome::Complete);
+    bench.assert_in_step().await;
+}
+
 /// Syncs until the server recorded a push, then dies. (A process that dies takes its calls with it; here they are waited for.)
 async fn killed_after_a_push(bench: &Bench) {
     let before = bench.server.stats().pushes;
@@ -350,7 +444,11 @@ async fn stopped_midway_of_several_files_keeps_what_another_device_wrote_meanwhi
         assert_eq!(ended.unwrap().outcome, Outcome::Interrupted);
         bench.server.faults().clear();
         let unfinished = Unfinished::of(&*bench.state(), false).await.unwrap();
-        assert_eq!(unfinished, [Unfinished::Interrupted], "it put nothing in place here");
+        assert_eq!(
+            unfinished,
+            [Unfinished::Unsent],
+            "the folder has all of the vault, and the vault not all of it"
+        );
         let written = bench.server.stats().pushes - before;
         for _ in 0..3 {
             bench.sync().await;

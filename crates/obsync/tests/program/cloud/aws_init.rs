@@ -1,5 +1,6 @@
 //! `obsync aws init`.
 
+use std::fs::File;
 use std::process::Stdio;
 
 use obsync_testcloud::{BucketSettings, Service};
@@ -8,6 +9,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 
 use super::place::{Place, TABLE};
+use crate::json::{ended, start};
 use crate::world::{World, ran};
 
 const INIT: [&str; 4] = ["aws", "init", "--bucket", "my-notes"];
@@ -34,6 +36,27 @@ fn the_policy_for_whoever_pulls_there_is_printed() {
     let made = place.run(&[&INIT[..], &["--json"]].concat()).json();
     assert_eq!(printed, made["policy"]);
     assert!(policy(&told).contains("arn:aws:dynamodb:us-east-1:*:table/obsync-state"), "{told}");
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_full_disk_behind_standard_output_is_one_sentence_and_a_reader_that_goes_away_is_no_error() {
+    let place = Place::empty(World::new());
+    for json in [&[][..], &["--json"]] {
+        let args = [&INIT[..], json].concat();
+        let command = || {
+            let mut command = start(&place.world, &args);
+            command.envs(place.cloud.env());
+            command
+        };
+        let full = File::options().write(true).open("/dev/full").unwrap();
+        let failed = ended(command().stdout(full).spawn().unwrap()).expect(1);
+        let sentence = "obsync: cannot write to standard output: No space left on device (os error 28)\n";
+        assert_eq!(failed.stderr, sentence, "{args:?}");
+        let mut child = command().stdout(Stdio::piped()).spawn().unwrap();
+        drop(child.stdout.take());
+        assert_eq!(ended(child).expect(0).stderr, "", "{args:?}");
+    }
 }
 
 #[test]

@@ -191,6 +191,42 @@ fn a_bucket_that_was_parted_from_its_vault_has_its_files_and_no_marker() {
 }
 
 #[test]
+fn the_marker_of_another_vault_in_a_bucket_is_told_and_every_object_compared() {
+    let place = pulled();
+    let key = format!("{PREFIX}/.obsync/id");
+    let text = || String::from_utf8(place.cloud.s3().object(BUCKET, &key).unwrap().content.to_vec()).unwrap();
+    let (ours, vaults) =
+        (text(), ["Notes", "Private"].map(|vault| place.world.vault(vault).id().to_string()));
+    let mut marker: serde_json::Value = serde_json::from_str(&ours).unwrap();
+    assert_eq!(marker["vault"], json!(vaults[0]));
+    marker["vault"] = json!(vaults[1]);
+    for name in ["id", "generation"] {
+        marker[name] = json!("0123456789abcdef".repeat(2));
+    }
+    place.cloud.s3().put(BUCKET, &key, marker.to_string(), &[]);
+    let pull = place.run(&["pull", "Notes", DEST, "--json"]).expect(0);
+    let report = pull.json();
+    assert_eq!(
+        (&report["doubt"], &report["exit_code"], report.get("error")),
+        (&json!("other_destination"), &json!(0), None),
+        "{report:#}"
+    );
+    for told in ["another vault was brought to this destination", "has the marker of another one"] {
+        assert!(pull.stderr.contains(told), "{told}: {}", pull.stderr);
+    }
+    assert_eq!(
+        (&report["adopted"]["files"], &report["pulled"]["files"]),
+        (&json!(3), &json!(0)),
+        "{report:#}"
+    );
+    // It has a marker of its own again, and not the other vault's id.
+    let next = place.pull(&[]);
+    assert!(next.get("doubt").is_none() && next["adopted"]["files"] == 0, "{next:#}");
+    assert!(text().contains(&vaults[0]) && !text().contains("0123456789abcdef"), "{}", text());
+    place.assert_exact();
+}
+
+#[test]
 fn status_lists_folders_and_buckets() {
     let place = pulled();
     place.must(&["pull", "Notes", "notes"]);

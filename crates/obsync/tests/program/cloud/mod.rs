@@ -3,10 +3,11 @@
 mod aws_init;
 mod bucket;
 mod credentials;
+mod ends;
 mod exact;
+mod failures;
 mod interrupted;
 mod pins;
 pub(crate) mod place;
 mod table;
-mod troubles;
 mod two_way;

@@ -47,6 +47,14 @@ fn a_pull_and_the_next_one_with_a_table() {
 }
 
 #[test]
+fn the_log_of_a_state_in_a_table_says_that_there_is_none() {
+    let place = pulled();
+    let said = place.must(&["log", DEST, "--state", TABLE]);
+    assert!(said.stdout.contains("in a table, which keeps no journal"), "{}{}", said.stdout, said.stderr);
+    assert_eq!(place.must(&["log", DEST, "--json", "--state", TABLE]).json()["entries"], json!([]));
+}
+
+#[test]
 fn where_nothing_can_be_kept_a_run_signs_in_once_and_out_at_its_end() {
     let place = Place::new();
     place.write("Welcome.md", "# Welcome");
@@ -139,7 +147,7 @@ fn status_shows_how_far_the_function_came_and_what_failed() {
     let run = "  last run   interrupted, ended 2026-01-01 10:20:30, after 3 invocations\n";
     assert!(told.contains(run), "{told}");
     assert!(told.contains("  progress   2,100 of 3,000 files, 2.0 MB of 3.0 MB\n"), "{told}");
-    assert!(told.contains("1 change, tried again by the next pull:\n    Broken.md (version 1): "), "{told}");
+    assert!(told.contains("1 change, tried again by the next run:\n    Broken.md (version 1): "), "{told}");
     let row = row(&place, &[]);
     assert_eq!(row["last_run"]["progress"]["files_complete"], 2100);
     assert_eq!(row["failures"][0]["path"], "Broken.md");

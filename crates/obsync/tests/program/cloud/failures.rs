@@ -61,7 +61,7 @@ fn a_bucket_that_goes_away_midway_loses_nothing() {
 #[test]
 fn a_table_that_is_not_there() {
     let place = with_a_note();
-    let told = ["there is no table not-there", "`obsync aws init`", "AWS_REGION"];
+    let told = ["there is no table not-there", "`obsync aws init --bucket ", "AWS_REGION"];
     for args in [&["pull", "Notes", DEST][..], &["status"], &["verify", DEST], &["reset", DEST, "--yes"]] {
         tells(place.run(&[args, &["--state", "dynamodb://not-there"]].concat()), 1, &told);
     }
@@ -226,12 +226,14 @@ fn a_table_at_the_address_of_another_region() {
 }
 
 #[test]
-fn a_proxy_that_wants_a_password_or_answers_502_before_a_bucket_and_a_table() {
+fn a_proxy_that_refuses_or_fails_has_one_code_before_the_service_a_bucket_and_a_table() {
     let place = with_a_note();
     let nowhere = "127.0.0.1:9".parse().unwrap();
-    for (password, status, code) in
-        [(Some("me:pr0xy".to_owned()), None, ("proxy", false)), (None, Some(502), ("unreachable", true))]
-    {
+    for (password, status, code) in [
+        (Some("me:pr0xy".to_owned()), None, ("proxy", false)),
+        (None, Some(403), ("proxy", false)),
+        (None, Some(502), ("unreachable", true)),
+    ] {
         let rules = ProxyRules { server: nowhere, password, status };
         let proxy = place.world.runtime.block_on(ConnectProxy::start(rules)).unwrap();
         let url = format!("http://me:wr0ng@{}", proxy.address());
@@ -240,10 +242,16 @@ fn a_proxy_that_wants_a_password_or_answers_502_before_a_bucket_and_a_table() {
             (&[DEST, "--state", TABLE], ("AWS_ENDPOINT_URL_DYNAMODB", Some("https://dynamodb.test"))),
         ] {
             let variables = [endpoint, ("HTTPS_PROXY", Some(url.as_str()))];
-            assert_eq!(code_of(&place, args, &variables), (code.0.to_owned(), code.1), "{args:?}");
+            assert_eq!(code_of(&place, args, &variables), (code.0.to_owned(), code.1), "{args:?} {status:?}");
             let asked = proxy.asked();
             assert!(asked.iter().all(|host| host.contains(".test:443")) && !asked.is_empty(), "{asked:?}");
         }
+        let mut vaults = place.command(&["vaults", "--json"]);
+        vaults.env("OBSYNC_API_URL", "https://service.test/").env("HTTPS_PROXY", &url);
+        // Whose connection it is, the exit status tells.
+        let error = ran(&mut vaults).expect(8).json()["error"].clone();
+        assert_eq!((&error["code"], &error["retryable"]), (&code.0.into(), &code.1.into()), "{status:?}");
+        assert!(!error["message"].as_str().unwrap().contains("wr0ng"), "{error}");
     }
     assert_eq!(place.world.server.stats().pulls, 0);
 }

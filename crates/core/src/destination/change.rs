@@ -1,10 +1,11 @@
-//! What a destination is asked to change, and its answers.
+//! Changes of a destination, and its answers to them.
 
 use obsync_protocol::VaultPath;
 
-use crate::destination::{DestinationError, Publication, PublishFailure, Published, Removable, Removal};
+use super::error::DestinationError;
+use super::publication::{Publication, PublishFailure, Published, Removable, Removal};
 
-/// One change for [`Destination::apply`](crate::Destination::apply). Each says what it expects to find, and nothing else is replaced or removed.
+/// One change for [`Destination::apply`](super::Destination::apply). Each says what it expects to find, and nothing else is replaced or removed.
 #[derive(Debug)]
 pub enum Change {
     /// Makes staged content visible, or sets the times of content that is in place.
@@ -22,7 +23,7 @@ pub enum Change {
 pub enum Applied {
     /// The file is visible, durably.
     Put(Published),
-    /// What became of the file.
+    /// How the removal went.
     Remove(Removal),
     /// Whether the folder was made; else it was there already.
     MakeFolder(bool),

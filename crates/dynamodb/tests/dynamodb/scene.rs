@@ -27,7 +27,7 @@ pub(crate) const VAULT: &str = "vault-1";
 pub(crate) const DESTINATION: &str = "s3://bucket/prefix";
 
 /// A cloud with one table.
-pub(crate) struct Site {
+pub(crate) struct Scene {
     pub(crate) cloud: Cloud,
     /// How long leases last.
     pub(crate) lease: Duration,
@@ -35,18 +35,18 @@ pub(crate) struct Site {
     pub(crate) clock: Arc<SetClock>,
 }
 
-impl Site {
+impl Scene {
     /// A cloud with the table.
     pub(crate) async fn new() -> Self {
-        let site = Self::without_table().await;
-        site.cloud.dynamodb().create_table(TABLE).unwrap();
-        site
+        let scene = Self::without_table().await;
+        scene.cloud.dynamodb().create_table(TABLE).unwrap();
+        scene
     }
 
     /// A cloud in which there is no table yet.
     pub(crate) async fn without_table() -> Self {
         let cloud = Cloud::start(CloudOptions::default()).await.unwrap();
-        Site { cloud, lease: Duration::from_secs(60), clock: SetClock::new() }
+        Scene { cloud, lease: Duration::from_secs(60), clock: SetClock::new() }
     }
 
     /// A client as a program would have it.
@@ -139,9 +139,9 @@ impl Site {
     }
 }
 
-/// A site for the suite: every opening is a new run, after the one before let go of its lease by dying.
+/// A scene for the suite: every opening is a new run, after the one before let go of its lease by dying.
 #[async_trait]
-impl StateStoreUnderTest for Site {
+impl StateStoreUnderTest for Scene {
     type State = DynamoState;
 
     async fn open(&self) -> DynamoState {

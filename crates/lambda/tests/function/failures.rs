@@ -295,6 +295,7 @@ async fn a_vault_that_is_older_on_the_server_is_told_and_measured_and_nothing_is
     let invocation = invoke(&function, &sync("Notes")).await;
     let answer = answered(&invocation);
     assert_eq!((&answer["success"], &answer["status"]), (&json!(false), &json!("partial")), "{answer}");
+    assert_eq!((&answer["outcome"], &answer["exit_code"]), (&json!("vault_older"), &json!(11)), "{answer}");
     let vault = report(answer);
     assert_eq!((&vault["older_vault"], &vault["deleted"]["files"]), (&json!(3), &json!(0)), "{answer}");
     let metrics = invocation.json_logs().into_iter().find(|line| line["message"] == "Sync metrics").unwrap();

@@ -1,4 +1,4 @@
-//! What every connection of a server shares: accounts, vaults, faults, counters.
+//! The state that every connection of a server shares: accounts, vaults, faults, counters.
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -23,7 +23,7 @@ pub(crate) struct LatePush {
 }
 
 #[derive(Debug)]
-pub(crate) struct Shared {
+pub(crate) struct ServerState {
     pub(crate) accounts: Accounts,
     pub(crate) faults: FaultControl,
     pub(crate) recorder: Recorder,
@@ -52,7 +52,7 @@ pub(crate) struct Parts {
     pub(crate) shutdown: CancellationToken,
 }
 
-impl Shared {
+impl ServerState {
     pub(crate) fn new(parts: Parts, vaults: Vec<Arc<Vault>>) -> Self {
         Self {
             accounts: parts.accounts,

@@ -1,0 +1,184 @@
+//! How a run ends: what is printed, the exit status, and the errors that it ends with.
+
+use obsync_core::pin::VaultKind;
+use obsync_core::{Outcome, Problem, ProblemCode, PullError, Report};
+use serde::Serialize;
+
+use super::time_limit::TimeLimit;
+use crate::answer::Answer;
+use crate::args::Pull;
+use crate::context::Context;
+use crate::exit::{Exit, Failed};
+use crate::ui::{human, pull_report};
+
+/// What `--json` prints.
+#[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub(crate) struct PullDocument {
+    #[serde(flatten)]
+    pub(in crate::commands) report: Report,
+    /// How the vault is encrypted.
+    pub(in crate::commands) encryption: VaultKind,
+}
+
+/// What a report leaves to do, for the record of the last run.
+pub(super) fn left_to_do(report: &Report) -> Option<Problem> {
+    problem(report, exit_of(report), "obsync confirm", "interrupted")
+}
+
+/// How a follower ends that was stopped, which is its proper end unless not even its first run came to one. Everything else was
+/// told as it came.
+pub(super) fn follower_stopped(
+    report: &Report,
+    is_first: bool,
+    context: &Context,
+    limit: &TimeLimit,
+) -> Exit {
+    if !is_first || report.outcome != Outcome::Interrupted {
+        return Exit::Done;
+    }
+    context.console.error(&cut_short(limit));
+    Exit::Unfinished
+}
+
+/// What is said of a run that was cut short.
+fn cut_short(limit: &TimeLimit) -> String {
+    let cause = limit.cause();
+    format!("obsync: {cause}; what was pulled is kept, and the next run goes on from here")
+}
+
+/// Tells how it went. The report is a result; what needs the user's attention goes to standard error, also
+/// with `-q`.
+pub(super) fn conclude(
+    document: PullDocument,
+    confirm: &str,
+    options: &Pull,
+    context: &Context,
+    limit: &TimeLimit,
+) -> Result<Exit, Failed> {
+    let report = &document.report;
+    let exit = exit_of(report);
+    let problem = problem(report, exit, confirm, &limit.cause());
+    let mut words = Vec::new();
+    words.extend(pull_report::failures(report));
+    words.extend(pull_report::held_back(report, confirm));
+    words.extend(pull_report::not_taken_back(report));
+    // With -q the warnings of the run were not printed.
+    let is_doubtful = report.older_vault.is_some() || report.doubt.is_some() || report.vault_restored;
+    if is_doubtful && context.console.is_quiet() {
+        words.extend(report.warnings.iter().map(|warning| format!("obsync: {warning}")));
+    }
+    if report.outcome == Outcome::Interrupted {
+        words.push(cut_short(limit));
+    }
+    // What is said before it can be long.
+    let has_summary_last = !options.json && report.outcome == Outcome::DryRun;
+    let summary = pull_report::sentences(report);
+    if options.json {
+        let outcome = report.outcome.into();
+        context.console.answer(&Answer::new(exit, problem, document).with_outcome(outcome))?;
+    } else if !has_summary_last {
+        context.say(&summary)?;
+    }
+    words.iter().for_each(|words| context.console.error(words));
+    if has_summary_last {
+        // It is what was asked for, also with -q.
+        context.console.result(&summary)?;
+    }
+    Ok(exit)
+}
+
+pub(in crate::commands) fn exit_of(report: &Report) -> Exit {
+    match report.outcome {
+        Outcome::DryRun if report.older_vault.is_some() => Exit::VaultOlder,
+        Outcome::Complete | Outcome::DryRun => Exit::Done,
+        Outcome::Failures => Exit::Failures,
+        Outcome::HeldBack => Exit::HeldBack,
+        Outcome::VaultOlder => Exit::VaultOlder,
+        Outcome::Interrupted => Exit::Unfinished,
+    }
+}
+
+/// What a finished pull leaves to do, for scripts and for the record of the last run.
+pub(in crate::commands) fn problem(
+    report: &Report,
+    exit: Exit,
+    confirm: &str,
+    cause: &str,
+) -> Option<Problem> {
+    let problem = match exit {
+        Exit::Failures => {
+            let sentence = pull_report::could_not(report.failed(), report.direction);
+            let problem = Problem::new(ProblemCode::Failures, sentence);
+            match report.has_lasting_failures {
+                true => problem.with_hint("--accept-failures accepts what can never be had there"),
+                false => problem,
+            }
+        }
+        Exit::HeldBack if report.held_back() == 0 => {
+            let count = human::counted(report.not_taken_back(), "file", "files");
+            let message =
+                format!("{count} changed or added here and not taken back, because there are too many");
+            Problem::new(ProblemCode::HeldBack, message).with_hint("--max-delete none takes them back")
+        }
+        Exit::HeldBack => {
+            let count = human::counted(report.held_back(), "deletion", "deletions");
+            let message = format!("{count} held back, because there are too many");
+            Problem::new(ProblemCode::HeldBack, message).with_hint(format!("`{confirm}`"))
+        }
+        Exit::VaultOlder => {
+            let message = "the vault on the server is older than the destination; nothing was removed";
+            Problem::new(ProblemCode::VaultOlder, message)
+        }
+        Exit::Unfinished => Problem::new(ProblemCode::Interrupted, cause),
+        _ => return None,
+    };
+    Some(problem)
+}
+
+/// A pull that could not go on: cut off once it had begun, refused before that.
+pub(super) fn failed(error: PullError, connected: bool) -> Failed {
+    match error {
+        PullError::Client(error) => match Failed::from(error) {
+            Failed { exit: Exit::Unreachable, message, code, .. } if connected => {
+                let message =
+                    format!("{message}; what was pulled is kept, and the next run goes on from there");
+                Failed::new(Exit::Unfinished, message).coded(code)
+            }
+            failed => failed,
+        },
+        PullError::State(error) => error.into(),
+        PullError::Store(error) => error.into(),
+        other => Failed::of(Exit::Error, &other).coded(ProblemCode::from(&other)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use obsync_client::ClientError;
+    use obsync_core::DestinationError;
+
+    use super::*;
+
+    #[test]
+    fn the_same_trouble_is_refused_before_and_unfinished_after_the_pull_has_begun() {
+        let lost =
+            || PullError::Client(ClientError::TimedOut { what: "an answer", after: Duration::from_secs(60) });
+        assert_eq!(failed(lost(), false).exit, Exit::Unreachable);
+        assert_eq!(failed(lost(), true).exit, Exit::Unfinished);
+        let expired = PullError::Client(ClientError::SubscriptionExpired);
+        assert_eq!(failed(expired, true).exit, Exit::SignIn);
+    }
+
+    #[test]
+    fn a_full_disk_says_what_to_do() {
+        let full = failed(PullError::Store(DestinationError::Full { location: "notes".to_owned() }), true);
+        assert_eq!(full.exit, Exit::Error);
+        assert_eq!(
+            full.message,
+            "notes is full; free some space and run the same command again, it goes on where it stopped"
+        );
+    }
+}

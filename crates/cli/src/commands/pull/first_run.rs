@@ -1,0 +1,60 @@
+//! What is shown, asked and said before a first run.
+
+use std::sync::Arc;
+
+use obsync_core::{Direction, NoProgress, PullOptions, PullSource};
+
+use super::Manner;
+use super::end::failed;
+use super::way::{Way, pull_options};
+use crate::context::Context;
+use crate::exit::{Exit, Failed};
+use crate::target::known::{Known, Nested};
+use crate::target::states::State;
+use crate::ui::{ask, pull_report};
+
+/// Shows somebody at a terminal what the first run that sends would do, and asks.
+///
+/// # Errors
+/// When there is nobody to ask.
+pub(super) async fn may_begin(
+    source: &PullSource,
+    destination: Arc<dyn obsync_core::Destination>,
+    state: &State,
+    way: Way<'_>,
+    manner: Manner,
+    context: &Context,
+) -> Result<bool, Failed> {
+    let options = way.options();
+    let known = state.store().load().await?;
+    let is_first = known.direction == Direction::Pull || !known.listed;
+    if !is_first || options.dry_run {
+        return Ok(true);
+    }
+    if options.json || !ask::can_ask() {
+        let message = format!(
+            "there is nobody to ask whether to send from {} for the first time; give --yes",
+            options.destination
+        );
+        return Err(Failed::new(Exit::Usage, message));
+    }
+    let Manner { doubt, keep_everything, .. } = manner;
+    let pull_options = PullOptions { doubt, keep_everything, dry_run: true, ..pull_options(options) };
+    let (progress, stop) = (Arc::new(NoProgress), context.stop.child_token());
+    let plan = way.run(source, destination, state.store(), pull_options, progress, stop).await;
+    let plan = plan.map_err(|error| failed(error, true))?;
+    context.say(&pull_report::plan(&plan))?;
+    context.or_stopped(ask::yes("The first run deletes nothing on either side. Go on?")).await
+}
+
+/// Says before a first pull that another destination lies inside this one, or around it.
+pub(super) async fn tell_nested(known: &Known, context: &Context) -> Result<(), Failed> {
+    for Nested { destination, vault, inside } in known.nested().await? {
+        let how = if inside.is_some() { "inside this destination" } else { "around this destination" };
+        context.console.warn(&format!(
+            "{destination}, to which the vault {vault:?} is pulled, lies {how}: what belongs to the one is a stranger's file to \
+             the other, and whoever opens the outer one in Obsidian sees both"
+        ));
+    }
+    Ok(())
+}

@@ -1,0 +1,45 @@
+//! Takes long lists apart so that their memory is given back on the way: what is made from a list of a million is not beside
+//! all of it.
+
+/// How many free places are given back at a time.
+const PLACES: usize = 1 << 16;
+
+/// The elements of a list, the last one first.
+pub(crate) struct Shrinking<T>(Vec<T>);
+
+impl<T> From<Vec<T>> for Shrinking<T> {
+    fn from(list: Vec<T>) -> Self {
+        Shrinking(list)
+    }
+}
+
+impl<T> Iterator for Shrinking<T> {
+    type Item = T;
+
+    fn next(&mut self) -> Option<T> {
+        if self.0.capacity() - self.0.len() >= PLACES {
+            self.0.shrink_to_fit();
+        }
+        self.0.pop()
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        (self.0.len(), Some(self.0.len()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_elements_come_and_their_places_go() {
+        let list: Vec<usize> = (0..3 * PLACES + 7).collect();
+        let mut shrinking = Shrinking::from(list);
+        for expected in (0..3 * PLACES + 7).rev() {
+            assert_eq!(shrinking.next(), Some(expected));
+            assert!(shrinking.0.capacity() <= shrinking.0.len() + PLACES + 1);
+        }
+        assert_eq!(shrinking.next(), None);
+    }
+}

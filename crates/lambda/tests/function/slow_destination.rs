@@ -1,0 +1,171 @@
+//! Destinations that are slower than the service: each invocation is used to its end, nothing is fetched for nothing, and a
+//! file that takes most of an invocation arrives.
+//!
+//! What is tested is a proportion, of what an invocation does to what it could. The machine must not decide about it, which may
+//! do much else: where it is slow, all times are longer, those of the invocation and those that the destination takes.
+
+use std::time::Duration;
+
+use obsync_testcloud::{InvokeOptions, LambdaRuntime, Service};
+use obsync_testkit::VaultHandle;
+use serde_json::{Value, json};
+
+use crate::handing_on::{ON, continuation};
+use crate::world::{World, answered, invoke, invoke_for, report, sync, write_notes};
+
+/// The longest stretch of time: a machine that is slower yet is none to test on.
+const SLOWEST: f64 = 8.0;
+
+/// By how much a time is longer here, where work that is to take `usual` at most takes `took`.
+fn stretch(took: Duration, usual: Duration) -> f64 {
+    (took.as_secs_f64() / usual.as_secs_f64()).clamp(1.0, SLOWEST)
+}
+
+/// How long the function takes for a vault in which nothing changed: what every invocation has to do besides its work. The
+/// middle one of three.
+async fn idle(world: &World, function: &LambdaRuntime) -> Duration {
+    world.cloud.faults().clear();
+    let mut took = Vec::new();
+    for _ in 0..3 {
+        let invocation = invoke(function, &sync("Private")).await;
+        assert_eq!(answered(&invocation)["status"], "complete", "{}", answered(&invocation));
+        took.push(invocation.duration);
+    }
+    took.sort_unstable();
+    took[1]
+}
+
+/// Small objects that the destination takes in a second.
+const PER_SECOND: u32 = 30;
+
+/// Lets these requests take as long as such a destination needs, and `stretch` times that.
+fn slow_down(world: &World, operations: &[&str], stretch: f64) {
+    let operations = operations.iter().map(|operation| (*operation).to_owned()).collect();
+    world.cloud.faults().update(|faults| {
+        faults.s3.operations = operations;
+        faults.s3.pace = (Duration::from_secs(1) / PER_SECOND).mul_f64(stretch);
+    });
+}
+
+/// What asks for the next invocation.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Asks {
+    /// A schedule, back to back.
+    Schedule,
+    /// The function itself.
+    Chain,
+}
+
+/// What a slow destination cost.
+#[derive(Debug)]
+struct Slow {
+    invocations: u64,
+    /// How many would have done for all requests.
+    needed: u64,
+    pulls: u64,
+    files: u64,
+    /// Of each invocation: the stretch of time, files, requests.
+    _each: Vec<(f64, u64, u64)>,
+}
+
+/// Brings so many notes to a destination that takes 30 requests a second, in invocations of four seconds.
+async fn slowly(notes: u64, asks: Asks) -> Slow {
+    const SECONDS: u64 = 4;
+    // What an invocation may take besides its work: a twentieth.
+    let usual = Duration::from_millis(SECONDS * 1000 / 20);
+    let world = World::new().await;
+    write_notes(&world.vault("Notes"), notes as usize);
+    let function = world.function_with(if asks == Asks::Chain { &ON[..1] } else { &[] });
+    // The first start of the program is no part of this.
+    answered(&invoke(&function, &sync("Private")).await);
+    let (mut event, mut each) = (sync("Notes"), Vec::new());
+    loop {
+        let stretch = stretch(idle(&world, &function).await, usual);
+        slow_down(&world, &[], stretch);
+        let before = world.cloud.counts();
+        let time = Duration::from_secs(SECONDS).mul_f64(stretch).as_millis() as u64;
+        let invocation = invoke_for(&function, &event, time).await;
+        let answer = answered(&invocation);
+        let requests = world.cloud.counts().since(&before).total(Service::S3);
+        each.push((stretch, answer["files_count"].as_u64().unwrap(), requests));
+        match answer["status"].as_str().unwrap() {
+            "complete" => break,
+            status => assert_eq!(status, "incomplete", "{answer}"),
+        }
+        assert!(each.len() < 40, "{each:?}");
+        if asks == Asks::Chain {
+            event = continuation(&world);
+        }
+    }
+    world.cloud.faults().clear();
+    assert_eq!(world.cloud.lambda().waiting(), [], "nothing goes on");
+    let requests: u64 = each.iter().map(|(_, _, requests)| requests).sum();
+    let files = each.iter().map(|(_, files, _)| files).sum();
+    world.assert_exact("Notes");
+    let needed = requests.div_ceil(u64::from(PER_SECOND) * SECONDS);
+    Slow { invocations: each.len() as u64, needed, pulls: world.server.stats().pulls, files, _each: each }
+}
+
+#[track_caller]
+fn assert_used_to_the_end(slow: &Slow, notes: u64) {
+    println!("{slow:?}");
+    // A commit whose answer came too late counts for nothing.
+    assert!(slow.files <= notes && slow.files * 100 >= notes * 90, "{slow:?}");
+    assert!(slow.invocations * 10 <= slow.needed * 12, "{slow:?}");
+    assert!(slow.pulls * 100 <= notes * 105, "{slow:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_slow_destination_is_used_to_the_end_of_each_invocation_and_little_is_pulled_twice() {
+    assert_used_to_the_end(&slowly(1200, Asks::Schedule).await, 1200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_chain_uses_a_slow_destination_to_the_end_of_each_invocation_and_pulls_little_twice() {
+    assert_used_to_the_end(&slowly(1200, Asks::Chain).await, 1200);
+}
+
+/// Writes a file of so many bytes.
+fn write_large(vault: &VaultHandle, bytes: u32, seed: u32) {
+    let byte = |index: u32| (index.wrapping_add(seed).wrapping_mul(2_654_435_761) >> 24) as u8;
+    vault.write("large.bin", (0..bytes).map(byte).collect::<Vec<u8>>(), 1_700_000_000_000).unwrap();
+}
+
+/// A file of 199 MiB and 400 notes to a destination that takes 30 small objects a second, in invocations of ten seconds. The
+/// contents come from nowhere else, so the large one has to come through in one of them.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_of_199_mib_arrives_through_invocations_of_ten_seconds_in_128_mb() {
+    const SECONDS: u64 = 10;
+    const MIB: u32 = 199;
+    const TRIED: u32 = 32;
+    let world = World::new().await;
+    let mut options = world.options();
+    options.memory_mb = 128;
+    options.env.extend(ON.map(|(name, value)| (name.to_owned(), value.to_owned())));
+    let function = LambdaRuntime::new(&world.cloud, options);
+    answered(&invoke(&function, &sync("Private")).await);
+    // A smaller one tells how long the large one takes here: it is to take half of an invocation at most.
+    write_large(&world.vault("Private"), TRIED << 20, 7);
+    let tried = invoke(&function, &sync("Private")).await;
+    assert_eq!(answered(&tried)["status"], "complete", "{}", answered(&tried));
+    let stretch = stretch(tried.duration * MIB / TRIED, Duration::from_secs(SECONDS) / 2);
+
+    let vault = world.vault("Notes");
+    write_large(&vault, MIB << 20, 0);
+    write_notes(&vault, 400);
+    slow_down(&world, &["PutObject"], stretch);
+    let timeout = Some(Duration::from_secs(SECONDS).mul_f64(stretch));
+    let options = InvokeOptions { timeout, ..InvokeOptions::default() };
+    let chain = function.invoke_chain(world.cloud.lambda(), &sync("Notes"), options, 15).await.unwrap();
+    let answers: Vec<&Value> = chain.iter().map(answered).collect();
+    println!("stretched {stretch:.2} times, {} invocations", answers.len());
+    for answer in &answers {
+        let used = answer["metadata"]["memory_used_mb"].as_u64().unwrap();
+        assert!(used < 128, "{used} MB: {answer}");
+    }
+    assert_eq!(world.cloud.s3().uploads("vaults").len(), 0, "no upload is left open");
+    let last = answers.last().unwrap();
+    assert_eq!((&last["status"], &report(last)["failures"]), (&json!("complete"), &json!([])), "{last}");
+    assert!((2..10).contains(&answers.len()), "{} invocations", answers.len());
+    world.assert_exact("Notes");
+}
