@@ -391,8 +391,8 @@ fn the_marker_of_another_vault_is_told_and_every_file_compared() {
         let report = pull.json();
         assert!(report["warnings"][0].as_str().unwrap().contains("another vault was brought"), "{report:#}");
         assert_eq!(
-            (&report["doubt"], report.get("error")),
-            (&json!("other_destination"), None),
+            (&report["doubt"], &report["error"]),
+            (&json!("other_destination"), &json!(null)),
             "{report:#}"
         );
         for told in ["another vault was brought to this destination", "has the marker of another one"] {

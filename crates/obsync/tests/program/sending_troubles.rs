@@ -183,7 +183,7 @@ fn a_filter_that_is_narrowed_and_widened_by_options_deletes_nothing() {
     with(&["--exclude", "Archive"]);
     for _ in 0..2 {
         let report = with(&["--json"]).json();
-        assert_eq!(report["deleted_in_vault"]["files"], 0, "{report:#}");
+        assert!(report.get("deleted_in_vault").is_none(), "{report:#}");
     }
     assert_eq!(paths(&world), ["Archive/b.md", "Archive/c.png", "a.md", "d.png"]);
     assert_in_step(&world);
@@ -251,7 +251,7 @@ fn a_folder_that_is_emptied_replaced_or_half_restored_is_doubted_and_deletes_not
         let report = world.must(&[&SYNC[..], &["--json"]].concat()).json();
         assert_eq!(report["doubt"], doubt, "{report:#}");
         assert!(!report["warnings"][0].as_str().unwrap().is_empty(), "{report:#}");
-        assert_eq!(report["deleted_in_vault"]["files"], 0, "{report:#}");
+        assert!(report.get("deleted_in_vault").is_none(), "{report:#}");
         assert_eq!(world.vault("Notes").contents().unwrap(), newest, "{doubt}");
         assert_in_step(&world);
     };
@@ -345,6 +345,6 @@ fn where_the_system_lets_50_folders_be_watched_a_follower_says_so_and_misses_not
     kill_process(Pid::from_child(&follower), Signal::TERM).unwrap();
     let Ran { code, stderr, .. } = ended(follower);
     assert_eq!(code, 0, "{stderr}");
-    assert!(stderr.contains("raise fs.inotify.max_user_watches"), "{stderr}");
+    assert!(stderr.contains("raise the number, as by `sysctl fs.inotify.max_user_watches"), "{stderr}");
     assert_in_step(&world);
 }
