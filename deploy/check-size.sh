@@ -1,16 +1,16 @@
 #!/usr/bin/env bash
-# Fails if the installed program is larger than 20 MB (20,000,000 bytes). docs/PERFORMANCE.md, "Size of the program", says what
+# Fails if the installed program is larger than 20 MiB (20,971,520 bytes). docs/PERFORMANCE.md, "Size of the program", says what
 # it is made of.
 #
 #   deploy/check-size.sh            builds the program first: eight minutes on two cores, from nothing
 #   deploy/check-size.sh PROGRAM    looks at one that was built
 set -euo pipefail
 
-most=20000000
+most=20971520
 program=${1:-}
 if [ -z "$program" ]; then
   cd "$(dirname "$0")/.."
-  cargo build --locked --release -p obsync-cli
+  cargo build --locked --release -p obsync
   program=${CARGO_TARGET_DIR:-target}/release/obsync
 fi
 size=$(wc -c < "$program")

@@ -2,7 +2,7 @@
 # Builds what a release publishes, in dist/: the function's zips, a bill of materials for each program, checksums.
 #
 # Fails without cargo-deny, without a database of advisories of at most 7 days, on anything that deny.toml refuses, and if the
-# program is larger than 20 MB.
+# program is larger than 20 MiB.
 # docs/RELEASE.md has what comes before and after.
 set -euo pipefail
 cd "$(dirname "$0")/.."

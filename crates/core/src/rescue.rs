@@ -19,6 +19,8 @@ use crate::transfer::{Scout, wanted};
 
 /// How many contents are rescued before their sources may go. Bounds the space that a large rename takes.
 const BATCH: usize = 1024;
+/// How many times are set before it is looked whether the run is to stop.
+const TOUCHES: usize = 256;
 
 /// How many changes that are deferred are noted at a time: as they are kept they take several times what an entry takes. (A
 /// table pays for each time.)
@@ -94,7 +96,7 @@ impl Publisher<'_, '_> {
 
     /// Sets times. A file that was changed here is left as it is.
     pub(crate) async fn touch(&mut self, touches: Vec<Transfer>, scout: &Scout) -> Result<(), PullError> {
-        for batch in touches.chunks(BATCH) {
+        for batch in touches.chunks(TOUCHES) {
             if self.stop.is_cancelled() {
                 break;
             }
