@@ -235,7 +235,7 @@ async fn stopped_once(
     };
     let both = async { tokio::join!(bench.sync_until(stop.clone(), change), halt).0 };
     let ended = tokio::time::timeout(Duration::from_secs(40), both).await;
-    let report = ended.expect("it ends when it is told to").unwrap();
+    let report = ended.unwrap().unwrap();
     assert_eq!(report.outcome, Outcome::Interrupted, "{report:#?}");
     // Calls that were under way may hold the state for a moment still.
     bench.until_dead().await;
