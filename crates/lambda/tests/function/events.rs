@@ -298,7 +298,7 @@ async fn a_status_tells_how_things_are_and_changes_nothing() {
     let after = invoke(&function, &status).await;
     let about = report(answered(&after));
     assert_eq!((&about["status"], &about["files"]), (&json!("complete"), &json!(3)), "{about}");
-    assert_eq!((&about["direction"], &about["folders"]), (&json!("pull"), &json!(1)), "{about}");
+    assert_eq!((&about["direction"], &about["folders"]), (&json!("pull"), &json!(3)), "{about}");
     assert_eq!(about["destination"], "s3://vaults/notes/Notes");
     assert_eq!(about["encryption"], "standard");
     assert_eq!(about["last_run"]["progress"]["files_complete"], 3);
