@@ -105,7 +105,6 @@ const ROWS: &[Row] = &[
     (STRANGER, "push Notes both --yes", 3, "not_signed_in"),
     (WRONG_PASSWORD, "push Notes both --yes", 3, "sign_in"),
     (Expired, "push Notes both --yes", 3, "subscription_expired"),
-    (So, "push Private private --yes", 3, "vault_password"),
     (So, "push Notes nowhere --yes", 4, "destination_unknown"),
     (So, "push Nots both --yes", 4, "vault_not_found"),
     (So, "push Twin both --yes", 4, "vault_ambiguous"),
