@@ -17,7 +17,8 @@ use crate::shrinking::Shrinking;
 use crate::space::NextRescues;
 use crate::transfer::{Scout, wanted};
 
-/// How many contents are rescued before their sources may go. Bounds the space that a large rename takes.
+/// How many contents are rescued before their sources may go. Bounds the space that a large rename takes. Not fewer: a file
+/// that is made right after others were removed has ext4 look long for an inode (docs/PERFORMANCE.md).
 const BATCH: usize = 1024;
 /// How many times are set before it is looked whether the run is to stop.
 const TOUCHES: usize = 256;
