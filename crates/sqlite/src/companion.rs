@@ -2,10 +2,10 @@
 //! that somebody confirmed while another process had the database.
 //!
 //! The first two are written by every run, also by one that commits nothing. They are not in the database, so that such a run
-//! leaves that as it is. Each is replaced as a whole and durably: `verify` asks the second one whether a run was cut short.
+//! leaves that as it is. The second one is replaced as a whole and durably: `verify` asks it whether a run was cut short.
 
 use std::collections::HashSet;
-use std::io::{self, Read};
+use std::io::{self, Read, Write as _};
 use std::time::{Duration, SystemTime};
 
 use jiff::Timestamp;
@@ -83,6 +83,20 @@ impl Companion {
         replaced.map_err(|error| self.failed(database, &error))
     }
 
+    /// Overwrites the file in place, without a flush, if it is as long as the text. Answers whether it was.
+    ///
+    /// A text of a few bytes lies in one sector: after a power failure the file has the text of before, or this one.
+    fn overwrite(&self, database: &Database, text: &str) -> io::Result<bool> {
+        let Ok((folder, name)) = parts(database) else { return Ok(false) };
+        let Some(folder) = Folder::open(folder)? else { return Ok(false) };
+        let Some(mut opened) = folder.file(&(name + self.ending), Access::Update)? else { return Ok(false) };
+        if opened.file.metadata()?.len() != text.len() as u64 {
+            return Ok(false);
+        }
+        opened.file.write_all(text.as_bytes())?;
+        Ok(true)
+    }
+
     fn failed(&self, database: &Database, error: &io::Error) -> StateError {
         database.unavailable(format!("{}: {error}", self.holds))
     }
@@ -93,9 +107,13 @@ pub(super) fn last_check(database: &Database) -> Option<i64> {
     LAST_CHECK.read(database)?.trim().parse().ok()
 }
 
-/// Notes such a time.
+/// Notes such a time. A power failure can take the latest check back to the one before, so that no run waits for a flush here.
 pub(super) fn note_check(database: &Database, at: i64) -> Result<(), StateError> {
-    LAST_CHECK.replace(database, &format!("{at}\n"))
+    let text = format!("{at}\n");
+    if LAST_CHECK.overwrite(database, &text).unwrap_or(false) {
+        return Ok(());
+    }
+    LAST_CHECK.replace(database, &text)
 }
 
 /// How the last run went. If something is there that does not say it, that run may have been cut short.

@@ -67,6 +67,17 @@ struct Inner {
     _lock: Option<StateLock>,
 }
 
+impl Drop for Inner {
+    fn drop(&mut self) {
+        if self.access == Access::Write
+            && let Ok(Some(connection)) = self.connection.get_mut()
+            && let Err(error) = schema::remove_journal(connection)
+        {
+            tracing::debug!(%error, "the journal of the state stays");
+        }
+    }
+}
+
 impl SqliteState {
     /// Opens the state of `identity` in the file `path` to work with it, and locks it for as long as this lives. The
     /// file (mode 0600) and its folders (0700) are made when needed. Blocks for a moment.

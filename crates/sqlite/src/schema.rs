@@ -290,12 +290,21 @@ fn configure(connection: &Connection, access: Access) -> rusqlite::Result<()> {
     match access {
         Access::Read => connection.pragma_update(None, "query_only", true),
         Access::Write => {
-            // EXTRA also flushes the folder when the journal is removed, which is what makes a commit durable.
             connection.pragma_update(None, "synchronous", "EXTRA")?;
             connection.pragma_update(None, "temp_store", "MEMORY")?;
-            connection.pragma_update_and_check(None, "journal_mode", "DELETE", |_| Ok(()))
+            // A journal that stays spares each commit making a file, removing it and flushing the folder for both.
+            set_journal_mode(connection, "PERSIST")
         }
     }
+}
+
+/// Removes the journal, so that nothing is left beside the database. To be called before it is closed.
+pub(super) fn remove_journal(connection: &Connection) -> rusqlite::Result<()> {
+    set_journal_mode(connection, "DELETE")
+}
+
+fn set_journal_mode(connection: &Connection, mode: &str) -> rusqlite::Result<()> {
+    connection.pragma_update_and_check(None, "journal_mode", mode, |_| Ok(()))
 }
 
 fn pragma(connection: &Connection, name: &str) -> rusqlite::Result<i64> {

@@ -193,7 +193,8 @@ fn a_commit_that_a_kill_interrupted_is_rolled_back_by_who_comes_next() {
     assert_eq!(block_on(state.load()).unwrap().version, 300, "by one who works");
     let records = block_on(state.all_records()).unwrap();
     assert!(records.iter().all(|record| record.uid().0 < 300));
-    assert!(!journal.exists());
+    drop(state);
+    assert!(!journal.exists(), "nothing is left beside the database");
 }
 
 proptest! {

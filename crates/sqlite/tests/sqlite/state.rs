@@ -32,7 +32,9 @@ async fn the_database_is_made_by_the_first_commit_only() {
     read_everything(&state).await;
     assert_eq!(file.files(), ["one.sqlite.lock"]);
     state.commit(commit_of(1)).await.unwrap();
-    assert_eq!(file.files(), ["one.sqlite", "one.sqlite.lock"], "also while it is open");
+    assert_eq!(file.files(), ["one.sqlite", "one.sqlite-journal", "one.sqlite.lock"], "while it is open");
+    drop(state);
+    assert_eq!(file.files(), ["one.sqlite", "one.sqlite.lock"]);
 }
 
 #[tokio::test]
@@ -129,23 +131,40 @@ async fn a_note_of_the_last_run_that_cannot_be_read_counts_as_a_run_that_was_cut
 }
 
 #[tokio::test]
-async fn notes_are_replaced_as_a_whole() {
+async fn a_run_is_noted_by_a_file_that_replaces_the_one_before() {
     let file = DatabaseFile::new();
     let state = file.state();
     state.commit(complete_commit()).await.unwrap();
     let complete = LastRun::begin(None).end(RunOutcome::Complete, None);
     state.note_run(&complete).await;
-    state.note_check(7).await;
-    // As somebody sees it who has opened them.
-    let notes = ["sqlite-run", "sqlite-checked"].map(|ending| file.path().with_extension(ending));
-    let links = ["run-opened", "checked-opened"].map(|ending| file.path().with_extension(ending));
-    notes.iter().zip(&links).for_each(|(note, link)| fs::hard_link(note, link).unwrap());
-    let before = links.each_ref().map(|link| fs::read(link).unwrap());
+    // As a program sees it that has opened the file.
+    let link = file.path().with_extension("run-opened");
+    fs::hard_link(file.path().with_extension("sqlite-run"), &link).unwrap();
+    let before = fs::read(&link).unwrap();
     state.note_run(&LastRun::begin(Some(&complete))).await;
-    state.note_check(8).await;
-    assert_eq!(links.each_ref().map(|link| fs::read(link).unwrap()), before);
-    assert_eq!(state.last_check().await.unwrap(), Some(8));
+    assert_eq!(fs::read(&link).unwrap(), before);
     assert_eq!(state.last_run().await.unwrap().unwrap().outcome, RunOutcome::Running);
+}
+
+#[tokio::test]
+async fn the_time_of_a_check_is_overwritten_and_never_missing() {
+    let file = DatabaseFile::new();
+    let state = file.state();
+    state.commit(complete_commit()).await.unwrap();
+    let note = file.path().with_extension("sqlite-checked");
+    let link = file.path().with_extension("checked-opened");
+    // Of one length, longer, shorter, and after a file that says nothing.
+    for (at, is_overwritten) in [(7, false), (8, true), (1_764_284_400_000, false), (9, false)] {
+        let _ = fs::remove_file(&link);
+        let had = fs::hard_link(&note, &link).is_ok();
+        state.note_check(at).await;
+        assert_eq!(state.last_check().await.unwrap(), Some(at));
+        let is_same = had && fs::read(&link).unwrap() == fs::read(&note).unwrap();
+        assert_eq!(is_same, is_overwritten, "{at}");
+    }
+    fs::write(&note, "").unwrap();
+    state.note_check(10).await;
+    assert_eq!(state.last_check().await.unwrap(), Some(10));
 }
 
 /// As on a full disk.
