@@ -9,6 +9,7 @@ use crate::journal::JournalEntry;
 use crate::listing::Listing;
 use crate::model::{FileMeta, Intent, KnownContent, Record};
 use crate::publish::publish_announced;
+use crate::reconcile::Mode;
 use crate::report::{Conflict, Report};
 use crate::run::Run;
 use crate::state::{Commit, VaultState, commit_beside};
@@ -23,13 +24,21 @@ struct Recovered {
 }
 
 impl Run<'_> {
-    /// Gives users their files back that a run which was killed had taken out of their places.
-    pub(crate) async fn return_taken(&self, report: &mut Report) -> Result<(), PullError> {
-        if self.options.dry_run || !self.destination.has_taken().await? {
+    /// Gives users their files back that a run which was killed had taken out of their places. `intents` is what that run had
+    /// announced; `known` is the state.
+    pub(crate) async fn return_taken(
+        &self,
+        mode: Mode,
+        known: &VaultState,
+        intents: &[Intent],
+        report: &mut Report,
+    ) -> Result<(), PullError> {
+        // A file is taken out only after that was announced. A state that begins anew does not know of it.
+        let everywhere = mode == Mode::Full || known.version == 0 || !intents.is_empty();
+        if self.options.dry_run || !self.destination.has_taken(everywhere).await? {
             return Ok(());
         }
         let records = self.state.all_records().await?.into_iter().map(|record| (record.path, None));
-        let intents = self.state.intents().await?;
         let announced = intents.iter().filter_map(Intent::placed);
         let announced = announced.map(|record| (record.path.clone(), record.file().map(KnownContent::from)));
         let exchanged = intents.iter().filter_map(|intent| match intent {
@@ -50,6 +59,7 @@ impl Run<'_> {
             return Ok(());
         }
         let state = self.state.load().await?;
+        let intents = intents.to_vec();
         Ok(self.state.commit(Commit { journal, state, intents, ..Commit::default() }).await?)
     }
 
@@ -58,9 +68,9 @@ impl Run<'_> {
     pub(crate) async fn recover(
         &self,
         known: &VaultState,
+        announced: Vec<Intent>,
         report: &mut Report,
     ) -> Result<Vec<VaultPath>, PullError> {
-        let announced = self.state.intents().await?;
         if announced.is_empty() || self.options.dry_run {
             return Ok(Vec::new());
         }

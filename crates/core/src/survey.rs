@@ -126,7 +126,8 @@ impl Run<'_> {
         }
         let is_empty = self.destination.is_empty().await?;
         // Before anything is committed: intents say where the files were.
-        self.return_taken(report).await?;
+        let intents = self.state.intents().await?;
+        self.return_taken(mode, &known, &intents, report).await?;
         if !self.options.is_narrowed {
             if self.direction == Direction::Pull && known.direction != Direction::Pull {
                 // What a sync has to make up for, a sync does: in a full pull what was changed here would count as damaged.
@@ -143,11 +144,11 @@ impl Run<'_> {
         let is_lost = !had_identity || report.doubt.is_some() || known.was_doubted();
         if self.options.keep_everything && !known.keeping && !self.options.dry_run {
             known.keeping = true;
-            let intents = self.state.intents().await?;
+            let intents = intents.clone();
             self.state.commit(Commit { intents, state: known.clone(), ..Commit::default() }).await?;
         }
         let keeps = self.options.keep_everything || known.keeping;
-        let unclear = self.recover(&known, report).await?;
+        let unclear = self.recover(&known, intents, report).await?;
         if is_empty || mode == Mode::Full {
             // What was looked at is gone, or everything is wanted to be looked at from the beginning.
             known.full_up_to = known.full_up_to.map(|_| 0);

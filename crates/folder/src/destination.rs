@@ -298,8 +298,8 @@ impl Destination for FolderDestination {
         put_back.await.unwrap_or(false)
     }
 
-    async fn has_taken(&self) -> Result<bool, DestinationError> {
-        self.run(Context::has_taken).await
+    async fn has_taken(&self, everywhere: bool) -> Result<bool, DestinationError> {
+        self.run(move |context| context.has_taken(everywhere)).await
     }
 
     async fn return_taken(

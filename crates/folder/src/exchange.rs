@@ -213,9 +213,9 @@ impl Context {
     }
 
     /// Whether a killed run left files that it had taken out of their places.
-    pub(super) fn has_taken(&self) -> Result<bool, DestinationError> {
+    pub(super) fn has_taken(&self, everywhere: bool) -> Result<bool, DestinationError> {
         let Some(root) = self.root()? else { return Ok(false) };
-        for staging in StagingFolder::open_all(&root)? {
+        for staging in StagingFolder::open_all(&root, everywhere)? {
             if staging.names()?.iter().any(|name| is_taken(name)) {
                 return Ok(true);
             }
@@ -234,7 +234,7 @@ impl Context {
         let paths: KnownPaths<'_> =
             known.iter().map(|entry| (ContentHash::of(entry.0.as_str().as_bytes()), entry)).collect();
         let mut kept = Vec::new();
-        for staging in StagingFolder::open_all(&root)? {
+        for staging in StagingFolder::open_all(&root, true)? {
             kept.extend(self.return_taken_in(&root, &staging, &paths)?);
             staging.remove_if_needless(&root)?;
         }

@@ -157,18 +157,20 @@ impl StagingFolder {
         }
     }
 
-    /// Every staging folder that is there, the usual one first. A killed run may have used another, because
-    /// [`OWN_FOLDER`] was open to others then.
-    pub(super) fn open_all(root: &Root) -> Result<Vec<Self>, DestinationError> {
-        let usual = match own_folder(root)? {
-            Own::Private(own) => open_judged(root, &own, STAGING)?,
-            Own::Absent | Own::Foreign => Own::Absent,
-        };
+    /// The staging folders that are there, the usual one first. A killed run may have used another, because [`OWN_FOLDER`]
+    /// was open to others then: the root is read for those where that folder cannot be used now, or `everywhere` is asked for.
+    pub(super) fn open_all(root: &Root, everywhere: bool) -> Result<Vec<Self>, DestinationError> {
+        let own = own_folder(root)?;
+        let reads_root = everywhere || !matches!(own, Own::Private(_));
         let mut all = Vec::new();
-        if let Own::Private(dir) = usual {
+        if let Own::Private(own) = own
+            && let Own::Private(dir) = open_judged(root, &own, STAGING)?
+        {
             all.push(Self::new(root, dir, None));
         }
-        all.extend(Self::all_elsewhere(root)?);
+        if reads_root {
+            all.extend(Self::all_elsewhere(root)?);
+        }
         Ok(all)
     }
 

@@ -54,8 +54,10 @@ pub trait Destination: Describe + Naming + Inspect + Scan + Receive {
         false
     }
 
-    /// Whether a run that was killed left files that it had taken out of their places, to compare them.
-    async fn has_taken(&self) -> Result<bool, DestinationError> {
+    /// True if a run that was killed left files that it had taken out of their places, to compare them. `everywhere`: also
+    /// where runs take them that cannot use the usual place, which takes as long as the root has entries.
+    async fn has_taken(&self, everywhere: bool) -> Result<bool, DestinationError> {
+        let _ = everywhere;
         Ok(false)
     }
 

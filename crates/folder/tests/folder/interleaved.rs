@@ -532,13 +532,13 @@ async fn what_a_killed_run_had_taken_out_is_judged_by_the_next() {
         });
         assert!(publishing.await.is_err(), "the panic is passed on");
         let next = FolderDestination::open(scene.home.path(), FolderOptions::default()).unwrap();
-        assert!(next.has_taken().await.unwrap());
+        assert!(next.has_taken(false).await.unwrap());
         let known = vec![(at("note.md"), Some(KnownContent::of(FROM_VAULT.as_bytes())))];
         let kept = next.return_taken(known).await.unwrap();
         assert_eq!(kept.len(), usize::from(is_kept), "{deed:?}");
         assert_eq!(has_users(&scene.texts()), is_kept, "{deed:?}");
         assert_eq!(fs::read_to_string(scene.note()).unwrap(), FROM_VAULT);
-        assert!(!next.has_taken().await.unwrap());
+        assert!(!next.has_taken(false).await.unwrap());
         next.discard_staged().await.unwrap();
         assert!(!scene.has_staging());
     }
@@ -593,7 +593,9 @@ async fn what_was_taken_out_while_the_usual_folder_was_open_to_others_is_judged_
         fs::set_permissions(folder, fs::Permissions::from_mode(0o700)).unwrap();
     }
     let store = FolderDestination::open(scene.home.path(), FolderOptions::default()).unwrap();
-    assert!(store.has_taken().await.unwrap());
+    // Only a run that has a reason to reads the root for it.
+    assert!(!store.has_taken(false).await.unwrap());
+    assert!(store.has_taken(true).await.unwrap());
     assert_eq!(store.return_taken(Vec::new()).await.unwrap(), [(None, at("Recovered.md"))]);
     assert_eq!(fs::read_to_string(scene.home.path().join("Recovered.md")).unwrap(), USERS);
     assert!(!elsewhere.exists(), "nothing is left in it");

@@ -115,7 +115,7 @@ async fn what_a_killed_run_had_taken_out_comes_into_the_trash_with_the_next() {
         );
     assert!(died.await.is_err());
     let store = destination.store();
-    assert!(store.has_taken().await.unwrap());
+    assert!(store.has_taken(false).await.unwrap());
     let known = vec![(at("note.md"), Some(KnownContent::of(b"two")))];
     assert!(store.return_taken(known).await.unwrap().is_empty());
     assert_eq!(trashed(&destination), [entry(0, "note.md", "one")]);
