@@ -72,6 +72,20 @@ async fn a_swapped_disk_is_noticed_and_its_earlier_files_are_nobodys_changes() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_full_pull_of_a_swapped_disk_and_one_afterwards_keep_nothing_stale_and_copy_nothing() {
+    let (mut bench, copy) = with_copy().await;
+    swap(&bench, &copy);
+    let report = bench.pull_full().await;
+    assert_eq!((report.outcome, report.doubt), (Outcome::Complete, Some(Doubt::OtherGeneration)));
+    assert_eq!((report.conflicts.len(), report.deleted.files), (0, 2), "{report:#?}");
+    bench.assert_exact().await;
+    let report = bench.pull_full().await;
+    assert!(report.conflicts.is_empty() && report.doubt.is_none(), "{report:#?}");
+    assert_eq!((report.pulled.files, report.deleted.files, report.retained.files), (0, 0, 0), "{report:#?}");
+    bench.assert_exact().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_a_user_wrote_on_a_swapped_disk_is_kept() {
     let (bench, copy) = with_copy().await;
     swap(&bench, &copy);
