@@ -28,13 +28,11 @@ pub trait Destination: Describe + Naming + Inspect + Scan + Receive {
     /// fails with it.
     ///
     /// - A put makes its file visible atomically and creates parents as needed. Adjacent puts in `changes`
-    ///   are durable when this
-    /// returns.
+    ///   are durable when this returns.
     /// - Removals and folders are durable after [`flush`](Self::flush): one flush is enough for several
     ///   calls.
     /// - Once `stop` is cancelled, a destination that needs long for a batch of puts starts no more of them,
-    ///   and gives up those that
-    /// do not end soon: both fail with [`DestinationError::Stopped`].
+    ///   and gives up those that do not end soon: both fail with [`DestinationError::Stopped`].
     async fn apply(&self, changes: Vec<Change>, stop: &CancellationToken) -> Vec<ChangeOutcome>;
 
     /// Makes earlier removals and folders durable.
