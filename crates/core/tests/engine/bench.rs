@@ -56,7 +56,7 @@ impl Bench {
         let source = source(&server).await;
         let options = PullOptions {
             fetch: FetchOptions { connections: 2, ..FetchOptions::default() },
-            // What it holds back has tests of its own.
+            // Held-back deletions have tests of their own.
             max_delete: MaxDelete::Unlimited,
             ..PullOptions::default()
         };
@@ -92,7 +92,7 @@ impl Bench {
         std::fs::remove_file(self.home.path().join("state.sqlite")).unwrap();
     }
 
-    /// Where the vault is pulled to.
+    /// The folder that the vault is pulled to.
     pub(crate) fn dest(&self) -> PathBuf {
         self.home.path().join("notes")
     }
@@ -169,7 +169,7 @@ impl Bench {
         sync(&self.source, self.store(), state, &options, progress, stop).await
     }
 
-    /// Syncs with other options until it is told to stop.
+    /// Syncs with other options until stopped.
     pub(crate) async fn sync_until(
         &self,
         stop: CancellationToken,
@@ -305,7 +305,7 @@ impl Progress for BeforeSending {
     }
 }
 
-/// What the state of a destination says of itself.
+/// The identity in the state of a destination.
 pub(crate) fn identity(source: &PullSource, dest: &Path) -> StateIdentity {
     StateIdentity {
         vault_id: source.vault.id.clone(),

@@ -1,4 +1,4 @@
-//! Deletions that are too many are held back until somebody confirms them.
+//! Too many deletions are held back until a user confirms them.
 
 use obsync_core::{MaxDelete, Outcome, Report, StateStore, confirm, held_back, leave_confirmation};
 
@@ -27,14 +27,14 @@ fn delete(bench: &Bench, numbers: std::ops::Range<usize>) {
     }
 }
 
-/// Confirms all that is held back. Tells the paths.
+/// Confirms all held-back deletions. Returns their paths.
 async fn confirm_all(bench: &Bench) -> Vec<String> {
     let state = bench.state();
     let paths = held_back(state.as_ref()).await.unwrap();
     confirm(state.as_ref(), &paths, jiff::Timestamp::now()).await.unwrap()
 }
 
-/// The outcome, how many were deleted, and how many are held back.
+/// The outcome, the number of deleted files, and that of held-back deletions.
 fn account(report: &Report) -> (Outcome, u64, u64) {
     (report.outcome, report.deleted.files, report.held_back())
 }
@@ -67,7 +67,7 @@ async fn only_what_was_confirmed_goes() {
     delete(&bench, 0..20);
     assert_eq!(account(&bench.pull().await), (Outcome::HeldBack, 0, 20));
     confirm_all(&bench).await;
-    // What was changed in the vault since is not deleted, what was deleted since is held back again.
+    // A file that the vault changed since is not deleted; one that it deleted since is held back again.
     bench.vault.write(&note(0), "is back", T).unwrap();
     delete(&bench, 20..30);
     bench.edit(note(1), "edited here");

@@ -1,5 +1,6 @@
-//! How soon a follower brings a change of either side to the other, with a real watcher. Ordinary runs only look whether it is soon;
-//! `OBSYNC_FOLLOW_TIMES=1 cargo test --release -p obsync-core --test engine follow_times -- --nocapture` measures (docs/PERFORMANCE.md).
+//! Time until a follower brings a change of either side to the other, with a real watcher. Ordinary runs only
+//! check that it is short; `OBSYNC_FOLLOW_TIMES=1 cargo test --release -p obsync-core --test engine
+//! follow_times -- --nocapture` measures (docs/PERFORMANCE.md).
 
 use std::fs;
 use std::path::Path;
@@ -21,7 +22,7 @@ use crate::bench::Bench;
 
 const T: i64 = 1_700_000_000_000;
 
-/// How much is measured.
+/// Extent of the measurement.
 struct Extent {
     notes: usize,
     folders: usize,

@@ -26,10 +26,10 @@ use crate::bench::Bench;
 
 const T: i64 = 1_700_000_000_000;
 
-/// How long anything is waited for.
+/// Timeout of every wait.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Tells of changes when it is told to.
+/// Reports a change for each notification.
 struct ToldOf(Arc<Notify>);
 
 #[async_trait]
@@ -53,7 +53,7 @@ impl Watch for NothingAfter {
     }
 }
 
-/// What a follower said of itself.
+/// The activity that a follower reported.
 #[derive(Default)]
 struct Said {
     states: Mutex<Vec<String>>,
@@ -76,7 +76,7 @@ impl Observer for Said {
     }
 }
 
-/// What was told while it worked.
+/// Notices during the runs.
 #[derive(Default)]
 pub(crate) struct Notices(pub(crate) Mutex<Vec<String>>);
 
@@ -121,7 +121,7 @@ impl Follower {
         Self::start(bench, options, changed, watch, Arc::new(NoProgress))
     }
 
-    /// One that syncs and that something else tells of changes.
+    /// A follower that syncs and is notified of changes by the test.
     pub(crate) fn watching(
         bench: &Bench,
         watch: Box<dyn Watch>,
@@ -190,7 +190,7 @@ impl Follower {
         .await;
     }
 
-    /// How many runs came to an end.
+    /// Number of completed runs.
     pub(crate) fn runs(&self) -> usize {
         self.said.reports.lock().unwrap().len()
     }
@@ -308,7 +308,8 @@ async fn everything_is_scanned_from_time_to_time_however_much_news_there_is() {
         options.scan_every = Duration::from_secs(1);
     });
     follower.at_rest(1).await;
-    // No watcher tells of what is named as the litter of an editor. A minute later it is none.
+    // A watcher does not report files named like an editor's temporary ones. A minute later the file counts
+    // as a note.
     bench.edit("kept.tmp", "a note of its own");
     let file = File::options().write(true).open(bench.dest().join("kept.tmp")).unwrap();
     file.set_modified(SystemTime::now() - Duration::from_secs(120)).unwrap();

@@ -61,7 +61,7 @@ enum Event {
         at: usize,
     },
     Pull,
-    /// A pull that is told to stop after it has brought so many files into place.
+    /// A pull that is stopped after it has put this many files in place.
     Stopped {
         after: u64,
     },
@@ -103,7 +103,7 @@ fn event() -> impl Strategy<Value = Event> {
     ]
 }
 
-/// What the vault holds.
+/// Contents of the vault.
 #[derive(Default)]
 struct Model {
     files: BTreeMap<String, (Vec<u8>, i64)>,

@@ -44,7 +44,7 @@ async fn with_copy() -> (Bench, PathBuf) {
     (bench, copy)
 }
 
-/// Puts another folder in the place of the destination, and tells where that is now.
+/// Replaces the destination with another folder, and returns the new path of the destination.
 fn swap(bench: &Bench, other: &Path) -> PathBuf {
     let aside = bench.dest().with_file_name(format!("instead of {}", other.file_name().unwrap().display()));
     fs::rename(bench.dest(), &aside).unwrap();

@@ -1,5 +1,5 @@
-//! What a two-way destination keeps besides its files: the journal, the texts that merges start from, and the device's name in the
-//! names of copies.
+//! Additional data of a two-way destination: the journal, the base texts of merges, and the device's name in
+//! the names of copies.
 
 use std::fs;
 use std::sync::Arc;
@@ -133,7 +133,7 @@ async fn the_journal_has_conflicted_copies_under_both_of_their_names() {
     let of_x = copy(&journal(&bench, Some("x")).await);
     assert_eq!((&of_x.path, of_x.device.as_deref()), (&report.conflicts[0].kept_as, Some("laptop")));
     assert_eq!(bench.read(of_x.path.as_str()), "a file");
-    // What another device wrote in between.
+    // The content that another device wrote in between.
     bench.edit("note.md", "mine\n");
     bench.server.faults().update(|faults| faults.rival_push = obsync_testkit::Chance::next(1));
     let report = bench.sync().await;
@@ -195,7 +195,7 @@ async fn a_merge_needs_no_old_version_of_the_vault() {
         bench.edit(path, &format!("{first} here\n{middle}\n{last}\n"));
         bench.vault.write(path, format!("{first}\n{middle}\n{last} there\n"), T + 5000).unwrap();
     }
-    // What both sides started from is not in the vault any more.
+    // The common base is not in the vault any more.
     bench.vault.purge().unwrap();
     let report = bench.sync().await;
     assert_eq!((report.outcome, report.conflicts.len()), (Outcome::Complete, 0), "{report:#?}");
@@ -232,7 +232,7 @@ async fn conflicted_copies_bear_the_name_of_the_device_here_and_in_the_vault() {
     );
     assert!(has(&bench, kept_as, "mine"));
     assert_eq!(report.device.as_deref(), Some("laptop"));
-    // What another device wrote between a push and its echo, too.
+    // The content that another device wrote between a push and its echo, too.
     bench.edit("note.md", "mine\n");
     bench.server.faults().update(|faults| faults.rival_push = obsync_testkit::Chance::next(1));
     let report = bench.sync().await;

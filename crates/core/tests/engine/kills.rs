@@ -23,7 +23,8 @@ use tokio_util::sync::CancellationToken;
 use crate::bench::{Bench, identity, source_at};
 use crate::meddled::MeddledFolder;
 
-/// What the child is told: the server, the folder with destination and state, and the step at which it dies.
+/// Environment of the child: the server, the folder with destination and state, and the step at which it
+/// dies.
 const SERVER: &str = "OBSYNC_TEST_SERVER";
 const HOME: &str = "OBSYNC_TEST_HOME";
 const DIES_AT: &str = "OBSYNC_TEST_DIES_AT";
@@ -238,7 +239,7 @@ fn assert_files(bench: &Bench, step: usize) {
         assert_eq!(kept, 1, "step {step}: {name}: {others:?}");
     }
     assert_eq!(others.len(), 2, "step {step}: {others:?}");
-    // What is left of obsync's own.
+    // Remaining files of obsync's own.
     let own = fs::read_dir(bench.dest().join(".obsync")).unwrap();
     let own: BTreeSet<String> = own.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
     let known = [".gitignore", "id", "lock", "pin.json"].map(str::to_owned);
@@ -300,7 +301,7 @@ async fn die(at: usize) {
     let options = PullOptions {
         fetch: FetchOptions { connections: 2, ..FetchOptions::default() },
         max_delete: MaxDelete::Unlimited,
-        // What is synced otherwise stays that.
+        // A destination that is otherwise synced both ways keeps that.
         is_narrowed: true,
         ..PullOptions::default()
     };

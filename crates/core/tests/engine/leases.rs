@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use crate::bench::Bench;
 use crate::two_way::{has, in_step};
 
-/// Syncs under a lease that ends after so many looks. How many there were.
+/// Syncs under a lease that ends after this many checks. Returns the number of checks.
 async fn sync_under(bench: &Bench, most: usize) -> (Result<Report, PullError>, usize) {
     let looks = Arc::new(AtomicUsize::new(0));
     let is_held = {

@@ -17,7 +17,7 @@ use obsync_protocol::{NameFolding, RepositoryPart, VaultPath};
 use tokio::io::AsyncReadExt;
 use tokio_util::sync::CancellationToken;
 
-/// What is done, once.
+/// An action that is done once.
 type Deed = Box<dyn FnOnce() + Send>;
 
 /// A folder that does something else at a certain moment, or is full then.

@@ -1,4 +1,5 @@
-//! What a pull leaves out, refuses entry by entry, and names because Obsidian would run it.
+//! Entries that a pull excludes or refuses one by one, and files that it lists because Obsidian would run
+//! them.
 
 use std::time::{Duration, Instant};
 

@@ -114,7 +114,8 @@ async fn a_file_that_is_seen_under_its_new_name_through_a_link_is_not_lost() {
     assert_eq!(bench.read("B/note.md"), "the template");
 }
 
-/// Each of many equal files can come to each of as many new names: what is kept in mind of that must not be all pairs.
+/// Each of many equal files can move to each of as many new names: memory must not grow with the number of
+/// pairs.
 #[tokio::test(flavor = "multi_thread")]
 async fn many_equal_files_are_renamed_at_once() {
     const FILES: usize = 3_000;

@@ -21,7 +21,7 @@ async fn pull_while_saving(bench: &Bench, path: &str, text: &'static str) -> Rep
     pull(&bench.source, Arc::new(destination), bench.state(), &bench.options, progress, stop).await.unwrap()
 }
 
-/// Whether a file has the time at which it was saved, and not one of the vault's.
+/// True if a file has the time at which it was saved, and not one of the vault's.
 fn has_own_time(path: &Path) -> bool {
     fs::metadata(path).unwrap().modified().unwrap().elapsed().unwrap() < Duration::from_secs(3600)
 }

@@ -1,4 +1,4 @@
-//! Sizes are held to: what an entry says is what is taken, and what cannot fit fails alone.
+//! Sizes: a content must have its entry's size, and only a file that does not fit fails.
 
 use std::fs::File;
 use std::time::{Duration, Instant};

@@ -1,4 +1,4 @@
-//! What a pull does to a destination, in single steps. Each test is a sentence.
+//! Steps of a pull in a destination, one per test.
 
 use std::time::{Duration, SystemTime};
 

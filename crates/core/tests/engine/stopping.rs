@@ -1,4 +1,4 @@
-//! Pulls that are told to stop midway, and what is published in one go.
+//! Pulls that are stopped midway, and the files that are published in one batch.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};

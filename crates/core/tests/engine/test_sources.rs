@@ -49,7 +49,7 @@ fn add_tests(file: &Path, is_root: bool, tests: &mut BTreeSet<String>) {
 /// A module in a file of its own.
 struct Module {
     name: String,
-    /// What `#[path]` says.
+    /// The value of `#[path]`.
     path: Option<String>,
 }
 
@@ -73,7 +73,7 @@ fn tests_in(code: &str) -> Vec<String> {
     tests.collect()
 }
 
-/// What stands between the item before and each of these, and what follows the word.
+/// The text between the item before and each of these, and the text after the word.
 fn items<'c>(code: &'c str, word: &'c str) -> impl Iterator<Item = (&'c str, &'c str)> {
     let is_a_word =
         |at: usize| !code[..at].ends_with(|before: char| before.is_alphanumeric() || before == '_');
@@ -83,7 +83,7 @@ fn items<'c>(code: &'c str, word: &'c str) -> impl Iterator<Item = (&'c str, &'c
     })
 }
 
-/// How the attribute begins that says where a module is.
+/// Beginning of the attribute with a module's path.
 const PATH: &str = "#[path = ";
 
 /// A source without its comments and texts, but for the paths of modules.

@@ -30,7 +30,7 @@ pub(crate) async fn in_step(notes: &[(&str, &str)]) -> Bench {
     bench
 }
 
-/// Whether the vault has this text at a path.
+/// True if the vault has this text at a path.
 pub(crate) fn has(bench: &Bench, path: &str, text: &str) -> bool {
     let files = bench.vault.expected().unwrap().files;
     let sha256 = ContentHash::of(text.as_bytes()).to_string();
@@ -201,7 +201,7 @@ async fn a_folder_that_was_emptied_empties_nothing() {
     bench.assert_in_step().await;
 }
 
-/// What a rival writes just before a push is recorded begins so.
+/// Beginning of the content that a rival writes just before a push is recorded.
 const RIVAL: &str = "a rival wrote this";
 
 #[tokio::test(flavor = "multi_thread")]
@@ -305,7 +305,7 @@ async fn a_push_sends_and_applies_nothing() {
     );
     assert_eq!(report.diverged.iter().map(|path| path.as_str()).collect::<Vec<_>>(), ["there.md"]);
     assert!(has(&bench, "here.md", "here") && !bench.files().contains(&"there.md".to_owned()));
-    // What the vault changes is left, and what both changed is not sent over it.
+    // The vault's changes are not applied, and a file that both sides changed is not sent over them.
     bench.vault.write("both.md", "theirs", T + 5000).unwrap();
     bench.edit("both.md", "mine");
     bench.edit("here.md", "edited");
@@ -317,7 +317,7 @@ async fn a_push_sends_and_applies_nothing() {
     );
     let report = bench.sync_with(push(false)).await.unwrap();
     assert_eq!((report.pushed.files, report.diverged.len()), (0, 1), "{report:#?}");
-    // What is deleted here is deleted there, once the folder is known.
+    // A file that is deleted here is deleted there, once the folder is known.
     fs::remove_file(bench.dest().join("new.md")).unwrap();
     let report = bench.sync_with(push(false)).await.unwrap();
     assert_eq!(report.deleted_in_vault.files, 1, "{report:#?}");

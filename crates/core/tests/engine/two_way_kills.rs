@@ -27,7 +27,8 @@ use tokio_util::sync::CancellationToken;
 use crate::bench::{Bench, identity, source_at};
 use crate::kills::copy;
 
-/// What the child is told: the server, the folder with destination and state, and the step at which it dies.
+/// Environment of the child: the server, the folder with destination and state, and the step at which it
+/// dies.
 const SERVER: &str = "OBSYNC_TEST_SYNC_SERVER";
 const HOME: &str = "OBSYNC_TEST_SYNC_HOME";
 const DIES_AT: &str = "OBSYNC_TEST_SYNC_DIES_AT";
@@ -95,7 +96,7 @@ async fn a_sync_that_is_killed_twice_around_its_marker_is_not_doubted() {
     let (pristine, once) = (copies.path().join("pristine"), copies.path().join("killed once"));
     copy(bench.home(), &pristine);
     let mut kills = 0;
-    // In which order the marker is written and recorded: what was found after the first kill.
+    // Checks the order in which the marker is written and recorded, by the state after the first kill.
     let (mut announced, mut written) = (0, 0);
     for first in 0.. {
         copy(&pristine, bench.home());
@@ -137,7 +138,7 @@ async fn a_sync_that_is_killed_twice_around_its_marker_is_not_doubted() {
     );
 }
 
-/// What both sides have at first.
+/// Files of both sides at first.
 const BEFORE: [(&str, &str); 13] = [
     ("changed there.md", "one"),
     ("deleted there.md", "to be deleted there"),
@@ -225,7 +226,7 @@ impl Scene {
         // It is there once, under its new name.
         let carried = expected.remove("edited here, renamed there.md").unwrap();
         expected.insert("edited here, and its new name.md".to_owned(), carried);
-        // What both sides wrote and what cannot be merged is there in both forms, once each.
+        // A file that both sides wrote and that cannot be merged exists in both versions, once each.
         let ours = expected.insert("clash.md".to_owned(), "theirs\n".to_owned());
         let copies: Vec<String> =
             found.keys().filter(|path| path.contains("Conflicted copy")).cloned().collect();
@@ -259,7 +260,7 @@ fn start(bench: &Bench, dies_at: usize) -> Child {
     child.env(DIES_AT, dies_at.to_string()).spawn().unwrap()
 }
 
-/// What the user wrote here.
+/// The user's changes here.
 fn mine(time: usize) -> Vec<(String, String)> {
     let own = |path: &str| (path.to_owned(), format!("mine, the {time}th time"));
     let large = ("large here.bin".to_owned(), format!("{time:08}").repeat(3 << 17));

@@ -1,5 +1,4 @@
-//! What `verify` says of runs that did not come to their end, of changes that were not applied and of folders that cannot be
-//! read.
+//! Results of `verify` about incomplete runs, unapplied changes and unreadable folders.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;

@@ -49,7 +49,7 @@ async fn a_run_that_looks_at_few_paths_forgets_no_deletion_that_is_held_back() {
         "{report:#?}"
     );
     assert_eq!(waiting(&bench).await, ["a.md"]);
-    // What is being changed at this moment is not looked at either.
+    // A file that is being changed at this moment is not checked either.
     let report = sync(&bench, &[], &["a.md"]).await;
     assert_eq!((report.outcome, report.held_back()), (Outcome::HeldBack, 1), "{report:#?}");
     assert_eq!(waiting(&bench).await, ["a.md"]);
@@ -84,7 +84,8 @@ async fn files_that_an_earlier_pull_kept_when_the_vault_deleted_them_are_named_a
     bench.folder.keep_deleted = true;
     assert_eq!(bench.pull().await.retained.files, 1);
     bench.folder.keep_deleted = false;
-    // The vault makes it anew and deletes it again before a plain pull looks: what is here was kept all the same.
+    // The vault creates it again and deletes it again before a plain pull runs: the local file was kept
+    // nevertheless.
     bench.vault.write("gone.md", "anew", T + 1000).unwrap();
     bench.vault.delete("gone.md").unwrap();
     bench.vault.write("new.md", "new", T + 1000).unwrap();

@@ -50,7 +50,7 @@ impl Trap {
         self.program().to_str().unwrap().to_owned()
     }
 
-    /// Asks git for the status in every folder below `place`, and tells whether the program ran.
+    /// Asks git for the status in every folder below `place`, and returns whether the program ran.
     fn springs_in(&self, place: &Path) -> bool {
         let mut folders = vec![place.to_owned()];
         while let Some(folder) = folders.pop() {

@@ -1,4 +1,4 @@
-//! What a hostile listing takes of memory: the peak of this process, which the server shares.
+//! Memory that a hostile listing takes: the peak of this process, which includes the server.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot be set up has failed")]
 
@@ -15,10 +15,10 @@ use tokio::sync::Mutex;
 
 use bench::Bench;
 
-/// What a pull may take above what the process takes before it, in bytes.
+/// Memory limit of a pull above the process's use before it, in bytes.
 const MOST: u64 = 150 << 20;
 
-/// How long one may take: none of the attacks is slow.
+/// Time limit of a pull: none of the attacks is slow.
 const MOST_TIME: Duration = Duration::from_secs(120);
 
 /// The peak is that of the process, so that one test runs at a time.
@@ -55,7 +55,7 @@ async fn long_paths_that_cannot_be_read_cost_little_now_and_in_every_later_run()
     assert!(taken < MOST, "the second run took {} MB", taken >> 20);
 }
 
-/// What can be read and not be applied is remembered, too.
+/// Changes that can be read and not applied are stored, too.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_cannot_be_applied_is_remembered_up_to_a_bound_and_costs_later_runs_little() {
     let _alone = ALONE.lock().await;
@@ -85,8 +85,8 @@ async fn entries_that_repeat_one_path_and_version_take_the_place_of_one() {
     assert!(taken < MOST, "it took {} MB", taken >> 20);
 }
 
-/// Listed and planned; a run that brings them holds less. What the process has resident is more than the run takes where
-/// tests before it left memory in the allocator's arenas: the least of three runs counts.
+/// Listed and planned; a run that fetches them uses less. The resident memory of the process is more than
+/// that of the run if earlier tests left memory in the allocator's arenas: the least of three runs counts.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_million_files_are_listed_and_planned_within_400_mb() {
     let _alone = ALONE.lock().await;
@@ -145,7 +145,7 @@ async fn contents_that_are_not_what_was_listed_take_neither_memory_nor_time() {
         let (result, taken) = measured(&bench).await;
         println!("{fault}: {} MB, {:?}", taken >> 20, result.as_ref().map(|report| report.outcome));
         for number in 0..20 {
-            // What is there is right, and else there is nothing.
+            // Files that are there are right; there are no others.
             if let Ok(written) = fs::read(bench.dest().join(format!("{number}.bin"))) {
                 assert!(written == [number; 100_000], "{fault}: {number}.bin is wrong");
             }
@@ -253,7 +253,7 @@ async fn flooded(flood: &str) -> Bench {
     bench
 }
 
-/// Pulls, and tells by how much the peak of the process was above what it took before, in bytes.
+/// Pulls, and returns by how much the peak of the process exceeded its memory before, in bytes.
 async fn measured(bench: &Bench) -> (Result<obsync_core::Report, PullError>, u64) {
     // Resets the peak (proc(5), clear_refs).
     fs::write("/proc/self/clear_refs", "5").unwrap();

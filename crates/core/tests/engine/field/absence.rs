@@ -1,4 +1,4 @@
-//! Absence: what is not there is deleted in the vault only if its user certainly removed it.
+//! Absence: a missing file is deleted in the vault only if its user certainly removed it.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -216,7 +216,7 @@ async fn folders_that_are_not_there_any_more_when_deletions_are_sent_delete_noth
 #[tokio::test(flavor = "multi_thread")]
 async fn folders_that_are_not_there_for_the_scan_make_nothing_below_them_absent() {
     let bench = in_step(&[("a.md", "a"), ("x/b.md", "b"), ("x/y/c.md", "c")]).await;
-    // A link, a pipe and a file in the place of a folder, of which nobody can tell what it should hold.
+    // A link, a pipe and a file in place of a folder: its contents are unknown.
     let aside = bench.home().join("x aside");
     fs::rename(bench.dest().join("x"), &aside).unwrap();
     std::os::unix::fs::symlink(&aside, bench.dest().join("x")).unwrap();
@@ -254,7 +254,7 @@ fn folders_that_are_not_there_half_of_a_folder_that_cannot_be_read_is_not_missin
         let set_mode = |path: &str, mode| {
             fs::set_permissions(bench.dest().join(path), fs::Permissions::from_mode(mode)).unwrap();
         };
-        // Of one folder nothing can be told, of another the names alone.
+        // Nothing can be read of one folder, and only the names of another.
         let closed = [("closed", 0o000, 0o755), ("half", 0o444, 0o755), ("unreadable.md", 0o000, 0o644)];
         closed.iter().for_each(|(path, mode, _)| set_mode(path, *mode));
         fs::remove_file(bench.dest().join("gone.md")).unwrap();

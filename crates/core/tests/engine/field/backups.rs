@@ -302,7 +302,8 @@ impl Progress for StopAtSecondListing {
     }
 }
 
-/// The doubt is told in the run that finds it; the next one must know of it, though that one did not come to its end.
+/// The run that finds the doubt reports it; the next one must know of it, though the first one did not
+/// complete.
 #[tokio::test(flavor = "multi_thread")]
 async fn old_backup_that_was_noticed_by_a_sync_that_was_cut_off_brings_nothing_back() {
     let bench = Bench::new().await;
@@ -331,7 +332,8 @@ async fn old_backup_that_was_noticed_by_a_sync_that_was_cut_off_brings_nothing_b
         "{report:#?}"
     );
     assert!(bench.state().all_records().await.unwrap().is_empty());
-    // Nothing is recorded any more, so it is a first run again: the note that came back with the backup waits, and is not sent.
+    // There are no records any more, so it is a first run again: the note that came back with the backup
+    // waits, and is not sent.
     let report = bench.sync().await;
     assert_eq!((report.outcome, report.pushed.files), (Outcome::HeldBack, 1), "{report:#?}");
     assert_eq!(report.held_back.iter().map(VaultPath::as_str).collect::<Vec<_>>(), ["11.md"]);

@@ -35,7 +35,8 @@ async fn stale_copy_is_not_pushed_over_what_another_device_wrote_meanwhile() {
     bench.sync_through(destination.unwrap(), Arc::new(NoProgress), CancellationToken::new()).await.unwrap();
     bench.sync().await;
     assert_eq!(bench.read("note.md"), after);
-    // What was put here is reported by a watcher late, or the file is touched: it is known by its content.
+    // A watcher reports late that the run wrote the file, or the file is touched: it is recognized by its
+    // content.
     assert!(bench.sync().await.is_unchanged());
     bench.assert_in_step().await;
     let file = fs::File::options().append(true).open(bench.dest().join("note.md")).unwrap();
@@ -281,7 +282,7 @@ async fn settings_that_fight_are_noticed_said_once_and_sent_no_more_for_a_while(
     assert_eq!(bench.server.stats().pushes, 2, "two turns of each are enough");
     let [warning] = &said[..] else { panic!("{said:?}") };
     assert!(warning.contains("two devices rewrite it whenever the other one did"), "{warning}");
-    // What the other device writes goes on to come, and notes go on to be sent.
+    // The other device's changes are still applied, and notes are still sent.
     assert_eq!(bench.read(data), "{\"by\":\"there 6\"}");
     bench.edit(data, "{\"by\":\"here\"}");
     bench.edit("note.md", "edited");
@@ -309,7 +310,7 @@ async fn both_edited_an_edit_takes_the_place_of_a_deletion_that_is_held_back() {
     bench.edit("note.md", "edited");
     bench.sync_with(careful).await.unwrap();
     assert!(has(&bench, "note.md", "edited"));
-    // What is let go now is nothing: the vault has the note again.
+    // The confirmation has no effect: the vault has the note again.
     for _ in 0..2 {
         bench.sync().await;
         assert_eq!(bench.read("note.md"), "edited");

@@ -1,4 +1,4 @@
-//! Followers that are not told, or not in time.
+//! Followers that get no notice of a change, or get it late.
 
 use std::collections::HashSet;
 use std::fs;
@@ -58,7 +58,7 @@ async fn blind_watchers_are_made_up_for_by_scans_and_are_said() {
     assert_eq!((about_it("not every change"), about_it("unwatched: ")), (1, 1), "{told:?}");
 }
 
-/// Hands bytes on between a client and the server until it is told to do so no more, without a word to either.
+/// Forwards bytes between a client and the server until it is cut, without notice to either.
 struct Wire {
     address: SocketAddr,
     is_cut: Arc<AtomicBool>,
@@ -101,7 +101,7 @@ impl Wire {
     fn hand_on(mut from: TcpStream, mut to: TcpStream, is_cut: &dyn Fn() -> bool) {
         let mut bytes = [0; 16 * 1024];
         while let Ok(count @ 1..) = from.read(&mut bytes) {
-            // What comes then is swallowed.
+            // Later bytes are dropped.
             if !is_cut() && to.write_all(&bytes[..count]).is_err() {
                 break;
             }
@@ -112,7 +112,7 @@ impl Wire {
     }
 }
 
-/// Tells that something was changed as often as it is told to.
+/// Reports a change for each notification.
 struct ToldOf(Arc<Notify>);
 
 #[async_trait]
@@ -122,8 +122,8 @@ impl Watch for ToldOf {
     }
 }
 
-/// A follower that does nothing for ten minutes while its socket dies without a word, and that waits far longer for an answer over
-/// it. What wakes it: its clock, or a change that its user made meanwhile.
+/// A follower that does nothing for ten minutes while its socket dies without notice, and that waits far
+/// longer for an answer over it. It is woken by its clock, or by a change that its user made meanwhile.
 async fn away_for_ten_minutes(comes_back: impl FnOnce(&SetClock, &Notify)) {
     let mut bench = in_step(&[("note.md", "a\nb\nc\n"), ("gone.md", "g")]).await;
     let wire = Wire::to(bench.server.address());
@@ -209,7 +209,7 @@ async fn asleep_behind_a_dead_socket_a_follower_comes_back_and_lists_before_it_p
     assert!(has(&bench, "note.md", "edited there"));
 }
 
-/// Tells of paths when it is told to.
+/// Reports the paths that it receives.
 struct Reports(mpsc::UnboundedReceiver<VaultPath>, HashSet<VaultPath>);
 
 #[async_trait]
@@ -240,7 +240,7 @@ async fn stale_copy_a_follower_sends_nothing_when_its_own_writes_are_reported_la
         until("it is here", || fs::read_to_string(&note).is_ok_and(|found| found == text)).await;
     }
     let runs = follower.runs();
-    // What it wrote is reported only now; and somebody touches the file.
+    // The run's own write is reported only now; and the file is touched.
     report.send(VaultPath::parse("note.md").unwrap()).unwrap();
     until("it looks", || follower.runs() > runs).await;
     fs::File::options().write(true).open(&note).unwrap().set_modified(SystemTime::now()).unwrap();
@@ -288,7 +288,7 @@ async fn trees_that_are_not_notes_another_branch_for_a_moment_deletes_nothing_an
     assert_eq!((texts.len(), bench.files().len()), (1002, 1002));
     assert!((0..1000).all(|number| texts[&name(number)] == format!("note {number}").as_bytes()));
     assert_eq!(bench.state().load().await.unwrap().version, bench.vault.version().0);
-    // The first of them may go before they are so many that all wait; what is gone never does.
+    // The first of them may be sent before there are so many that all wait; deletions are never sent.
     let journal = bench.state().journal(None, 5000).await.unwrap();
     let is_deletion = |line: &&JournalEntry| line.change == JournalChange::Delete;
     assert_eq!(journal.iter().filter(is_deletion).count(), 0);
@@ -323,7 +323,8 @@ async fn trees_that_are_not_notes_another_branch_that_stays_for_long_is_taken_ba
     assert_eq!(bench.files().len(), 300);
 }
 
-/// What is being written when a run looks a second time is left to the next one, though it was calm when the run began.
+/// A file that is being written at the second scan of a run is left to the next one, though it was calm when
+/// the run began.
 #[tokio::test(flavor = "multi_thread")]
 async fn half_written_what_begins_to_change_between_two_looks_waits() {
     const LOOK: Duration = Duration::from_secs(2);
@@ -392,7 +393,7 @@ async fn save_by_rename_of_sed_and_a_file_that_is_empty_for_a_moment_leave_nothi
     assert!(history.iter().all(|size| *size > 0), "{history:?}");
 }
 
-/// The sizes of all versions of a note that the vault has, as it tells them.
+/// The sizes of all versions of a note in the vault, as the vault reports them.
 async fn versions_of(bench: &Bench, path: &str) -> Vec<u64> {
     let PullSource { client, token, vault, keys } = bench.source.clone();
     let path = keys.encode_path(&VaultPath::parse(path).unwrap());

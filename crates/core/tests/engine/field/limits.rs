@@ -95,7 +95,7 @@ async fn full_vault_a_file_that_is_refused_waits_twice_as_long_each_time_and_goe
         let before = requested();
         age_refusals(&bench, MINUTE).await;
         assert_eq!((tried(as_follower().await, before).await, pause(&bench).await), (0, Some(2)));
-        // A run that somebody starts tries it all the same: once, however often it goes round.
+        // A run that a user starts tries it nevertheless: once, however many rounds it has.
         let other = bench.vault.as_device("B");
         let path = format!("{fault}.md");
         let write = move || {
@@ -124,7 +124,7 @@ async fn full_vault_a_follower_wakes_when_a_file_that_was_refused_is_to_go_again
     bench.server.faults().update(|faults| faults.refuse_push = Chance::next(1));
     assert_eq!(bench.sync().await.outcome, Outcome::Failures);
     age_refusals(&bench, 58_000).await;
-    // Nothing tells it of a change, and it is not time to scan.
+    // No notification arrives, and it is not time to scan.
     let follower = Follower::begin(&bench, true);
     until("the note is sent", || bench.vault.contents().unwrap().contains_key("note.md")).await;
     follower.at_rest(1).await;
@@ -221,8 +221,8 @@ async fn stopped_midway_of_a_large_file_sends_it_whole_the_next_time() {
     assert_eq!(bench.vault.version().0, 2);
 }
 
-/// Syncs, and is told to stop once something happened at the server. The limits of a service that does not answer are longer
-/// than what is waited for here.
+/// Syncs, and is stopped once something happened at the server. The timeouts for a service that does not
+/// respond are longer than the waits here.
 async fn stopped_once(
     bench: &Bench,
     change: impl FnOnce(&mut SyncOptions),
@@ -329,7 +329,7 @@ async fn killed_after_a_push(bench: &Bench) {
     bench.until_dead().await;
 }
 
-/// What another device writes just before a push is recorded begins so.
+/// Beginning of the content that another device writes just before a push is recorded.
 const RIVAL: &str = "a rival wrote this";
 
 #[tokio::test(flavor = "multi_thread")]
@@ -412,7 +412,7 @@ async fn race_and_kill_a_connection_cut_at_any_moment_of_an_upload_repeats_nothi
     }
 }
 
-/// How often the vault has what another device wrote just before one of ours.
+/// Number of contents in the vault that another device wrote just before one of ours.
 fn rivals(bench: &Bench) -> usize {
     let texts = bench.vault.contents().unwrap();
     texts.values().filter(|text| text.starts_with(RIVAL.as_bytes())).count()
