@@ -6,7 +6,7 @@ use crate::bench::Bench;
 
 const T: i64 = 1_700_000_000_000;
 
-/// A vault of so many notes that was pulled, under the usual limit.
+/// A pulled vault of this many notes, under the default limit.
 async fn bench(notes: usize) -> Bench {
     let mut bench = Bench::new().await;
     bench.options.max_delete = MaxDelete::Usual;
@@ -50,7 +50,7 @@ async fn a_vault_that_was_emptied_empties_no_destination() {
     assert_eq!(report.pulled.files, 1, "all else is done");
     assert!(report.warnings[0].contains("20 of the 20 files"), "{:?}", report.warnings);
     assert_eq!(bench.files().len(), 21);
-    // It goes on saying so, and deletes nothing.
+    // The report stays the same, and nothing is deleted.
     assert_eq!(account(&bench.pull().await), (Outcome::HeldBack, 0, 20));
 
     let confirmed = confirm_all(&bench).await;

@@ -1,4 +1,4 @@
-//! Destinations from which everything went that was pulled, and in which other things are left.
+//! Destinations from which all pulled files are gone, and in which other files are left.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;

@@ -70,7 +70,7 @@ async fn a_folder_that_a_full_pull_could_not_make_again_is_made_by_the_next_pull
     bench.assert_exact().await;
 }
 
-/// A destination that is in step with a vault of notes and folders.
+/// A destination in sync with a vault of notes and folders.
 async fn with_notes() -> Bench {
     let bench = Bench::new().await;
     for name in (0..50).map(|n| n.to_string()).chain(["changed".to_owned(), "missing".to_owned()]) {

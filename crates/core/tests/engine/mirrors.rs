@@ -48,7 +48,7 @@ async fn a_mirror_takes_every_change_back_and_loses_no_text() {
     bench.edit("d.md", "d of mine");
     bench.options.max_delete = MaxDelete::Unlimited;
     bench.options.mirrors = true;
-    // A dry run names it and changes nothing.
+    // A dry run reports it and changes nothing.
     bench.options.dry_run = true;
     let plan = bench.pull().await;
     bench.options.dry_run = false;
@@ -67,7 +67,7 @@ async fn a_mirror_takes_every_change_back_and_loses_no_text() {
     assert!(differences.is_empty(), "{differences:#?}");
     assert!(!bench.dest().join("new").exists() && !bench.dest().join("y").exists());
     assert_eq!(texts(&bench.dest().join(".obsync/trash")), ["added", "c", "d of mine", "mine"]);
-    // Then there is nothing to take back.
+    // Then there is nothing to undo.
     let report = bench.pull().await;
     assert!(report.set_aside.is_empty() && report.outcome == Outcome::Complete, "{report:#?}");
 }

@@ -34,7 +34,7 @@ async fn a_vault_that_was_rolled_back_on_the_server_is_told_in_every_pull() {
 #[tokio::test(flavor = "multi_thread")]
 async fn of_an_older_vault_what_is_new_is_brought_and_what_is_newer_here_is_kept() {
     let (bench, after) = rolled_back().await;
-    // Version 1 of this path is older than what was pulled with version 5.
+    // Version 1 of this path is older than the pulled version 5.
     after.vault.write("4.md", "an old text", T).unwrap();
     let report = pull_from(&after, &bench).await;
     assert_eq!(report.pulled.files, 1, "{report:#?}");

@@ -23,7 +23,7 @@ use crate::bench::Bench;
 const T: i64 = 1_700_000_000_000;
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Tells which paths were changed, as a watcher of the folder does.
+/// Reports changed paths, as a watcher of the folder does.
 struct Paths {
     changed: mpsc::UnboundedReceiver<VaultPath>,
     touched: HashSet<VaultPath>,

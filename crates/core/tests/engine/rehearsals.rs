@@ -32,7 +32,7 @@ const PATHS: [&str; 9] = [
     ".obsidian/app.json",
 ];
 
-/// One thing that happens between two runs.
+/// One event between two runs.
 #[derive(Clone, Debug)]
 enum Event {
     Write {
@@ -67,7 +67,7 @@ fn event() -> impl Strategy<Value = Event> {
     ]
 }
 
-/// A content; some are the same, and one is none.
+/// A content; some are equal, and one is empty.
 fn content(number: u8) -> String {
     if number == 0 { String::new() } else { format!("content {number}") }
 }
@@ -187,10 +187,10 @@ proptest! {
     }
 }
 
-/// The places of a sync. A file in the place of a folder has tests of its own.
+/// Paths of a sync. A file in place of a folder has tests of its own.
 const BOTH: [&str; 6] = ["a.md", "b.md", "folder/c.md", "folder/d.md", "folder/deep/e.md", "other/z.png"];
 
-/// One thing that happens on one of two sides.
+/// One event on one of two sides.
 #[derive(Clone, Debug)]
 enum Change {
     Write { here: bool, at: usize, content: u8 },
@@ -208,7 +208,7 @@ fn change() -> impl Strategy<Value = Change> {
     ]
 }
 
-/// Texts of which two can be merged, if they were made from the first.
+/// Texts, two of which can be merged if they were made from the first.
 fn text(number: u8) -> String {
     (1..8)
         .map(
@@ -301,7 +301,7 @@ async fn a_dry_run_of_a_first_sync_sends_the_copy_of_a_clash_and_nothing_that_is
     assert_eq!(deeds_of_sync(&said.steps), BTreeSet::from(expected), "{said:#?}");
 }
 
-/// The steps of a sync with these words, as [`deeds_of_sync`] has them.
+/// The steps of a sync with these words, in the form of [`deeds_of_sync`].
 fn said_so(expected: &[(&str, &str)]) -> BTreeSet<(String, String)> {
     expected.iter().map(|(action, path)| ((*action).to_owned(), (*path).to_owned())).collect()
 }
@@ -320,7 +320,7 @@ async fn a_dry_run_of_a_sync_sends_no_copy_that_is_there_already() {
     assert_eq!(deeds_of_sync(&said.steps), expected, "{said:#?}");
 }
 
-/// Sends a file whatever the vault has above or below it, as a device does that has not heard of that.
+/// Sends a file whatever the vault has above or below it, as a device does that has not received that yet.
 async fn send(bench: &Bench, path: &str, text: &str) {
     let PullSource { client, token, vault, keys } = bench.source.clone();
     let target = SessionTarget { token, vault_id: vault.id, host: vault.host, keys };
@@ -360,7 +360,7 @@ async fn a_dry_run_of_a_sync_foresees_that_a_file_gives_way_to_a_folder() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_dry_run_of_a_sync_foresees_that_what_is_here_gives_way_to_what_the_vault_has() {
-    // A file in the place of the vault's folder, and a folder in the place of its file.
+    // A file in place of the vault's folder, and a folder in place of its file.
     for (here, there, expected) in [
         ("x", "x/y.md", &[("Arrive", "x/y.md"), ("Push", "copy of x")][..]),
         ("x/y.md", "x", &[("Arrive", "x"), ("Push", "copy of x"), ("PushFolder", "copy of x")]),

@@ -1,4 +1,4 @@
-//! Names that are kept in decomposed form here and composed in the vault.
+//! Names that are stored in decomposed form here and in composed form in the vault.
 
 use std::fs;
 

@@ -1,6 +1,7 @@
-//! A run with changes on both sides is killed at each of its steps, one after the other, and at random moments: before and
-//! after each commit, at each step of writing to the folder, before and after each change that is sent. The next one makes it
-//! good: both sides are what they would be, nothing is lost, and nothing is sent twice.
+//! A run with changes on both sides is killed at each of its steps, one after the other, and at random
+//! moments: before and after each commit, at each step of writing to the folder, before and after each sent
+//! change. The next run repairs the result: both sides end up as without the kill, nothing is lost, and
+//! nothing is sent twice.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -34,7 +35,7 @@ const HOME: &str = "OBSYNC_TEST_SYNC_HOME";
 const DIES_AT: &str = "OBSYNC_TEST_SYNC_DIES_AT";
 
 const TIME: i64 = 1_700_000_000_000;
-/// At how many random moments a run is killed.
+/// Number of random moments at which a run is killed.
 const MOMENTS: u32 = 50;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -155,7 +156,7 @@ const BEFORE: [(&str, &str); 13] = [
     ("kept.md", "nobody touches it"),
 ];
 
-/// A folder and a vault that were in step and were both changed since.
+/// A folder and a vault that were in sync and have both changed since.
 struct Scene {
     bench: Bench,
     pristine: TempDir,
@@ -185,7 +186,7 @@ impl Scene {
         Scene { bench, pristine, changed }
     }
 
-    /// Puts both sides to where they were, with texts of their own for each time: the server has none of them yet.
+    /// Resets both sides, with different texts for each time: the server has none of them yet.
     fn set(&self, time: usize) {
         let bench = &self.bench;
         bench.vault.roll_back(self.changed).unwrap();
@@ -223,7 +224,7 @@ impl Scene {
         let mut found: BTreeMap<String, String> =
             bench.files().into_iter().map(|path| (path.clone(), bench.read(&path))).collect();
         let mut expected: BTreeMap<String, String> = BTreeMap::from_iter(mine(time));
-        // It is there once, under its new name.
+        // It exists once, under its new name.
         let carried = expected.remove("edited here, renamed there.md").unwrap();
         expected.insert("edited here, and its new name.md".to_owned(), carried);
         // A file that both sides wrote and that cannot be merged exists in both versions, once each.
@@ -245,7 +246,7 @@ impl Scene {
         expected.extend(theirs.map(|(path, text)| (path.to_owned(), text.to_owned())));
         assert_eq!(found.keys().collect::<Vec<_>>(), expected.keys().collect::<Vec<_>>(), "{when}");
         assert!(found == expected, "{when}: texts differ");
-        // The deletions, the folders and the files that are sent by any run, and no more.
+        // The deletions, folders and files that every run sends, and no more.
         let sent = bench.vault.version().0 - self.changed.0;
         assert!((13..=17).contains(&sent), "{when}: {sent} versions");
     }
@@ -274,7 +275,7 @@ fn mine(time: usize) -> Vec<(String, String)> {
     small.into_iter().map(own).chain([large]).collect()
 }
 
-/// Reaches a step with each piece of news.
+/// Reaches a step with each progress call.
 struct Steps<F>(F);
 
 impl<F: Fn() + Send + Sync> Progress for Steps<F> {

@@ -1,4 +1,4 @@
-//! Changes that wait to be sent: no run forgets one that it did not look at.
+//! Changes that wait to be sent: a run does not forget one whose path it did not scan.
 
 use std::collections::HashSet;
 use std::fs;
@@ -11,7 +11,7 @@ use crate::two_way::{has, in_step};
 
 const T: i64 = 1_700_000_000_000;
 
-/// Syncs with no deletion allowed; where `only` names paths, they alone are looked at.
+/// Syncs with no deletion allowed; if `only` has paths, only these are scanned.
 async fn sync(bench: &Bench, only: &[&str], restless: &[&str]) -> Report {
     let paths = |names: &[&str]| -> HashSet<VaultPath> {
         names.iter().map(|name| VaultPath::parse(name).unwrap()).collect()
@@ -24,7 +24,7 @@ async fn sync(bench: &Bench, only: &[&str], restless: &[&str]) -> Report {
     bench.sync_with(change).await.unwrap()
 }
 
-/// The deletions that nobody confirmed.
+/// Unconfirmed deletions.
 async fn waiting(bench: &Bench) -> Vec<String> {
     held_back(bench.state().as_ref()).await.unwrap()
 }

@@ -139,7 +139,7 @@ async fn a_folder_that_gets_a_name_that_no_vault_can_have_stays_in_the_vault() {
     for (path, text) in &notes[..2] {
         assert!(has(&bench, path, text), "{path}");
     }
-    // Under a name that a vault can have it goes as the rename that it is.
+    // Under a valid name it is sent as a rename.
     fs::rename(bench.dest().join("a\\b"), bench.dest().join("a b")).unwrap();
     bench.sync().await;
     assert!(

@@ -20,7 +20,7 @@ use super::{T, has, in_step};
 use crate::bench::{Bench, source_with};
 use crate::following::{Follower, Notices, until};
 
-/// Sees nothing, and says so.
+/// A watch that sees nothing, and reports that.
 struct Blind;
 
 #[async_trait]
@@ -67,7 +67,7 @@ struct Wire {
 const TEN_MINUTES: Duration = Duration::from_secs(600);
 
 impl Wire {
-    /// The bench's vault by this way.
+    /// The bench's vault through this connection.
     async fn source(&self, clock: &Arc<SetClock>, timeouts: Timeouts) -> PullSource {
         let change = |options: &mut ClientOptions| {
             options.timeouts = timeouts;
@@ -145,7 +145,7 @@ async fn away_for_ten_minutes(comes_back: impl FnOnce(&SetClock, &Notify)) {
     fs::remove_file(bench.dest().join("gone.md")).unwrap();
     comes_back(&clock, &changed);
     until("it is there", || has(&bench, "mine.md", "mine") && !has(&bench, "gone.md", "g")).await;
-    // Both edits of one note are in it: the other one was listed before this one was sent.
+    // The note has both edits: the other one was listed before this one was sent.
     until("it is merged", || has(&bench, "note.md", "A\nb\nC\n")).await;
     follower.at_rest(2).await;
     assert!(bench.server.stats().websocket_connections > before, "over a new session");
@@ -161,7 +161,7 @@ async fn asleep_a_follower_that_was_stopped_lists_over_a_new_session_before_it_p
 
 #[tokio::test(flavor = "multi_thread")]
 async fn asleep_what_was_changed_here_meanwhile_does_not_go_over_the_dead_socket() {
-    // The computer slept, and the clock is not looked at yet.
+    // The computer slept, and the clock has not been checked yet.
     away_for_ten_minutes(|clock, changed| {
         clock.suspend(TEN_MINUTES);
         changed.notify_one();
@@ -178,7 +178,7 @@ async fn asleep_behind_a_dead_socket_a_follower_comes_back_and_lists_before_it_p
     bench.source = wire.source(&clock, timeouts).await;
     let follower = Follower::begin(&bench, true);
     follower.at_rest(1).await;
-    // The line is dead from here on, and nobody says so. Both sides go on.
+    // The connection is dead from here on, without notice. Both sides continue.
     wire.is_cut.store(true, Ordering::Relaxed);
     bench.vault.write("note.md", "edited there", T + 1000).unwrap();
     bench.vault.write("new.md", "new", T + 1000).unwrap();
@@ -186,7 +186,7 @@ async fn asleep_behind_a_dead_socket_a_follower_comes_back_and_lists_before_it_p
     fs::remove_file(bench.dest().join("gone.md")).unwrap();
     let sessions = || bench.server.stats().websocket_connections;
     let (before, mut passed) = (sessions(), Duration::ZERO);
-    // In steps that are no jump of the clock.
+    // In steps too small to be a jump of the clock.
     while passed < silence {
         assert_eq!(sessions(), before, "{passed:?}");
         clock.until_slept(ping_after).await;
@@ -246,7 +246,7 @@ async fn stale_copy_a_follower_sends_nothing_when_its_own_writes_are_reported_la
     fs::File::options().write(true).open(&note).unwrap().set_modified(SystemTime::now()).unwrap();
     report.send(VaultPath::parse("note.md").unwrap()).unwrap();
     until("it looks again", || follower.runs() > runs + 1).await;
-    // While another version is under way.
+    // While another version is being sent.
     bench.vault.as_device("B").write("note.md", "the newest", T + 9).unwrap();
     report.send(VaultPath::parse("note.md").unwrap()).unwrap();
     until("it is here", || fs::read_to_string(&note).is_ok_and(|found| found == "the newest")).await;
@@ -266,16 +266,17 @@ async fn trees_that_are_not_notes_another_branch_for_a_moment_deletes_nothing_an
     }
     bench.sync().await;
     let follower = Follower::of_folder(&bench, Duration::from_secs(2));
-    // Everything is watched once one change was seen.
+    // After one change was seen, everything is watched.
     follower.at_rest(1).await;
     bench.edit("watched.md", "w");
     until("it is sent", || has(&bench, "watched.md", "w")).await;
-    // git checkout other: 800 are others, 100 are gone; the lock is gone when it is done. And git checkout back.
+    // git checkout other: 800 files change, 100 are removed, and the lock goes when it is done. Then git
+    // checkout back.
     for number in 0..800 {
         bench.edit(name(number), &format!("of the other branch {number}"));
     }
     (800..900).for_each(|number| fs::remove_file(bench.dest().join(name(number))).unwrap());
-    // The half of the time that such changes wait.
+    // Half of the time that such changes wait.
     tokio::time::sleep(Duration::from_secs(1)).await;
     for number in (800..900).chain(0..800) {
         bench.edit(name(number), &format!("note {number}"));
@@ -386,7 +387,8 @@ async fn save_by_rename_of_sed_and_a_file_that_is_empty_for_a_moment_leave_nothi
     bench.sync().await;
     bench.assert_in_step().await;
     assert_eq!(bench.files(), ["cut.md", "note.md", "watched.md"]);
-    // The first of sed's twenty may go at once, and one more while they are looked at; the empty file never does.
+    // The first of sed's twenty files may be sent at once, and one more while the run scans; the empty file
+    // is never sent.
     let pushes = bench.server.stats().pushes - before;
     assert!((2..=4).contains(&pushes), "{pushes}");
     let history = versions_of(&bench, "cut.md").await;
@@ -411,7 +413,7 @@ async fn blind_watchers_after_20000_events_the_vault_has_exactly_what_is_here() 
     let follower = Follower::of_folder(&bench, Duration::from_secs(2));
     follower.at_rest(1).await;
     let dest = bench.dest();
-    // Each writing is three events: it is changed twice, and closed.
+    // Each write is three events: two changes and a close.
     let storm = tokio::task::spawn_blocking(move || {
         for number in 0..7000 {
             fs::write(dest.join(format!("{}.md", number % 100)), format!("text {number}")).unwrap();
