@@ -1,4 +1,5 @@
-//! What SQLite does beyond what every state database must do: when it writes at all, who may use it, what it leaves.
+//! Properties of SQLite beyond the common contract of state databases: when it writes at all, its
+//! permissions, the files that it leaves.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -46,7 +47,7 @@ async fn a_run_that_finds_nothing_new_writes_nothing() {
     let before = facts();
     let state = file.state();
     read_everything(&state).await;
-    // What was there already is no change.
+    // Equal contents are no change.
     let same = Commit { state: state.load().await.unwrap(), ..Commit::default() };
     state.commit(same).await.unwrap();
     drop(state);
@@ -93,7 +94,7 @@ async fn a_database_whose_records_are_ordered_by_path_as_they_once_were_is_gone_
         DROP TABLE newer;";
     rusqlite::Connection::open(file.path()).unwrap().execute_batch(earlier).unwrap();
     let state = file.state();
-    // Three that are known, and two that are not.
+    // Three known contents, and two unknown ones.
     state.commit(commit_of(5)).await.unwrap();
     assert_eq!(state.all_records().await.unwrap().len(), 10);
     assert_eq!(state.sample(8).await.unwrap().len(), 5, "there are five files");
@@ -101,14 +102,14 @@ async fn a_database_whose_records_are_ordered_by_path_as_they_once_were_is_gone_
     assert_eq!(state.sources(&[content]).await.unwrap(), [Some(at("folder 4/note.md"))]);
 }
 
-/// Of a pull that came to its end.
+/// A commit of a complete pull.
 fn complete_commit() -> Commit {
     let commit = commit_of(1);
     let state = VaultState { filter: Some(Filter::default().fingerprint()), ..commit.state };
     Commit { state, ..commit }
 }
 
-/// What was noted of a run before the power failed: nothing, or a part.
+/// The note of a run after a power failure: empty, or a part.
 #[tokio::test]
 async fn a_note_of_the_last_run_that_cannot_be_read_counts_as_a_run_that_was_cut_short() {
     let file = DatabaseFile::new();
@@ -136,7 +137,7 @@ async fn notes_are_replaced_as_a_whole() {
     let complete = LastRun::begin(None).end(RunOutcome::Complete, None);
     state.note_run(&complete).await;
     state.note_check(7).await;
-    // As somebody sees it who has opened them.
+    // As seen by a process that has opened them.
     let notes = ["sqlite-run", "sqlite-checked"].map(|ending| file.path().with_extension(ending));
     let links = ["run-opened", "checked-opened"].map(|ending| file.path().with_extension(ending));
     notes.iter().zip(&links).for_each(|(note, link)| fs::hard_link(note, link).unwrap());
@@ -156,7 +157,7 @@ async fn a_run_that_cannot_be_noted_does_not_pass_for_the_one_before() {
     state.commit(complete_commit()).await.unwrap();
     let complete = LastRun::begin(None).end(RunOutcome::Complete, None);
     state.note_run(&complete).await;
-    // In the way of the file that is to replace it.
+    // In place of the temporary file that should replace it.
     fs::create_dir(file.path().with_extension("sqlite-run.new")).unwrap();
     state.note_run(&LastRun::begin(Some(&complete))).await;
     assert_eq!(Unfinished::of(&state, false).await.unwrap(), [Unfinished::Interrupted]);
@@ -318,7 +319,7 @@ async fn more_filtered_changes_than_a_listing_may_have_are_forgotten_and_everyth
     let state = file.state();
     state.commit(commit_of(9)).await.unwrap();
     drop(state);
-    // As a service would leave it after many runs, at once.
+    // The result of many runs with a hostile service, created at once.
     let database = rusqlite::Connection::open(file.path()).unwrap();
     let fill = "WITH RECURSIVE number(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM number LIMIT ?1)
                 INSERT INTO deferred SELECT 'k' || n, 0, NULL, n, '', NULL, '', 0, 0, 0, 0, 0, '', '', NULL FROM number";
