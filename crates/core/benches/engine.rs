@@ -90,7 +90,7 @@ fn destination(records: usize, mode: Mode) -> PlannedDestination {
     PlannedDestination { records, sources: HashMap::new(), folds_names: NameFolding::Nothing, mode }
 }
 
-/// Makes the plan again and again, and checks once that it is the one that is meant.
+/// Makes the plan repeatedly, and checks once that it is the expected one.
 fn bench_plan(
     bencher: Bencher<'_, '_>,
     entries: &Entries,

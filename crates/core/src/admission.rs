@@ -1,4 +1,5 @@
-//! Takes out of a listing what is not applied: filtered entries, and names that this destination cannot have.
+//! Takes entries out of a listing that are not applied: filtered ones, and names that this destination cannot
+//! have.
 
 use std::collections::{HashMap, HashSet};
 

@@ -1,4 +1,4 @@
-//! Questions about what is in a place, and their answers.
+//! Queries about the contents of a place, and their answers.
 
 use async_trait::async_trait;
 use obsync_protocol::{ContentHash, VaultPath};

@@ -75,7 +75,7 @@ pub struct Answer {
     /// `err`, if a server reports it here instead of in `res`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub status: Option<String>,
-    /// The reason of an error; empty if there is none.
+    /// Set for an error, with the reason; empty if it has none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub err: Option<String>,
     /// The reason of an error.
