@@ -1,4 +1,4 @@
-//! The identity of a destination: recognizes a disk, a folder or a bucket's prefix, and distinguishes it from
+//! The identity of a destination: recognises a disk, a folder or a bucket's prefix, and distinguishes it from
 //! a copy or a restored backup of itself.
 
 use std::fmt;
@@ -169,7 +169,7 @@ impl MarkerError {
 pub enum MarkerFound {
     /// There is no marker.
     Absent,
-    /// The marker that the state knows, recognized by its tag.
+    /// The marker that the state knows, recognised by its tag.
     Unchanged,
     /// A marker.
     Marker {

@@ -30,15 +30,15 @@ pub struct LocalTree {
     pub renewed: Vec<(VaultPath, LocalFacts)>,
     /// Recorded files and folders that are missing, though everything was read where they would be. By path.
     /// A place with something else (a link, a folder in a file's place, a name that differs only in case or
-    /// normalization) is no absence.
+    /// normalisation) is no absence.
     pub absent: Vec<VaultPath>,
     /// Recorded files that are missing in a place where that says nothing: objects may have expired. By path.
     pub missing: Vec<VaultPath>,
-    /// Recorded paths that are there only under a name that differs in case or normalization, which is among
+    /// Recorded paths that are there only under a name that differs in case or normalisation, which is among
     /// the files or folders: a file that was renamed so. By recorded path.
     pub respelled: Vec<Respelled>,
     /// Files and folders whose name in the destination is not byte for byte that of their path: it was
-    /// normalized. By path.
+    /// normalised. By path.
     pub spellings: Vec<Spelling>,
     /// Places that could not be scanned, with everything below them.
     pub unknown: Vec<Unknown>,
@@ -72,7 +72,7 @@ pub struct Spelling {
 /// A file found by a scan.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LocalFile {
-    /// Its path in the vault: the local name if that is a known path, else the normalized name
+    /// Its path in the vault: the local name if that is a known path, else the normalised name
     /// (docs/PROTOCOL.md section 4).
     pub path: VaultPath,
     /// Its content.
@@ -120,7 +120,7 @@ pub enum UnknownCause {
         /// The reason.
         reason: String,
     },
-    /// Its name equals another one, except for case or normalization.
+    /// Its name equals another one, except for case or normalisation.
     Twin {
         /// The other one.
         of: VaultPath,

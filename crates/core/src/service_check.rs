@@ -1,4 +1,4 @@
-//! Checks on a scratch vault the behavior of the service that two-way sync relies on: echoes and their order,
+//! Checks on a scratch vault the behaviour of the service that two-way sync relies on: echoes and their order,
 //! history, renames, abandoned uploads, pipelined requests, several connections.
 
 use std::io;

@@ -28,7 +28,7 @@ pub struct VaultState {
     pub full_up_to: Option<u64>,
     /// A pull with `keep_everything` was begun and is not complete: the next one keeps everything, too.
     pub keeping: bool,
-    /// The newest listed entry of the vault, to recognize a vault that was restored and has grown again.
+    /// The newest listed entry of the vault, to recognise a vault that was restored and has grown again.
     pub cursor: Option<CursorEntry>,
     /// Direction in which the destination is synced.
     pub direction: Direction,

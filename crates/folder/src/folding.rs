@@ -1,4 +1,4 @@
-//! Finds out whether names that differ only in letter case or Unicode normalization are equal in a
+//! Finds out whether names that differ only in letter case or Unicode normalisation are equal in a
 //! destination.
 
 use std::fs::File;
@@ -29,7 +29,7 @@ pub(super) fn folds_case(root: Option<&Root>, dest: &Path) -> bool {
     probed.unwrap_or_else(|| seems_to_fold_case(root, dest))
 }
 
-/// True if names that differ in Unicode normalization are equal. If no existing name decides it, one is
+/// True if names that differ in Unicode normalisation are equal. If no existing name decides it, one is
 /// created and removed at once.
 pub(super) fn folds_normalization(root: &Root) -> bool {
     let probed = by_entries(&root.handle, swap_normalization).or_else(|| by_accented_probe(root));

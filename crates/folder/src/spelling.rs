@@ -24,7 +24,7 @@ pub(super) fn respell(dir: &Dir, name: &str) -> Option<String> {
     (is_file && rename_new(dir, &spelling, dir, name).is_ok()).then_some(spelling)
 }
 
-/// True if the entry found by a name has that very name, or one that is normalized to it. Where names are
+/// True if the entry found by a name has that very name, or one that is normalised to it. Where names are
 /// folded a file that was renamed by letter case is also found by its old name, though it does not have it
 /// any more.
 pub(super) fn is_named(dir: &Dir, name: &str) -> bool {

@@ -24,7 +24,7 @@ static KEYS: LazyLock<Vec<VaultKeys>> = LazyLock::new(|| {
     master.map(keys).unwrap_or_default()
 });
 
-/// Text frames and answers of the service. A parsed message must parse to the same after it was serialized
+/// Text frames and answers of the service. A parsed message must parse to the same after it was serialised
 /// again.
 pub fn messages(data: &[u8]) {
     rest_replies(data);

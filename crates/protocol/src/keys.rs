@@ -34,7 +34,7 @@ const SHORT: usize = 512;
 pub struct MasterKey(Zeroizing<[u8; 32]>);
 
 impl MasterKey {
-    /// scrypt (RFC 7914) of the password with the vault's salt, both normalized to NFKC; N = 32768, r = 8, p
+    /// scrypt (RFC 7914) of the password with the vault's salt, both normalised to NFKC; N = 32768, r = 8, p
     /// = 1. Takes 32 MiB of memory and tens of milliseconds of processor time.
     #[must_use]
     pub fn derive(password: &SecretString, salt: &str) -> Self {

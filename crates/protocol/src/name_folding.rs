@@ -12,7 +12,7 @@ pub enum NameFolding {
     /// Only equal names.
     #[default]
     Nothing,
-    /// Names that differ only in Unicode normalization: `é` as one character, and as `e` with an accent.
+    /// Names that differ only in Unicode normalisation: `é` as one character, and as `e` with an accent.
     Normalization,
     /// Names that differ in letter case too.
     Case,

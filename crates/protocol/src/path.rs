@@ -19,7 +19,7 @@ const MAX_PATH: usize = 4096;
 ///
 /// A value of this type has no empty, `.` or `..` segment, no backslash and no control character, so the text
 /// of a path from a server cannot lead out of the folder that it is joined to (docs/PROTOCOL.md section 4).
-/// It is otherwise unchanged: two paths that differ in Unicode normalization are two paths. The order is that
+/// It is otherwise unchanged: two paths that differ in Unicode normalisation are two paths. The order is that
 /// of the bytes. Cloning is cheap, the text is shared.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
@@ -118,7 +118,7 @@ impl VaultPath {
         self.0.strip_prefix(&*folder.0).is_some_and(|rest| rest.starts_with('/'))
     }
 
-    /// A text that is equal for two paths that a case-insensitive file system may treat as one: normalized to
+    /// A text that is equal for two paths that a case-insensitive file system may treat as one: normalised to
     /// NFC and lower-case.
     #[must_use]
     pub fn fold_key(&self) -> String {

@@ -1,4 +1,4 @@
-//! Serializes secrets: the only place where serialization sees them.
+//! Serialises secrets: the only place where serialisation sees them.
 
 use secrecy::{ExposeSecret, SecretString};
 use serde::Serializer;

@@ -10,7 +10,7 @@ use cmac::Mac as _;
 use cmac::digest::common::InnerInit as _;
 use subtle::ConstantTimeEq as _;
 
-/// Length of the synthetic initialization vector before the ciphertext.
+/// Length of the synthetic initialisation vector before the ciphertext.
 pub(crate) const SIV_LENGTH: usize = 16;
 
 /// Key schedules and key-dependent constants, expanded once per vault.

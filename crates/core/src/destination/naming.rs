@@ -16,7 +16,7 @@ pub enum FoldingProbe {
     LookOnly,
     /// A file may be written to test the case of letters.
     Case,
-    /// Also to test Unicode normalization: there are names to place that have several normal forms.
+    /// Also to test Unicode normalisation: there are names to place that have several normal forms.
     Normalization,
 }
 

@@ -1,4 +1,4 @@
-//! The checks on a scratch vault confirm the behavior that two-way sync relies on, and detect a service that
+//! The checks on a scratch vault confirm the behaviour that two-way sync relies on, and detect a service that
 //! behaves otherwise.
 
 use obsync_client::SessionTarget;

@@ -1,6 +1,6 @@
 //! Pairs the names in one folder with the recorded ones (docs/PROTOCOL.md section 4).
 //!
-//! A name that equals a recorded one byte for byte is that one. Only other names are normalized. Of several
+//! A name that equals a recorded one byte for byte is that one. Only other names are normalised. Of several
 //! names that many file systems treat as equal, one is used, always the same, and the others are its twins.
 
 use std::collections::{HashMap, HashSet};

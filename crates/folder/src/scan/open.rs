@@ -13,7 +13,7 @@ use crate::entry::{look, open_file};
 use crate::error::Action;
 use crate::root::Root;
 
-/// Opens the file at a path. If the name does not exist, the only name that is normalized to it is used, if
+/// Opens the file at a path. If the name does not exist, the only name that is normalised to it is used, if
 /// there is one.
 pub(crate) fn open(context: &Context, path: &VaultPath) -> Result<OpenFile, DestinationError> {
     let errors = &context.errors;

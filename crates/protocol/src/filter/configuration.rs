@@ -1,4 +1,4 @@
-//! The kinds of configuration, recognized by a file's place in the configuration folder.
+//! The kinds of configuration, recognised by a file's place in the configuration folder.
 
 use super::{Choice, Selection};
 use crate::git_names::fold;

@@ -1,4 +1,4 @@
-//! The kinds of attachments, recognized by a file's extension.
+//! The kinds of attachments, recognised by a file's extension.
 
 use super::{Choice, Selection};
 

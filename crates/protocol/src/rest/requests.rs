@@ -1,6 +1,6 @@
 //! Requests that a client posts.
 //!
-//! The types can be deserialized as well, for servers that stand in for the service; serde's errors may quote
+//! The types can be deserialised as well, for servers that stand in for the service; serde's errors may quote
 //! the input, so do not show them.
 
 use secrecy::SecretString;

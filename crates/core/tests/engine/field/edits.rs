@@ -35,7 +35,7 @@ async fn stale_copy_is_not_pushed_over_what_another_device_wrote_meanwhile() {
     bench.sync_through(destination.unwrap(), Arc::new(NoProgress), CancellationToken::new()).await.unwrap();
     bench.sync().await;
     assert_eq!(bench.read("note.md"), after);
-    // A watcher reports late that the run wrote the file, or the file is touched: it is recognized by its
+    // A watcher reports late that the run wrote the file, or the file is touched: it is recognised by its
     // content.
     assert!(bench.sync().await.is_unchanged());
     bench.assert_in_step().await;
