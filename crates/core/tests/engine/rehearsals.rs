@@ -335,7 +335,7 @@ async fn send(bench: &Bench, path: &str, text: &str) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_dry_run_of_a_sync_foresees_that_a_file_gives_way_to_a_folder() {
-    // Whether the file was here when both sides agreed, and its present content.
+    // True if the file was here when both sides agreed; and its present content.
     for (was_synced, here) in
         [(true, Some("a file")), (true, Some("edited")), (true, None), (false, Some("mine")), (false, None)]
     {
