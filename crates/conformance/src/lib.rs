@@ -3,8 +3,8 @@
 //! A store's tests implement [`DestinationUnderTest`] or [`StateStoreUnderTest`] for a place where such a
 //! store can be opened, and call [`check_destination`] or [`check_state_store`].
 //!
-//! [`confined`]: restricted child processes. `refused_locks`: file systems without locks. [`SetClock`]: a clock that a test moves.
-//! [`not_tested`](fn@not_tested): tests that cannot run on a machine.
+//! Besides: [`confined`], restricted child processes; `refused_locks`, file systems without locks; [`SetClock`],
+//! a clock that a test moves; [`not_tested`](fn@not_tested), tests that cannot run on a machine.
 
 #![expect(
     clippy::expect_used,
