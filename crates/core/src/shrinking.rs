@@ -1,5 +1,5 @@
 //! Takes long lists apart and frees their memory on the way: a list of a million elements and its conversion
-//! are never in memory at the same time.
+//! are never both in memory as a whole.
 
 /// Free slots before memory is released.
 const PLACES: usize = 1 << 16;

@@ -16,7 +16,7 @@ use super::write_buffer::Buffering;
 use obsync_core::blocking::blocking;
 
 /// Content is collected up to this many bytes before it is written. A file that is no longer than this is
-/// staged at once when it is complete, which is most files of most vaults.
+/// staged with one write when it is complete, which is most files of most vaults.
 const GATHERED: usize = 1024 * 1024;
 
 /// A [`FileWriter`] into the staging folder. Uses at most [`GATHERED`] bytes and one chunk of memory.
