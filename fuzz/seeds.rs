@@ -1,5 +1,5 @@
-//! What the ordinary tests have of fuzzing: a target's entry point, run over its committed seeds and over mutations
-//! of them that are the same in every run. The crates that own entry points take this file in by its path.
+//! Fuzzing in ordinary tests: a target's entry point, run over its committed seeds and over reproducible
+//! mutations of them. The crates that own entry points include this file by its path.
 
 use std::fs;
 use std::path::Path;
@@ -32,7 +32,7 @@ fn of(target: &str) -> Vec<Vec<u8>> {
     files.iter().map(|file| fs::read(file).expect("a seed can be read")).collect()
 }
 
-/// Shows an input when what is done with it panics.
+/// Prints an input if handling it panics.
 struct Shown<'i>(&'i [u8]);
 
 impl Drop for Shown<'_> {
@@ -43,7 +43,7 @@ impl Drop for Shown<'_> {
     }
 }
 
-/// Numbers that look random and are the same in every run: xorshift64 (Marsaglia, 2003).
+/// Pseudo-random numbers, the same in every run: xorshift64 (Marsaglia, 2003).
 struct Chance(u64);
 
 impl Chance {
@@ -60,7 +60,7 @@ impl Chance {
     }
 }
 
-/// Texts that change the meaning of what they stand in.
+/// Texts with a special meaning in their surroundings.
 const PIECES: [&[u8]; 14] = [
     b"\0",
     b"\"",

@@ -1,5 +1,5 @@
-//! Builds the database engine of the loopback cloud, `dev/dynamodb`: a workspace by itself, whose SQLite is not the
-//! product's. Its path reaches the code as `OBSYNC_DYNAMODB_ENGINE`.
+//! Builds the database engine of the loopback cloud, `dev/dynamodb`: a separate workspace, with another
+//! SQLite than the product's. Its path reaches the code as `OBSYNC_DYNAMODB_ENGINE`.
 
 use std::env;
 use std::ffi::OsString;
@@ -18,7 +18,7 @@ fn main() {
     let mut cargo = Command::new(variable("CARGO"));
     cargo.args(["build", "--locked", "--manifest-path"]).arg(engine.join("Cargo.toml"));
     cargo.arg("--target-dir").arg(&target);
-    // What cargo, clippy and coverage tools set for this build is not for that one.
+    // Variables that cargo, clippy and coverage tools set for this build must not affect that one.
     for (name, _) in env::vars_os() {
         let name_text = name.to_string_lossy();
         let is_of_this_build = name_text.starts_with("CARGO_CFG_")

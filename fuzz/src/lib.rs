@@ -1,15 +1,15 @@
-//! The bounds that every target holds its entry point to, besides what the entry point itself checks.
+//! The bounds that every target applies to its entry point, besides the checks of the entry point itself.
 
 use peak_alloc::PeakAlloc;
 
 #[global_allocator]
 static MEMORY: PeakAlloc = PeakAlloc;
 
-/// Runs `entry` over an input and fails when it allocated more than `least` bytes and `per_byte` for each byte of the
-/// input: what somebody else sends must not take a multiple of its size that they choose.
+/// Runs `entry` over an input and fails when it allocated more than `least` bytes and `per_byte` for each
+/// byte of the input: untrusted input must not take an arbitrary multiple of its size.
 ///
 /// # Panics
-/// When it did.
+/// When it allocated more.
 pub fn bounded(input: &[u8], least: usize, per_byte: usize, entry: impl FnOnce(&[u8])) {
     MEMORY.reset_peak_usage();
     let before = MEMORY.current_usage();

@@ -1,7 +1,7 @@
-//! Publishing many small files to a bucket of the loopback cloud's S3, beside as many bare PUTs with the same concurrency:
-//! what the store adds to the service's own cost.
+//! Publishing many small files to a bucket of the loopback cloud's S3, compared with as many bare PUTs with
+//! the same concurrency: the store's own cost.
 //!
-//! The service runs in this process, so both sides of every request are in the figures.
+//! The service runs in this process, so the figures include both sides of every request.
 
 #![expect(clippy::unwrap_used, reason = "in a benchmark a failure is told by a panic")]
 
@@ -122,7 +122,7 @@ async fn publish_all(cloud: &Cloud) {
     }
 }
 
-/// The library's own HTTP client, but without certificates, which loopback does not need.
+/// The library's own HTTP client without certificates, which loopback does not need.
 #[derive(Debug)]
 struct Plain;
 

@@ -1,8 +1,8 @@
-//! Remembers which conditions a service keeps, separately for each kind of request: a service can know `If-None-Match` of a PUT
-//! and ignore `If-Match`, or `<ETag>` of removals.
+//! Remembers which request conditions a service honours, separately for each kind of request: a service may
+//! support `If-None-Match` of a PUT and ignore `If-Match`, or `<ETag>` of removals.
 //!
-//! A condition that is kept spares a look before the request. A condition that is refused (501) is not sent any more. One that
-//! is ignored without a word is the dangerous case: it is found out by a request whose condition cannot hold.
+//! An honoured condition saves a look before the request. A rejected condition (501) is not sent any more. A
+//! silently ignored one is the dangerous case: a request whose condition cannot hold detects it.
 
 use std::sync::atomic::{AtomicU8, Ordering};
 
@@ -13,15 +13,15 @@ use super::guard::Guard;
 /// The kinds of requests that can have a condition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Conditional {
-    /// PUT where nothing is to be (`If-None-Match`).
+    /// PUT of a new object (`If-None-Match`).
     Create,
     /// PUT over a version (`If-Match`).
     Replace,
-    /// Completing an upload where nothing is to be.
+    /// Completing an upload of a new object.
     CompleteNew,
     /// Completing an upload over a version.
     CompleteOver,
-    /// Copies to where nothing is to be.
+    /// Copies to a free key.
     CopyNew,
     /// Copies over a version.
     CopyOver,
@@ -55,23 +55,23 @@ impl Conditional {
     }
 }
 
-/// What is known of one kind.
+/// The findings about one kind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub(super) enum Standing {
-    /// Nothing: conditions are sent, and not relied upon.
+    /// Unknown: conditions are sent, and not relied upon.
     Unknown,
-    /// A request whose condition did not hold was refused.
+    /// Honoured: a request whose condition did not hold was refused.
     Kept,
-    /// A request whose condition did not hold was carried out.
+    /// Ignored: a request whose condition did not hold was carried out.
     Ignored,
-    /// Requests with conditions are not known.
+    /// The service rejects requests with conditions.
     Refused,
-    /// That cannot be found out: conditions are sent, and not relied upon.
+    /// Cannot be determined: conditions are sent, and not relied upon.
     Unclear,
 }
 
-/// What is known of all kinds.
+/// The findings about all kinds.
 #[derive(Debug, Default)]
 pub(super) struct Conditions {
     kinds: [KnownCondition; 7],
@@ -80,12 +80,12 @@ pub(super) struct Conditions {
 #[derive(Debug, Default)]
 struct KnownCondition {
     standing: AtomicU8,
-    /// Held by whoever finds out.
+    /// Locked by the task that probes.
     asking: Mutex<()>,
 }
 
 impl Conditions {
-    /// Those of a service that documents every one of them.
+    /// Conditions of a service that documents all of them.
     pub(super) fn all_kept() -> Self {
         let conditions = Conditions::default();
         for kind in &conditions.kinds {
@@ -104,22 +104,22 @@ impl Conditions {
         }
     }
 
-    /// Whether a request's condition tells if what was supposed is not so.
+    /// True if a request with such a condition fails when the condition does not hold.
     pub(super) fn are_kept(&self, kind: Conditional) -> bool {
         self.standing(kind) == Standing::Kept
     }
 
-    /// Whether a condition is worth sending.
+    /// True if a condition is worth sending.
     pub(super) fn are_sent(&self, kind: Conditional) -> bool {
         matches!(self.standing(kind), Standing::Kept | Standing::Unknown | Standing::Unclear)
     }
 
-    /// Notes what was found out; whether it is news.
+    /// Records a finding. Returns true if it is new.
     pub(super) fn learn(&self, kind: Conditional, standing: Standing) -> bool {
         self.kind(kind).standing.swap(standing as u8, Ordering::Relaxed) != standing as u8
     }
 
-    /// Waits until nobody else finds out about a kind; `None` once it is known.
+    /// Waits until no other task probes a kind; `None` once it is known.
     pub(super) async fn ask(&self, kind: Conditional) -> Option<MutexGuard<'_, ()>> {
         let asking = self.kind(kind).asking.lock().await;
         (self.standing(kind) == Standing::Unknown).then_some(asking)

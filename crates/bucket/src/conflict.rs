@@ -1,4 +1,5 @@
-//! Keeps objects that somebody else wrote where obsync is to write: under a free name beside their own.
+//! Keeps an object that somebody else wrote where obsync is about to write: copies it to a free name beside
+//! it.
 
 use futures_util::{StreamExt, TryStreamExt};
 use object_store::path::Path;
@@ -13,15 +14,15 @@ use super::object_cache::Occupant;
 use super::objects::Listed;
 use obsync_core::conflicted_copy;
 
-/// How many conflicted copies of one file can be made within one minute.
+/// Most conflicted copies of one file within one minute.
 const COPIES: u32 = 1000;
 
-/// How many copies of the size of an object are looked at, to find one that has its content.
+/// Most copies of an object's size that are compared with it, to find one with its content.
 const COMPARED: usize = 8;
-/// How many are listed for that.
+/// Most copies listed for that.
 const LISTED: usize = 1000;
 
-/// Copies the object at a path to a free name beside its own. It stays in its place until another takes it.
+/// Copies the object at a path to a free name beside it. The original stays until it is overwritten.
 pub(super) async fn keep_in_place(
     context: &Context,
     path: &VaultPath,
@@ -39,8 +40,8 @@ pub(super) async fn keep_in_place(
     Ok(KeptBeside { kept_as, expect: Expect::Version(version) })
 }
 
-/// Copies an object to a free name beside its own and tells it, or the name of a copy that is there already. `None`: it is
-/// another object by now.
+/// Copies an object to a free name beside it and returns that name, or the name of an existing copy. `None`:
+/// the object has changed meanwhile.
 pub(super) async fn keep_beside(
     context: &Context,
     path: &VaultPath,
@@ -53,7 +54,7 @@ pub(super) async fn keep_beside(
     let ends_with_mark = conflicted_copy::is_configuration(path);
     let label = conflicted_copy::label(context.options.device);
     let limit = context.keys.room_beside(path);
-    // Whether a copy to this name was tried already.
+    // `tried`: a copy to this name was attempted already.
     let (mut copy, mut tried) = (1, false);
     for _ in 0..COPIES {
         let name = conflicted_copy::name(path.file_name(), ends_with_mark, &label, copy, limit);
@@ -63,7 +64,7 @@ pub(super) async fn keep_beside(
         })?;
         let kept_key = context.keys.of(&kept_as)?;
         if let Occupant::Object(there) = context.look(&kept_as, &kept_key).await? {
-            // If the answer to the copy was lost, its repetition met the copy itself.
+            // If the answer to the copy was lost, the retry meets the copy itself.
             if tried && is_copy(context, (path, key, facts), (&kept_as, &kept_key, &there)).await? {
                 context.listing.wrote(&kept_key, facts.size);
                 return Ok(Some(kept_as));
@@ -79,7 +80,7 @@ pub(super) async fn keep_beside(
                 context.listing.wrote(&kept_key, facts.size);
                 return Ok(Some(kept_as));
             }
-            // Either there is something at the name by now, or it is not this object any more that is to be kept.
+            // Either the name is taken by now, or the object to keep has changed.
             Err(error) if error.is_conflict() || error.is_missing_object() => {
                 let now = context.objects.head(key).await;
                 let now = now.map_err(|error| context.failed(Action::Look, path, &error))?;
@@ -93,8 +94,8 @@ pub(super) async fn keep_beside(
     Err(context.errors.io(Action::Copy, path.as_str(), "there are too many conflicted copies of it"))
 }
 
-/// A conflicted copy of an object that has its content, if there is one: a program that writes the same thing again and again
-/// would leave one more in each run.
+/// A conflicted copy with an object's content, if there is one: a program that writes the same content again
+/// and again would otherwise leave one more copy in each run.
 async fn equal_copy(
     context: &Context,
     path: &VaultPath,
@@ -116,7 +117,7 @@ async fn equal_copy(
         context.objects.list(&beginning, LISTED).take(LISTED).try_collect().await;
     let mut copies = listed.map_err(|error| context.failed(Action::List, path, &error))?;
     context.errors.succeeded(Action::List);
-    // Those that most probably have it come first.
+    // The most likely ones come first.
     copies.sort_by_key(|copy| copy.e_tag != facts.version.e_tag);
     let mut original = facts.clone();
     for name in copies.iter().filter_map(name_of).take(COMPARED) {
@@ -135,10 +136,11 @@ async fn equal_copy(
     Ok(None)
 }
 
-/// An object, where it is and what is known of it.
+/// An object, its key and its facts.
 type Found<'a> = (&'a VaultPath, &'a Path, &'a Facts);
 
-/// Whether an object has the content of another. A copy has its ETag, too, unless it went up in parts or is encrypted.
+/// True if an object has the content of another. A copy also has its ETag, unless it was uploaded in parts or
+/// is encrypted.
 async fn is_copy(context: &Context, original: Found<'_>, copy: Found<'_>) -> Result<bool, DestinationError> {
     if original.2.size != copy.2.size {
         return Ok(false);

@@ -1,4 +1,4 @@
-//! The state that all parts of a bucket destination share, and the questions that most of them ask.
+//! State shared by all parts of a bucket destination, and the queries that most of them make.
 
 use std::collections::HashSet;
 use std::hash::{BuildHasher, RandomState};
@@ -37,17 +37,17 @@ pub(super) struct Context {
     pub(super) cache: ObjectCache,
     pub(super) listing: Listing,
     pub(super) marker: MarkerSeen,
-    /// Tells this run's parked copies from another's.
+    /// Distinguishes this run's parked copies from another's.
     pub(super) run: u64,
-    /// There was nothing below the prefix when the run began.
+    /// The prefix was empty when the run began.
     pub(super) fresh: AtomicBool,
-    /// Keys of uploads that this run began.
+    /// Keys of uploads begun by this run.
     pub(super) begun: Mutex<HashSet<Path>>,
-    /// Files whose contents were asked for once more in this run.
+    /// Files whose contents were requested again from the vault in this run.
     pub(super) needed: Mutex<HashSet<VaultPath>>,
-    /// Leftovers of earlier runs were looked for.
+    /// Leftovers of earlier runs have been looked for.
     pub(super) swept: AtomicBool,
-    /// Whether a missing object was deleted by somebody, once this run has found that out.
+    /// True if a missing object counts as deleted by somebody; `None` until this run has determined it.
     pub(super) absence_tells: tokio::sync::Mutex<Option<bool>>,
 }
 
@@ -84,7 +84,7 @@ impl Context {
         })
     }
 
-    /// Looks at what is at a path, and remembers it.
+    /// Looks at the object at a path, and caches it.
     pub(super) async fn look(&self, path: &VaultPath, key: &Path) -> Result<Occupant, DestinationError> {
         let found = self.objects.head(key).await.map_err(|error| self.failed(Action::Look, path, &error))?;
         self.errors.succeeded(Action::Look);
@@ -93,7 +93,7 @@ impl Context {
         Ok(occupant)
     }
 
-    /// What is known of a path, else what is found there.
+    /// The cached occupant of a path; looks at the bucket if there is none.
     pub(super) async fn recall(&self, path: &VaultPath, key: &Path) -> Result<Occupant, DestinationError> {
         match self.cache.get(path) {
             Some(occupant) => Ok(occupant),
@@ -101,7 +101,7 @@ impl Context {
         }
     }
 
-    /// Whether an object has this content: as it says itself, else by reading it.
+    /// True if an object has this content, by its metadata or else by reading it.
     pub(super) async fn has(
         &self,
         path: &VaultPath,
@@ -115,7 +115,8 @@ impl Context {
         }
     }
 
-    /// The content of an object: as it says itself, else by reading it. `None` if it is another object by now.
+    /// The content hash of an object, from its metadata or else by reading it. `None` if the object has
+    /// changed meanwhile.
     pub(super) async fn content_of(
         &self,
         path: &VaultPath,
@@ -139,8 +140,8 @@ impl Context {
         }
     }
 
-    /// The error that a content is needed again, which the engine gets from the vault. Asked for once for each file in a run, so
-    /// that nothing goes round in circles.
+    /// The error that requests a content again; the engine then fetches it from the vault. Once for each file
+    /// in a run, so that nothing loops.
     pub(super) fn content_needed(&self, path: &VaultPath, error: &RequestError) -> DestinationError {
         if !lock(&self.needed).insert(path.clone()) {
             return self.failed(Action::Write, path, &error.clone().into_final());

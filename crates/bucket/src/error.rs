@@ -15,7 +15,7 @@ use super::reasons::innermost;
 use super::refusal::{self, Next, Operation, Refused};
 use obsync_core::blocking::lock;
 
-/// After how many equal refusals in a row there is no use in going on.
+/// Number of equal refusals in a row after which the run ends.
 const REFUSALS: u32 = 10;
 
 /// Azure's codes of a conflict (409) with the state of one object, which is neither read nor changed in it (Blob service error
@@ -23,7 +23,7 @@ const REFUSALS: u32 = 10;
 const IMMUTABLE: &[&str] =
     &["BlobArchived", "BlobBeingRehydrated", "BlobImmutableDueToPolicy", "BlobImmutableDueToLegalHold"];
 
-/// What was tried when something went wrong; completes the sentence "cannot … the file".
+/// The attempted action; completes the sentence "cannot … the file".
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Action {
     Look,
@@ -50,18 +50,18 @@ impl Action {
         }
     }
 
-    /// Whether it is about an object that is there, which may be encrypted otherwise than others.
+    /// True for actions on an existing object, which may be encrypted differently from others.
     fn is_of_one_object(self) -> bool {
         matches!(self, Action::Look | Action::Read | Action::Copy | Action::Remove)
     }
 }
 
-/// The kinds of failure that are told apart.
+/// The kinds of failure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
-    /// There is no such object (or bucket: the code tells).
+    /// There is no such object (or bucket; the code says which).
     Missing,
-    /// There is something already, or somebody else writes there at this moment.
+    /// The key is taken, or somebody else writes there at this moment.
     Taken,
     /// It is not the version that was expected.
     Changed,
@@ -99,7 +99,7 @@ impl From<String> for ConfigurationError {
     }
 }
 
-/// There are no credentials to sign a request with. Found again in the chain of reasons of the library's error.
+/// There are no credentials to sign a request with. Found in the source chain of the library's error.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub(super) struct NoCredentials(pub(super) String);
@@ -110,13 +110,13 @@ pub(super) struct RequestError {
     pub(super) kind: Kind,
     /// The service's name for it, such as `NoSuchBucket`.
     code: Option<String>,
-    /// What the service (or the network) says about it.
+    /// The message of the service (or the network).
     message: String,
-    /// The status of the answer, and what it answers, where both are known.
+    /// The status of the answer, and the request that it refuses, where both are known.
     asked: Option<Asked>,
 }
 
-/// What a refusal answers.
+/// The refused request.
 #[derive(Clone, Copy, Debug)]
 struct Asked {
     operation: Operation,
@@ -126,7 +126,6 @@ struct Asked {
 }
 
 impl RequestError {
-    /// The trouble that an answer with this status and body speaks of.
     pub(super) fn of_answer(status: u16, body: &str) -> Self {
         let code = element(body, "Code").map(printable);
         let message = element(body, "Message").map(unescape).unwrap_or_default();
@@ -165,7 +164,7 @@ impl RequestError {
         RequestError { kind, code, message, asked }
     }
 
-    /// The trouble that a row about one object speaks of, in the answer to a request about many.
+    /// The error for a row about one object, in the answer to a request about many.
     #[cfg(feature = "s3")]
     pub(super) fn of_row(operation: Operation, conditional: bool, code: &str, message: &str) -> Self {
         let status = match code {
@@ -183,12 +182,12 @@ impl RequestError {
         RequestError::of_answer(status, &body).at(operation, conditional, false)
     }
 
-    /// The trouble that there is no answer, or none that can be read.
+    /// The error for a missing or unreadable answer.
     pub(super) fn without_answer(kind: Kind, message: &str) -> Self {
         RequestError { kind, code: None, message: printable(message), asked: None }
     }
 
-    /// The trouble that something else on the way answers in place of the service.
+    /// The error for an answer of a portal or proxy in place of the service.
     pub(super) fn web_page(status: u16) -> Self {
         let message = format!(
             "a web page with status {status} came in place of the service's answer; is there a portal, or a proxy that blocks it?"
@@ -196,13 +195,13 @@ impl RequestError {
         RequestError::without_answer(Kind::Other, &message)
     }
 
-    /// The same as an answer to this.
+    /// The same error as the answer to this request.
     pub(super) fn at(self, operation: Operation, conditional: bool, checksummed: bool) -> Self {
         let asked = self.asked.map(|asked| Asked { operation, conditional, checksummed, ..asked });
         RequestError { asked, ..self }
     }
 
-    /// What to do next by the table of refusals; `None` if there was no answer.
+    /// The next step by the table of refusals; `None` if there was no answer.
     pub(super) fn next(&self) -> Option<Next> {
         let Asked { operation, conditional, checksummed, status } = self.asked?;
         let code = self.code.as_deref().unwrap_or_default();
@@ -215,18 +214,18 @@ impl RequestError {
         self.asked.map(|asked| asked.status)
     }
 
-    /// The service's name for it.
+    /// The service's error code.
     #[cfg(feature = "s3")]
     pub(super) fn code(&self) -> Option<&str> {
         self.code.as_deref()
     }
 
-    /// Whether the service does not know this operation at all.
+    /// True if the service does not support this operation at all.
     pub(super) fn is_unknown_operation(&self) -> bool {
         self.kind == Kind::Unsupported || self.asked.is_some_and(|asked| asked.status == 405)
     }
 
-    /// The service's own code and words.
+    /// The service's own code and message.
     pub(super) fn said(&self) -> String {
         match &self.code {
             Some(code) if *code != self.message => format!("{code}: {}", self.message),
@@ -234,7 +233,7 @@ impl RequestError {
         }
     }
 
-    /// The trouble that no answer came.
+    /// The error that no answer came.
     pub(super) fn unreachable(failure: &HttpError) -> Self {
         #[cfg(feature = "http")]
         if let Some(closed) = std::error::Error::source(failure).and_then(|source| source.downcast_ref()) {
@@ -244,8 +243,8 @@ impl RequestError {
         RequestError::without_answer(Kind::Unreachable, &innermost(failure))
     }
 
-    /// Whether something else came to be at the key than was expected there. A conflict with other requests is none: it was
-    /// repeated already, and looking would show nothing else.
+    /// True if the object at the key is not the expected one. A conflict with other requests is none: the
+    /// request was retried already, and looking would show nothing new.
     pub(super) fn is_conflict(&self) -> bool {
         let is_elsewhere = matches!(self.kind, Kind::Taken | Kind::Changed);
         match self.next() {
@@ -255,41 +254,43 @@ impl RequestError {
         }
     }
 
-    /// Whether any other request would end in the same way.
+    /// True if any other request would fail in the same way.
     #[cfg(feature = "s3")]
     pub(super) fn is_of_all_requests(&self) -> bool {
         matches!(self.kind, Kind::Throttled | Kind::Failing | Kind::Unreachable | Kind::Unauthenticated)
             || self.next() == Some(Next::EndRun)
     }
 
-    /// Whether this object cannot be read, as it is: it is archived, or its key may not be used or is disabled.
+    /// True if this object is unreadable in its present state: it is archived, or its key may not be used or
+    /// is disabled.
     pub(super) fn is_unreadable(&self) -> bool {
         let is_read = self.asked.is_some_and(|asked| asked.operation == Operation::Read);
         is_read && self.next() == Some(Next::Fail)
     }
 
-    /// The refusal of a copy whose original passes through here: what cannot be read comes another way.
+    /// The refusal of a copy that passes through this process: an unreadable original has to come another
+    /// way.
     pub(super) fn of_copy(self) -> Self {
         if self.is_unreadable() { self.at(Operation::Copy, false, false) } else { self }
     }
 
-    /// The same as one that came again and again, because another program writes at the same key.
+    /// The same error, marked as recurring, because another program writes at the same key.
     pub(super) fn into_hopeless(self) -> Self {
         let message = format!("another program keeps changing it ({})", self.said());
         RequestError { kind: Kind::Other, code: None, message, asked: None }
     }
 
-    /// Whether there is no such object, in a bucket that exists.
+    /// True if the bucket exists and the object does not.
     pub(super) fn is_missing_object(&self) -> bool {
         self.kind == Kind::Missing && !self.is_of_bucket() && !self.is_conflict()
     }
 
-    /// The same as one after which to look again.
+    /// The same error, after which the caller looks again.
     pub(super) fn into_conflict(self) -> Self {
         RequestError { kind: Kind::Changed, ..self }
     }
 
-    /// The same as one that looking again does not help against.
+    /// The same error, after which looking again does not help.
     pub(super) fn into_final(self) -> Self {
         match self.kind {
             Kind::Missing | Kind::Taken | Kind::Changed if !self.is_of_bucket() => {
@@ -299,7 +300,7 @@ impl RequestError {
         }
     }
 
-    /// Whether the denial is one of the request and not of one object's state.
+    /// True if the denial concerns the request and not one object's state.
     fn is_general(&self) -> bool {
         !matches!(
             self.code.as_deref(),
@@ -322,7 +323,7 @@ impl From<object_store::Error> for RequestError {
         if let Some(closed) = find::<super::http::NoWay>(&error) {
             return RequestError::without_answer(Kind::NoWay(closed.code), &closed.reason);
         }
-        // The library keeps the status and the body of an answer to itself, except in its text.
+        // The library exposes the status and the body of an answer only in its error text.
         let text = error.to_string();
         let status = status_in(&text);
         if let (None, Some(failure)) = (status, find::<HttpError>(&error)) {
@@ -341,14 +342,14 @@ impl From<object_store::Error> for RequestError {
             None => RequestError::without_answer(kind.unwrap_or(Kind::Other), &innermost(&error)),
         };
         match kind {
-            // The library calls every 409 an object that exists already.
+            // The library reports every 409 as an existing object.
             Some(kind) if told.kind != Kind::Denied => RequestError { kind, ..told },
             _ => told,
         }
     }
 }
 
-/// The error of some type in a chain of reasons.
+/// The error of a given type in a source chain.
 fn find<E: std::error::Error + 'static>(error: &object_store::Error) -> Option<&E> {
     let mut next = Some(error as &(dyn std::error::Error + 'static));
     while let Some(current) = next {
@@ -372,7 +373,7 @@ fn element<'x>(xml: &'x str, name: &str) -> Option<&'x str> {
     rest.split_once(&format!("</{name}>")).map(|(text, _)| text)
 }
 
-/// The text that an XML document stands for; as it is where it is no XML.
+/// The text of an XML document; other texts unchanged.
 #[cfg(feature = "http")]
 fn unescape(text: &str) -> Cow<'_, str> {
     quick_xml::escape::unescape(text).unwrap_or(Cow::Borrowed(text))
@@ -383,15 +384,15 @@ fn unescape(text: &str) -> Cow<'_, str> {
     Cow::Borrowed(text)
 }
 
-/// Tells troubles as the engine's [`DestinationError`].
+/// Converts request errors to the engine's [`DestinationError`].
 #[derive(Debug)]
 pub(super) struct ErrorContext {
     location: String,
-    /// The address that is asked, and how the bucket is named in it.
+    /// The service's address, and how the bucket is named in it.
     address: OnceLock<String>,
-    /// Whether anything was written in this run: then what is denied is denied for one object and not for all.
+    /// Something was written in this run: a denial then concerns one object and not all.
     wrote: AtomicBool,
-    /// The last refusal of each action, and how often in a row it came.
+    /// The last refusal of each action, and its number in a row.
     refusals: Mutex<HashMap<Action, (String, u32)>>,
 }
 
@@ -409,25 +410,25 @@ impl ErrorContext {
         self.location.clone()
     }
 
-    /// Names the address that is asked, for errors that it may be the reason of.
+    /// Sets the address for errors that it may cause.
     #[cfg(feature = "s3")]
     pub(super) fn at_address(&self, address: String) {
-        // A store has one.
+        // Each store sets it once.
         let _ = self.address.set(address);
     }
 
-    /// Notes that something could be written.
+    /// Records a successful write.
     pub(super) fn wrote(&self) {
         self.wrote.store(true, Ordering::Relaxed);
         self.succeeded(Action::Write);
     }
 
-    /// Notes that something could be done: what is refused next is refused for the first time.
+    /// Records a success: resets the count of refusals.
     pub(super) fn succeeded(&self, action: Action) {
         lock(&self.refusals).remove(&action);
     }
 
-    /// Counts a refusal; whether it was the same so often in a row that going on is pointless.
+    /// Counts a refusal. Returns true if the same one was repeated so often that continuing is pointless.
     fn is_pointless(&self, action: Action, said: &str) -> bool {
         let mut refusals = lock(&self.refusals);
         let (last, times) = refusals.entry(action).or_default();
@@ -439,7 +440,7 @@ impl ErrorContext {
         *times >= REFUSALS
     }
 
-    /// The error for trouble with the object at a path.
+    /// The error for a failed action on the object at a path.
     pub(super) fn error(&self, action: Action, path: &str, error: &RequestError) -> DestinationError {
         if let Some(error) = self.of_store(action, error) {
             return error;
@@ -462,12 +463,12 @@ impl ErrorContext {
         DestinationError::Io { action: action.text(), path, location, source: io::Error::other(said) }
     }
 
-    /// Whether nothing was possible yet that a right to do this would have allowed.
+    /// True if nothing has succeeded yet that would have needed the same permission.
     fn is_first(&self, action: Action) -> bool {
         matches!(action, Action::Look | Action::Write | Action::List) && !self.wrote.load(Ordering::Relaxed)
     }
 
-    /// The error for trouble with the bucket as a whole: it ends the run.
+    /// The error for a failed action on the bucket as a whole: it ends the run.
     pub(super) fn bucket_error(&self, action: Action, error: &RequestError) -> DestinationError {
         self.of_store(action, error).unwrap_or_else(|| match error.kind {
             Kind::Denied => self.unusable(ProblemCode::AccessDenied, denied(action, &error.said())),
@@ -475,7 +476,7 @@ impl ErrorContext {
         })
     }
 
-    /// The error for trouble that all other objects would have as well.
+    /// The error for a failure that would affect all other objects as well.
     fn of_store(&self, action: Action, error: &RequestError) -> Option<DestinationError> {
         let message = &error.said();
         let (code, reason) = match (error.kind, error.code.as_deref()) {
@@ -574,7 +575,7 @@ impl ErrorContext {
         Some(self.unusable(code, reason))
     }
 
-    /// Where was asked, for a sentence.
+    /// The address, for a sentence.
     fn asked_at(&self) -> String {
         self.address.get().map(|address| format!(" at {address}")).unwrap_or_default()
     }
@@ -587,12 +588,12 @@ impl ErrorContext {
         self.unusable(ProblemCode::Destination, reason)
     }
 
-    /// The same for a reason that has a code of its own.
+    /// The same for a reason with its own code.
     pub(super) fn unusable(&self, code: ProblemCode, reason: impl Into<String>) -> DestinationError {
         DestinationError::Unavailable { location: self.location(), reason: reason.into(), code }
     }
 
-    /// The error for another object than expected. What it is is said where that is known.
+    /// The error for an unexpected object. Names what is known of it.
     pub(super) fn changed(
         &self,
         path: &VaultPath,
@@ -607,7 +608,7 @@ impl ErrorContext {
         }
     }
 
-    /// The error for something at a path that needs no service to be wrong.
+    /// The error for a fault at a path that does not come from the service.
     pub(super) fn io(&self, action: Action, path: &str, reason: &str) -> DestinationError {
         DestinationError::Io {
             action: action.text(),
@@ -627,7 +628,7 @@ fn denied(action: Action, said: &str) -> String {
     )
 }
 
-/// A fatal error once more, for the other members of a batch.
+/// A clone of a fatal error, for the other members of a batch.
 pub(super) fn again(error: &DestinationError) -> DestinationError {
     match error {
         DestinationError::Stopped { location } => DestinationError::Stopped { location: location.clone() },
@@ -665,7 +666,7 @@ mod tests {
             let words = format!(
                 "Server returned non-2xx status code: 409 Conflict: <Error><Code>{code}</Code><Message>no</Message></Error>"
             );
-            // The library's way with every 409.
+            // The library reports every 409 like this.
             let error = object_store::Error::AlreadyExists { path: "a.md".to_owned(), source: words.into() };
             let read = RequestError::from(error).at(Operation::Read, true, false);
             assert!(!read.is_conflict() && !read.is_general(), "{read:?}");

@@ -2,23 +2,23 @@
 
 use object_store::UpdateVersion;
 
-/// An entity tag that no object has: whoever keeps conditions refuses what is to happen to the object that has it.
+/// An entity tag that no object has: a service that honours conditions refuses every request that demands it.
 #[cfg(feature = "s3")]
 pub(super) const NOBODYS: &str = "\"00000000000000000000000000000000\"";
 
-/// What must be at a key for a write to happen.
+/// Precondition on the object at a key.
 #[derive(Clone, Debug)]
 pub(super) enum Guard {
-    /// Nothing.
+    /// There is no object.
     Nothing,
     /// This version of an object.
     Version(UpdateVersion),
-    /// It does not matter.
+    /// None.
     Anything,
 }
 
 impl Guard {
-    /// The version that nothing has.
+    /// A version that no object has.
     #[cfg(feature = "s3")]
     pub(super) fn nobodys() -> Self {
         Guard::Version(UpdateVersion { e_tag: Some(NOBODYS.to_owned()), version: None })

@@ -1,4 +1,4 @@
-//! Tells which contents are where they are wanted, and which objects are of the vault though nobody wants them.
+//! Checks which contents are at the paths where they are wanted, and which objects belong to the vault.
 
 use futures_util::{StreamExt, TryStreamExt, stream};
 use obsync_core::{Checked, CheckedBy, DestinationError, Found, KnownContent, Record, StoredFile, Wanted};
@@ -8,8 +8,9 @@ use super::context::Context;
 use super::error::Action;
 use super::object_cache::Occupant;
 
-/// Answers in the order of the questions, and how each was found out: an object that says its SHA-256 is not read. What
-/// cannot be looked at counts as not there, unless nothing can.
+/// Checks each wanted content, and reports how it was determined: an object with a SHA-256 in its metadata is
+/// not read. Answers in the order of `wanted`. Objects that cannot be looked at count as absent, unless none
+/// can.
 pub(super) async fn check(context: &Context, wanted: Vec<Wanted>) -> Result<Vec<Checked>, DestinationError> {
     let prepared = context.listing.prepare(&context.objects, context.keys.prefix(), wanted.len()).await;
     prepared.map_err(|error| context.errors.bucket_error(Action::List, &error))?;
@@ -25,8 +26,8 @@ pub(super) async fn check(context: &Context, wanted: Vec<Wanted>) -> Result<Vec<
         .await
 }
 
-/// What is where the contents are wanted, in the order of the questions. What another content it is, is told where the object
-/// says so itself: nothing is read for that.
+/// Looks for each wanted content. Answers in the order of `wanted`. For a different content, reports it only
+/// if the object's metadata names it: nothing is read for that.
 pub(super) async fn look(context: &Context, wanted: Vec<Wanted>) -> Result<Vec<Found>, DestinationError> {
     let prepared = context.listing.prepare(&context.objects, context.keys.prefix(), wanted.len()).await;
     prepared.map_err(|error| context.errors.bucket_error(Action::List, &error))?;
@@ -74,15 +75,16 @@ fn content_of(wanted: &Wanted) -> KnownContent {
     KnownContent { hash: wanted.hash, size: wanted.size }
 }
 
-/// Whether each recorded file is gone, or an older version of it is there, or a file of another vault. Answers in order. An object
-/// that cannot be looked at is not lost: whoever needs it says what is wrong.
+/// For each record, true if the file is gone, or replaced by an older version or by another vault's file.
+/// Answers in order. An object that cannot be looked at is not lost: a later step that needs it reports the
+/// error.
 pub(super) async fn are_lost(context: &Context, records: Vec<Record>) -> Vec<bool> {
     stream::iter(records)
         .map(|record| async move {
             let Ok(key) = context.keys.of(&record.path) else { return false };
             match context.look(&record.path, &key).await {
                 Ok(Occupant::Nothing) => true,
-                // What does not say what it is, or not of its present content, is a user's.
+                // An object without metadata, or with metadata of an earlier content, is a user's.
                 Ok(Occupant::Object(facts)) => facts.proven_metadata().is_some_and(|said| {
                     let is_recorded = record.file().is_some_and(|file| file.hash == said.hash);
                     let is_of_other = said.vault.as_ref().zip(context.vault()).is_some_and(|(a, b)| a != b);
@@ -99,7 +101,8 @@ pub(super) async fn are_lost(context: &Context, records: Vec<Record>) -> Vec<boo
         .await
 }
 
-/// Whether each object says that it is of this vault. Answers in order; none is if nobody said which vault this is.
+/// For each object, true if its metadata names this vault. Answers in order; all false if the vault is
+/// unknown.
 pub(super) async fn are_of_vault(
     context: &Context,
     files: Vec<StoredFile>,
@@ -109,7 +112,7 @@ pub(super) async fn are_of_vault(
     }
     stream::iter(files)
         .map(|file| async move {
-            // A key that is no path of any vault is not of this one either.
+            // A key that is no valid vault path is not of this vault either.
             let Ok(path) = VaultPath::parse(&file.path) else { return Ok(false) };
             let Occupant::Object(facts) = context.look(&path, &context.keys.of(&path)?).await? else {
                 return Ok(false);

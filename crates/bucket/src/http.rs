@@ -1,5 +1,6 @@
-//! The way to the services: one HTTP client for each bucket, which counts its requests and lets them go one after the other
-//! when there are many. Its connections are made as all others are (`obsync_net`): raced addresses, proxies, certificates.
+//! HTTP connections to the services: one client for each bucket, which counts its requests and limits how
+//! many are under way. Connections are made as all others are (`obsync_net`): raced addresses, proxies,
+//! certificates.
 
 use std::error::Error;
 use std::io;
@@ -38,17 +39,17 @@ use super::request_limit::RequestLimit;
 use super::traffic::Traffic;
 use super::waits::Waits;
 
-/// How long a connection may take to be made.
+/// Timeout of making a connection.
 const CONNECT_LIMIT: Duration = Duration::from_secs(10);
-/// For how long a resolver that does not work yet is asked again.
+/// Time limit for retrying a failing resolver.
 const NAMES_LIMIT: Duration = Duration::from_secs(90);
-/// How long a request may take as a whole: a part of 8 MiB at 30 kB/s.
+/// Timeout of a whole request: a part of 8 MiB at 30 kB/s.
 const REQUEST_LIMIT: Duration = Duration::from_secs(300);
-/// How long nothing may move, neither of a request nor of its answer.
+/// Timeout without progress of the request or its answer.
 const SILENCE_LIMIT: Duration = Duration::from_secs(60);
-/// Connections that nobody used for this long are closed.
+/// Idle connections are closed after this time.
 const IDLE: Duration = Duration::from_secs(90);
-/// How requests name this program.
+/// The `User-Agent`.
 static AGENT: HeaderValue = HeaderValue::from_static(concat!("obsync/", env!("CARGO_PKG_VERSION")));
 
 /// Makes the HTTP client that the library and our own requests share.
@@ -58,12 +59,12 @@ pub(super) struct Connector {
 }
 
 impl Connector {
-    /// A client with a TLS configuration, whose connections are made by `network`. At most `most` requests are under way at a
-    /// time.
+    /// A client with a TLS configuration, whose connections are made by `network`. Sends at most `most`
+    /// requests at a time.
     ///
     /// # Errors
     ///
-    /// A sentence about what is wrong with the certificates.
+    /// A sentence about the fault of the certificates.
     pub(super) fn new(
         tls: Result<ClientConfig, NetworkError>,
         network: &Network,
@@ -83,15 +84,14 @@ impl Connector {
         Ok(Connector { client: HttpClient::new(Paced { connections, proxies, traffic, limit, waits }) })
     }
 
-    /// The client.
     #[cfg(feature = "s3")]
     pub(super) fn client(&self) -> &HttpClient {
         &self.client
     }
 }
 
-/// The resolver, but for names below `localhost`, which are this machine wherever they are asked (RFC 6761, section 6.3):
-/// `bucket.localhost` is how services on loopback name buckets by host, and not every system knows such names.
+/// Resolves names, and maps names below `localhost` to this machine (RFC 6761, section 6.3): services on
+/// loopback name buckets by host, as in `bucket.localhost`, and not every system knows such names.
 #[derive(Debug)]
 struct Names(Arc<dyn Resolve>);
 
@@ -105,13 +105,13 @@ impl Resolve for Names {
     }
 }
 
-/// A way that is closed, and will be the next time as well.
+/// A connection failure that a retry does not help.
 #[derive(Clone, Debug, thiserror::Error)]
 #[error("{reason}")]
 pub(super) struct NoWay {
-    /// Why, for scripts.
+    /// The code, for scripts.
     pub(super) code: ProblemCode,
-    /// Why, for people.
+    /// The message, for people.
     pub(super) reason: String,
 }
 
@@ -121,8 +121,8 @@ impl NoWay {
     }
 }
 
-/// The same error, but as one after which nobody tries again if that cannot help: of a certificate that is not accepted,
-/// of a proxy that refuses, of a host that has never answered and where nobody listens.
+/// The same error, marked as final where a retry cannot help: a rejected certificate, a proxy that refuses, a
+/// host that has never answered and where nobody listens.
 fn final_error(host: &str, proxy: Option<&Proxy>, is_unknown: bool, error: HttpError) -> HttpError {
     if let Some(problem) = CertificateProblem::within(host, &error) {
         return NoWay::error(ProblemCode::Certificate, problem.to_string());
@@ -151,7 +151,7 @@ impl HttpConnector for Connector {
     }
 }
 
-/// What the error of a request says about trying again, in the library's words.
+/// The library's error kind, which decides on retries.
 fn kind_of(error: &(dyn Error + 'static)) -> HttpErrorKind {
     if error.is::<ConnectError>() {
         return HttpErrorKind::Connect;
@@ -196,7 +196,7 @@ impl Late {
     }
 }
 
-/// A request's body, which notes when a stretch of it is taken.
+/// A request's body, which records when a chunk of it is taken.
 struct Outgoing {
     body: HttpRequestBody,
     moved: Arc<Mutex<Instant>>,
@@ -223,12 +223,12 @@ impl Body for Outgoing {
     }
 }
 
-/// An answer's body, which ends with an error when nothing comes for too long.
+/// An answer's body, which fails when nothing arrives for too long.
 struct Answering {
     body: Incoming,
-    /// When the request has taken too long as a whole.
+    /// The deadline of the whole request.
     end: Pin<Box<Sleep>>,
-    /// While it is waited for.
+    /// Runs while it is awaited.
     silence: Option<Pin<Box<Sleep>>>,
 }
 
@@ -266,8 +266,8 @@ impl Body for Answering {
     }
 }
 
-/// Whether a request is for the content of an object, which is handed on as it comes. Everything else that a service
-/// answers is read into memory as a whole.
+/// True if a request reads the content of an object, which is streamed. All other answers are read into
+/// memory as a whole.
 fn asks_for_content(request: &HttpRequest) -> bool {
     let query = request.uri().query().unwrap_or_default();
     let mut names = query.split('&').map(|pair| pair.split('=').next().unwrap_or_default());
@@ -275,7 +275,7 @@ fn asks_for_content(request: &HttpRequest) -> bool {
     request.method() == Method::GET && !is_list
 }
 
-/// Reads an answer as a whole, if it is no longer than any honest one.
+/// Reads a whole answer, up to the longest plausible length.
 async fn bounded(answer: HttpResponse) -> Result<HttpResponse, HttpError> {
     let (head, body) = answer.into_parts();
     let mut stretches = body.bytes_stream();
@@ -306,7 +306,7 @@ struct Paced {
 }
 
 impl Paced {
-    /// Sends a request. A resolver that does not work yet, as after a boot, is waited for.
+    /// Sends a request. Waits for a resolver that does not work yet, as after a boot.
     async fn once_resolved(&self, request: HttpRequest) -> Result<HttpResponse, HttpError> {
         let mut wait = NameWait::new(NAMES_LIMIT);
         loop {
@@ -330,7 +330,7 @@ impl Paced {
             match timeout_at(silent.min(end), &mut answering).await {
                 Ok(answer) => break answer,
                 Err(_) if Instant::now() >= end => return Err(Late::Whole.error()),
-                // A stretch of the request went meanwhile.
+                // A chunk of the request was sent meanwhile.
                 Err(_) if *lock(&moved) + SILENCE_LIMIT > silent => {}
                 Err(_) => return Err(Late::Silence.error()),
             }
@@ -340,7 +340,6 @@ impl Paced {
         Ok(answer.map(|body| HttpResponseBody::new(Answering { body, end, silence: None })))
     }
 
-    /// The proxy on the way of a request.
     fn proxy_for(&self, request: &HttpRequest) -> Option<Proxy> {
         let uri = request.uri();
         let is_encrypted = uri.scheme_str() == Some("https");
@@ -348,8 +347,8 @@ impl Paced {
     }
 }
 
-/// The same error, with the proxy in it that the connection was to be made by: it may be the reason. One that the proxy itself
-/// answered names it already.
+/// The same error with the proxy of the connection added, since that may be the reason. Errors from the proxy
+/// itself name it already.
 fn by_way_of(proxy: Option<Proxy>, error: HttpError) -> HttpError {
     let is_answer = matches!(ConnectError::within(&error), Some(ConnectError::Proxy { .. }));
     match proxy.filter(|_| error.kind() == HttpErrorKind::Connect && !is_answer) {
@@ -361,7 +360,7 @@ fn by_way_of(proxy: Option<Proxy>, error: HttpError) -> HttpError {
     }
 }
 
-/// A connection by way of a proxy that could not be made.
+/// A connection by a proxy that failed.
 #[derive(Debug, thiserror::Error)]
 #[error("the proxy {proxy} makes no connection to it: {reason}")]
 struct Detour {
@@ -392,7 +391,7 @@ impl HttpService for Paced {
     }
 }
 
-/// Whether a content type is that of web pages.
+/// True for the content type of web pages.
 pub(super) fn is_html(kind: &str) -> bool {
     kind.get(..9).is_some_and(|kind| kind.eq_ignore_ascii_case("text/html"))
 }

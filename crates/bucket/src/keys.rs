@@ -1,4 +1,4 @@
-//! Between vault paths and object keys: a key is the prefix and the path, exactly.
+//! Maps vault paths to object keys and back: a key is the prefix and the path, exactly.
 
 use object_store::path::Path;
 use obsync_core::DestinationError;
@@ -8,7 +8,8 @@ use super::location::BucketLocation;
 
 /// The longest key in bytes (S3 user guide, "Naming Amazon S3 objects"; Google and Azure have the same limit).
 const KEY_MAX: usize = 1024;
-/// The folder below the prefix in which obsync keeps its own objects: the marker, and others while files are moved.
+/// The folder below the prefix for obsync's own objects: the marker, and temporary ones while files are
+/// moved.
 const OWN_FOLDER: &str = ".obsync";
 
 /// The keys below one prefix.
@@ -28,12 +29,12 @@ impl Keys {
         Keys { location: location.to_string(), prefix }
     }
 
-    /// What all keys begin with: empty, or with a slash at the end.
+    /// The start of all keys: empty, or with a slash at the end.
     pub(super) fn prefix(&self) -> &str {
         &self.prefix
     }
 
-    /// What the keys of obsync's own objects begin with.
+    /// The start of the keys of obsync's own objects.
     pub(super) fn own_prefix(&self) -> String {
         format!("{}{OWN_FOLDER}/", self.prefix)
     }
@@ -62,41 +63,40 @@ impl Keys {
         })
     }
 
-    /// The key of the copy number `number` that a run keeps aside for a moment.
+    /// The key of the copy number `number` that a run parks temporarily.
     pub(super) fn of_parked(&self, run: u64, number: u64) -> Path {
         Path::from_iter(
             self.own_prefix().split_terminator('/').chain([format!("{run:016x}-{number}").as_str()]),
         )
     }
 
-    /// The key of an empty object, for requests that are to be refused. It stays, so that finding out about conditions costs later
-    /// runs one request, and leaves no versions where objects have such.
+    /// The key of the empty object used to probe conditions. It stays, so that probing costs later runs one
+    /// request, and leaves no versions in versioned buckets.
     pub(super) fn of_probe(&self) -> Path {
         Path::from_iter(self.own_prefix().split_terminator('/').chain(["probe"]))
     }
 
-    /// The key of the marker.
     pub(super) fn of_marker(&self) -> Path {
         Path::from_iter(self.own_prefix().split_terminator('/').chain(["id"]))
     }
 
-    /// Whether a key is one that obsync gives to objects of its own that are there for a moment.
+    /// True if a key is one of obsync's temporary objects.
     pub(super) fn is_own(&self, key: &str) -> bool {
         let name = key.strip_prefix(&self.own_prefix()).and_then(|name| name.split_once('-'));
-        // Earlier releases found out about conditions at a key of each run.
+        // Earlier releases probed conditions at one key per run.
         let is_run = |run: &str| run.len() == 16 && run.bytes().all(|byte| byte.is_ascii_hexdigit());
         let is_number = |number: &str| !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit());
         name.is_some_and(|(run, rest)| is_run(run) && (rest == "probe" || is_number(rest)))
     }
 
-    /// How many bytes the name of a file in the folder of `path` may have.
+    /// Most bytes of a file name in the folder of `path`.
     pub(super) fn room_beside(&self, path: &VaultPath) -> usize {
         let folder = path.as_str().len() - path.file_name().len();
         KEY_MAX.saturating_sub(self.prefix.len() + folder)
     }
 
-    /// The path below the prefix of what has this key; `None` when it is obsync's own, a placeholder that a console made
-    /// for a folder, or not below the prefix.
+    /// The vault path of a key; `None` for obsync's own objects, for a console's folder placeholder, and for
+    /// keys not below the prefix.
     pub(super) fn path_of<'k>(&self, key: &'k str) -> Option<&'k str> {
         let path = key.strip_prefix(&self.prefix)?;
         let is_own = path.split_once('/').is_some_and(|(first, _)| first == OWN_FOLDER);

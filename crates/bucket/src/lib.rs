@@ -1,30 +1,32 @@
 //! A vault as objects of a bucket.
 //!
-//! A file is one object: its key is the prefix and the path, its user metadata (`sha256`, `size`, `mtime`, `ctime`, `uid`,
-//! `vault`)
-//! says what it is, so that a bucket describes itself. What that promises, and where it differs from a folder:
+//! A file is one object: its key is the prefix and the path, and its user metadata (`sha256`, `size`,
+//! `mtime`, `ctime`, `uid`, `vault`) describes it, so that a bucket needs no other index. Guarantees, and
+//! differences from a folder:
 //!
-//! - An object becomes visible as a whole, with its metadata, and is durable when the service says so.
-//! - What obsync did not write for this vault (it has no such metadata or another vault's, and not the content that obsync
-//!   put there) is kept as a conflicted copy before it is replaced. Writes are conditional on what was judged.
+//! - An object becomes visible as a whole, with its metadata, and is durable when the service confirms it.
+//! - An object that obsync did not write for this vault (without such metadata or with another vault's, and
+//!   with a content other than obsync's last) is kept as a conflicted copy before it is replaced. Writes are
+//!   conditional on the version that was examined.
 //! - A newer version of a file that another obsync wrote for this vault is never replaced by an older one.
-//! - Contents of up to one part wait in memory until they are published, together at most [`BucketOptions::memory`] bytes:
-//!   a file begins when there is room for all it will need. Those above
-//!   [`BucketOptions::part_size`] take two parts of 5 MiB whatever their size, and go up while they arrive, as a multipart upload that is completed by
-//!   publishing and aborted by anything else.
-//! - Nothing that is staged outlives the run: the next one downloads it again.
-//! - There are no objects for folders: they are there as long as something is in them.
-//! - Content is told by its metadata and size, and read only where there is no metadata.
+//! - Contents of up to one part wait in memory until they are published, together at most
+//!   [`BucketOptions::memory`] bytes: a file begins when there is room for all its memory. Contents above
+//!   [`BucketOptions::part_size`] take two parts of 5 MiB whatever their size, and are uploaded while they
+//!   arrive, as a multipart upload that publishing completes and anything else aborts.
+//! - Staged contents do not outlive the run: the next one downloads them again.
+//! - There are no objects for folders: a folder exists as long as something is in it.
+//! - Content is identified by metadata and size, and read only where there is no metadata.
 //!
-//! Which part does what:
+//! The modules:
 //!
-//! - `location`, `keys`, `options`: where it is and how it works. `metadata`: what objects say of themselves.
-//! - `objects`: one bucket's objects, one request each; `rewrite` and (for S3) `s3` add what the object store library
-//!   lacks; `http` is the way there, `request_limit` and `pace` say how many requests are on it at a time, `traffic` counts them,
-//!   `error` tells what goes wrong, `refusal` and `retries` what is done about that, `conditions` which conditions
-//!   the service keeps.
-//! - `writer`, `upload`, `parts`, `staging`, `memory`: contents on their way. `publish`, `queue`, `park`, `conflict`: how they become
-//!   visible. `holds`, `listing`, `object_cache`: what is there already. `scan`: what differs from the records. `remove`: what goes.
+//! - `location`, `keys`, `options`: the place and the settings. `metadata`: user metadata of objects.
+//! - `objects`: one bucket's objects, one request each; `rewrite` and (for S3) `s3` add operations that the
+//!   object store library lacks; `http` makes the connections, `request_limit` and `pace` limit the requests
+//!   at a time, `traffic` counts them, `error` classifies failures, `refusal` and `retries` decide what
+//!   follows, `conditions` records which conditions the service honours.
+//! - `writer`, `upload`, `parts`, `staging`, `memory`: contents before publication. `publish`, `queue`,
+//!   `park`, `conflict`: publication. `holds`, `listing`, `object_cache`: existing objects. `scan`:
+//!   differences from the records. `remove`: removals.
 
 #[cfg_attr(not(feature = "s3"), allow(dead_code, reason = "the library asks for a part of it"))]
 mod conditions;
@@ -101,40 +103,40 @@ use self::staging::{Original, Stage};
 use self::writer::BucketWriter;
 use obsync_core::blocking::lock;
 
-/// How many portions, each of as many files as become visible in one go, make a batch: one is announced while another is
+/// Portions in a batch, each of as many files as become visible in one go: one is announced while another is
 /// published.
 const PORTIONS: usize = 4;
-/// Bytes of a piece of content as it came, and decrypted.
+/// Bytes of a piece of content, encrypted and decrypted.
 const TWO_PIECES: u64 = 4 << 20;
 
-/// A vault as objects of a bucket. See the module's text for what it promises.
+/// A vault as objects of a bucket. See the module's text for its guarantees.
 #[derive(Clone, Debug)]
 pub struct BucketDestination {
     context: Arc<Context>,
 }
 
 impl BucketDestination {
-    /// The place.
+    /// The location.
     pub fn bucket_location(&self) -> &BucketLocation {
         &self.context.location
     }
 
-    /// How many HTTP requests were sent so far, repeated ones included.
+    /// HTTP requests sent so far, retries included.
     pub fn requests(&self) -> u64 {
         self.context.traffic.requests()
     }
 
-    /// How many of them were answered.
+    /// HTTP requests answered so far.
     pub fn answered(&self) -> u64 {
         self.context.traffic.answered()
     }
 
-    /// How long batches were being published in all.
+    /// Total time of publishing batches.
     pub fn publishing(&self) -> std::time::Duration {
         self.context.traffic.publishing()
     }
 
-    /// The files whose keys begin with `prefix`, which is that of the place or goes on from it.
+    /// The files whose keys begin with `prefix`, which is that of the location or extends it.
     async fn list_below(&self, prefix: &str) -> Result<Vec<StoredFile>, DestinationError> {
         let context = &self.context;
         let objects = context.objects.list(prefix, PAGE);
@@ -161,7 +163,7 @@ impl Describe for BucketDestination {
             at_a_time: options.concurrency,
             batch_limit: BatchLimit {
                 files: portion.saturating_mul(PORTIONS),
-                // Half of the memory: so much is published while as much arrives.
+                // Half of the memory: one half is published while the other arrives.
                 bytes: (options.memory as u64 / 2).max(1),
                 portion,
             },
@@ -169,7 +171,7 @@ impl Describe for BucketDestination {
         }
     }
 
-    /// What waits here, and what is between the network and here.
+    /// Memory of a content here and between the network and here.
     fn memory_for(&self, size: u64) -> u64 {
         self.context.options.memory_for(size).saturating_add(size.min(TWO_PIECES))
     }
@@ -224,14 +226,15 @@ impl Naming for BucketDestination {
 impl Inspect for BucketDestination {
     async fn is_empty(&self) -> Result<bool, DestinationError> {
         let context = &self.context;
-        // From obsync's own objects on, so that the marker is in the first page, whatever there is before it.
+        // From obsync's own objects on, so that the marker is in the first page, whatever keys come before
+        // it.
         let marker = context.keys.of_marker();
         let before_own = context.keys.own_prefix();
         let mut empty = true;
         for after in [Some(before_own.trim_end_matches('/')), None] {
             let mut objects = context.objects.list_after(context.keys.prefix(), after, FEW);
             let mut beginning = Vec::new();
-            // To the end of the first page, and on as long as there is nothing but obsync's own.
+            // To the end of the first page, and on as long as it contains only obsync's own objects.
             while let Some(object) =
                 objects.try_next().await.map_err(|error| context.errors.bucket_error(Action::List, &error))?
             {
@@ -244,7 +247,7 @@ impl Inspect for BucketDestination {
             if after.is_some() {
                 context.marker.note(marker.as_ref(), &beginning);
             }
-            // Only what comes before them is left, which is little: most of what a vault has comes after them.
+            // Only the few keys before them are left: most of a vault's keys come after them.
             if !empty {
                 break;
             }
@@ -297,7 +300,7 @@ impl Receive for BucketDestination {
         Ok(Box::new(BucketWriter::begin(self.context.clone(), key, path, meta).await?))
     }
 
-    /// Nothing that is staged outlives the run.
+    /// Staged contents do not outlive the run.
     async fn recover(&self, _path: &VaultPath, _meta: &FileMeta) -> Result<Option<Staged>, DestinationError> {
         Ok(None)
     }
@@ -331,7 +334,7 @@ impl Receive for BucketDestination {
 
 #[async_trait]
 impl Destination for BucketDestination {
-    /// There are no objects for folders: each is taken to be there, and goes with the last file in it.
+    /// There are no objects for folders: each is assumed to exist, and disappears with its last file.
     async fn apply(&self, changes: Vec<Change>, stop: &CancellationToken) -> Vec<ChangeOutcome> {
         let context = &self.context;
         let mut outcomes = Vec::with_capacity(changes.len());
@@ -361,7 +364,7 @@ impl Destination for BucketDestination {
         outcomes
     }
 
-    /// What the service has confirmed is durable.
+    /// Confirmed objects are durable already.
     async fn flush(&self) -> Result<(), DestinationError> {
         Ok(())
     }

@@ -1,5 +1,5 @@
-//! The list of all objects, fetched when many files are asked for at once: one request tells of a thousand objects what is
-//! missing or has another size, which otherwise costs one request each.
+//! The list of all objects, fetched for large batches of queries: one request shows for a thousand objects
+//! whether they are missing or have another size, which otherwise costs one request each.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
@@ -12,13 +12,13 @@ use super::error::RequestError;
 use super::objects::Objects;
 use obsync_core::blocking::lock;
 
-/// How many objects a request for a list tells of (S3 API reference, ListObjectsV2).
+/// Objects in one page of a list (S3 API reference, ListObjectsV2).
 pub(super) const PAGE: usize = 1000;
-/// From how many questions on the list is worth fetching.
+/// Number of queries from which the list is worth fetching.
 const WORTH: usize = 64;
 
-/// What the list says. Keys are remembered by a hash of 64 bits, 16 bytes each. Should two keys share one, an object
-/// is taken to be missing that is not, which costs a download and is found out when it is written.
+/// The listed keys and sizes. Keys are remembered by a hash of 64 bits, 16 bytes each. If two keys share a
+/// hash, an existing object may seem missing; that costs a download and is detected when it is written.
 #[derive(Debug, Default)]
 pub(super) struct Listing {
     hasher: RandomState,
@@ -29,13 +29,13 @@ pub(super) struct Listing {
 enum Sizes {
     #[default]
     Unasked,
-    /// There are so many objects that asking for each file is cheaper.
+    /// There are so many objects that one request per file is cheaper.
     TooMany,
     Listed(HashMap<u64, u64>),
 }
 
 impl Listing {
-    /// Fetches the list if that is worth it for `questions` questions.
+    /// Fetches the list if `questions` queries justify it.
     pub(super) async fn prepare(
         &self,
         objects: &Objects,
@@ -45,7 +45,7 @@ impl Listing {
         if questions < WORTH || !matches!(*lock(&self.sizes), Sizes::Unasked) {
             return Ok(());
         }
-        // At most a quarter of the requests that the questions would cost one by one.
+        // At most a quarter of the requests that single queries would cost.
         let most = questions / 4 * PAGE;
         let mut sizes = HashMap::new();
         let mut list = objects.list(prefix, PAGE);
@@ -60,7 +60,7 @@ impl Listing {
         Ok(())
     }
 
-    /// Whether an object of this size can be at a key.
+    /// False if the list excludes an object of this size at a key.
     pub(super) fn may_hold(&self, key: &Path, size: u64) -> bool {
         match &*lock(&self.sizes) {
             Sizes::Listed(sizes) => sizes.get(&self.hasher.hash_one(key.as_ref())) == Some(&size),
@@ -68,7 +68,7 @@ impl Listing {
         }
     }
 
-    /// Whether an object can be at a key.
+    /// False if the list excludes an object at a key.
     pub(super) fn may_be(&self, key: &Path) -> bool {
         match &*lock(&self.sizes) {
             Sizes::Listed(sizes) => sizes.contains_key(&self.hasher.hash_one(key.as_ref())),
@@ -76,7 +76,7 @@ impl Listing {
         }
     }
 
-    /// Notes an object that was written.
+    /// Records a written object.
     pub(super) fn wrote(&self, key: &Path, size: u64) {
         if let Sizes::Listed(sizes) = &mut *lock(&self.sizes) {
             sizes.insert(self.hasher.hash_one(key.as_ref()), size);

@@ -1,11 +1,11 @@
-//! The location of a vault in object storage: a service, a bucket of it, and a prefix that all keys have.
+//! The location of a vault in object storage: a service, a bucket, and a prefix of all keys.
 
 use std::fmt;
 use std::str::FromStr;
 
 use obsync_protocol::{PathError, VaultPath};
 
-/// The services that buckets can be of.
+/// The supported services.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Service {
     /// Amazon S3, or a service that speaks its protocol.
@@ -21,7 +21,7 @@ pub enum Service {
 impl Service {
     const ALL: [Service; 4] = [Service::S3, Service::Gcs, Service::Azure, Service::Memory];
 
-    /// What a location of this service begins with.
+    /// The URL scheme of a service.
     fn scheme(self) -> &'static str {
         match self {
             Service::S3 => "s3://",
@@ -34,19 +34,20 @@ impl Service {
 
 /// A bucket and a prefix, written `s3://bucket/prefix`, `gs://…`, `az://container/…` or `memory://…`.
 ///
-/// The text is taken as it is: nothing in it is percent-decoded. A vault's file has the key `prefix/path/of/the/file.md`.
+/// The text is used literally: nothing in it is percent-decoded. A vault's file has the key
+/// `prefix/path/of/the/file.md`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct BucketLocation {
     service: Service,
     bucket: String,
-    /// The prefix follows the rules of vault paths, so that a key is one as a whole.
+    /// The prefix follows the rules of vault paths, so that whole keys follow them, too.
     prefix: Option<VaultPath>,
 }
 
 /// Why a text is not a [`BucketLocation`].
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum LocationError {
-    /// It begins with none of the known services.
+    /// Unknown scheme.
     #[error(
         "{text:?} is not a bucket; write s3://BUCKET/PREFIX, gs://BUCKET/PREFIX or az://CONTAINER/PREFIX"
     )]
@@ -54,7 +55,7 @@ pub enum LocationError {
         /// The text.
         text: String,
     },
-    /// The bucket's name is missing or impossible.
+    /// The bucket's name is missing or invalid.
     #[error(
         "{text:?} names no bucket: a bucket's name has 3 to 255 letters, digits, dots, hyphens and underscores"
     )]
@@ -62,32 +63,32 @@ pub enum LocationError {
         /// The text.
         text: String,
     },
-    /// The prefix cannot begin a key.
+    /// The prefix is invalid.
     #[error("the prefix in {text:?} cannot be used: {source}")]
     BadPrefix {
         /// The text.
         text: String,
-        /// What is wrong with it.
+        /// The violated rule.
         source: PathError,
     },
 }
 
 impl BucketLocation {
-    /// Whether a text names a bucket at all (however badly), and not a folder.
+    /// True if a text names a bucket at all (however badly), and not a folder.
     pub fn is_one(text: &str) -> bool {
         split(text).is_some()
     }
 
-    /// Reads `s3://bucket/prefix` and its like. A slash at the end says nothing.
+    /// Parses `s3://bucket/prefix` and its like. A slash at the end is ignored.
     ///
     /// # Errors
     ///
-    /// [`LocationError`] if that is not what the text is.
+    /// [`LocationError`] for any other text.
     pub fn parse(text: &str) -> Result<Self, LocationError> {
         let wrong = || text.to_owned();
         let (service, rest) = split(text).ok_or_else(|| LocationError::NotABucket { text: wrong() })?;
         let (bucket, prefix) = rest.split_once('/').unwrap_or((rest, ""));
-        // In memory there is but one bucket, which needs no name.
+        // In memory there is only one bucket, which needs no name.
         let is_good = match service {
             Service::Memory => bucket.is_empty() || is_bucket_name(bucket),
             Service::S3 | Service::Gcs | Service::Azure => is_bucket_name(bucket),
@@ -105,7 +106,7 @@ impl BucketLocation {
         Ok(BucketLocation { service, bucket: bucket.to_owned(), prefix })
     }
 
-    /// The place of this `name` below this one: the bucket is the same, the prefix longer.
+    /// The location `name` below this one: the same bucket, a longer prefix.
     ///
     /// # Errors
     ///
@@ -120,7 +121,7 @@ impl BucketLocation {
         Ok(BucketLocation { prefix: Some(prefix), ..self.clone() })
     }
 
-    /// Whether the other place is this one, or lies inside it.
+    /// True if the other location is this one or inside it.
     pub fn holds(&self, other: &Self) -> bool {
         let is_below = |prefix: &VaultPath| match &other.prefix {
             Some(other) => other == prefix || other.is_below(prefix),
@@ -141,7 +142,7 @@ impl BucketLocation {
         &self.bucket
     }
 
-    /// What all keys begin with, without a slash at the end; empty when the vault has the bucket to itself.
+    /// The start of all keys, without a slash at the end; empty when the vault has the bucket to itself.
     pub fn prefix(&self) -> &str {
         self.prefix.as_ref().map_or("", VaultPath::as_str)
     }

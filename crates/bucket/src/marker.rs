@@ -1,7 +1,7 @@
-//! The marker in the bucket, an object `.obsync/id` below the prefix: by which a destination is known again.
+//! The marker in the bucket, an object `.obsync/id` below the prefix: it identifies a destination.
 //!
-//! The first page of the list, with which each run begins, nearly always tells whether it is there and by which entity tag,
-//! so that it is read only when it is another than the one that was written last.
+//! Each run begins with the first page of the list, which nearly always shows the marker and its entity tag,
+//! so it is read only if it differs from the one last written.
 
 use futures_util::TryStreamExt;
 use object_store::{Attribute, Attributes, PutPayload, UpdateVersion};
@@ -13,10 +13,10 @@ use super::guard::Guard;
 use super::marker_seen::Seen;
 use super::objects::Doomed;
 
-/// Bytes of a marker. It has some 200.
+/// Most bytes of a marker. It has some 200.
 const LONGEST: usize = 4096;
 
-/// What is found where the marker is.
+/// Reads the marker, unless its entity tag is the `known` one.
 pub(super) async fn read(context: &Context, known: Option<&str>) -> Result<MarkerFound, DestinationError> {
     let seen = context.marker.get();
     match seen {
@@ -56,7 +56,7 @@ pub(super) async fn read(context: &Context, known: Option<&str>) -> Result<Marke
     }
 }
 
-/// Writes the marker. It is not archived, whatever class the files get: it is read again.
+/// Writes the marker in the default storage class, whatever class the files get: it is read again.
 pub(super) async fn write(context: &Context, marker: &Marker) -> Result<Marked, DestinationError> {
     let text =
         marker.to_text().map_err(|error| context.errors.unavailable(format!("its marker: {error}")))?;
@@ -68,7 +68,7 @@ pub(super) async fn write(context: &Context, marker: &Marker) -> Result<Marked, 
     Ok(Marked { tag: version.e_tag })
 }
 
-/// Removes the marker, and the object for finding out about conditions with it. `false`: there is none.
+/// Removes the marker and the probe object. `false`: there was no marker.
 pub(super) async fn remove(context: &Context) -> Result<bool, DestinationError> {
     let key = context.keys.of_marker();
     let doomed = [key.clone(), context.keys.of_probe()].map(|key| Doomed { key, version: None });

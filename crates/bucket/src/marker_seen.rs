@@ -6,10 +6,10 @@ use obsync_core::blocking::lock;
 
 use super::objects::Listed;
 
-/// How many objects are asked for to see whether there is any.
+/// Objects requested to see whether the prefix is empty.
 pub(super) const FEW: usize = 10;
 
-/// What the first page of the list says of the marker.
+/// The marker's state in the first page of the list.
 #[derive(Debug, Default)]
 pub(super) struct MarkerSeen(Mutex<Seen>);
 
@@ -18,12 +18,12 @@ pub(super) enum Seen {
     #[default]
     Unknown,
     Absent,
-    /// With this entity tag, if the service lists such.
+    /// With this entity tag, if the service lists it.
     Present(Option<String>),
 }
 
 impl MarkerSeen {
-    /// Takes in the beginning of the list, whose keys are in order.
+    /// Reads the beginning of the list, whose keys are in order.
     pub(super) fn note(&self, key: &str, beginning: &[Listed]) {
         let found = beginning.iter().find(|object| object.key == key);
         let is_past = beginning.len() < FEW || beginning.last().is_some_and(|last| last.key.as_str() > key);
@@ -34,7 +34,7 @@ impl MarkerSeen {
         };
     }
 
-    /// What was seen.
+    /// The state seen.
     pub(super) fn get(&self) -> Seen {
         lock(&self.0).clone()
     }

@@ -1,7 +1,7 @@
-//! The memory that contents may take together between their arrival and their publication.
+//! Limits the total memory of contents between their arrival and their publication.
 //!
-//! Memory is taken for the whole of a content before it begins: one that waits for room holds none, so that those which are
-//! on their way always come to their end and make some free.
+//! Memory for a whole content is reserved before it begins. A content that waits for room holds none, so that
+//! those under way always finish and free theirs.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,10 +10,10 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// Memory is counted in units of this many bytes.
 const UNIT: u64 = 1024;
-/// The most units: 256 GiB, and less than a semaphore has permits anywhere.
+/// The most units: 256 GiB, and below a semaphore's permits on any platform.
 const UNITS_MAX: u32 = 1 << 28;
-/// How long a content waits for room. What holds room is published within a fraction of a second of its arrival, at the speed
-/// of the network.
+/// Longest wait of a content for room. Contents are published within a fraction of a second after their
+/// arrival, and arrive at the speed of the network.
 const PATIENCE: Duration = Duration::from_secs(1800);
 
 /// Memory for contents.
@@ -24,13 +24,14 @@ pub(super) struct MemoryBudget {
 }
 
 impl MemoryBudget {
-    /// Memory for `bytes` in all.
+    /// A budget of `bytes` in all.
     pub(super) fn new(bytes: usize) -> Self {
         let units = units(bytes as u64).clamp(1, UNITS_MAX);
         MemoryBudget { free: Arc::new(Semaphore::new(units as usize)), units }
     }
 
-    /// Waits for room for `bytes`, or for all of it if that is less. `None` if there is none for a very long time.
+    /// Waits for room for `bytes`, or for the whole budget if that is less. `None` if there is none for a
+    /// very long time.
     pub(super) async fn take(&self, bytes: u64) -> Option<OwnedSemaphorePermit> {
         let wanted = self.free.clone().acquire_many_owned(units(bytes).min(self.units));
         tokio::time::timeout(PATIENCE, wanted).await.ok()?.ok()

@@ -1,10 +1,10 @@
-//! The user metadata and content type of an object, so that a bucket can be understood without any state.
+//! The user metadata and content type of an object, which make a bucket self-describing.
 
 use object_store::{Attribute, AttributeValue, Attributes, UpdateVersion};
 use obsync_core::{FileMeta, KnownContent};
 use obsync_protocol::{ContentHash, Uid, VaultId, VaultPath};
 
-/// The names of the user metadata. Services lower their case, and Azure allows no hyphens in them.
+/// The names of the user metadata. Services change them to lower case, and Azure allows no hyphens in them.
 const SHA256: &str = "sha256";
 const MTIME: &str = "mtime";
 const CTIME: &str = "ctime";
@@ -12,8 +12,8 @@ const UID: &str = "uid";
 const VAULT: &str = "vault";
 const SIZE: &str = "size";
 
-/// The user metadata that obsync gives an object. Other programs may keep it when they write other content, so that it is
-/// believed only if its size is that of the object.
+/// The user metadata that obsync gives an object. Other programs may keep it when they change the content, so
+/// it is trusted only if its size is the object's.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct ObjectMetadata {
     /// SHA-256 of the content.
@@ -22,16 +22,15 @@ pub(super) struct ObjectMetadata {
     mtime: Option<i64>,
     /// Milliseconds since the epoch.
     ctime: Option<i64>,
-    /// Which version of the file it is; versions of one vault that came later have higher ones.
+    /// The version of the file; later versions of one vault have higher uids.
     pub(super) uid: Uid,
-    /// The vault that the file is of, if whoever wrote it knew.
+    /// The vault of the file, if the writer knew it.
     pub(super) vault: Option<VaultId>,
-    /// Bytes of the content. Objects of the first releases do not say.
+    /// Bytes of the content. Objects of the first releases lack it.
     size: Option<u64>,
 }
 
 impl ObjectMetadata {
-    /// The stamp of a file of this vault.
     pub(super) fn of(meta: &FileMeta, vault: Option<&VaultId>) -> Self {
         ObjectMetadata {
             hash: meta.hash,
@@ -43,7 +42,7 @@ impl ObjectMetadata {
         }
     }
 
-    /// The stamp in an object's attributes; `None` when it has none.
+    /// The metadata in an object's attributes; `None` if there is none.
     fn read(attributes: &Attributes) -> Option<Self> {
         let text = |name: &'static str| attributes.get(&Attribute::Metadata(name.into())).map(AsRef::as_ref);
         let time = |name| text(name).and_then(|time: &str| time.parse().ok());
@@ -55,7 +54,7 @@ impl ObjectMetadata {
     }
 }
 
-/// The attributes that the object of a file of this vault is to have.
+/// The attributes of the object for a file of this vault.
 pub(super) fn attributes(
     path: &VaultPath,
     meta: &FileMeta,
@@ -88,47 +87,46 @@ fn content_type(path: &VaultPath) -> &'static str {
     }
 }
 
-/// What is known of an object.
+/// The known facts of an object.
 #[derive(Clone, Debug)]
 pub(super) struct Facts {
-    /// Which version of the object this is about.
+    /// The version of the object that they describe.
     pub(super) version: UpdateVersion,
     /// Bytes of its content.
     pub(super) size: u64,
-    /// What obsync wrote about it.
+    /// The metadata that obsync wrote.
     pub(super) metadata: Option<ObjectMetadata>,
-    /// SHA-256 of its content, if it was read for lack of a stamp.
+    /// SHA-256 of its content, if it was read because of missing metadata.
     read: Option<ContentHash>,
 }
 
 impl Facts {
     /// The facts of an object with these attributes.
     pub(super) fn new(version: UpdateVersion, size: u64, attributes: &Attributes) -> Self {
-        // Some programs keep what an object says of itself when they change its content.
+        // Some programs keep an object's metadata when they change its content.
         let metadata =
             ObjectMetadata::read(attributes).filter(|metadata| metadata.size.is_none_or(|said| said == size));
         Facts { version, size, metadata, read: None }
     }
 
-    /// The facts of an object as it was just written.
+    /// The facts of an object that was just written.
     pub(super) fn of_written(version: UpdateVersion, meta: &FileMeta, vault: Option<&VaultId>) -> Self {
         Facts { version, size: meta.size, metadata: Some(ObjectMetadata::of(meta, vault)), read: None }
     }
 
-    /// The same with what was found by reading it.
+    /// The same with the hash found by reading it.
     pub(super) fn with_content(self, hash: ContentHash) -> Self {
         Facts { read: Some(hash), ..self }
     }
 
-    /// SHA-256 of the content, if it is known. An object that does not say the size of what obsync wrote can have been changed
-    /// since.
+    /// SHA-256 of the content, if known. An object whose metadata lacks the size may have been changed since.
     pub(super) fn content(&self) -> Option<ContentHash> {
         let said = self.metadata.as_ref().filter(|metadata| metadata.size.is_some());
         self.read.or(said.map(|metadata| metadata.hash))
     }
 
-    /// Whether it has this content; `None` if only reading it can tell. What an object says is believed if the content that is
-    /// known by that hash has the object's size.
+    /// True if it has this content; `None` if only reading can tell. The metadata's hash is trusted if the
+    /// content known by that hash has the object's size.
     pub(super) fn is_content(&self, known: KnownContent) -> Option<bool> {
         if self.size != known.size {
             return Some(false);
@@ -137,12 +135,12 @@ impl Facts {
         hash.map(|hash| hash == known.hash)
     }
 
-    /// What it says of itself, if it says the size, or if its content (where that was read) is the one that it says.
+    /// The metadata, if it names the size, or if the content was read and has the metadata's hash.
     pub(super) fn proven_metadata(&self) -> Option<&ObjectMetadata> {
         self.metadata.as_ref().filter(|metadata| self.content() == Some(metadata.hash))
     }
 
-    /// Whether it is exactly what obsync would write for this file of this vault.
+    /// True if it is exactly the object that obsync would write for this file of this vault.
     pub(super) fn is_exactly(&self, meta: &FileMeta, vault: Option<&VaultId>) -> bool {
         let expected = ObjectMetadata::of(meta, vault);
         let said = self.metadata.clone().map(|metadata| ObjectMetadata { size: expected.size, ..metadata });

@@ -1,7 +1,7 @@
-//! Caches the objects that this run looked at or wrote itself, so that nothing is asked twice.
+//! Caches the objects that this run looked at or wrote, so that no request is made twice.
 //!
-//! Nothing here is believed where it matters: whatever is written on the strength of it is written on the condition that it
-//! still is so.
+//! The cache is never trusted for writing: a write that relies on it carries a condition that the cached
+//! state still holds.
 
 use std::collections::HashMap;
 use std::sync::Mutex;
@@ -11,10 +11,10 @@ use obsync_protocol::VaultPath;
 use super::metadata::Facts;
 use obsync_core::blocking::lock;
 
-/// How many paths are remembered at most; a few hundred bytes each.
+/// Most cached paths; a few hundred bytes each.
 const MOST: usize = 8192;
 
-/// What is at a path.
+/// The occupant of a path.
 #[derive(Clone, Debug)]
 pub(super) enum Occupant {
     /// Nothing.
@@ -32,7 +32,6 @@ impl Occupant {
     }
 }
 
-/// What is known of paths.
 #[derive(Debug, Default)]
 pub(super) struct ObjectCache(Mutex<HashMap<VaultPath, Occupant>>);
 
@@ -43,7 +42,7 @@ impl ObjectCache {
 
     pub(super) fn put(&self, path: &VaultPath, occupant: Occupant) {
         let mut known = lock(&self.0);
-        // Forgetting everything is as good as anything cleverer: what was just learned is what is used next.
+        // Clearing the cache is as good as anything cleverer: the newest entries are the next ones used.
         if known.len() >= MOST && !known.contains_key(path) {
             known.clear();
         }

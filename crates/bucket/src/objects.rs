@@ -1,4 +1,4 @@
-//! The objects of one bucket: the few things that are done with them, each one request where the service allows.
+//! The objects of one bucket: its few operations, each one request where the service allows.
 
 #[cfg(feature = "s3")]
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -29,18 +29,18 @@ use super::s3::{self, Maker, Pages, S3};
 use super::upload::{Open, Upload};
 use obsync_core::blocking::lock;
 
-/// How many objects are removed one by one at a time.
+/// Concurrent removals of single objects.
 #[cfg(feature = "s3")]
 const SINGLES: usize = 16;
 
-/// How many objects the services remove by one request (S3 API reference, DeleteObjects).
+/// Most objects in one removal request (S3 API reference, DeleteObjects).
 const DELETE_MAX: usize = 1000;
 
 /// An object to be removed.
 #[derive(Clone, Debug)]
 pub(super) struct Doomed {
     pub(super) key: Path,
-    /// The version that is to be removed; `None`: whatever is there.
+    /// The version to remove; `None`: any.
     #[cfg_attr(not(feature = "s3"), expect(dead_code, reason = "the library has no condition for removals"))]
     pub(super) version: Option<UpdateVersion>,
 }
@@ -51,23 +51,22 @@ pub(super) struct Listed {
     pub(super) key: String,
     /// Bytes of its content.
     pub(super) size: u64,
-    /// The service's name for these bytes, if it lists it.
+    /// The entity tag, if the service lists it.
     pub(super) e_tag: Option<String>,
-    /// When it was written, if the service says so.
+    /// When it was written, if the service lists it.
     pub(super) modified: Option<Timestamp>,
 }
 
-/// An upload that was begun and neither completed nor aborted, by whomever.
+/// An upload that was begun and neither completed nor aborted, by anyone.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct OpenUpload {
     pub(super) key: Path,
-    /// The service's name for it.
     pub(super) id: String,
-    /// When it was begun.
     pub(super) begun: Timestamp,
 }
 
-/// Whether a time is at least `age` ago. Every time is if `age` is zero, even by a clock that is ahead of this one.
+/// True if a time is at least `age` ago. With an `age` of zero always true, even if the service's clock is
+/// ahead of ours.
 pub(super) fn is_older(time: Timestamp, age: Duration) -> bool {
     let now = Timestamp::now();
     age.is_zero() || time <= now && time.duration_until(now).unsigned_abs() >= age
@@ -77,8 +76,8 @@ fn has_html(attributes: &Attributes) -> bool {
     attributes.get(&Attribute::ContentType).is_some_and(|kind| is_html(kind))
 }
 
-/// Whether an answer has the version that was asked for, if one was. Services write an entity tag with quotes or without, and
-/// as a weak one where they compress.
+/// True if an answer has the requested version, or none was requested. Services write an entity tag with or
+/// without quotes, and as a weak one where they compress.
 fn is_same_version(asked: Option<&str>, answered: Option<&str>) -> bool {
     let bare = |tag: &str| tag.trim_start_matches("W/").trim_matches('"').to_owned();
     asked.is_none_or(|asked| answered.is_some_and(|answered| bare(answered) == bare(asked)))
@@ -91,28 +90,28 @@ pub(super) struct Objects {
     #[cfg(feature = "s3")]
     pub(super) s3: Option<S3>,
     pub(super) conditions: Conditions,
-    /// Held by whoever uses the key at which conditions are found out.
+    /// Locked by the task that uses the probe object.
     #[cfg(feature = "s3")]
     pub(super) probing: tokio::sync::Mutex<()>,
-    /// The service turned out not to copy at all.
+    /// The service turned out not to support copies.
     #[cfg(feature = "s3")]
     pub(super) copies_not: AtomicBool,
     /// The service turned out to remove objects only one by one.
     #[cfg(feature = "s3")]
     one_by_one: AtomicBool,
-    /// What was found out that people should know.
+    /// Warnings for users.
     warnings: Mutex<Vec<String>>,
     part_size: usize,
     retries: Retries,
-    /// Uploads that are being aborted.
+    /// Background tasks that abort uploads.
     background: TaskTracker,
 }
 
 impl Objects {
-    /// Objects of a service of which the library knows all that is needed.
+    /// Objects of a service that the library supports completely.
     pub(super) fn new(store: Arc<dyn ObjectStore>, options: &BucketOptions) -> Self {
         let conditions = Conditions::default();
-        // Both services document it. Their copies and removals have none by way of the library.
+        // Both services document it. The library sends their copies and removals without conditions.
         for kind in [Conditional::Create, Conditional::Replace] {
             conditions.learn(kind, Standing::Kept);
         }
@@ -143,7 +142,6 @@ impl Objects {
         }
     }
 
-    /// Objects of S3.
     #[cfg(feature = "s3")]
     pub(super) fn of_s3(s3: S3, options: &BucketOptions) -> Self {
         let store = s3.store();
@@ -158,7 +156,8 @@ impl Objects {
     pub(super) async fn head(&self, key: &Path) -> Result<Option<Facts>, RequestError> {
         let options = GetOptions { head: true, ..GetOptions::default() };
         match self.store.get_opts(key, options).await.map_err(RequestError::from) {
-            // The answer to HEAD has no body to tell by, and every service names the version of what it has.
+            // The answer to HEAD has no body to identify the service by, but every service names the version
+            // of an object.
             Ok(found) if found.meta.e_tag.is_none() && has_html(&found.attributes) => {
                 Err(RequestError::web_page(200))
             }
@@ -171,7 +170,7 @@ impl Objects {
         }
     }
 
-    /// What this version of an object carries, and its content, in stretches of an object, in stretches.
+    /// Attributes and content of this version of an object; the content in chunks.
     pub(super) async fn read(
         &self,
         key: &Path,
@@ -210,10 +209,11 @@ impl Objects {
         Ok(hasher.finish())
     }
 
-    /// Writes an object by one request and tells its version. `hash` is the SHA-256 of the content, if it is known.
+    /// Writes an object by one request and returns its version. `hash` is the SHA-256 of the content, if
+    /// known.
     ///
-    /// The request is repeated if no answer came, though it may have happened: then the condition fails, and whoever looks
-    /// finds what was written.
+    /// The request is retried if no answer came, although it may have succeeded: then the condition fails,
+    /// and the caller looks and finds its own object.
     pub(super) async fn put(
         &self,
         key: &Path,
@@ -262,7 +262,7 @@ impl Objects {
         Ok(Upload::new(open, part_size, self.background.clone()))
     }
 
-    /// Makes an upload visible and tells its version.
+    /// Makes an upload visible and returns its version.
     pub(super) async fn complete(
         &self,
         upload: &mut Upload,
@@ -280,7 +280,8 @@ impl Objects {
         }
     }
 
-    /// Removes objects. Answers in order; one that is not there counts as removed, one of another version is a conflict.
+    /// Removes objects. Answers in order. A missing object counts as removed, one of another version is a
+    /// conflict.
     pub(super) async fn delete(&self, doomed: Vec<Doomed>) -> Vec<Result<(), RequestError>> {
         let mut answers = Vec::with_capacity(doomed.len());
         for chunk in doomed.chunks(DELETE_MAX) {
@@ -338,7 +339,7 @@ impl Objects {
         removed.unwrap_or_else(|error| vec![Err(error); keys.len()])
     }
 
-    /// Removes as many objects as one request can. An error is one of the request as a whole.
+    /// Removes as many objects as one request can. An error concerns the request as a whole.
     async fn delete_keys(&self, keys: &[Path]) -> Result<Vec<Result<(), RequestError>>, RequestError> {
         let stream = stream::iter(keys.to_vec()).map(Ok).boxed();
         let removed: Vec<object_store::Result<Path>> = self.store.delete_stream(stream).collect().await;
@@ -357,15 +358,16 @@ impl Objects {
         Err(answers.pop().and_then(Result::err).unwrap_or(silence))
     }
 
-    /// The objects whose keys begin with `prefix` (which is empty or ends with a slash), asked for page by page as far as
-    /// they are taken, at most `page` at a time.
+    /// The objects whose keys begin with `prefix` (which is empty or ends with a slash). Pages of at most
+    /// `page` objects are requested as they are consumed.
     ///
-    /// A list of more than [`limits::OBJECTS_LISTED`] objects is an error, and so is one whose pages lead nowhere.
+    /// A list of more than [`limits::OBJECTS_LISTED`] objects is an error, and so is one whose pages do not
+    /// advance.
     pub(super) fn list(&self, prefix: &str, page: usize) -> BoxStream<'_, Result<Listed, RequestError>> {
         self.list_after(prefix, None, page)
     }
 
-    /// The same of those whose keys come after `after`.
+    /// The same for the keys after `after`.
     pub(super) fn list_after(
         &self,
         prefix: &str,
@@ -395,8 +397,8 @@ impl Objects {
             return s3_list(s3, prefix.to_owned(), after.map(str::to_owned), page).boxed();
         }
         let _ = page;
-        // The library lists whole folders only: the beginning of a name is one that keys come after, and the first key that does not
-        // begin so ends the list.
+        // The library lists whole folders only. The start of a name becomes a key to list from, and the first
+        // key that does not begin with it ends the list.
         let (folder, begun) = prefix.rsplit_once('/').unwrap_or(("", prefix));
         let after = after.or(Some(prefix).filter(|_| !begun.is_empty()));
         let folder = Path::parse(folder).ok().filter(|folder| !folder.is_root());
@@ -418,7 +420,8 @@ impl Objects {
         .boxed()
     }
 
-    /// Uploads below a prefix that were begun at least `age` ago and never completed, where the service lets them be listed.
+    /// Uploads below a prefix that were begun at least `age` ago and never completed, where the service can
+    /// list them.
     pub(super) async fn open_uploads(
         &self,
         prefix: &str,
@@ -432,8 +435,8 @@ impl Objects {
         Ok(Vec::new())
     }
 
-    /// Why it cannot be told of a missing object that somebody deleted it, if so: a rule that expires objects, or a service
-    /// whose rules nobody can ask for here.
+    /// Why a missing object need not have been deleted by somebody, if so: a rule that expires objects, or a
+    /// service whose rules cannot be queried here.
     pub(super) async fn why_absence_says_nothing(
         &self,
         prefix: &str,
@@ -449,7 +452,7 @@ impl Objects {
         Ok(Some("the rules by which objects expire can be asked for at s3:// only".to_owned()))
     }
 
-    /// Aborts an upload; `false` if it is not there any more.
+    /// Aborts an upload; `false` if it does not exist any more.
     pub(super) async fn abort_upload(&self, upload: &OpenUpload) -> Result<bool, RequestError> {
         #[cfg(feature = "s3")]
         if let Some(s3) = &self.s3 {
@@ -459,7 +462,7 @@ impl Objects {
         Ok(false)
     }
 
-    /// Waits, not longer than `limit`, until what goes on in the background is done; whether it is.
+    /// Waits at most `limit` until the background work is done. Returns true if it is.
     pub(super) async fn drain(&self, limit: Duration) -> bool {
         self.background.close();
         let is_done = tokio::time::timeout(limit, self.background.wait()).await.is_ok();
@@ -467,22 +470,22 @@ impl Objects {
         is_done
     }
 
-    /// Bytes of a part, and of what is held at a time of a content that passes through here.
+    /// Bytes of a part, and of the buffer of a content that passes through here.
     pub(super) fn part_size(&self) -> usize {
         self.part_size
     }
 
-    /// Whether nothing is known about a kind of condition.
+    /// True if nothing is known about a kind of condition.
     pub(super) fn is_unknown(&self, kind: Conditional) -> bool {
         self.conditions.standing(kind) == Standing::Unknown
     }
 
-    /// Whether requests of this kind are refused when what they suppose is not so.
+    /// True if the service honours conditions of this kind.
     pub(super) fn keeps(&self, kind: Conditional) -> bool {
         self.conditions.are_kept(kind)
     }
 
-    /// Notes something that people should know.
+    /// Adds a warning for users.
     pub(super) fn warn(&self, warning: String) {
         let mut warnings = lock(&self.warnings);
         if warnings.len() < limits::CLOUD_WARNINGS && !warnings.contains(&warning) {
@@ -490,12 +493,12 @@ impl Objects {
         }
     }
 
-    /// What was found out that people should know.
+    /// The warnings for users.
     pub(super) fn warnings(&self) -> Vec<String> {
         lock(&self.warnings).clone()
     }
 
-    /// Where the bucket is, if the way there could be another.
+    /// The bucket's URL, for a service whose buckets can be addressed in several ways (S3).
     #[cfg(feature = "s3")]
     pub(super) fn address(&self) -> Option<String> {
         self.s3.as_ref().map(|s3| s3.address().url.clone())
@@ -508,18 +511,18 @@ impl Objects {
         false
     }
 
-    /// Nothing is known about the library's removals.
+    /// The library's removals have not been tried.
     #[cfg(not(feature = "s3"))]
     pub(super) async fn find_out_about_removals(&self, _doomed: &Doomed) -> bool {
         false
     }
 
-    /// The guard as it is sent: none where the service does not know what to do with it.
+    /// The guard to send: none where the service does not support conditions.
     pub(super) fn sent<'g>(&self, kind: Conditional, guard: &'g Guard) -> &'g Guard {
         if self.conditions.are_sent(kind) { guard } else { &Guard::Anything }
     }
 
-    /// Remembers what a kind of request turned out to do with conditions.
+    /// Records how the service handled the condition of a request.
     pub(super) fn note(&self, kind: Conditional, standing: Standing) {
         if !self.conditions.learn(kind, standing) {
             return;
@@ -538,15 +541,15 @@ impl Objects {
             kind.text()
         );
         tracing::debug!("{warning}");
-        // Many services do not know conditions of the other kinds, and say so; that is in SEMANTICS.md. One that takes a
-        // condition and ignores it is another matter.
+        // Many services reject conditions of the other kinds; that is in SEMANTICS.md. A service that accepts
+        // a condition and ignores it needs a warning.
         if standing == Standing::Ignored || matches!(kind, Conditional::Create | Conditional::Replace) {
             self.warn(warning);
         }
     }
 
-    /// Remembers when the service does not know conditions of a kind. The trouble then is a conflict for each request that had
-    /// one (many are in flight at a time), so that whoever meets it looks again and tries once more.
+    /// Records that the service rejects conditions of a kind. The error then becomes a conflict for each
+    /// request that had one (many are in flight at a time), so that the caller looks again and retries.
     pub(super) fn learn<T>(
         &self,
         kind: Conditional,

@@ -17,12 +17,13 @@ use super::options::BucketOptions;
 use super::traffic::Traffic;
 
 impl BucketDestination {
-    /// Opens a bucket, configured by the environment as its service's own tools are. No request is sent yet (but for the
-    /// region of a bucket of Amazon's, if none is set).
+    /// Opens a bucket, configured from the environment like the service's own tools. Sends no request yet
+    /// (except for the region of a bucket on Amazon S3, if none is set).
     ///
     /// # Errors
     ///
-    /// [`DestinationError::Unavailable`] if the configuration cannot be used, or this program was built without the service.
+    /// [`DestinationError::Unavailable`] if the configuration is unusable, or this program was built without
+    /// the service.
     pub async fn open(location: &BucketLocation, options: BucketOptions) -> Result<Self, DestinationError> {
         match location.service() {
             Service::S3 => open_s3(location, options).await,
@@ -36,7 +37,7 @@ impl BucketDestination {
         }
     }
 
-    /// Opens a bucket of S3 with a configuration that was [loaded](super::load_aws_config) before.
+    /// Opens an S3 bucket with a configuration that was [loaded](super::load_aws_config) before.
     ///
     /// # Errors
     ///
@@ -58,7 +59,8 @@ impl BucketDestination {
         Ok(Self::with(location, Objects::of_s3(s3, &options), options, traffic))
     }
 
-    /// A vault in an object store that is open already. Copies with new metadata pass through this process there.
+    /// A vault in an object store that is open already. There, copies with new metadata pass through this
+    /// process.
     pub fn over(store: Arc<dyn ObjectStore>, location: &BucketLocation, options: BucketOptions) -> Self {
         let options = options.in_bounds();
         let traffic = Traffic::new(options.concurrency);

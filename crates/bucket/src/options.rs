@@ -9,62 +9,63 @@ use tokio::time::Instant;
 
 use super::retries::Retries;
 
-/// The least that a part of a multipart upload may hold, unless it is the last one (S3 user guide, "Multipart upload
-/// limits").
+/// The smallest part of a multipart upload, except the last one (S3 user guide, "Multipart upload limits").
 pub(super) const PART_MIN: usize = 5 << 20;
-/// The most that a part may hold here: well below what S3 takes (5 GiB), so that memory stays bounded.
+/// The largest part here: well below the limit of S3 (5 GiB), so that memory stays bounded.
 const PART_MAX: usize = 1 << 30;
 /// The most parts that an upload may have (S3 user guide, "Multipart upload limits").
 const PARTS_MAX: u64 = 10_000;
-/// How many parts of one upload are held at a time: one that arrives and one that is on its way.
+/// Parts of one upload in memory at a time: one arriving and one being sent.
 pub(super) const PARTS_HELD: usize = 2;
 
-/// How a [`BucketDestination`](super::BucketDestination) works.
+/// Settings of a [`BucketDestination`](super::BucketDestination).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BucketOptions {
-    /// The vault whose files are written. Objects carry it, so that those of another vault in the same place are told from
-    /// earlier versions of this one's. `None` where nothing is written.
+    /// The vault whose files are written. It is part of the objects' metadata, which distinguishes another
+    /// vault's files in the same place from earlier versions of this one's. `None` if nothing is written.
     pub vault: Option<VaultId>,
     /// The name of this device, for the names of conflicted copies.
     pub device: DeviceName,
-    /// The KMS key that S3 is to encrypt objects with; `None`: what the bucket is set to.
+    /// The KMS key for S3 to encrypt objects with; `None`: the bucket's setting.
     pub sse_kms_key: Option<String>,
-    /// The storage class of objects, as the service calls it (`STANDARD_IA`, `NEARLINE`, `Cool`); `None`: the service's
-    /// default.
+    /// The storage class of objects, in the service's terms (`STANDARD_IA`, `NEARLINE`, `Cool`); `None`: the
+    /// service's default.
     pub storage_class: Option<String>,
-    /// Whether objects stay that the vault deleted. Renamed files stay under their old name as well.
+    /// Keep objects of files that the vault deleted. Renamed files stay under their old name as well.
     pub keep_deleted: bool,
-    /// Whether a recorded object that is missing in a scan counts as deleted by somebody. Refused where objects expire by rules.
+    /// A recorded object that is missing in a scan counts as deleted by somebody. Refused where rules expire
+    /// objects.
     pub misses_deleted: bool,
-    /// Bytes of the largest content that waits in memory and becomes visible by one PUT. At least 5 MiB. A larger one goes up
-    /// in parts of 5 MiB, which take no longer than larger ones and less memory.
+    /// Bytes of the largest content that waits in memory and is published by one PUT. At least 5 MiB. A
+    /// larger one is uploaded in parts of 5 MiB, which take no longer than larger parts and less memory.
     pub part_size: usize,
-    /// How many requests are in flight at a time at most. There are 16 at first, more while they are answered as quickly, and
-    /// half as many when the service throttles.
+    /// Most requests in flight at a time. It starts at 16, rises while answers stay as quick, and is halved
+    /// when the service throttles.
     pub concurrency: usize,
-    /// How many bytes of content may wait in memory at a time. Contents are begun only when there is room for them; one that
-    /// needs more than all of it gets all of it.
+    /// Most bytes of content waiting in memory at a time. A content begins only when there is room for it;
+    /// one that needs more than all of it gets all of it.
     pub memory: usize,
-    /// How many files become visible in one go at most, while the next are announced to the state. The requests to a table
-    /// that they take, a hundred files each, are about as long under way as their own.
+    /// Most files that become visible in one go, while the next are announced to the state. The table
+    /// requests for that, a hundred files each, take about as long as the publication.
     pub batch_files: usize,
-    /// For how long a multipart upload of this vault must have been open, or a copy of obsync's own been there, before it
-    /// counts as left by a run that was killed, and is removed. A lease on the state lets this be zero; without one, it must
-    /// be longer than another machine may take for one file.
+    /// Age after which an open multipart upload of this vault, or one of obsync's temporary copies, counts as
+    /// left by a killed run and is removed. With a lease on the state it may be zero; without one, it must be
+    /// longer than another machine may need for one file.
     pub abandoned_after: Duration,
-    /// Uploads and copies that are younger than this are another run's: that of a run which took this one's lease over. When
-    /// this run is killed, if that is known.
+    /// Uploads and copies younger than this belong to another run, which took over this one's lease. Set to
+    /// the time when this run will be killed, if that is known.
     pub abandoned_before: Option<SystemTime>,
-    /// How long what is under way may take to end once the run is told to stop. What takes longer is given up; whether it
-    /// happened is seen by the next run.
+    /// Time limit for requests under way after the run is cancelled. Later ones are given up; the next run
+    /// detects whether they succeeded.
     pub grace: Duration,
-    /// Until when what is staged may still be begun after the run is told to stop, for runs whose end is known long before.
-    /// What is not begun then was fetched for nothing. `None`: nothing is begun once the run is told to stop.
+    /// Until when staged contents may still be published after the run is cancelled, for runs whose end is
+    /// known long before. Contents not begun by then were fetched in vain. `None`: nothing is begun after
+    /// cancellation.
     pub begins_until: Option<Instant>,
-    /// The service's address, for S3-compatible services; buckets are named in the path there. `None`: as
-    /// `AWS_ENDPOINT_URL_S3`, `AWS_ENDPOINT_URL` or the profile say, else Amazon's.
+    /// The address of an S3-compatible service; buckets are named in the path there. `None`: by
+    /// `AWS_ENDPOINT_URL_S3`, `AWS_ENDPOINT_URL` or the profile, else Amazon's.
     pub endpoint: Option<String>,
-    /// How persistent requests are.
+    /// The retry policy of requests.
     pub retries: Retries,
     /// Proxies and certificates.
     pub network: Network,
@@ -95,7 +96,7 @@ impl Default for BucketOptions {
 }
 
 impl BucketOptions {
-    /// The same with every number in its bounds.
+    /// The same with every number within its bounds.
     pub(super) fn in_bounds(self) -> Self {
         BucketOptions {
             part_size: self.part_size.clamp(PART_MIN, PART_MAX),
@@ -106,7 +107,8 @@ impl BucketOptions {
         }
     }
 
-    /// The largest content that can be written: all parts that an upload may have, each as large as the memory allows.
+    /// The largest content that can be written: the most parts of an upload, each as large as the memory
+    /// allows.
     pub(super) fn largest(&self) -> u64 {
         (self.largest_part() as u64).saturating_mul(PARTS_MAX)
     }
@@ -115,14 +117,14 @@ impl BucketOptions {
         (self.memory / PARTS_HELD).clamp(PART_MIN, PART_MAX)
     }
 
-    /// Bytes of one part of a content of `size` bytes, which is all of it if it goes up by one PUT: more than usual if there
-    /// were too many parts else.
+    /// Bytes of one part of a content of `size` bytes; for a single PUT all of it. Larger than usual if there
+    /// would be too many parts.
     pub(super) fn part_size_for(&self, size: u64) -> usize {
         let least = usize::try_from(size.div_ceil(PARTS_MAX)).unwrap_or(usize::MAX).min(self.largest_part());
         if size <= self.part_size as u64 { self.part_size } else { PART_MIN.max(least) }
     }
 
-    /// Bytes of memory that a content of `size` bytes takes from its beginning until it is published.
+    /// Memory of a content of `size` bytes from its beginning until it is published.
     pub fn memory_for(&self, size: u64) -> u64 {
         let part_size = self.part_size_for(size) as u64;
         if size <= part_size { size } else { part_size * PARTS_HELD as u64 }

@@ -1,21 +1,21 @@
-//! Limits the requests that are under way: as many as the line needs, fewer when the service has trouble.
+//! Limits the requests under way: as many as the line needs, fewer when the service has trouble.
 //!
-//! It begins with [`START`]. As long as that is what limits the work, it tries half as many again, and stays there if
-//! requests are answered in about the time that they took before: then the way there and back takes the time, and more at
-//! a time get more done. If they take longer, the service, the line or this machine is the limit, and it goes back for a
-//! while. What tells is the median of as many answers as requests may be under way, of one [sort](Sort), since some take
-//! longer than others by nature, and single ones by chance.
+//! It begins with [`START`]. As long as that is the bottleneck, it tries half as many again, and keeps them
+//! if answers take about as long as before: then round trips dominate, and more requests at a time get more
+//! done. If answers take longer, the service, the line or this machine is the bottleneck, and it goes back
+//! for a while. The measure is the median of as many answers as requests may be under way, of one
+//! [sort](Sort), since some requests take longer than others by nature, and single ones by chance.
 //!
-//! Throttling, and answers that do not come, halve it, once for all requests that were under way then.
+//! Throttling and missing answers halve it, once for all requests that were under way then.
 
 use std::time::{Duration, Instant};
 
-/// How many requests are under way before anything is known of the service.
+/// Requests under way on a new service.
 pub(super) const START: usize = 16;
 
-/// Where requests are answered sooner there is nothing to gain.
+/// With a shorter answer time more requests gain nothing.
 const NEAR: Duration = Duration::from_millis(5);
-/// How many windows it stays as it is after one try was no gain, or after trouble.
+/// Windows without a change after a try without gain, or after trouble.
 const REST: usize = 16;
 
 /// Requests that take about the same time on the same line.
@@ -23,11 +23,11 @@ const REST: usize = 16;
 pub(super) enum Sort {
     /// Looks at an object.
     Look,
-    /// Brings a small object.
+    /// Transfers a small object.
     Put,
     /// Has the service copy an object.
     Copy,
-    /// Anything else, which takes as long as it takes: it tells only that trouble has passed.
+    /// Anything else, of unpredictable duration: shows only that trouble has passed.
     Other,
 }
 
@@ -37,9 +37,9 @@ const SORTS: usize = 4;
 #[derive(Debug, Default)]
 struct Window {
     took: Vec<Duration>,
-    /// Whether as many were under way as may be.
+    /// The limit was reached while the requests were under way.
     was_full: bool,
-    /// The median of the window before, with fewer requests under way.
+    /// The median of the previous window, with fewer requests under way.
     before: Option<Duration>,
 }
 
@@ -49,15 +49,15 @@ pub(super) struct Pace {
     now: usize,
     most: usize,
     windows: [Window; SORTS],
-    /// To go back to if more are no gain.
+    /// The number to return to if more are no gain.
     tried_from: Option<usize>,
     rest: usize,
-    /// When the number changed. Requests that were sent before tell nothing.
+    /// When the number changed. Requests sent before are not measured.
     since: Option<Instant>,
 }
 
 impl Pace {
-    /// At most so many, and one at least.
+    /// At most `most` requests and at least one.
     pub(super) fn new(most: usize) -> Self {
         let most = most.max(1);
         Pace {
@@ -70,12 +70,12 @@ impl Pace {
         }
     }
 
-    /// How many requests may be under way.
+    /// Number of requests that may be under way.
     pub(super) fn requests(&self) -> usize {
         self.now
     }
 
-    /// Takes note of the answer to a request that was sent at `sent`; `full`: as many as may be were under way then.
+    /// Records the answer to a request that was sent at `sent`; `full`: the limit was reached then.
     pub(super) fn answered(&mut self, sort: Sort, sent: Instant, now: Instant, full: bool) {
         let has_recovered = self.now >= START.min(self.most);
         if self.since.is_some_and(|since| sent < since) || sort == Sort::Other && has_recovered {
@@ -92,7 +92,8 @@ impl Pace {
         let was_full = std::mem::take(&mut window.was_full);
         window.took.clear();
         match (self.tried_from, window.before) {
-            // Another sort's turn has come. If that one does not come back, this one's next window decides.
+            // The requests are of another sort now. If the earlier one does not return, this one's next
+            // window decides.
             (Some(_), None) => window.before = Some(median),
             (Some(from), Some(before)) if median > before + before / 4 => {
                 self.rest = REST;
@@ -103,7 +104,7 @@ impl Pace {
         }
     }
 
-    /// The service throttles, or a request that was sent at `sent` got no answer.
+    /// The service throttles, or a request sent at `sent` got no answer.
     pub(super) fn error(&mut self, sent: Instant, now: Instant) {
         if self.since.is_some_and(|since| sent < since) {
             return;
@@ -141,7 +142,7 @@ impl Pace {
 mod tests {
     use super::*;
 
-    /// A service that answers after so long (ms), and takes so long (µs) for each request beside that.
+    /// A service with this latency (ms), which also takes this time (µs) for each request.
     #[derive(Clone, Copy)]
     struct Line {
         trip: u64,
@@ -150,7 +151,7 @@ mod tests {
 
     const FAR: Line = Line { trip: 20, each: 10 };
 
-    /// Keeps the pace for a while with as much work as there may be.
+    /// Simulates a while with unlimited work.
     fn keep(pace: &mut Pace, now: &mut Instant, sort: Sort, Line { trip, each }: Line, windows: usize) {
         for _ in 0..windows {
             let sent = *now;
@@ -181,7 +182,7 @@ mod tests {
                 keep(&mut pace, &mut now, Sort::Put, Line { trip, each }, 1);
                 seen.push(pace.requests());
             }
-            // It is tried once in a while, and left again.
+            // It is tried once in a while, and dropped again.
             let at_first = seen.iter().filter(|requests| **requests == START).count();
             assert!(
                 seen.iter().all(|requests| *requests <= 24) && at_first > 50,

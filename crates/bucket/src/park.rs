@@ -1,4 +1,5 @@
-//! Keeps what is about to go and is to be copied later: a copy of it is parked at a key of obsync's own.
+//! Parks objects that are about to be replaced or removed and are needed as originals of copies: copies them
+//! to one of obsync's own keys.
 
 use std::collections::HashSet;
 
@@ -15,8 +16,8 @@ use super::refusal::Next;
 use super::staging::{Original, Stage};
 
 impl Context {
-    /// Parks copies of those of these objects that something is staged to be copied from: they are about to be replaced or
-    /// removed. An error is one that stops the run.
+    /// Parks copies of these objects where a staged content is to be copied from them: they are about to be
+    /// replaced or removed. An error ends the run.
     pub(super) async fn park_originals(
         &self,
         going: impl Iterator<Item = &VaultPath>,

@@ -1,11 +1,11 @@
-//! Cuts a content that arrives in stretches of any size into parts of one size, without copying it.
+//! Cuts a content that arrives in chunks of any size into parts of one size, without copying it.
 
 use std::collections::VecDeque;
 
 use bytes::Bytes;
 use object_store::PutPayload;
 
-/// What has arrived and is not cut yet.
+/// The bytes that have arrived and are not cut yet.
 #[derive(Debug)]
 pub(super) struct Parts {
     size: usize,
@@ -26,13 +26,13 @@ impl Parts {
         }
     }
 
-    /// A part that is full, if more follows it: the last one is left to [`rest`](Self::rest), so that a content of exactly
-    /// one part needs no upload.
+    /// A full part, if more follows it: the last one is left to [`rest`](Self::rest), so that a content of
+    /// exactly one part needs no upload.
     pub(super) fn next_full(&mut self) -> Option<PutPayload> {
         (self.buffered > self.size).then(|| self.take(self.size))
     }
 
-    /// All that is left.
+    /// The remaining bytes.
     pub(super) fn rest(&mut self) -> PutPayload {
         self.take(self.buffered)
     }

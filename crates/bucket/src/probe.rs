@@ -1,6 +1,6 @@
-//! Finds out which conditions a service of S3's protocol keeps, by requests whose condition does not hold: they are made at a
-//! key of obsync's own, but for removals, which are tried at an object that is to go. Each kind costs a run a few requests, once,
-//! and only if the run has such a request to make.
+//! Probes which conditions an S3-compatible service honours, by requests whose condition does not hold. They
+//! use one of obsync's own keys; conditions of removals are probed at an object that is to be removed. Each
+//! kind costs a run a few requests, once, and only if the run has such a request to make.
 
 use std::sync::atomic::Ordering;
 
@@ -15,9 +15,8 @@ use super::refusal::Next;
 use super::s3::{self, CopyOrder, S3};
 
 impl Objects {
-    /// Finds out whether the service keeps a kind of condition of writes or copies, unless that is known, by a request whose
-    /// condition does not hold. `probe` is the key of the empty object that is there for this, `from` the object that is to be
-    /// copied.
+    /// Probes a kind of condition of writes or copies, unless it is known, by a request whose condition does
+    /// not hold. `probe` is the key of the empty object for this, `from` the object to be copied.
     pub(super) async fn find_out_about(
         &self,
         kind: Conditional,
@@ -43,7 +42,7 @@ impl Objects {
             },
             (_, Some(from)) => copy(from, &nobodys).await,
             (Conditional::Create, None) => match put(&Guard::Nothing).await {
-                // There was nothing, or the condition is ignored.
+                // There was no object, or the condition is ignored.
                 Ok(_) => put(&Guard::Nothing).await,
                 outcome => outcome,
             },
@@ -56,15 +55,15 @@ impl Objects {
             && error.kind == Kind::Missing
             && !matches!(self.head(from).await, Ok(Some(_)))
         {
-            // That was a word about the original.
+            // That was about the original.
             return Ok(());
         }
         self.note(kind, verdict(outcome)?);
         Ok(())
     }
 
-    /// The same of completing uploads, by an upload of one byte. There is an object at `probe` then whichever condition is asked
-    /// about, so that "not found" can only be a word about the upload.
+    /// The same for completing uploads, by an upload of one byte. An object is at `probe` for either
+    /// condition, so that "not found" can only be about the upload.
     pub(super) async fn find_out_about_uploads(
         &self,
         kind: Conditional,
@@ -85,8 +84,8 @@ impl Objects {
         Ok(())
     }
 
-    /// Finds out, by one request, whether the service keeps conditions of removals: an object that was just looked at and is to be
-    /// removed is so on a condition that does not hold. Tells whether it is gone.
+    /// Probes, by one request, whether the service honours conditions of removals: removes an object that was
+    /// just looked at, with a condition that does not hold. Returns true if it is gone.
     pub(super) async fn find_out_about_removals(&self, doomed: &Doomed) -> bool {
         let Some(s3) = &self.s3 else { return false };
         let Some(_asking) = self.conditions.ask(Conditional::Delete).await else { return false };
@@ -101,12 +100,12 @@ impl Objects {
     }
 }
 
-/// Puts an empty object at the key of the probe on this condition.
+/// Puts an empty object at the probe's key with this condition.
 async fn put_empty(s3: &S3, probe: &Path, guard: &Guard) -> Result<UpdateVersion, RequestError> {
     s3.put(probe, PutPayload::default(), None, &Attributes::new(), guard).await
 }
 
-/// Sees to it that there is an object at the key of the probe. One that is there stays, so that no versions pile up.
+/// Ensures that there is an object at the probe's key. An existing one stays, so that no versions pile up.
 async fn occupy(s3: &S3, probe: &Path) -> Result<(), RequestError> {
     match put_empty(s3, probe, &Guard::Nothing).await {
         Err(error) if error.next() == Some(Next::LookAgain) => Ok(()),
@@ -117,14 +116,14 @@ async fn occupy(s3: &S3, probe: &Path) -> Result<(), RequestError> {
     }
 }
 
-/// Makes the object of the probe what it was before a request was carried out that should not have been.
+/// Restores the probe object after a request was carried out although its condition did not hold.
 async fn empty(s3: &S3, probe: &Path) {
     if let Err(error) = put_empty(s3, probe, &Guard::Anything).await {
         tracing::debug!(?error, "the object for finding out about conditions is not empty");
     }
 }
 
-/// Uploads a byte and completes that on a condition that does not hold. What is refused is aborted.
+/// Uploads a byte and completes the upload with a condition that does not hold. Aborts it after a refusal.
 async fn complete_wrongly(s3: &S3, probe: &Path, guard: &Guard) -> Result<UpdateVersion, RequestError> {
     let upload = s3.begin_upload(probe, &Attributes::new()).await?;
     let number = upload.next_part();
@@ -140,7 +139,7 @@ async fn complete_wrongly(s3: &S3, probe: &Path, guard: &Guard) -> Result<Update
     completed
 }
 
-/// What a request on a condition that does not hold showed. An error is one that every other request would meet.
+/// Evaluates a request whose condition does not hold. Returns an error that every other request would meet.
 fn verdict(outcome: Result<UpdateVersion, RequestError>) -> Result<Standing, RequestError> {
     match outcome {
         Ok(_) => Ok(Standing::Ignored),
@@ -149,8 +148,9 @@ fn verdict(outcome: Result<UpdateVersion, RequestError>) -> Result<Standing, Req
     }
 }
 
-/// The same of a refusal. Only one for what is at the key shows that a condition is kept: a conflict with another request
-/// (409), which was asked again until it seemed of no use, could come of a service that ignores conditions.
+/// Evaluates a refusal. Only a refusal because of the object at the key proves that a condition is honoured:
+/// a conflict with another request (409), which was retried until that seemed useless, may come from a
+/// service that ignores conditions.
 fn shown_by(refusal: &RequestError) -> Standing {
     match refusal.next() {
         Some(Next::LookAgain) if refusal.code() != Some("NoSuchUpload") => Standing::Kept,

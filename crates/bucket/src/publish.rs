@@ -1,14 +1,15 @@
-//! Makes staged contents visible, many at a time, each by one request that happens as a whole or not at all.
+//! Publishes staged contents, many at a time, each by one atomic request.
 //!
-//! What is in the way is judged first. Where obsync expects nothing, it writes on the condition that there is nothing; where
-//! it knows a version, on the condition that it still is that version. So what others write at the same moment is seen,
-//! judged again, and kept. Where the service [does not keep conditions](super::conditions), the last look is a moment old.
+//! Objects in the way are examined first. Where obsync expects no object, it writes on the condition that
+//! there is none; where it knows a version, on the condition that it is still that version. So a simultaneous
+//! write by others is detected, examined again, and kept. Where the service [ignores
+//! conditions](super::conditions), a write after the last look goes undetected.
 //!
-//! The judgement on an object that is in the way:
+//! An object in the way:
 //!
-//! - It has the content that is to come, or the one that is to be replaced: it is replaced.
-//! - It is anything else: it is left alone, and the engine decides. It learns the content where that was read, and the version
-//!   where the object says that it is one of this vault's.
+//! - has the new content, or the one to be replaced: it is replaced.
+//! - is anything else: it stays, and the engine decides. The engine gets the content where that was read, and
+//!   the version where the metadata says that it is one of this vault's.
 
 use std::sync::OnceLock;
 use std::sync::atomic::Ordering;
@@ -35,18 +36,18 @@ use super::queue::{Done, Order, Queue, Rest};
 use super::refusal::Next;
 use super::staging::{Original, Stage};
 
-/// How often a publication is tried while somebody else keeps changing what is at its path.
+/// Attempts at a publication while somebody else keeps changing the object at its path.
 const ATTEMPTS: usize = 8;
-/// How often a service may say that there is something where it shows nothing, before it is not asked any more.
+/// Number of contradictory answers (an object exists, but is not shown) after which no condition is sent.
 const CONTRADICTIONS: u32 = 2;
 
 type PutResult = Result<Published, PublishFailure>;
 
-/// Publishes a batch. The answers are in its order. Once `stop` is cancelled nothing more is begun (or nothing after [a
-/// moment that is set](super::BucketOptions::begins_until)), and what is under way has [some
+/// Publishes a batch. Answers in order. Once `stop` is cancelled nothing more is begun (or nothing after [a
+/// set time](super::BucketOptions::begins_until)), and requests under way have [some
 /// time](super::BucketOptions::grace) to end.
 ///
-/// What could not be published is not staged any more: it would take memory until the end of the run.
+/// Unpublished contents are not staged any more: they would take memory until the end of the run.
 pub(super) async fn publish(
     context: &Context,
     batch: Vec<Publication>,
@@ -60,7 +61,7 @@ pub(super) async fn publish(
     let mut queue = Queue::new(batch);
     let (mut under_way, mut answers, mut parked) = (FuturesUnordered::new(), Vec::new(), Vec::new());
     loop {
-        // How many there may be at a time changes meanwhile. What is begun is not stopped any more.
+        // The allowed number changes meanwhile. Requests already begun are not stopped any more.
         let more = context.traffic.at_a_time().saturating_sub(under_way.len());
         under_way.extend(queue.take(more).map(|order| publish_unless(&fatal, stop, context, order)));
         let Some(done) = under_way.next().await else { break };
@@ -80,7 +81,7 @@ fn failure(publication: Publication, error: DestinationError) -> PutResult {
     Err(PublishFailure { publication: Box::new(publication), error })
 }
 
-/// Publishes one file, unless the run cannot go on.
+/// Publishes one file, unless the run has ended.
 async fn publish_unless(
     fatal: &OnceLock<DestinationError>,
     stop: &CancellationToken,
@@ -169,7 +170,7 @@ async fn publish_one(
     outcome
 }
 
-/// A published file, for others to be copied from.
+/// A published file, as an original for copies.
 fn original(context: &Context, staged: &Staged, key: Path, published: &Published) -> Stage {
     let e_tag = match &published.facts {
         Some(LocalFacts::Object { entity_tag, .. }) => Some(entity_tag.clone()),
@@ -180,7 +181,7 @@ fn original(context: &Context, staged: &Staged, key: Path, published: &Published
     Stage::Original(Box::new(Original { key, facts, path, meta }))
 }
 
-/// Gives an object that has the content already what it is to carry. Tells its facts then.
+/// Updates the metadata of an object that has the content already. Returns its facts.
 async fn touch(
     context: &Context,
     path: &VaultPath,
@@ -202,9 +203,9 @@ async fn touch(
         context.cache.forget(path);
         match context.objects.copy(&key, &facts.version, &key, Some(&attributes), &guard).await {
             Ok(version) => return Ok(context.wrote(path, &key, version, meta)),
-            // It may have been this very request, whose first answer was lost: that is seen by looking again.
+            // It may have been this very request, whose first answer was lost: looking again shows that.
             Err(error) if error.is_conflict() || error.is_missing_object() => {}
-            // The content is as it is to be, and cannot be had from here to write it once more.
+            // The content is right already, and cannot be read here to write it once more.
             Err(error) if error.next() == Some(Next::AnotherWay) => {
                 context.objects.warn(format!(
                     "objects that the service neither copies nor gives out keep the times that they had ({})",
@@ -215,25 +216,26 @@ async fn touch(
             Err(error) => return Err(context.failed(Action::Write, path, &error)),
         }
     }
-    // With the content from the vault, what is there now is judged, and kept beside if it is a user's.
+    // With the content from the vault, the present object is examined, and kept beside if it is a user's.
     let changed = RequestError::without_answer(Kind::Other, "it was changed or removed meanwhile");
     Err(context.content_needed(path, &changed))
 }
 
-/// What to do about what is at the path of a publication.
+/// The decision about the object at the path of a publication.
 enum Verdict {
     /// There is nothing.
     Free,
-    /// It is exactly what is to be published.
+    /// It is exactly the published object already.
     Done,
-    /// It may be replaced: it is what is expected, or has the content already.
+    /// It may be replaced: it is the expected one, or has the content already.
     Replace(UpdateVersion),
-    /// It is not what is expected. Its content, if that is known, and the version of this vault that it says it is.
+    /// It is not the expected one. Its content, if known, and the version of this vault that its metadata
+    /// names.
     Unexpected { found: Option<KnownContent>, version: Option<Uid> },
 }
 
-/// A staged content on its way to its path. (It can be sent, but not shared, because an upload cannot: so its methods all
-/// take it mutably.)
+/// A staged content being published. (It is `Send` but not `Sync`, because an upload is not: so its methods
+/// all take it mutably.)
 struct Place<'a> {
     context: &'a Context,
     staged: &'a Staged,
@@ -245,7 +247,7 @@ impl Place<'_> {
     async fn take(&mut self, expect: &Expect) -> Result<Published, DestinationError> {
         let Staged { path, meta, .. } = self.staged;
         let mut remembered = self.remembered(expect).await?;
-        // How often a condition was refused that there be nothing, right after nothing was found.
+        // Refusals of the condition that there is no object, right after none was found.
         let mut contradictions = 0;
         let mut last = None;
         for _ in 0..ATTEMPTS {
@@ -255,14 +257,14 @@ impl Place<'_> {
                 None => self.context.look(path, &self.key).await?,
             };
             let guard = match self.judge(&found, expect).await? {
-                // Only a write has a condition that tells if this is not so any more.
+                // The condition of a write detects a stale cache; nothing else does.
                 Some(Verdict::Done | Verdict::Unexpected { .. }) if was_remembered => continue,
                 Some(Verdict::Done) => {
                     let facts = found.facts().and_then(|facts| local_facts(&facts.version, facts.size));
                     return Ok(Published { facts });
                 }
                 None => continue,
-                // versitygw takes the marker of a deletion for an object, which S3 does not: the look has to do.
+                // versitygw takes a delete marker for an object, which S3 does not: the look has to do.
                 Some(Verdict::Free) if contradictions >= CONTRADICTIONS => Guard::Anything,
                 Some(Verdict::Free) => Guard::Nothing,
                 Some(Verdict::Replace(version)) => Guard::Version(version),
@@ -293,7 +295,8 @@ impl Place<'_> {
         })
     }
 
-    /// What to begin with without looking: what is known, or what may be supposed because the write is conditional.
+    /// The occupant to start with, without looking: the cached one, or an assumption that the condition of
+    /// the write verifies.
     async fn remembered(&mut self, expect: &Expect) -> Result<Option<Occupant>, DestinationError> {
         let context = self.context;
         let supposed_free = (*expect == Expect::Absent).then_some(Occupant::Nothing);
@@ -313,14 +316,14 @@ impl Place<'_> {
             let found_out = self.find_out_about(kind).await;
             found_out.map_err(|error| context.failed(Action::Write, &self.staged.path, &error))?;
         }
-        // Without conditions nothing would tell that it is not so any more. A look costs little beside an upload.
+        // Without conditions a change since would go undetected. A look costs little beside an upload.
         if matches!(self.stage, Stage::Upload { .. }) || !fresh && !context.objects.keeps(kind) {
             return Ok(None);
         }
         Ok(supposed)
     }
 
-    /// Finds out whether the service keeps conditions of such a write, unless that is known.
+    /// Probes whether the service honours conditions of such a write, unless that is known.
     #[cfg(feature = "s3")]
     async fn find_out_about(&mut self, kind: Conditional) -> Result<(), RequestError> {
         let (objects, probe) = (&self.context.objects, self.context.keys.of_probe());
@@ -336,14 +339,14 @@ impl Place<'_> {
         Ok(())
     }
 
-    /// Whether what is staged is of no use any more, so that the content must come from the vault: it cannot be copied here, or
-    /// its parts are gone.
+    /// True if the staged content is unusable, so that it must come from the vault: it cannot be copied here,
+    /// or its parts are gone.
     fn needs_content(&self, error: &RequestError) -> bool {
         let is_gone = matches!(self.stage, Stage::Upload { .. }) && error.kind == Kind::Missing;
         is_gone || matches!(self.stage, Stage::Lost(_)) || error.next() == Some(Next::AnotherWay)
     }
 
-    /// `None`: it is something else by now.
+    /// `None`: the object has changed meanwhile.
     async fn judge(
         &mut self,
         occupant: &Occupant,
@@ -363,7 +366,7 @@ impl Place<'_> {
             [Some(KnownContent::from(meta)), expect.content()].into_iter().flatten().collect();
         let is = |facts: &Facts, answer| known.iter().any(|known| facts.is_content(*known) == answer);
         let mut facts = facts.clone();
-        // It is worth reading only if it can be what is to come or what obsync once put there.
+        // Reading is worthwhile only if it can be the new content or obsync's last one.
         let may_be_ours = facts.metadata.is_some() || is(&facts, None);
         if facts.content().is_none() && !is(&facts, Some(true)) && may_be_ours {
             let content = self.context.content_of(&self.staged.path, &self.key, &facts).await?;
@@ -391,7 +394,7 @@ impl Place<'_> {
             }
             Stage::Upload { upload, .. } => match objects.complete(upload, guard).await {
                 Ok(version) => Ok(version),
-                // The answer may be lost and the upload complete.
+                // The answer may be lost although the upload is complete.
                 Err(error) => match objects.head(&self.key).await? {
                     Some(facts) if facts.is_exactly(meta, self.context.vault()) => Ok(facts.version),
                     _ => Err(error),
@@ -407,7 +410,7 @@ impl Place<'_> {
         }
     }
 
-    /// After a conflict: an error if it is the original of a copy that changed and not what is at the copy's place.
+    /// After a conflict: an error if the original of a copy changed, and not the object at the copy's place.
     async fn check_original(&mut self, error: &RequestError) -> Result<(), DestinationError> {
         let Some((from, facts)) = copied_from(&self.stage) else { return Ok(()) };
         let found = self.context.objects.head(from).await;
@@ -422,7 +425,7 @@ impl Place<'_> {
     }
 }
 
-/// The object that a content is copied from.
+/// The original that a content is copied from.
 fn copied_from(stage: &Stage) -> Option<(&Path, &Facts)> {
     match stage {
         Stage::Original(original) => Some((&original.key, &original.facts)),
@@ -432,17 +435,17 @@ fn copied_from(stage: &Stage) -> Option<(&Path, &Facts)> {
 }
 
 impl Context {
-    /// What a file's object is to carry.
+    /// The attributes of a file's object.
     pub(super) fn attributes(&self, path: &VaultPath, meta: &FileMeta) -> Attributes {
         metadata::attributes(path, meta, self.vault(), self.options.storage_class.as_deref())
     }
 
-    /// The vault whose files are written, if it is known.
+    /// The vault whose files are written, if known.
     pub(super) fn vault(&self) -> Option<&VaultId> {
         self.options.vault.as_ref()
     }
 
-    /// Notes what was written at a path. Tells its facts.
+    /// Records the object written at a path. Returns its facts.
     fn wrote(
         &self,
         path: &VaultPath,
@@ -453,7 +456,7 @@ impl Context {
         let facts = local_facts(&version, meta.size);
         self.errors.wrote();
         self.listing.wrote(key, meta.size);
-        // Without a version nothing can be made conditional on it.
+        // Without a version no request can be conditional on it.
         match version.e_tag {
             Some(_) => self
                 .cache
@@ -464,7 +467,7 @@ impl Context {
     }
 }
 
-/// What the engine remembers of an object: nothing without an entity tag.
+/// The facts that the engine records of an object; none without an entity tag.
 fn local_facts(version: &UpdateVersion, size: u64) -> Option<LocalFacts> {
     let entity_tag = version.e_tag.clone()?;
     Some(LocalFacts::Object { size, entity_tag })

@@ -1,4 +1,5 @@
-//! The order in which a batch is published: one file of each content comes first, and the others with it are copies of that.
+//! The order in which a batch is published: one file of each content comes first, and the others are copies
+//! of it.
 
 use std::collections::{HashMap, VecDeque};
 
@@ -11,14 +12,14 @@ use super::staging::Stage;
 
 /// A file to be published.
 pub(super) struct Order {
-    /// Its place in the batch.
+    /// Its index in the batch.
     pub(super) index: usize,
     pub(super) publication: Publication,
-    /// Its content, if that is not to be found under its handle.
+    /// Its content, if that is not stored under its handle.
     pub(super) stage: Option<Stage>,
 }
 
-/// What is left of a staged content.
+/// The remains of a staged content.
 #[derive(Default)]
 pub(super) struct Rest {
     /// The content for further paths.
@@ -27,19 +28,19 @@ pub(super) struct Rest {
     pub(super) parked: Option<Path>,
 }
 
-/// A file that was published or not.
+/// The result of a file.
 pub(super) struct Done {
     pub(super) index: usize,
     pub(super) answer: Result<Published, PublishFailure>,
-    /// Of a content that further paths want: its handle, and what is left of it.
+    /// For a content that further paths want: its handle, and what is left of it.
     pub(super) further: Option<(String, Option<Stage>)>,
     pub(super) parked: Option<Path>,
 }
 
-/// What is still to be published of a batch.
+/// The unpublished files of a batch.
 pub(super) struct Queue {
     waiting: VecDeque<Order>,
-    /// Files whose content another file has first, by its handle.
+    /// Files that wait for another file with their content, by its handle.
     followers: HashMap<String, VecDeque<(usize, Publication)>>,
 }
 
@@ -60,13 +61,13 @@ impl Queue {
         queue
     }
 
-    /// Takes out the next files, not more than `most`.
+    /// Takes the next files, at most `most`.
     pub(super) fn take(&mut self, most: usize) -> impl Iterator<Item = Order> {
         self.waiting.drain(..most.min(self.waiting.len()))
     }
 
-    /// A content that further paths want was published, or not: what is left of it goes to them, or stays staged for those of
-    /// the next batch.
+    /// A content that further paths want was published, or failed. What is left of it goes to them, or stays
+    /// staged for the next batch.
     pub(super) fn go_on(&mut self, context: &Context, handle: String, left: Option<Stage>) {
         let mut followers = self.followers.remove(&handle).unwrap_or_default();
         // An upload cannot be completed at another path.
@@ -99,7 +100,7 @@ impl Queue {
     }
 }
 
-/// A file that has its content for itself.
+/// A file that shares its content with no other.
 fn alone(publication: Publication) -> Publication {
     let content = match publication.content {
         PublicationContent::CopyOfStaged(staged) => PublicationContent::Staged(staged),

@@ -1,6 +1,6 @@
-//! The reasons of errors of other libraries.
+//! Source chains of other libraries' errors.
 
-/// The last of a chain of reasons, which says most.
+/// The last error of a source chain, the most specific one.
 pub(super) fn innermost(error: &(dyn std::error::Error + 'static)) -> String {
     let mut last = error;
     while let Some(source) = last.source() {

@@ -1,10 +1,11 @@
-//! The table of refusals: what to do next when a service refuses a request, by operation, status and the service's own code.
+//! The table of refusals: the next step when a service refuses a request, by operation, status and the
+//! service's error code.
 //!
-//! A refusal is about one request. Only the rows that say so end the run or change how later requests are made. The sources
-//! are the services' API references (S3: "Error responses", CopyObject, CompleteMultipartUpload, DeleteObjects; R2, OSS and
-//! Ceph: their lists of unsupported requests).
+//! A refusal concerns one request. Only rows that say so end the run or change how later requests are made.
+//! The sources are the services' API references (S3: "Error responses", CopyObject, CompleteMultipartUpload,
+//! DeleteObjects; R2, OSS and Ceph: their lists of unsupported requests).
 
-/// The requests that are told apart.
+/// The operations that the table distinguishes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Operation {
     /// HEAD of an object.
@@ -31,15 +32,15 @@ pub(super) enum Operation {
     List,
     /// ListMultipartUploads.
     ListUploads,
-    /// HeadBucket, CreateBucket, and GET or PUT of a setting of the bucket.
+    /// HeadBucket, CreateBucket, and GET or PUT of a bucket setting.
     Settings,
 }
 
-/// A request that was refused.
+/// A refused request.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Refused<'a> {
     pub(super) operation: Operation,
-    /// It had a condition on what must be at its key.
+    /// It had a condition on the object at its key.
     pub(super) conditional: bool,
     /// It had a checksum of its body.
     pub(super) checksummed: bool,
@@ -48,29 +49,29 @@ pub(super) struct Refused<'a> {
     pub(super) code: &'a str,
 }
 
-/// What to do next.
+/// The next step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Next {
-    /// The same request again, after a pause.
+    /// Retry the same request after a pause.
     Repeat,
-    /// Something else is there than was expected: look, and decide again.
+    /// The object is not the expected one: look, and decide again.
     LookAgain,
     /// There is no such object (or upload).
     Missing,
-    /// The same by other requests: a copy through this process or from the vault, many removals one by one, an upload from
-    /// its beginning.
+    /// The same by other requests: a copy through this process or from the vault, single removals, an upload
+    /// from its beginning.
     AnotherWay,
-    /// The service does not know conditions for this operation: without one, from now on.
+    /// The service does not support conditions for this operation: send none from now on.
     WithoutCondition,
-    /// The bucket demands checksums: with one, from now on.
+    /// The bucket demands checksums: send them from now on.
     WithChecksum,
-    /// It is about this request alone and nothing else is affected.
+    /// This request fails alone; nothing else is affected.
     Fail,
     /// Every other request would be refused as well.
     EndRun,
 }
 
-/// Codes for what passes by itself.
+/// Transient codes.
 const PASSING: &[&str] = &[
     "SlowDown",
     "Throttling",
@@ -81,10 +82,10 @@ const PASSING: &[&str] = &[
     "ServiceUnavailable",
     "InternalError",
     "RequestTimeout",
-    // While the name of a bucket that was just made spreads (S3 API reference, "Error responses").
+    // While the name of a new bucket spreads (S3 API reference, "Error responses").
     "TemporaryRedirect",
 ];
-/// Codes for what is wrong with the bucket, the account, the address or the clock, whatever is asked.
+/// Codes for faults of the bucket, the account, the address or the clock, whatever the request.
 const GENERAL: &[&str] = &[
     "NoSuchBucket",
     "ContainerNotFound",
@@ -109,12 +110,12 @@ const GENERAL: &[&str] = &[
     "InsufficientStorage",
 ];
 
-/// Codes of a conflict (409) with another request, which passes. Without a code it may be one.
+/// Codes of a transient conflict (409) with another request. A 409 without a code may be one.
 const CONTENTION: &[&str] = &["", "ConditionalRequestConflict", "OperationAborted", "Conflict"];
-/// Codes of a conflict (409) with what is at the key: Azure's and OSS's words for a condition that does not hold.
+/// Codes of a conflict (409) with the object at the key: Azure's and OSS's terms for a failed condition.
 const OCCUPIED: &[&str] = &["BlobAlreadyExists", "FileAlreadyExists"];
 
-/// Whether a conflict (409) with this code is one with another request, or with what is at the key.
+/// True if a conflict (409) with this code is one with another request, or with the object at the key.
 pub(super) fn is_with_others(code: &str) -> bool {
     CONTENTION.contains(&code) || OCCUPIED.contains(&code)
 }
@@ -127,7 +128,8 @@ pub(super) fn next(refused: &Refused<'_>) -> Next {
         (_, _, code) if GENERAL.contains(&code) => Next::EndRun,
         (_, _, code) if PASSING.contains(&code) => Next::Repeat,
         (_, 301 | 302 | 307 | 308 | 401, _) => Next::EndRun,
-        // "NotImplemented" says which header is not known, but in words that differ: the condition is the youngest.
+        // "NotImplemented" names the unsupported header, but in texts that differ: the condition is the
+        // likeliest one.
         (_, 501, _) | (_, _, "NotImplemented") if conditional => Next::WithoutCondition,
         (Operation::DeleteMany, 501 | 405, _)
         | (Operation::DeleteMany, 400, "MalformedXML" | "InvalidRequest" | "InvalidArgument") => {
@@ -142,7 +144,7 @@ pub(super) fn next(refused: &Refused<'_>) -> Next {
             400,
             "InvalidRequest" | "InvalidArgument" | "MissingContentMD5",
         ) if !checksummed => Next::WithChecksum,
-        // Archived, encrypted with a key that came with the request, or by one that these credentials may not use.
+        // Archived, encrypted with a customer-provided key, or with one that these credentials may not use.
         (Operation::Copy, 403, _) => Next::AnotherWay,
         (Operation::Copy, 405 | 501, _) | (Operation::Copy, _, "NotImplemented") => Next::AnotherWay,
         (Operation::Copy, 400, _) | (Operation::Copy, 409, "BlobArchived" | "BlobBeingRehydrated") => {
@@ -151,15 +153,16 @@ pub(super) fn next(refused: &Refused<'_>) -> Next {
         (_, _, code) if is_copy && code.starts_with("KMS.") => Next::AnotherWay,
         (_, 501 | 405, _) | (_, _, "NotImplemented") => Next::Fail,
         (_, 408 | 429 | 500 | 502.., _) => Next::Repeat,
-        // Whoever completes an upload while its key changes is to begin anew (S3 API reference).
+        // If the key changes while an upload is completed, the upload has to begin anew (S3 API reference).
         (Operation::Complete, 409, code) if CONTENTION.contains(&code) => Next::AnotherWay,
         (_, 409, code) if CONTENTION.contains(&code) => Next::Repeat,
         (_, 409, code) if OCCUPIED.contains(&code) => Next::LookAgain,
-        // Any other lasts: an object where a folder was to be (versitygw, MinIO), a policy against changes (Azure).
+        // Any other one is permanent: an object in place of a folder (versitygw, MinIO), a policy against
+        // changes (Azure).
         (_, 409, _) => Next::Fail,
         (_, 304 | 412, _) => Next::LookAgain,
-        // With a condition on a version, a missing object is not one that is missing but one that changed. An upload that is
-        // not there any more was completed by a request whose answer was lost, or aborted.
+        // With a condition on a version, a missing object means a changed one. A missing upload was completed
+        // by a request whose answer was lost, or aborted.
         (_, 404, _) if conditional || operation == Operation::Complete => Next::LookAgain,
         (_, 404, _) => Next::Missing,
         _ => Next::Fail,
@@ -171,7 +174,7 @@ mod tests {
     use super::*;
     use Operation::*;
 
-    /// Operation, status and code, whether it had a condition and a checksum, and what follows.
+    /// Operation, status and code, condition and checksum flags, and the expected step.
     const ROWS: &[(Operation, u16, &str, bool, bool, Next)] = &[
         // Copies.
         (Copy, 403, "InvalidObjectState", true, false, Next::AnotherWay),
@@ -272,7 +275,7 @@ mod tests {
         (List, 302, "", false, false, Next::EndRun),
         (List, 307, "", false, false, Next::EndRun),
         (List, 308, "", false, false, Next::EndRun),
-        // What passes.
+        // Transient failures.
         (Put, 503, "SlowDown", true, false, Next::Repeat),
         (List, 503, "ServiceUnavailable", false, false, Next::Repeat),
         (Put, 429, "", false, false, Next::Repeat),

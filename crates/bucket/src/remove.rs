@@ -1,4 +1,5 @@
-//! Removes objects, in bulk where the service can: files that the vault deleted, and what is obsync's own.
+//! Removes objects, in bulk where the service can: files that the vault deleted, and obsync's own temporary
+//! ones.
 
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -19,21 +20,21 @@ use super::objects::{Doomed, is_older};
 use super::staging::Stage;
 use obsync_core::blocking::lock;
 
-/// After how long an upload of which nothing tells whose it is counts as forgotten.
+/// Age after which an upload of unknown owner counts as abandoned.
 const FORGOTTEN: Duration = Duration::from_secs(24 * 3600);
-/// How long the end of a run waits for uploads to be aborted. What is not by then is aborted by a later run.
+/// Longest wait at the end of a run for uploads to be aborted. A later run aborts the rest.
 const DRAIN_LIMIT: Duration = Duration::from_secs(15);
 
-/// How often a removal is tried while somebody else keeps changing what is at its path.
+/// Attempts at a removal while somebody else keeps changing the object at its path.
 const ATTEMPTS: usize = 4;
 
-/// What is to be done about one file.
+/// The decision about one file.
 enum Fate {
     Decided(Result<Removal, DestinationError>),
     Doomed(Doomed),
 }
 
-/// Removes files whose content still is what obsync wrote. Answers in order.
+/// Removes files whose content is still the one that obsync wrote. Answers in order.
 pub(super) async fn remove_files(
     context: &Context,
     files: Vec<Removable>,
@@ -71,8 +72,8 @@ pub(super) async fn remove_files(
     answers.map(|((file, answer), conflict)| answer.unwrap_or_else(|| changing(file, conflict))).collect()
 }
 
-/// Finds out by the first file that may go whether the service keeps conditions of removals, unless that is known: if it does, what
-/// is known of the others spares a look at each.
+/// Probes with the first removable file whether the service honours conditions of removals, unless that is
+/// known. If it does, cached facts of the other files replace a look at each.
 async fn find_out(
     context: &Context,
     files: &[Removable],
@@ -96,7 +97,7 @@ async fn find_out(
     }
 }
 
-/// Removes those of the files that may go. Those that became others meanwhile have the conflict in place of an answer.
+/// Removes the files that may be removed. Those changed meanwhile have the conflict in place of an answer.
 async fn remove_once(
     context: &Context,
     files: &[Removable],
@@ -142,7 +143,7 @@ async fn remove_once(
 
 async fn fate(context: &Context, file: &Removable) -> Result<Fate, DestinationError> {
     let key = context.keys.of(&file.path)?;
-    // What is known is enough where the removal tells if it is not so any more.
+    // Cached facts suffice if the removal's condition detects that they are stale.
     let known = match context.objects.keeps(Conditional::Delete) {
         true => context.cache.get(&file.path).filter(|occupant| occupant.facts().is_some()),
         false => None,
@@ -160,10 +161,10 @@ async fn fate(context: &Context, file: &Removable) -> Result<Fate, DestinationEr
     })
 }
 
-/// Moves what is at `path` to a free name beside it.
+/// Moves the object at `path` to a free name beside it.
 pub(super) async fn set_aside(context: &Context, path: &VaultPath) -> Result<VaultPath, DestinationError> {
     let key = context.keys.of(path)?;
-    // A service that calls every removal a conflict would get one copy after the other.
+    // With a service that reports every removal as a conflict this would make one copy after the other.
     for _ in 0..ATTEMPTS {
         let Occupant::Object(facts) = context.look(path, &key).await? else {
             return Err(context.errors.io(Action::Look, path.as_str(), "there is nothing there"));
@@ -177,7 +178,7 @@ pub(super) async fn set_aside(context: &Context, path: &VaultPath) -> Result<Vau
                 context.cache.put(path, Occupant::Nothing);
                 return Ok(kept_as);
             }
-            // What is there now is kept as well.
+            // The present object is kept as well.
             Err(error) if error.is_conflict() => {}
             Err(error) => return Err(context.failed(Action::Remove, path, &error)),
         }
@@ -186,7 +187,8 @@ pub(super) async fn set_aside(context: &Context, path: &VaultPath) -> Result<Vau
 }
 
 impl Context {
-    /// Removes copies that were parked and have found their place. What stays is removed at the end of a full run.
+    /// Removes parked copies that have been copied to their place. Remaining ones are removed at the end of a
+    /// full run.
     pub(super) async fn discard_parked(&self, parked: Vec<Path>) {
         if parked.is_empty() {
             return;
@@ -201,10 +203,10 @@ impl Context {
         }
     }
 
-    /// Lets go of all that is staged.
+    /// Drops all staged contents.
     pub(super) async fn discard_stages(&self) {
         let stages = self.stages.take_all();
-        // Uploads are aborted when they are dropped.
+        // Dropping an upload aborts it.
         let parked = stages.into_iter().filter_map(Stage::into_parked);
         self.discard_parked(parked.collect()).await;
         if !self.objects.drain(DRAIN_LIMIT).await {
@@ -212,7 +214,7 @@ impl Context {
         }
     }
 
-    /// Removes what runs that were killed left: parked copies, and uploads that nobody will complete.
+    /// Removes the remains of killed runs: parked copies, and abandoned uploads.
     pub(super) async fn sweep(&self) -> Result<(), DestinationError> {
         if self.swept.swap(true, Ordering::Relaxed) {
             return Ok(());
@@ -220,7 +222,7 @@ impl Context {
         let list = |error| self.errors.bucket_error(Action::List, &error);
         let (own, age) = (self.keys.own_prefix(), self.options.abandoned_after);
         let left = self.objects.list(&own, PAGE).try_filter_map(async |object| {
-            // A younger one may be in the hands of another machine.
+            // A younger one may be in use by another machine.
             let is_left =
                 object.modified.is_some_and(|modified| is_older(modified, age) && self.may_be_left(modified))
                     && self.keys.is_own(&object.key);
@@ -235,15 +237,16 @@ impl Context {
                 "the service lists no unfinished uploads ({}): those of a run that was killed are for the bucket's own rules",
                 error.said()
             )),
-            // The right to list uploads is one of its own; without it, they are for the bucket's life cycle rules.
+            // Listing uploads needs a separate permission; without it, they are left to the bucket's
+            // lifecycle rules.
             Err(error) => tracing::warn!(?error, "cannot look for uploads that earlier runs left"),
         }
         Ok(())
     }
 
-    /// Aborts this vault's uploads that nobody will complete, and tells how many. Those of which nothing tells whose they are
-    /// (a file that was renamed or deleted since its upload was killed leaves such) are aborted after a day; all
-    /// others, such as other vaults' and other programs', are for their owners and the bucket's life cycle rules.
+    /// Aborts this vault's abandoned uploads, and returns their number. Uploads of unknown owner (of a file
+    /// that was renamed or deleted since the run was killed) are aborted after a day; all others, such as
+    /// other vaults' and other programs', are left to their owners and the bucket's lifecycle rules.
     async fn abort_uploads(&self) -> Result<usize, RequestError> {
         let open = self.objects.open_uploads(self.keys.prefix(), self.options.abandoned_after).await?;
         stream::iter(open.into_iter().filter(|upload| self.may_be_left(upload.begun)))
@@ -259,13 +262,13 @@ impl Context {
             .await
     }
 
-    /// Whether something of this time can be this run's, or that of one before it.
+    /// True if something of this age can be from this run or an earlier one.
     fn may_be_left(&self, time: Timestamp) -> bool {
         self.options.abandoned_before.is_none_or(|end| Timestamp::try_from(end).is_ok_and(|end| time <= end))
     }
 
-    /// Whether an upload for this key is ours: this run began one, the key is obsync's own, or what is there is this vault's.
-    /// `None`: there is nothing that tells.
+    /// True if an upload for this key is ours: this run began one, the key is obsync's own, or the object
+    /// there is this vault's. `None`: unknown.
     async fn is_ours(&self, key: &Path) -> Result<Option<bool>, RequestError> {
         if lock(&self.begun).contains(key) || *key == self.keys.of_probe() {
             return Ok(Some(true));

@@ -1,4 +1,4 @@
-//! Lets as many requests go to a service at a time as its [pace](super::pace) says.
+//! Limits the requests to a service at a time to its [pace](super::pace).
 
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -15,7 +15,7 @@ use obsync_core::blocking::lock;
 /// Objects of up to this many bytes take about the same time on their way.
 const SMALL: usize = 64 << 10;
 
-/// RequestLimit to send requests. Clones share them.
+/// Permits to send requests. Clones share them.
 #[derive(Clone, Debug)]
 pub(super) struct RequestLimit {
     free: Arc<Semaphore>,
@@ -26,25 +26,26 @@ pub(super) struct RequestLimit {
 #[derive(Debug)]
 struct State {
     pace: Pace,
-    /// How many turns there are, free or taken: more than the pace says until some of them are over.
+    /// Permits in circulation, free or taken: more than the pace until some of them are returned.
     given: usize,
-    /// Until when the service asked not to be asked.
+    /// Until when the service asked for no further requests (`Retry-After`).
     rest: Option<Instant>,
 }
 
-/// The right to send one request. Whoever drops it without a word of the answer gave the request up.
+/// The permit to send one request. Dropping it without reporting an answer means that the request was given
+/// up.
 #[derive(Debug)]
 pub(super) struct RequestPermit {
     owner: RequestLimit,
     slot: Option<OwnedSemaphorePermit>,
-    /// No other request could be begun beside this one.
+    /// No other permit was free beside this one.
     is_last: bool,
     sort: Sort,
     sent: Instant,
 }
 
 impl RequestLimit {
-    /// At most so many at a time. What that comes to is told to `traffic`.
+    /// At most `most` requests at a time. Reports the present limit to `traffic`.
     pub(super) fn new(most: usize, traffic: Traffic) -> Self {
         let pace = Pace::new(most);
         let given = pace.requests();
@@ -53,7 +54,7 @@ impl RequestLimit {
         RequestLimit { free: Arc::new(Semaphore::new(given)), state, traffic }
     }
 
-    /// Waits for the turn of a request: as long as those before it take, and each of them has a limit of time.
+    /// Waits for a permit: as long as the requests before it take, each of which has a time limit.
     pub(super) async fn take(&self, request: &HttpRequest) -> RequestPermit {
         // It is never closed.
         let slot = self.free.clone().acquire_owned().await.ok();
@@ -65,13 +66,13 @@ impl RequestLimit {
         RequestPermit { owner: self.clone(), slot, is_last, sort: sort(request), sent: Instant::now() }
     }
 
-    /// Takes a turn back, and brings their number in step with the pace.
+    /// Returns a permit, and adjusts their number to the pace.
     fn take_back(&self, slot: OwnedSemaphorePermit) {
         let mut state = lock(&self.state);
         let wanted = state.pace.requests();
         self.traffic.set_at_a_time(wanted);
         if wanted < state.given {
-            // Whoever waits would get it at once if it were given back.
+            // A returned permit would go to a waiting request at once.
             slot.forget();
             state.given -= 1;
             return;
@@ -82,7 +83,7 @@ impl RequestLimit {
 }
 
 impl RequestPermit {
-    /// Takes note of how the request went.
+    /// Records the outcome of the request.
     pub(super) fn end(self, outcome: &Result<HttpResponse, HttpError>) {
         let now = Instant::now();
         let mut state = lock(&self.owner.state);
@@ -111,7 +112,7 @@ impl Drop for RequestPermit {
     }
 }
 
-/// How long the service asks to wait (RFC 9110, section 10.2.3): seconds, or a date.
+/// The pause that the service demands (RFC 9110, section 10.2.3): seconds, or a date.
 fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     let text = headers.get("retry-after")?.to_str().ok()?.trim();
     if let Ok(seconds) = text.parse() {
@@ -121,7 +122,6 @@ fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     Duration::try_from(date.duration_since(jiff::Timestamp::now())).ok()
 }
 
-/// The sort of a request.
 fn sort(request: &HttpRequest) -> Sort {
     let size = request.body().content_length();
     match request.method().as_str() {

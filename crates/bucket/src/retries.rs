@@ -6,14 +6,14 @@ use backon::{BackoffBuilder, ExponentialBuilder};
 
 use super::error::{Kind, RequestError};
 
-/// How requests are repeated that failed for reasons that pass: throttling, errors of the service, lost connections.
+/// Retries of requests after transient failures: throttling, errors of the service, lost connections.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Retries {
-    /// How often at most.
+    /// Most retries.
     pub most: usize,
-    /// For how long at most.
+    /// Longest total time of retries.
     pub within: Duration,
-    /// The pause before the first repetition. Pauses double, with jitter, up to 100 times this one.
+    /// The pause before the first retry. Pauses double, with jitter, up to 100 times this one.
     pub first_pause: Duration,
 }
 
@@ -24,7 +24,7 @@ impl Default for Retries {
 }
 
 impl Retries {
-    /// The same for the object store library, which repeats most requests itself.
+    /// The same for the object store library, which retries most requests itself.
     #[cfg(feature = "http")]
     pub(super) fn of_library(&self) -> object_store::RetryConfig {
         object_store::RetryConfig {
@@ -38,7 +38,8 @@ impl Retries {
         }
     }
 
-    /// Makes a request that the library does not repeat when no answer came, because it cannot know that this does no harm.
+    /// Makes a request that the library does not retry without an answer, because it cannot know that this
+    /// does no harm.
     pub(super) async fn through_silence<T, F>(&self, request: impl Fn() -> F) -> Result<T, RequestError>
     where
         F: Future<Output = Result<T, RequestError>>,
@@ -49,7 +50,7 @@ impl Retries {
         .await
     }
 
-    /// Makes a request until it succeeds, or fails with an error that comes with the word that repeating cannot help.
+    /// Makes a request until it succeeds, or fails with an error marked as final.
     pub(super) async fn repeat<T, F>(&self, request: impl Fn() -> F) -> Result<T, RequestError>
     where
         F: Future<Output = Result<T, (RequestError, bool)>>,

@@ -1,5 +1,5 @@
-//! Copies of objects; where the service cannot make one, or not with other attributes, the content passes through here, in
-//! bounded memory.
+//! Copies of objects. If the service cannot make one, or not with other attributes, the content passes
+//! through here, in bounded memory.
 
 #[cfg(feature = "s3")]
 use std::sync::atomic::Ordering;
@@ -19,13 +19,14 @@ use super::refusal::Next;
 #[cfg(feature = "s3")]
 use super::s3::CopyOrder;
 
-/// How many contents pass through at a time: each takes up to two parts of memory, which nothing else accounts for.
+/// Contents that may pass through at a time: each takes up to two parts of memory, which no other budget
+/// counts.
 static PASSING: Semaphore = Semaphore::const_new(4);
 
 impl Objects {
-    /// Copies this version of an object and tells the version of the copy. It is to carry `attributes`; `None`: what the
-    /// original does. Where the service does not copy it, the content passes through here. An error of which
-    /// [`Next::AnotherWay`] is to come means that it cannot be read either.
+    /// Copies this version of an object and returns the version of the copy. The copy gets `attributes`;
+    /// `None`: the original's. If the service cannot copy, the content passes through here. An error with
+    /// [`Next::AnotherWay`] means that it cannot be read either.
     pub(super) async fn copy(
         &self,
         from: &Path,
@@ -50,7 +51,7 @@ impl Objects {
             }
             let passed = rewrite(self, from, version, to, attributes.cloned(), guard).await;
             return passed.map_err(|error| match error.of_copy() {
-                // The first word about it says more.
+                // The first error says more.
                 error if error.next() == Some(Next::AnotherWay) => refused,
                 error => error,
             });
@@ -104,15 +105,16 @@ async fn rewrite(
             return objects.complete(&mut upload, guard).await;
         }
     }
-    // Whoever asked for this copy relied upon conditions of copies, if upon any.
+    // The caller relied upon conditions of copies, if upon any.
     if !objects.keeps(Conditional::of_put(guard)) {
         expect(objects, to, guard).await?;
     }
     objects.put(to, small.into_iter().collect(), None, attributes, guard).await
 }
 
-/// Looks whether what must be at a key is there, at the last moment: not every service completes an upload or writes an object on a condition.
-/// There, what somebody writes between this look and that request is lost.
+/// Checks the precondition of a key at the last moment: not every service supports conditions for completing
+/// an upload or writing an object. There, a write by somebody else between this look and that request is
+/// lost.
 async fn expect(objects: &Objects, key: &Path, guard: &Guard) -> Result<(), RequestError> {
     let is_as_expected = match guard {
         Guard::Anything => true,

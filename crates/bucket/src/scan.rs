@@ -1,7 +1,8 @@
-//! Compares a bucket with what is recorded of it, by one list, and opens its objects to be sent.
+//! Compares a bucket with its records, by one list, and opens its objects for sending.
 //!
-//! An object with the entity tag of its record is not read. That a recorded one is not there says nothing: objects expire by
-//! rules, and nobody sees them go. So nothing here is absent unless the owner says that somebody deleted what is missing
+//! An object with the entity tag of its record is not read. A missing object proves nothing: rules expire
+//! objects, and nobody sees that. So nothing here counts as deleted unless the owner says that missing
+//! objects were deleted by somebody
 //! ([`BucketOptions::misses_deleted`](super::BucketOptions::misses_deleted)); and there are no folders.
 
 use std::collections::{HashMap, HashSet};
@@ -22,17 +23,17 @@ use super::listing::PAGE;
 use super::object_cache::Occupant;
 use super::objects::Listed;
 
-/// An object to be read.
+/// An object to read.
 struct Unread {
     path: VaultPath,
     listed: Listed,
-    /// The content that is recorded, if one is.
+    /// The recorded content, if there is one.
     recorded: Option<KnownContent>,
-    /// There is a record, and it has no facts.
+    /// There is a record without facts.
     was_never_looked_at: bool,
 }
 
-/// What reading an object came to.
+/// The result of reading an object.
 enum Outcome {
     Changed(LocalFile),
     Renewed(VaultPath, LocalFacts),
@@ -110,7 +111,8 @@ pub(super) async fn scan(context: &Context, input: &ScanInput) -> Result<LocalTr
     Ok(tree)
 }
 
-/// Whether a missing object was deleted by somebody, found out once in a run: all its scans take the same answer.
+/// True if missing objects count as deleted by somebody. Determined once in a run: all its scans use the same
+/// answer.
 async fn absence_tells(context: &Context) -> bool {
     let mut known = context.absence_tells.lock().await;
     match *known {
@@ -119,8 +121,8 @@ async fn absence_tells(context: &Context) -> bool {
     }
 }
 
-/// Asks for the rules of the bucket. Where a missing object may have expired, a warning says so, and its record loses its
-/// witness: it is no deletion either once the rule is gone.
+/// Queries the rules of the bucket. If a missing object may have expired, a warning says so, and its record
+/// loses its witness: it does not count as a deletion either once the rule is gone.
 async fn ask_whether_absence_tells(context: &Context) -> bool {
     let said = context.objects.why_absence_says_nothing(context.keys.prefix()).await;
     let why = match said {
@@ -137,7 +139,7 @@ async fn ask_whether_absence_tells(context: &Context) -> bool {
     false
 }
 
-/// The path that a name stands for, which must be one already: objects cannot be renamed on the way.
+/// The path of a name, which must be valid already: objects cannot be renamed on the way.
 fn path_of(name: &str) -> Result<VaultPath, String> {
     let path = VaultPath::parse(name).map_err(|error| error.to_string())?;
     path.check_to_write().map_err(|error| error.to_string())?;
@@ -149,7 +151,7 @@ fn path_of(name: &str) -> Result<VaultPath, String> {
     }
 }
 
-/// The recorded path that is the same but for case or normalisation.
+/// The recorded path that differs only in case or normalisation.
 fn twin(path: &VaultPath, folded: &HashSet<String>, records: &HashMap<&str, &Record>) -> Option<VaultPath> {
     let key = path.fold_key();
     let is_twin = folded.contains(&key);
@@ -163,7 +165,7 @@ fn facts(listed: &Listed) -> Option<LocalFacts> {
     Some(LocalFacts::Object { size: listed.size, entity_tag })
 }
 
-/// Reads an object. What it says of itself is not believed where its tag says that somebody wrote it since.
+/// Reads an object. Does not trust its metadata if the entity tag shows that somebody wrote it since.
 async fn read(context: &Context, unread: Unread) -> Result<Outcome, DestinationError> {
     let Unread { path, listed, recorded, was_never_looked_at } = unread;
     let changing =
@@ -176,7 +178,7 @@ async fn read(context: &Context, unread: Unread) -> Result<Outcome, DestinationE
         return Ok(Outcome::Unknown(Unknown { path: path.to_string(), why }));
     };
     let facts = LocalFacts::Object { size: found.size, entity_tag };
-    // A record without facts, of an object that says it is the recorded one.
+    // A record without facts, for an object whose metadata names the recorded content.
     if let Some(content) = recorded.filter(|_| was_never_looked_at)
         && found.is_content(content) == Some(true)
     {
@@ -204,7 +206,7 @@ async fn read(context: &Context, unread: Unread) -> Result<Outcome, DestinationE
     Ok(Outcome::Changed(LocalFile { path, content, mtime: written, ctime: written, facts }))
 }
 
-/// Opens an object to be sent. It is read as it is now: if it is replaced meanwhile, reading fails.
+/// Opens an object for sending, in its present version: if it is replaced meanwhile, reading fails.
 pub(super) async fn open(context: &Context, path: &VaultPath) -> Result<OpenFile, DestinationError> {
     let key = context.keys.of(path)?;
     let changed = || context.errors.changed(path, None, None);

@@ -1,7 +1,7 @@
 //! Staged contents: complete, checked by the engine, and not visible yet.
 //!
-//! All of it lives in this process. A run that dies takes it along, and the next one downloads those files again: what a
-//! bucket could keep of them would be neither checked nor cheap to find.
+//! They exist only in this process. They are lost with it, and the next run downloads those files again:
+//! remains in a bucket would be neither checked nor cheap to find.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex};
@@ -26,18 +26,18 @@ pub(super) enum Stage {
         /// The memory that it takes.
         memory: Arc<OwnedSemaphorePermit>,
     },
-    /// Larger content, which is in the bucket but for its completion, which can only be at this key.
+    /// Larger content, uploaded to the bucket except for the completion, which is possible only at this key.
     Upload {
         upload: Box<Upload>,
         key: Path,
         /// The memory that it took.
         _memory: OwnedSemaphorePermit,
     },
-    /// An object that is copied when this is published.
+    /// An object to copy at publication.
     Original(Box<Original>),
-    /// A copy that was made already, because its original was about to go.
+    /// A copy made in advance, because its original was about to be replaced or removed.
     Parked(Arc<Path>, Facts),
-    /// It is gone, and why: the content is to come from the vault.
+    /// It is gone, and the reason: the content has to come from the vault.
     Lost(RequestError),
 }
 
@@ -46,13 +46,13 @@ pub(super) enum Stage {
 pub(super) struct Original {
     pub(super) key: Path,
     pub(super) facts: Facts,
-    /// The file that it is staged for.
+    /// The path of the staged copy.
     pub(super) path: VaultPath,
     pub(super) meta: FileMeta,
 }
 
 impl Stage {
-    /// The same content for one more path. `None`: it can only be published where it is.
+    /// The same content for one more path. `None`: it can be published only at its own path.
     pub(super) fn share(&self) -> Option<Stage> {
         Some(match self {
             Stage::Content { payload, memory } => {
@@ -65,12 +65,12 @@ impl Stage {
         })
     }
 
-    /// Whether any number of paths can have it at a time, and nothing is gained when one has it.
+    /// True if any number of paths can use it at a time, and a published path offers nothing better to copy.
     pub(super) fn is_for_many(&self) -> bool {
         matches!(self, Stage::Original(_) | Stage::Lost(_))
     }
 
-    /// The key of a parked copy that nobody else needs.
+    /// The key of a parked copy that nothing else needs.
     pub(super) fn into_parked(self) -> Option<Path> {
         match self {
             Stage::Parked(key, _) => Arc::into_inner(key),
@@ -79,7 +79,7 @@ impl Stage {
     }
 }
 
-/// All that is staged, by handle.
+/// All staged contents, by handle.
 #[derive(Debug, Default)]
 pub(super) struct Stages(Mutex<Numbered>);
 
@@ -90,21 +90,21 @@ struct Numbered {
 }
 
 impl Stages {
-    /// A number that was not given before.
+    /// A unique number.
     pub(super) fn number(&self) -> u64 {
         let mut numbered = lock(&self.0);
         numbered.next += 1;
         numbered.next
     }
 
-    /// Keeps a content and tells its handle.
+    /// Stores a content and returns its handle.
     pub(super) fn put(&self, stage: Stage) -> String {
         let number = self.number();
         lock(&self.0).stages.insert(number, stage);
         number.to_string()
     }
 
-    /// Keeps a content that was taken out under its handle again.
+    /// Stores a content again under its handle.
     pub(super) fn keep(&self, handle: &str, stage: Stage) {
         if let Ok(number) = handle.parse() {
             lock(&self.0).stages.insert(number, stage);
@@ -117,7 +117,7 @@ impl Stages {
         lock(&self.0).stages.remove(&number)
     }
 
-    /// Takes out what is to be copied from these keys, under its numbers.
+    /// Takes out the contents to be copied from these keys, with their numbers.
     pub(super) fn take_originals(&self, keys: &HashSet<Path>) -> Vec<(u64, Box<Original>)> {
         let is_of = |stage: &mut Stage| matches!(stage, Stage::Original(of) if keys.contains(&of.key));
         let mut numbered = lock(&self.0);

@@ -1,4 +1,4 @@
-//! Counts requests, which cost money, and tells how many of them there may be at a time.
+//! Counts requests, which cost money, and publishes the limit of concurrent ones.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -18,7 +18,7 @@ struct Numbers {
 }
 
 impl Traffic {
-    /// No requests yet, and so many at a time.
+    /// No requests yet, and this many at a time.
     pub(super) fn new(at_a_time: usize) -> Self {
         Traffic(Arc::new(Numbers {
             requests: AtomicU64::new(0),
@@ -28,45 +28,44 @@ impl Traffic {
         }))
     }
 
-    /// How many requests were sent, repeated ones included.
+    /// Requests sent, retries included.
     pub(super) fn requests(&self) -> u64 {
         self.0.requests.load(Ordering::Relaxed)
     }
 
-    /// How many requests were answered.
+    /// Requests answered.
     pub(super) fn answered(&self) -> u64 {
         self.0.answered.load(Ordering::Relaxed)
     }
 
-    /// How many requests may be under way now.
+    /// The present limit of concurrent requests.
     pub(super) fn at_a_time(&self) -> usize {
         self.0.at_a_time.load(Ordering::Relaxed)
     }
 
-    /// How long batches were being published in all.
+    /// Total time of publishing batches.
     pub(super) fn publishing(&self) -> Duration {
         Duration::from_micros(self.0.publishing.load(Ordering::Relaxed))
     }
 
-    /// Adds the time that a batch took.
+    /// Adds the duration of a batch.
     pub(super) fn note_publishing(&self, took: Duration) {
         let took = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
         self.0.publishing.fetch_add(took, Ordering::Relaxed);
     }
 
-    /// Counts one.
+    /// Counts a request.
     #[cfg(feature = "http")]
     pub(super) fn count(&self) {
         self.0.requests.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Counts an answer.
     #[cfg(feature = "http")]
     pub(super) fn count_answer(&self) {
         self.0.answered.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Says how many requests may be under way from now on.
+    /// Sets the limit of concurrent requests.
     #[cfg(feature = "http")]
     pub(super) fn set_at_a_time(&self, requests: usize) {
         self.0.at_a_time.store(requests, Ordering::Relaxed);

@@ -1,9 +1,10 @@
-//! A multipart upload: parts go up while the content arrives, and nothing of it is visible before it is completed.
+//! A multipart upload: parts are uploaded while the content arrives, and nothing is visible before
+//! completion.
 //!
-//! An upload that is dropped is aborted in the background, so that no parts are left that nobody sees and somebody pays for.
-//! Those that even that cannot reach, because the process was killed, are for a later run to find
-//! ([`Objects::open_uploads`](super::objects::Objects::open_uploads)) where it can tell that they are ours, else for the
-//! bucket's life cycle rules.
+//! Dropping an upload aborts it in the background, so that no invisible parts are left and billed. If the
+//! process is killed, a later run finds the parts
+//! ([`Objects::open_uploads`](super::objects::Objects::open_uploads)) and aborts those that it recognises as
+//! ours; the rest is left to the bucket's lifecycle rules.
 
 use bytes::Bytes;
 use object_store::{MultipartUpload, PutPayload, UpdateVersion};
@@ -21,7 +22,7 @@ use super::s3::S3Upload;
 /// An upload as the service knows it.
 #[derive(Debug)]
 pub(super) enum Open {
-    /// One of the library's, which is completed without a condition.
+    /// An upload of the library, which is completed without a condition.
     Library(Box<dyn MultipartUpload>),
     #[cfg(feature = "s3")]
     S3(Box<S3Upload>),
@@ -33,7 +34,7 @@ pub(super) struct Upload {
     /// `None` once it is completed.
     open: Option<Open>,
     parts: Parts,
-    /// Parts that are on their way.
+    /// Parts being sent.
     flying: JoinSet<Result<(), RequestError>>,
     background: TaskTracker,
 }
@@ -43,7 +44,7 @@ impl Upload {
         Upload { open: Some(open), parts: Parts::new(part_size), flying: JoinSet::new(), background }
     }
 
-    /// Takes the next stretch of the content. Waits while as many parts are on their way as may be.
+    /// Takes the next chunk of the content. Waits while the limit of parts being sent is reached.
     pub(super) async fn write(&mut self, stretch: Bytes) -> Result<(), RequestError> {
         self.parts.push(stretch);
         while let Some(part) = self.parts.next_full() {
@@ -52,7 +53,7 @@ impl Upload {
         Ok(())
     }
 
-    /// Says that the content is complete, and waits until all of it has arrived.
+    /// Ends the content, and waits until all of it has been uploaded.
     pub(super) async fn finish(&mut self) -> Result<(), RequestError> {
         let rest = self.parts.rest();
         if rest.content_length() > 0 {
@@ -61,7 +62,7 @@ impl Upload {
         self.wait_for(0).await
     }
 
-    /// Makes it visible, where the service can on this condition, and tells its version.
+    /// Makes it visible, with this condition where the service supports it, and returns its version.
     pub(super) async fn complete(&mut self, guard: &Guard) -> Result<UpdateVersion, RequestError> {
         let version = match self.open.as_mut().ok_or_else(over)? {
             Open::Library(open) => open.complete().await?.into(),
@@ -90,7 +91,7 @@ impl Upload {
         Ok(())
     }
 
-    /// Waits until no more than `most` parts are on their way.
+    /// Waits until at most `most` parts are being sent.
     async fn wait_for(&mut self, most: usize) -> Result<(), RequestError> {
         while self.flying.len() > most {
             match self.flying.join_next().await {
@@ -114,7 +115,7 @@ impl Drop for Upload {
         let Some(mut open) = self.open.take() else {
             return;
         };
-        // Without a runtime the process is ending, and a later run does this.
+        // Without a runtime the process is ending; a later run aborts it.
         let Ok(runtime) = Handle::try_current() else {
             return;
         };

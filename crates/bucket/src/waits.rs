@@ -1,4 +1,4 @@
-//! Says why a bucket keeps a run waiting: answers that do not come, and refusals after which requests are repeated.
+//! Reports why a bucket keeps a run waiting: missing answers, and refusals that lead to retries.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
@@ -16,7 +16,7 @@ pub(super) struct Waits {
     under_way: AtomicUsize,
     silence: Throttle,
     refusals: Throttle,
-    /// Whether anything was ever answered.
+    /// The host has answered at least once.
     answered: AtomicBool,
 }
 
@@ -30,12 +30,11 @@ impl Waits {
         }
     }
 
-    /// Whether the host has never answered: then it is not one that will be there again in a moment.
+    /// True if the host has never answered: then waiting for its return is pointless.
     pub(super) fn is_unknown(&self) -> bool {
         !self.answered.load(Ordering::Relaxed)
     }
 
-    /// Waits for the answer to a request.
     pub(super) async fn answer<F>(&self, host: &str, request: F) -> Result<HttpResponse, HttpError>
     where
         F: Future<Output = Result<HttpResponse, HttpError>>,
@@ -72,7 +71,7 @@ impl Waits {
     }
 }
 
-/// Counts a request while it lives.
+/// Counts a request until it is dropped.
 struct Counted<'a>(&'a AtomicUsize);
 
 impl<'a> Counted<'a> {

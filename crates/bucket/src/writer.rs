@@ -1,4 +1,5 @@
-//! Takes a file's content: in memory while it fits into one part, else part by part into a multipart upload.
+//! Receives a file's content: in memory while it fits into one part, else part by part into a multipart
+//! upload.
 
 use std::sync::Arc;
 
@@ -15,7 +16,7 @@ use super::staging::Stage;
 use super::upload::Upload;
 use obsync_core::blocking::lock;
 
-/// One file on its way.
+/// One file being received.
 pub(super) struct BucketWriter {
     context: Arc<Context>,
     path: VaultPath,
@@ -25,14 +26,14 @@ pub(super) struct BucketWriter {
     budget: OwnedSemaphorePermit,
 }
 
-/// Where what was taken is.
+/// Where the received bytes are.
 enum Taken {
     Memory(Vec<Bytes>),
     Upload(Box<Upload>),
 }
 
 impl BucketWriter {
-    /// Begins a file whose content is as large as `meta` says; waits until there is room for it.
+    /// Begins a file of the size in `meta`; waits until there is room for it.
     pub(super) async fn begin(
         context: Arc<Context>,
         key: Path,
@@ -56,7 +57,7 @@ impl BucketWriter {
             Taken::Memory(Vec::new())
         } else {
             let attributes = context.attributes(path, meta);
-            // Before it is: the answer may be lost, and the upload open.
+            // Recorded beforehand: the answer may be lost although the upload is open.
             lock(&context.begun).insert(key.clone());
             let upload = context.objects.begin_upload(&key, attributes, part_size).await;
             Taken::Upload(Box::new(upload.map_err(|error| failed(&context, path, &error))?))

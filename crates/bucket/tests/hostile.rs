@@ -1,6 +1,6 @@
-//! A bucket service that attacks whoever asks it: each answer is bounded in memory, and each list comes to an end.
+//! A hostile bucket service: each answer is bounded in memory, and each list comes to an end.
 //!
-//! A process of its own, because the peak of its resident memory is what is measured.
+//! A separate process, because its peak resident memory is measured.
 
 #![expect(clippy::unwrap_used, reason = "in tests, helper functions included, a failure is told by a panic")]
 
@@ -22,7 +22,7 @@ use buckets::{config, location, options};
 
 const XML: &str = "application/xml";
 
-/// A bucket at a service that answers every request so.
+/// A bucket at a service that gives this answer to every request.
 async fn bucket(
     answer: impl Fn(&str, &str) -> RogueAnswer + Send + Sync + 'static,
 ) -> (Rogue, BucketDestination) {

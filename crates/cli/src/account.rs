@@ -1,4 +1,4 @@
-//! The account and the keys of its vaults: signing in, passwords, kept tokens and keys, pins.
+//! The account and the keys of its vaults: signing in, passwords, stored tokens and keys, pins.
 
 pub(crate) mod admission;
 pub(crate) mod credentials;

@@ -21,18 +21,18 @@ pub(crate) struct Answer<T> {
     body: T,
 }
 
-/// What is said of a command that did not do its work.
+/// Body of the answer of a command that did not do its work.
 #[derive(Debug, Serialize)]
 pub(crate) struct Nothing {}
 
 impl<T: Serialize> Answer<T> {
-    /// The answer of a command that ends with this status.
+    /// The answer of a command with this exit status.
     pub(crate) fn new(exit: Exit, error: Option<Problem>, body: T) -> Self {
         let (outcome, exit_code) = (exit.ending(), exit.code());
         Answer { schema_version: SCHEMA_VERSION, outcome, exit_code, error, body }
     }
 
-    /// The same with a more precise word.
+    /// The same with a more precise outcome.
     pub(crate) fn with_outcome(self, outcome: Ending) -> Self {
         Answer { outcome, ..self }
     }
@@ -45,12 +45,12 @@ impl Answer<Nothing> {
     }
 }
 
-/// A point in time as scripts read it, from milliseconds since the epoch; `None` for one that no calendar has.
+/// A point in time for scripts, from milliseconds since the epoch; `None` outside the calendar.
 pub(crate) fn time(milliseconds: i64) -> Option<String> {
     jiff::Timestamp::from_millisecond(milliseconds).ok().map(|time| time.to_string())
 }
 
-/// The same where such a time is serialised; null for one that no calendar has.
+/// The same for serialising; null outside the calendar.
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands it over so")]
 pub(crate) fn as_time<S: serde::Serializer>(milliseconds: &i64, serializer: S) -> Result<S::Ok, S::Error> {
     time(*milliseconds).serialize(serializer)

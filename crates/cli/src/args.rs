@@ -1,7 +1,7 @@
 //! The command line: every option with the sentence that explains it.
 //!
-//! No option takes a secret: command lines are seen by every user of a computer. Secrets come from a prompt,
-//! from standard input or from the environment.
+//! No option takes a secret: command lines are visible to every user of a computer. Secrets come from a
+//! prompt, from standard input or from the environment.
 
 mod cloud;
 mod help;
@@ -100,7 +100,7 @@ pub(crate) struct Global {
     pub(crate) quiet: bool,
 }
 
-/// How long to wait for an answer, where the user has a say in it.
+/// The user's time limit for an answer; `None` if not set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Patience(pub(crate) Option<Duration>);
 
@@ -393,8 +393,8 @@ pub(crate) struct Completions {
     pub(crate) shell: Shell,
 }
 
-/// The service's address. An empty variable counts as unset: that is how container tools hand on what is not
-/// there.
+/// The service's address. An empty variable counts as unset: container tools pass missing values on like
+/// that.
 fn api_url(text: &str) -> Result<Url, String> {
     let text = if text.is_empty() { DEFAULT_API_URL } else { text };
     Url::parse(text).map_err(|error| format!("{error}; give an address such as {DEFAULT_API_URL}"))
@@ -409,7 +409,7 @@ fn min_speed(text: &str) -> Result<u64, String> {
     }
 }
 
-/// How many of something.
+/// A number.
 fn count(text: &str) -> Result<usize, String> {
     text.parse().map_err(|_| "it is a number, such as 50".to_owned())
 }

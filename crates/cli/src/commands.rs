@@ -28,13 +28,13 @@ mod vaults;
 mod verify;
 mod waiting;
 
-/// Runs a command; the answer is the exit status of one that did its work.
+/// Runs a command; returns the exit status of one that did its work.
 ///
 /// # Errors
-/// Why it did not.
+/// The failure of one that did not.
 pub(crate) async fn run(command: &Command, context: &Context, verbose: bool) -> Result<Exit, Failed> {
     match command {
-        // A pull ends in good order by itself when it is to stop.
+        // A cancelled pull ends in good order by itself.
         Command::Pull(options) => pull::run(options, context, verbose).await,
         Command::Sync(options) => pull::sync_both(options, context, verbose).await,
         Command::Push(options) => pull::push(options, context, verbose).await,

@@ -1,4 +1,4 @@
-//! The console, the directories and the way to the service, for every command.
+//! The console, the directories and the clients of the service, for every command.
 
 use std::env;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -25,31 +25,31 @@ use crate::home::Home;
 use crate::target::aws;
 use crate::ui::console::Console;
 
-/// How long the end of a run waits for the service to sign out a token that is not kept.
+/// Longest wait at the end of a run for the service to sign out a token.
 const SIGN_OUT_LIMIT: Duration = Duration::from_secs(10);
 
-/// The surroundings of one run of the program.
+/// The environment of one run of the program.
 #[derive(Debug)]
 pub(crate) struct Context {
-    /// Where everything is printed.
+    /// All output.
     pub(crate) console: Arc<Console>,
-    /// Where everything is kept.
+    /// All stored files.
     pub(crate) home: Home,
     /// Cancelled when the program is to end early.
     pub(crate) stop: CancellationToken,
     /// The parsed form of the address in `options`.
     api_url: Url,
     options: ClientOptions,
-    /// How long the user wants to wait for an answer.
+    /// The user's time limit for answers.
     patience: Option<Duration>,
-    /// Looked for when it is needed, which few commands do: it can take a while.
+    /// Loaded on demand, by the few commands that need it: it can take a while.
     aws: OnceCell<SdkConfig>,
-    /// A token that nobody keeps.
+    /// Tokens to sign out at the end.
     unkept: Mutex<Option<Token>>,
 }
 
 impl Context {
-    /// From the options that every command has, and the environment.
+    /// From the options of every command, and the environment.
     pub(crate) fn new(
         global: &Global,
         console: Arc<Console>,
@@ -100,15 +100,15 @@ impl Context {
         Ok(Client::new(ClientOptions { device, ..self.options.clone() })?)
     }
 
-    /// How AWS is reached.
+    /// The AWS configuration.
     ///
     /// # Errors
-    /// When certificates or proxy cannot be used.
+    /// When certificates or proxy are unusable.
     pub(crate) async fn aws(&self) -> Result<&SdkConfig, Failed> {
         self.aws.get_or_try_init(|| aws::load(self.network(), self.patience)).await
     }
 
-    /// How long a call to AWS may take with all its attempts.
+    /// Time limit of a call to AWS with all its attempts.
     pub(crate) fn aws_limit(&self) -> Duration {
         aws::call_limit(self.patience)
     }
@@ -118,29 +118,29 @@ impl Context {
         &self.options.network
     }
 
-    /// How persistent requests to a bucket are.
+    /// Retries of requests to a bucket.
     pub(crate) fn bucket_retries(&self) -> Retries {
         let usual = Retries::default();
         Retries { within: self.patience.unwrap_or(usual.within), ..usual }
     }
 
-    /// How persistent requests to a table are.
+    /// Retries of requests to a table.
     pub(crate) fn table_retries(&self) -> DynamoOptions {
         let usual = DynamoOptions::default();
         DynamoOptions { within: self.patience.unwrap_or(usual.within), ..usual }
     }
 
-    /// Notes that a token is to be signed out when the run ends, however it ends.
+    /// Marks a token to be signed out when the run ends, however it ends.
     pub(crate) fn sign_out_at_end(&self, token: &Token) {
         *self.unkept.lock().unwrap_or_else(PoisonError::into_inner) = Some(token.clone());
     }
 
-    /// Takes that back: the token is kept, or was handed on.
+    /// Takes that back: the token is stored, or was handed on.
     pub(crate) fn keep_signed_in(&self) {
         self.unkept.lock().unwrap_or_else(PoisonError::into_inner).take();
     }
 
-    /// Signs out what is not kept, so that no token stays valid that nobody has.
+    /// Signs out unused tokens, so that none stays valid that nobody has.
     pub(crate) async fn end(&self) {
         let unkept = self.unkept.lock().unwrap_or_else(PoisonError::into_inner).take();
         let (Some(token), Ok(client)) = (unkept, self.client()) else { return };
@@ -153,27 +153,26 @@ impl Context {
             .warn(&format!("the token of this run is still valid, the service did not end it: {problem}"));
     }
 
-    /// Where tokens are kept.
+    /// The file of tokens.
     pub(crate) fn credentials(&self) -> Credentials {
         Credentials::new(&self.home)
     }
 
-    /// Where derived keys are kept.
+    /// The file of derived keys.
     pub(crate) fn key_file(&self) -> KeyFile {
         KeyFile::new(&self.home)
     }
 
-    /// Where pins are kept.
     pub(crate) fn pin_file(&self) -> PinFile {
         PinFile::new(&self.home)
     }
 
-    /// Prints a sentence about what was done to standard output; not with `-q`.
+    /// Prints a sentence about a result to standard output; not with `-q`.
     pub(crate) fn say(&self, text: &str) -> Result<(), Failed> {
         if self.console.is_quiet() { Ok(()) } else { self.console.result(text) }
     }
 
-    /// Says what a command did: as the answer for scripts with `json`, else as a sentence.
+    /// Prints the result of a command: as the answer for scripts with `json`, else as a sentence.
     pub(crate) fn did<T: serde::Serialize>(
         &self,
         json: bool,
@@ -198,8 +197,8 @@ impl Context {
         }
     }
 
-    /// The outcome of what ends soon by itself when the program is asked to end: a failure then is said, and it
-    /// was interrupted.
+    /// The outcome of work that ends soon by itself when the program is asked to end: a failure then is
+    /// printed, and counts as interrupted.
     pub(crate) fn unless_stopped<T>(&self, result: Result<T, Failed>) -> Result<T, Failed> {
         result.map_err(|failed| {
             if !self.stop.is_cancelled() || failed.exit != Exit::Error {
@@ -213,14 +212,14 @@ impl Context {
     }
 }
 
-/// As the environment says, with the certificates of `--ca-file`.
+/// By the environment, with the certificates of `--ca-file`.
 fn network(global: &Global) -> Result<Network, Failed> {
     let network = Network::from_env().map_err(|error| Failed::of(Exit::Usage, &error))?;
     let ca_file = global.ca_file.clone().filter(|path| !path.as_os_str().is_empty());
     Ok(Network { ca_file, ..network })
 }
 
-/// The usual limits, each brought down or up to what the user wants to wait for an answer.
+/// The default limits, each lowered or raised to the user's time limit.
 fn limited(wait: Duration) -> Timeouts {
     let usual = Timeouts::default();
     Timeouts {
@@ -236,7 +235,7 @@ fn limited(wait: Duration) -> Timeouts {
     }
 }
 
-/// The usual pauses between attempts, none longer than what the user wants to wait for an answer.
+/// The default pauses between attempts, none longer than the user's time limit.
 fn limited_retry(wait: Duration) -> RetryPolicy {
     let usual = RetryPolicy::default();
     RetryPolicy { max_delay: usual.max_delay.min(wait), min_delay: usual.min_delay.min(wait / 4), ..usual }

@@ -1,4 +1,4 @@
-//! Credentials and settings from the environment, for machines where nobody can be asked.
+//! Credentials and settings from the environment, for unattended use.
 
 use std::env;
 use std::path::Path;
@@ -15,7 +15,8 @@ pub(crate) const VAULT_PASSWORD: &str = "OBSYNC_VAULT_PASSWORD";
 /// The variable with the address of a monitor.
 const PING_URL: &str = "OBSYNC_PING_URL";
 
-/// `OBSIDIAN_EMAIL`, or the file that `OBSIDIAN_EMAIL_FILE` names: with a password in a file the address is there, too.
+/// `OBSIDIAN_EMAIL`, or the file that `OBSIDIAN_EMAIL_FILE` names: setups with a password in a file have the
+/// address there, too.
 pub(crate) fn email() -> Result<Option<String>, Failed> {
     let email = word("OBSIDIAN_EMAIL", "OBSIDIAN_EMAIL_FILE")?;
     Ok(email.map(|email| email.expose_secret().to_owned()))
@@ -36,7 +37,7 @@ pub(crate) fn vault_password() -> Result<Option<Password>, Failed> {
     secret(VAULT_PASSWORD, "OBSYNC_VAULT_PASSWORD_FILE")
 }
 
-/// What makes codes from `OBSIDIAN_TOTP_SECRET`, or from the file that `OBSIDIAN_TOTP_SECRET_FILE` names.
+/// The code generator of `OBSIDIAN_TOTP_SECRET`, or of the file that `OBSIDIAN_TOTP_SECRET_FILE` names.
 pub(crate) fn totp() -> Result<Option<Generator>, Failed> {
     let secret = word("OBSIDIAN_TOTP_SECRET", "OBSIDIAN_TOTP_SECRET_FILE")?;
     secret.map(|secret| Generator::new(&secret)).transpose().map_err(|NotBase32| {
@@ -48,17 +49,18 @@ pub(crate) fn totp() -> Result<Option<Generator>, Failed> {
     })
 }
 
-/// `OBSYNC_PING_URL`, or the file that `OBSYNC_PING_URL_FILE` names: the address is as good as a password.
+/// `OBSYNC_PING_URL`, or the file that `OBSYNC_PING_URL_FILE` names: the address is as sensitive as a
+/// password.
 pub(crate) fn ping_url() -> Result<Option<SecretString>, Failed> {
     word(PING_URL, "OBSYNC_PING_URL_FILE")
 }
 
-/// Whether `OBSYNC_PING_URL` is set.
+/// True if `OBSYNC_PING_URL` is set.
 pub(crate) fn has_ping_url() -> Result<bool, Failed> {
     Ok(variable(PING_URL)?.is_some())
 }
 
-/// `OBSYNC_LEASE_SECONDS`: how long a process that died keeps others out of a destination whose state is in a
+/// `OBSYNC_LEASE_SECONDS`: how long the lease of a dead process blocks a destination whose state is in a
 /// table.
 pub(crate) fn lease() -> Result<Option<Duration>, Failed> {
     let name = "OBSYNC_LEASE_SECONDS";
@@ -69,14 +71,15 @@ pub(crate) fn lease() -> Result<Option<Duration>, Failed> {
     }
 }
 
-/// A secret in which spaces and line breaks have no place: they are not part of it.
+/// A secret without the spaces and line breaks around it.
 fn word(name: &'static str, file: &'static str) -> Result<Option<SecretString>, Failed> {
     let secret = secret(name, file)?;
     let word = secret.map(|secret| SecretString::from(secret.as_given().expose_secret().trim()));
     Ok(word.filter(|word| !word.expose_secret().is_empty()))
 }
 
-/// The secret in the variable `name`, or in the file that the variable `file` names, as Docker and Kubernetes lay them out.
+/// The secret in the variable `name`, or in the file that the variable `file` names, as in Docker and
+/// Kubernetes.
 fn secret(name: &'static str, file: &'static str) -> Result<Option<Password>, Failed> {
     match (variable(name)?, variable(file)?) {
         (Some(_), Some(_)) => {
@@ -94,7 +97,7 @@ fn secret(name: &'static str, file: &'static str) -> Result<Option<Password>, Fa
     }
 }
 
-/// An empty variable counts as unset: that is how container tools hand on what is not there.
+/// An empty variable counts as unset: container tools pass missing values on like that.
 fn variable(name: &str) -> Result<Option<String>, Failed> {
     match env::var(name) {
         Ok(value) => Ok(Some(value).filter(|value| !value.is_empty())),

@@ -1,7 +1,7 @@
-//! Exit codes as documented, and the one error type that carries a sentence to them.
+//! Exit codes as documented, and the error type that carries a sentence to them.
 //!
-//! Everything that can go wrong below the program is an error enum of its crate. Here each is sorted into one
-//! of the codes that a script can act on; the sentence for people is kept whole, with its chain of reasons.
+//! Each crate below the program has its error enum. Here each error is mapped to a code that a script can act
+//! on; the sentence for people is kept whole, with its source chain.
 
 use std::error::Error;
 use std::fmt;
@@ -12,7 +12,7 @@ use obsync_core::{DestinationError, Ending, Problem, ProblemCode, StateError};
 use obsync_protocol::with_reasons;
 use serde::Serialize;
 
-/// What the program's exit status says. `obsync help exit-codes` has the same table for people.
+/// The program's exit status. `obsync help exit-codes` has the same table for people.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Exit {
@@ -20,7 +20,7 @@ pub enum Exit {
     Done,
     /// 1: an error that none of the others describes.
     Error,
-    /// 2: the command line cannot be understood.
+    /// 2: the command line is invalid.
     Usage,
     /// 3: the account or vault password, the code, the token or the subscription is not accepted.
     SignIn,
@@ -28,13 +28,13 @@ pub enum Exit {
     NotFound,
     /// 5: finished, but some files failed or differ.
     Failures,
-    /// 6: interrupted or cut off midway; the next run goes on.
+    /// 6: interrupted or cut off midway; the next run resumes.
     Unfinished,
     /// 7: another obsync works on the destination.
     AlreadyRunning,
-    /// 8: the service was not reached, or may not be talked to; nothing was done.
+    /// 8: the service was not reached, or may not be contacted; nothing was done.
     Unreachable,
-    /// 9: finished, but for deletions that somebody has to confirm.
+    /// 9: finished, except for deletions that somebody has to confirm.
     HeldBack,
     /// 10: the last successful check is too old.
     TooOld,
@@ -43,7 +43,7 @@ pub enum Exit {
 }
 
 impl Exit {
-    /// The number that the operating system is given.
+    /// The numeric exit status.
     pub fn code(self) -> u8 {
         match self {
             Exit::Done => 0,
@@ -63,7 +63,7 @@ impl Exit {
 }
 
 impl Exit {
-    /// The word for it in JSON.
+    /// Its name in JSON.
     pub(crate) fn ending(self) -> Ending {
         match self {
             Exit::Done => Ending::Complete,
@@ -77,7 +77,7 @@ impl Exit {
         }
     }
 
-    /// The code of a failure of which nothing more precise is known.
+    /// The default code of a failure.
     fn problem(self) -> ProblemCode {
         match self {
             Exit::Done | Exit::Error => ProblemCode::Error,
@@ -101,33 +101,33 @@ impl From<Exit> for ExitCode {
     }
 }
 
-/// Why a command ended without doing its work: one sentence for people, one [`Exit`] for scripts.
+/// Why a command did not do its work: one sentence for people, one [`Exit`] for scripts.
 #[derive(Debug)]
 pub(crate) struct Failed {
-    /// The code to end with.
+    /// The exit status.
     pub(crate) exit: Exit,
-    /// The same for scripts, more precisely.
+    /// A more precise code for scripts.
     pub(crate) code: ProblemCode,
-    /// What happened and what to do.
+    /// The cause and the remedy.
     pub(crate) message: String,
-    /// What to do for scripts, where the code alone does not say it.
+    /// The remedy for scripts, where the code alone does not imply it.
     pub(crate) hint: Option<String>,
-    /// It is the state that cannot be used, so nothing can be noted there.
+    /// The state itself is unusable, so nothing can be recorded there.
     pub(crate) of_state: bool,
 }
 
 impl Failed {
-    /// A failure with a sentence of its own.
+    /// A failure with its own sentence.
     pub(crate) fn new(exit: Exit, message: impl Into<String>) -> Self {
         Failed { exit, code: exit.problem(), message: message.into(), hint: None, of_state: false }
     }
 
-    /// The same with a code that says more.
+    /// The same with a more precise code.
     pub(crate) fn coded(self, code: ProblemCode) -> Self {
         Failed { code, ..self }
     }
 
-    /// The same with what to do.
+    /// The same with a remedy.
     pub(crate) fn hinted(self, hint: Option<String>) -> Self {
         Failed { hint, ..self }
     }
@@ -141,17 +141,17 @@ impl Failed {
         }
     }
 
-    /// A failure told by an error of another crate, with its chain of reasons.
+    /// A failure by an error of another crate, with its source chain.
     pub(crate) fn of(exit: Exit, error: &(dyn Error + 'static)) -> Self {
         Failed::new(exit, with_reasons(error))
     }
 
-    /// A failure of `action` (as in "cannot `action`") for the reason that `error` tells.
+    /// A failure of `action` (as in "cannot `action`") because of `error`.
     pub(crate) fn cannot(action: impl fmt::Display, error: &(dyn Error + 'static)) -> Self {
         Failed::new(Exit::Error, format!("cannot {action}: {}", with_reasons(error)))
     }
 
-    /// The work was stopped from outside before it was done.
+    /// The work was interrupted.
     pub(crate) fn interrupted() -> Self {
         Failed::new(Exit::Unfinished, "interrupted; nothing was lost")
     }
@@ -166,7 +166,7 @@ impl fmt::Display for Failed {
 impl Error for Failed {}
 
 impl From<ClientError> for Failed {
-    /// Sorts what the service or the network says, taking it that nothing was done yet.
+    /// Maps an error of the service or the network, assuming that nothing was done yet.
     fn from(error: ClientError) -> Self {
         let exit = match &error {
             _ if error.is_auth() => Exit::SignIn,
@@ -210,8 +210,8 @@ impl From<DestinationError> for Failed {
     }
 }
 
-/// What to type, where the error's own sentence cannot know it. Nothing that the service said is made into a command: it
-/// could name a host of its own to be allowed.
+/// The command to type, which the error's own sentence cannot know. Nothing that the service said becomes
+/// part of a command: it could name a host of its own to be allowed.
 fn remedy(error: &ClientError) -> Option<String> {
     match error {
         ClientError::NotSignedIn => Some("`obsync login`".to_owned()),

@@ -1,6 +1,6 @@
 //! Runs the fuzz target of this crate on an input, and over a few seeds as a test (docs/FUZZING.md).
 //!
-//! A panic is a finding; so is a property that does not hold.
+//! A panic is a finding; so is a violated property.
 
 use std::fs;
 use std::io::Write as _;
@@ -17,8 +17,8 @@ use crate::home::Home;
 use crate::private_file::create_private;
 use crate::ui::console::Console;
 
-/// The files with tokens, derived keys and pins. The input is taken for each, as it is found below `directory`, which is
-/// the fuzzer's to write to.
+/// The files with tokens, derived keys and pins. The input is used for each, in `directory`, which belongs to
+/// the fuzzer.
 pub fn private_files(directory: &Path, data: &[u8]) {
     let console = Console::new(true);
     let (Ok(home), Ok(service)) = (Home::find(Some(directory.into())), Url::parse(DEFAULT_API_URL)) else {
@@ -37,13 +37,13 @@ pub fn private_files(directory: &Path, data: &[u8]) {
         Ok(key) => assert!(key.is_none_or(|key| key.expose_hex().expose_secret().len() == 64)),
         Err(failed) => check_sentence(&failed.message, "keys.json"),
     }
-    // An unreadable pin is a refusal: what is read as none must be a file without any.
+    // An unreadable pin is a refusal: a file that yields no pins must not contain any.
     if let Ok(pins) = PinFile::new(&home).load(&KeyFile::new(&home), &console) {
         assert!(pins.found().len() <= data.len());
     }
 }
 
-/// Makes the files, for their owner only.
+/// Creates the files, for their owner only.
 fn put(directory: &Path, data: &[u8]) -> std::io::Result<()> {
     fs::create_dir_all(directory)?;
     for name in ["credentials.json", "keys.json", "pins.json"] {
@@ -52,7 +52,7 @@ fn put(directory: &Path, data: &[u8]) -> std::io::Result<()> {
     Ok(())
 }
 
-/// The sentence names the file and says where it is damaged, and has nothing of what is in it.
+/// The sentence names the file and the position of the damage, and contains nothing of the file.
 fn check_sentence(message: &str, file: &str) {
     let rest = message.split_once(file).map(|(_, rest)| rest);
     let is_ours = rest.is_some_and(|rest| {

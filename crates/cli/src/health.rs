@@ -1,6 +1,8 @@
-//! Tells others how runs and followers are: a monitor by pings, Prometheus by a file or over HTTP, systemd by `sd_notify`.
+//! Reports the health of runs and followers: pings to a monitor, a file or HTTP for Prometheus, `sd_notify`
+//! for systemd.
 //!
-//! Nothing here fails a run once it has begun. A follower feeds it as an [`Observer`], other runs by their report.
+//! Nothing here fails a run once it has begun. Followers report as an [`Observer`], other runs by their
+//! report.
 
 mod metrics;
 mod ping;
@@ -31,27 +33,28 @@ use readiness::Readiness;
 use server::HttpAnswer;
 use service_manager::ServiceManager;
 
-/// Pings of a follower for the same news are this far apart.
+/// Pings of a follower with the same news are this far apart.
 const PING_EVERY: Duration = Duration::from_secs(60);
 /// A follower that cannot reach the service for this long is a failure for the monitor.
 const OUTAGE: Duration = Duration::from_secs(300);
-/// How long the start of a service may take further, and how often that is said: the first run takes as long as it takes.
+/// Requested extension of a service's start, and how often it is repeated: the first run takes as long as it
+/// takes.
 const STARTING: Duration = Duration::from_secs(60);
 const STARTING_EVERY: Duration = Duration::from_secs(20);
-/// How long the last pings may take.
+/// Time limit of the last pings.
 const LAST_PINGS: Duration = Duration::from_secs(40);
-/// The same where the program is to end.
+/// The same if the program is to end.
 const LAST_PINGS_STOPPED: Duration = Duration::from_millis(700);
 
-/// How a run, or a follower, is.
+/// The health of a run, or a follower.
 pub(crate) struct Health {
     console: Arc<Console>,
     stop: CancellationToken,
-    /// What lets held-back deletions go.
+    /// The command that confirms held-back deletions.
     confirm: String,
     metrics: Metrics,
     file: Option<MetricsFile>,
-    /// Whether somebody reads the metrics.
+    /// Somebody reads the metrics.
     is_measured: bool,
     /// Wakes the task that writes the file.
     changed: Arc<Notify>,
@@ -62,29 +65,29 @@ pub(crate) struct Health {
     _tasks: DropGuard,
 }
 
-/// What only a follower has.
+/// State of a follower only.
 #[derive(Debug)]
 struct Follower {
     readiness: Readiness,
     manager: ServiceManager,
 }
 
-/// What the monitor was told, or is to be.
+/// The last news for the monitor.
 #[derive(Debug, Default)]
 struct Notified {
     /// The report of the last run.
     report: Option<String>,
-    /// Whether the last ping of a follower was a success, and when it was sent.
+    /// Success and time of a follower's last ping.
     last: Option<(bool, Instant)>,
     /// Since when a follower cannot reach the service.
     unreachable: Option<Instant>,
 }
 
 impl Health {
-    /// Begins to tell, before anything else is done. A dry run tells nobody.
+    /// Starts reporting, before anything else is done. A dry run reports nothing.
     ///
     /// # Errors
-    /// When an address cannot be listened at, a file has no folder, or certificates cannot be used.
+    /// When an address is unavailable, a file has no folder, or certificates are unusable.
     pub(crate) async fn begin(
         options: &Pull,
         command: &'static str,
@@ -132,7 +135,8 @@ impl Health {
         Ok(health)
     }
 
-    /// The tasks of a follower: the file is written whenever something changed, the watchdog fed as long as nothing hangs.
+    /// The tasks of a follower: writes the file after every change, and feeds the watchdog as long as nothing
+    /// hangs.
     fn spawn_followers_tasks(self: &Arc<Self>, tasks: &CancellationToken) {
         let Some(follower) = &self.follower else { return };
         if self.file.is_some() {
@@ -166,7 +170,8 @@ impl Health {
         }
     }
 
-    /// Asks for more time for the first run, as long as that does not hang. Whether it is still needed.
+    /// Asks for more time for the first run, as long as that does not hang. Returns true if that is still
+    /// needed.
     fn extend_start(&self) -> bool {
         let Some(Follower { readiness, manager }) = &self.follower else { return false };
         if readiness.is_alive(Instant::now()) {
@@ -183,12 +188,12 @@ impl Health {
         }
     }
 
-    /// Takes in what earlier runs left of a destination, so that a run that fails does not hide it.
+    /// Loads the results of earlier runs to a destination, so that a failed run does not hide them.
     pub(crate) async fn remember(&self, known: &Known) {
         if !self.is_measured {
             return;
         }
-        // The run itself says what is wrong with a state that cannot be read.
+        // The run itself reports an unreadable state.
         let Ok(state) = known.only_state().await else { return };
         let state = state.store();
         let (checked, loaded) = (state.last_check().await, state.load().await);
@@ -197,7 +202,6 @@ impl Health {
         values.version = loaded.ok().map(|state| state.version);
     }
 
-    /// Progress that is counted as well as shown.
     pub(crate) fn progress(self: &Arc<Self>, shown: Arc<dyn Progress>) -> Arc<dyn Progress> {
         match self.is_measured || self.follower.is_some() {
             true => Arc::new(Counted { shown, health: Arc::clone(self) }),
@@ -205,18 +209,18 @@ impl Health {
         }
     }
 
-    /// The command that lets held-back deletions go.
+    /// The command that confirms held-back deletions.
     pub(crate) fn confirm(&self) -> &str {
         &self.confirm
     }
 
-    /// Takes in what a run did that is no follower's.
+    /// Records the report of a run without a follower.
     pub(crate) fn reported(&self, report: &Report) {
         self.metrics.ran(report, Timestamp::now());
         self.notified().report = Some(self.text_of(report));
     }
 
-    /// Tells how it ended, and waits for that for a while.
+    /// Reports the end, and waits for delivery for a while.
     pub(crate) async fn end(&self, result: &Result<Exit, Failed>) {
         if let Some(Follower { manager, .. }) = &self.follower {
             manager.stopping();
@@ -229,7 +233,7 @@ impl Health {
         self.write_file().await;
         let report = self.notified().report.take();
         match result {
-            // It was told to end, which is no news for a monitor.
+            // It was cancelled, which is no news for a monitor.
             _ if self.follower.is_some() && self.stop.is_cancelled() => {}
             Ok(exit) if metrics::is_success(*exit) => self.ping(Signal::Success(report.unwrap_or_default())),
             Err(failed) if metrics::is_success(failed.exit) => {
@@ -254,7 +258,7 @@ impl Health {
         }
     }
 
-    /// Pings for a follower, unless the monitor has just been told the same.
+    /// Pings for a follower, unless the monitor got the same news recently.
     fn ping_for_follower(&self, is_success: bool, report: &str) {
         {
             let now = Instant::now();
@@ -270,7 +274,7 @@ impl Health {
         });
     }
 
-    /// A report as a person reads it.
+    /// A report for people.
     fn text_of(&self, report: &Report) -> String {
         let is_doubtful = report.older_vault.is_some() || report.doubt.is_some() || report.vault_restored;
         let parts = [
@@ -378,7 +382,7 @@ impl Observer for Health {
             Outcome::Failures => Exit::Failures,
             Outcome::HeldBack => Exit::HeldBack,
             Outcome::VaultOlder => Exit::VaultOlder,
-            // What cut it off is told with the next attempt.
+            // The next attempt reports the reason.
             Outcome::Interrupted => Exit::Unfinished,
         };
         self.metrics.ran(report, Timestamp::now());
@@ -390,14 +394,14 @@ impl Observer for Health {
     }
 }
 
-/// Counts what is shown.
+/// Counts the shown progress.
 struct Counted {
     shown: Arc<dyn Progress>,
     health: Arc<Health>,
 }
 
 impl Counted {
-    /// Something got on: a follower's run does not hang.
+    /// There is progress: a follower's run does not hang.
     fn progressed(&self) {
         if let Some(Follower { readiness, .. }) = &self.health.follower {
             readiness.progressed(Instant::now());
@@ -465,7 +469,7 @@ fn failure(exit: Exit, report: &str) -> String {
     format!("exit status {}\n{report}", exit.code())
 }
 
-/// The command that lets held-back deletions go.
+/// The command that confirms held-back deletions.
 fn confirm_command(options: &Pull) -> String {
     let place = match &options.state.place {
         StatePlace::Local => None,

@@ -7,7 +7,7 @@ use etcetera::BaseStrategy;
 
 use crate::exit::{Exit, Failed};
 
-/// The home of whoever has none: nothing is ever there, and nothing is written there.
+/// The home of a user without one: nothing exists there, and nothing is written there.
 const NOWHERE: &str = "/nonexistent/obsync";
 
 /// The two directories of one user of obsync.
@@ -18,8 +18,8 @@ pub(crate) struct Home {
 }
 
 impl Home {
-    /// Takes `OBSYNC_HOME` when it is set and not empty (then `config` and `state` below it), else the XDG
-    /// folders. A user of a container may have neither: then nothing is kept.
+    /// `OBSYNC_HOME` when it is set and not empty (then `config` and `state` below it), else the XDG folders.
+    /// A user of a container may have neither: then nothing is stored.
     pub(crate) fn find(obsync_home: Option<OsString>) -> Result<Self, Failed> {
         match obsync_home.filter(|home| !home.is_empty()) {
             Some(home) => {
@@ -44,7 +44,7 @@ impl Home {
         Home { config: nowhere.join("config"), state: nowhere.join("state") }
     }
 
-    /// Refuses what cannot be done without a home.
+    /// Refuses actions that need a home.
     ///
     /// # Errors
     /// When there is none.
@@ -52,7 +52,7 @@ impl Home {
         require_somewhere(&self.state)
     }
 
-    /// The directory of tokens and derived keys; nobody else may read it.
+    /// The directory of tokens and derived keys; only its owner can read it.
     pub(crate) fn config(&self) -> &Path {
         &self.config
     }
@@ -63,7 +63,7 @@ impl Home {
     }
 }
 
-/// Refuses to keep anything in the home of whoever has none.
+/// Refuses to store anything for a user without a home.
 ///
 /// # Errors
 /// When `directory` lies there.

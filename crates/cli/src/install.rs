@@ -1,7 +1,7 @@
-//! The installers of `obsync aws init`: they create what a vault needs at AWS and change no setting that is not in their
-//! steps.
+//! The installers of `obsync aws init`: they create the AWS resources of a vault and change no setting that
+//! is not in their steps.
 //!
-//! - `bucket`: the bucket of S3. `policy`: the policies of a bucket and of whoever pulls to it.
+//! - `bucket`: the bucket of S3. `policy`: the policies of a bucket and of the role that pulls to it.
 //! - `table`: the DynamoDB table. `recovery`: its point-in-time recovery.
 
 mod bucket;

@@ -1,8 +1,8 @@
 //! The program `obsync`: Obsidian Sync vaults in a folder or a bucket, from a terminal or a script.
 //!
-//! Everything is behind [`main_with`], so that another program can offer obsync as a command of its own.
-//! `args` has the command line, `commands` one file a command, `exit` what the exit status says; `account`, `target`,
-//! `install` and `ui` are what commands are made of.
+//! Everything is behind [`main_with`], so that another program can offer obsync as one of its commands.
+//! `args` has the command line, `commands` one file per command, `exit` the exit status; `account`, `target`,
+//! `install` and `ui` are the building blocks of commands.
 
 mod account;
 mod answer;
@@ -57,7 +57,8 @@ pub fn main_with(args: impl Iterator<Item = OsString>) -> ExitCode {
     }
 }
 
-/// Help and the version are no errors, but come as such. The answer for scripts goes to a `console` where one is wanted.
+/// Help and the version come as errors, but are none. The answer for scripts goes to a `console` where one is
+/// wanted.
 fn refuse(error: &mut clap::Error, console: Option<&Console>) -> Exit {
     suggestions::correct(error);
     if let ErrorKind::DisplayHelp | ErrorKind::DisplayVersion = error.kind() {
@@ -70,7 +71,7 @@ fn refuse(error: &mut clap::Error, console: Option<&Console>) -> Exit {
     Exit::Usage
 }
 
-/// Prints the help, in the width of a terminal that is narrower than the help of the program as a whole.
+/// Prints the help, wrapped for a terminal that is narrower than the program's help.
 fn print_help(help: &clap::Error) -> io::Result<()> {
     match ui::width::narrow() {
         Some(width) => io::stdout().write_all(ui::wrap::help_to_width(&help.to_string(), width).as_bytes()),
@@ -78,7 +79,7 @@ fn print_help(help: &clap::Error) -> io::Result<()> {
     }
 }
 
-/// How a program ends that was asked for its help. A reader that went away is no error.
+/// The exit status after printing help. A closed reader is no error.
 fn shown(printed: io::Result<()>) -> Exit {
     match printed {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
@@ -109,7 +110,7 @@ fn run(arguments: &Arguments) -> Exit {
             context.end().await;
             result
         });
-        // A thread that waits for an answer at the terminal would be waited for.
+        // Otherwise a thread that waits for an answer at the terminal would block the end.
         runtime.shutdown_background();
         result
     });
@@ -122,8 +123,8 @@ fn run(arguments: &Arguments) -> Exit {
     })
 }
 
-/// A runtime with no more threads than there are processors to run them, but two at least: one that computes
-/// must not keep the others' messages waiting.
+/// A runtime with at most one thread per processor, but at least two: a computing thread must not keep the
+/// others' messages waiting.
 fn runtime() -> Result<Runtime, Failed> {
     let workers = thread::available_parallelism().map_or(2, |count| count.get().max(2));
     Builder::new_multi_thread()
@@ -135,7 +136,7 @@ fn runtime() -> Result<Runtime, Failed> {
 
 /// The failure as the one document on standard output.
 fn report(console: &Console, failed: &Failed) {
-    // Where standard output cannot be written, that is the failure already.
+    // If standard output is not writable, that is already the failure.
     if let Err(unwritten) = console.answer(&Answer::of(failed))
         && unwritten.message != failed.message
     {
@@ -162,7 +163,7 @@ fn wants_json(command: &Command) -> bool {
     }
 }
 
-/// Whether it goes on until it is stopped, with a report of each run on a line of its own.
+/// True if it runs until it is stopped, with a report of each run on its own line.
 fn is_follower(command: &Command) -> bool {
     match command {
         Command::Pull(options) => options.pull.follow,

@@ -1,8 +1,8 @@
-//! Limits the memory that a process keeps which runs for weeks.
+//! Limits the memory of a process that runs for weeks.
 
-/// Has glibc keep its free memory in two arenas in place of eight for each processor. A follower scans every ten minutes on
-/// threads that come and go, and each arena that they use once keeps some megabytes for good. To be called before there are
-/// threads. Elsewhere the allocator does as it likes.
+/// Makes glibc keep its free memory in two arenas instead of eight per processor. A follower scans every ten
+/// minutes on short-lived threads, and each arena that they use once keeps some megabytes for good. Call it
+/// before threads are started. Other allocators are not affected.
 pub(crate) fn keep_little() {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
     #[expect(
@@ -11,7 +11,7 @@ pub(crate) fn keep_little() {
     )]
     // SAFETY: mallopt takes two numbers and nothing else; it may be called at any time.
     unsafe {
-        // What cannot be set costs memory and nothing else.
+        // A failure costs only memory.
         let _ = libc::mallopt(libc::M_ARENA_MAX, 2);
     }
 }

@@ -1,8 +1,8 @@
 //! Small JSON files that nobody else may read: tokens and derived keys.
 //!
-//! They are written to a temporary file (mode 0600 from its first byte) that then takes the old one's name,
-//! so a crash leaves the old or the new one. Their directory has mode 0700. None is written that is too large to be read
-//! again, and one that an earlier release made too large is mended when it is read.
+//! They are written to a temporary file (mode 0600 from its first byte) that then replaces the old one, so a
+//! crash leaves the old or the new one. Their directory has mode 0700. A file too large to be read again is
+//! never written, and one that an earlier release made too large is repaired when it is read.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind, Read};
@@ -20,26 +20,26 @@ use crate::exit::{Exit, Failed};
 use crate::home::require_somewhere;
 use crate::ui::console::Console;
 
-/// How long to wait for another process that is writing the same file.
+/// Longest wait for another process that is writing the same file.
 const LOCK_WAIT: Duration = Duration::from_secs(10);
 
 /// The lock on the files of a directory.
 const LOCK: &str = ".lock";
 
-/// What such a file holds.
+/// The content of such a file.
 pub(crate) trait Content: DeserializeOwned + Serialize + Default {
-    /// Removes what no honest service makes as large as it is. A limit on what is received keeps it out nowadays.
+    /// Removes implausibly large entries. Today limits on received data keep them out.
     fn drop_oversized(&mut self);
 }
 
-/// One such file, which holds a `T` and stands for `T::default()` while it does not exist.
+/// One such file, which contains a `T`, or stands for `T::default()` if it does not exist.
 #[derive(Debug)]
 pub(crate) struct PrivateFile {
     path: PathBuf,
     name: String,
-    /// What to do when it is damaged, as the end of a sentence.
+    /// The remedy when it is damaged, as the end of a sentence.
     remedy: &'static str,
-    /// Whether what it holds can be had again once it is gone. What cannot is never set aside.
+    /// Its content can be recreated. An irreplaceable file is never set aside.
     is_replaceable: bool,
 }
 
@@ -49,20 +49,20 @@ impl PrivateFile {
         PrivateFile { path: directory.join(name), name: name.to_owned(), remedy, is_replaceable: true }
     }
 
-    /// The same for what cannot be had again.
+    /// The same for an irreplaceable one.
     pub(crate) fn irreplaceable(self) -> Self {
         PrivateFile { is_replaceable: false, ..self }
     }
 
-    /// Reads the file. One that others can read is closed to them first, with a warning.
+    /// Reads the file. If others can read it, first removes their permission, with a warning.
     ///
     /// # Errors
-    /// When it is there but cannot be read or understood, or when another user can change it.
+    /// When it exists but is unreadable or invalid, or when another user can change it.
     pub(crate) fn read<T: Content>(&self, console: &Console) -> Result<T, Failed> {
         let file = match self.open(console) {
             Ok(Some(file)) => file,
             Ok(None) => return Ok(T::default()),
-            // Nothing was ever kept where no folder can be.
+            // Nothing was ever stored where no folder can be.
             Err(error) if self.is_replaceable && error.kind() == ErrorKind::NotADirectory => {
                 return Ok(T::default());
             }
@@ -88,11 +88,10 @@ impl PrivateFile {
         Ok(content)
     }
 
-    /// Changes the file: reads it, applies `change`, and writes the result unless `change` says that nothing
-    /// changed.
+    /// Changes the file: reads it, applies `change`, and writes the result unless `change` reports no change.
     ///
     /// # Errors
-    /// As for [`read`](Self::read), and when it cannot be written or would be too large to be read again.
+    /// As for [`read`](Self::read), and when it is not writable or would be too large to be read again.
     pub(crate) fn update<T: Content>(
         &self,
         console: &Console,
@@ -129,7 +128,7 @@ impl PrivateFile {
         Ok(Some(opened.file))
     }
 
-    /// Gives the file another name, where it is too large to be mended.
+    /// Renames a file that is too large to be repaired.
     fn set_aside<T: Content>(&self, console: &Console) -> Result<T, Failed> {
         let new_name = format!("{}.too-large", self.name);
         let moved = Folder::open(self.directory())
@@ -157,7 +156,7 @@ impl PrivateFile {
         self.path.parent().unwrap_or(Path::new("."))
     }
 
-    /// Keeps two processes from writing over each other's change. The lock ends with its holder.
+    /// Prevents two processes from overwriting each other's change. The lock ends with its holder.
     fn lock(&self, folder: &Folder) -> Result<File, Failed> {
         let path = self.directory().join(LOCK);
         let cannot = |error: &io::Error| Failed::cannot(format_args!("lock {}", path.display()), error);
@@ -195,15 +194,15 @@ impl PrivateFile {
         Failed::cannot(format_args!("{action} {}", self.path.display()), error)
     }
 
-    /// The position, but not the parser's text, which could quote what is in the file.
+    /// The position, but not the parser's text, which could quote the file.
     fn damaged(&self, error: &serde_json::Error) -> Failed {
         let message = format!("{} is damaged at line {}; {}", self.path.display(), error.line(), self.remedy);
         Failed::new(Exit::Error, message)
     }
 }
 
-/// Makes a file that only its owner may read, at a place that the user named. One that is there is replaced only
-/// if the user said so.
+/// Creates a file that only its owner can read, at a path that the user named. An existing one is replaced
+/// only on request.
 pub(crate) fn create_private(path: &Path, replace: bool) -> io::Result<File> {
     if replace {
         match fs::remove_file(path) {

@@ -1,7 +1,7 @@
-//! Ctrl-C and SIGTERM: the first asks the program to end in good order, the second ends it at once.
+//! Ctrl-C and SIGTERM: the first requests an orderly end of the program, the second ends it at once.
 //!
-//! Ending at once is safe too, as a power failure is: nothing is recorded that is not durable. SIGHUP has a follower look at
-//! everything again.
+//! Ending at once is as safe as a power failure: nothing is recorded that is not durable. SIGHUP makes a
+//! follower check everything again.
 
 use std::io::{IsTerminal, stderr, stdin};
 use std::sync::Arc;
@@ -13,10 +13,10 @@ use tokio_util::sync::CancellationToken;
 use crate::exit::{Exit, Failed};
 use crate::ui::console::Console;
 
-/// Cancels `stop` on the first signal. On the second the program ends, with its answer on the `console` if it owes one. Must be
-/// called on a runtime.
+/// Cancels `stop` on the first signal. On the second one the program ends, with its answer on the `console`
+/// if one is due. Call it within a runtime.
 pub(crate) fn listen(stop: CancellationToken, console: Arc<Console>, owes_answer: bool) {
-    // Here, not in the task: what comes before the task first runs must not end the program at once.
+    // Registered here, not in the task: a signal before the task first runs must not end the program at once.
     let signals = (signal(SignalKind::interrupt()), signal(SignalKind::terminate()));
     let (Ok(mut interrupt), Ok(mut terminate)) = signals else { return };
     tokio::spawn(async move {
@@ -38,8 +38,8 @@ async fn either(interrupt: &mut Signal, terminate: &mut Signal) {
     }
 }
 
-/// Notifies `look_again` of each SIGHUP, and says so on the `console`. One that comes because the terminal went away cancels
-/// `stop`: nobody sees the follower any more. Must be called on a runtime.
+/// Notifies `look_again` of each SIGHUP, and reports it on the `console`. A SIGHUP because the terminal was
+/// closed cancels `stop`: nobody sees the follower any more. Call it within a runtime.
 pub(crate) fn look_again_on_hangup(look_again: Arc<Notify>, stop: CancellationToken, console: Arc<Console>) {
     let has_terminal = || stdin().is_terminal() || stderr().is_terminal();
     let had_terminal = has_terminal();

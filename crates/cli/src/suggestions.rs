@@ -1,4 +1,4 @@
-//! Suggests a command for one that does not exist: only what was meant, or nothing.
+//! Suggests a command for an unknown one: only a likely one, or none.
 
 use clap::CommandFactory;
 use clap::error::{ContextKind, ContextValue, Error, ErrorKind};
@@ -6,7 +6,7 @@ use strsim::osa_distance;
 
 use crate::args::Arguments;
 
-/// The words of other programs for our commands.
+/// Names that other programs use for our commands.
 const SYNONYMS: [(&str, &str); 15] = [
     ("backup", "pull"),
     ("check", "verify"),
@@ -25,7 +25,7 @@ const SYNONYMS: [(&str, &str); 15] = [
     ("test", "verify"),
 ];
 
-/// Puts our suggestion in the place of the library's, which takes any word for a command that shares letters with it.
+/// Replaces the library's suggestion, which matches any command that shares letters with the word.
 pub(crate) fn correct(error: &mut Error) {
     if error.kind() != ErrorKind::InvalidSubcommand {
         return;
@@ -37,7 +37,7 @@ pub(crate) fn correct(error: &mut Error) {
     }
 }
 
-/// The command that was meant by a word that is none.
+/// The command that an unknown word probably means.
 pub(crate) fn meant(given: &str) -> Option<String> {
     if let Some((_, command)) = SYNONYMS.iter().find(|(synonym, _)| *synonym == given.to_lowercase()) {
         return Some((*command).to_owned());
@@ -46,7 +46,8 @@ pub(crate) fn meant(given: &str) -> Option<String> {
     nearest(given, program.get_subcommands().map(clap::Command::get_name)).map(str::to_owned)
 }
 
-/// The name that was meant by a word: one letter of three may be wrong, missing or swapped, and its case does not count.
+/// The name that a word probably means: one letter of three may be wrong, missing or swapped, and case is
+/// ignored.
 pub(crate) fn nearest<'n>(given: &str, names: impl Iterator<Item = &'n str>) -> Option<&'n str> {
     let given = given.to_lowercase();
     let distances = names.map(|name| (osa_distance(&given, &name.to_lowercase()), name));

@@ -1,4 +1,4 @@
-//! Reads the command line, and says what is wrong with one in a sentence for scripts.
+//! Parses the command line, and describes faults in a sentence for scripts.
 
 use std::env;
 use std::ffi::OsString;
@@ -9,10 +9,10 @@ use clap::{ColorChoice, Command, CommandFactory, FromArgMatches};
 use crate::args::Arguments;
 use crate::exit::{Exit, Failed};
 
-/// Reads a command line, the program's name first. An empty `TERM` counts as none.
+/// Parses a command line, the program's name first. An empty `TERM` counts as none.
 ///
 /// # Errors
-/// When it cannot be understood, and when it asks for help or the version.
+/// When it is invalid, and when it asks for help or the version.
 pub(crate) fn parse(args: &[OsString]) -> Result<Arguments, Error> {
     let mut program = Arguments::command();
     if env::var_os("TERM").is_some_and(|name| name.is_empty()) {
@@ -31,10 +31,10 @@ pub(crate) fn parse(args: &[OsString]) -> Result<Arguments, Error> {
     })
 }
 
-/// The variable that a wrong value comes from: nobody typed the option that the error names.
+/// The variable with a wrong value: nobody typed the option that the error names.
 fn variable(error: &Error, program: &Command, args: &[OsString]) -> Option<String> {
     let Some(ContextValue::String(invalid)) = error.get(ContextKind::InvalidArg) else { return None };
-    // Those that were not read have no names to be shown yet.
+    // Commands that were not parsed are not built yet: their arguments have no display names.
     let mut program = program.clone();
     program.build();
     let commands = program.get_subcommands().chain([&program]);
@@ -46,7 +46,7 @@ fn variable(error: &Error, program: &Command, args: &[OsString]) -> Option<Strin
     (!args.iter().any(is_typed) && env::var_os(name).is_some()).then(|| name.to_owned())
 }
 
-/// What is said to scripts of a command line that cannot be understood: one sentence, and a tip or the usage as the hint.
+/// The refusal of an invalid command line for scripts: one sentence, and a tip or the usage as the hint.
 pub(crate) fn refusal(error: &Error) -> Failed {
     let text = error.to_string();
     match error.kind() {
@@ -70,7 +70,7 @@ fn sentence(text: &str) -> String {
     }
 }
 
-/// The tips, else how the command is used.
+/// The tips, else the usage.
 fn hint(text: &str) -> Option<String> {
     let tips: Vec<&str> = text.lines().filter_map(|line| line.trim_start().strip_prefix("tip: ")).collect();
     match tips.is_empty() {

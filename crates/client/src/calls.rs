@@ -1,4 +1,4 @@
-//! The REST calls themselves: signing in and out, the vaults of an account, making one (docs/PROTOCOL.md section 2).
+//! REST calls: sign-in and sign-out, listing and creating vaults (docs/PROTOCOL.md section 2).
 
 use obsync_protocol::limits::HANDED_OUT_PASSWORDS_KNOWN;
 use obsync_protocol::{
@@ -12,10 +12,10 @@ use crate::client::{Client, Manner, Repeat};
 use crate::error::ClientError;
 use crate::token::Token;
 
-/// What a sign-in gives.
+/// The answer to a sign-in.
 #[derive(Clone, Debug)]
 pub struct SignedIn {
-    /// Proves the sign-in from now on.
+    /// The session token.
     pub token: Token,
     /// The user's name.
     pub name: String,
@@ -23,34 +23,34 @@ pub struct SignedIn {
     pub email: String,
 }
 
-/// A vault to be made.
+/// A vault to create.
 #[derive(Clone, Debug)]
 pub struct NewVault {
-    /// What the user calls it.
+    /// The vault's name.
     pub name: String,
     /// Where to keep it; "" lets the service choose.
     pub region: String,
-    /// Who knows the password.
+    /// Who knows the vault password.
     pub encryption: NewVaultEncryption,
 }
 
-/// Who knows the password of a vault to be made.
+/// Who knows the password of a new vault.
 #[derive(Clone, Debug)]
 pub enum NewVaultEncryption {
-    /// The service makes one and keeps it.
+    /// The service generates and stores it.
     Managed,
-    /// Only the user does.
+    /// Only the user knows it.
     EndToEnd {
-        /// The proof of the password, of the newest encryption version.
+        /// Proof of the password (key hash) of the newest encryption version.
         key_hash: KeyHash,
-        /// 16 random bytes in hexadecimal, with which the key was derived.
+        /// Salt of the key derivation: 16 random bytes in hexadecimal.
         salt: String,
     },
 }
 
 impl NewVaultEncryption {
-    /// A password that only the user knows, with a salt of its own, and the keys that open the vault. Takes 32 MiB and tens
-    /// of milliseconds of processor time: call it away from the runtime.
+    /// A password that only the user knows, with a fresh salt, and the keys that open the vault. Takes 32 MiB
+    /// and tens of milliseconds of processor time: call it outside the async runtime.
     ///
     /// # Errors
     /// [`ClientError::Randomness`].
@@ -68,8 +68,8 @@ impl Client {
     /// Signs in. `mfa` is the six-digit code of an account with two-factor authentication.
     ///
     /// # Errors
-    /// [`ClientError::WrongCredentials`], [`ClientError::MfaRequired`] and [`ClientError::MfaWrong`] are final;
-    /// what may pass is tried again first.
+    /// [`ClientError::WrongCredentials`], [`ClientError::MfaRequired`] and [`ClientError::MfaWrong`] are
+    /// final; transient errors are returned only after retries.
     pub async fn sign_in(
         &self,
         email: &str,
@@ -89,19 +89,19 @@ impl Client {
         Ok(SignedIn { token, name, email })
     }
 
-    /// Makes the token invalid.
+    /// Signs out: the token becomes invalid.
     ///
     /// # Errors
-    /// [`ClientError::NotSignedIn`] when it is so already; whatever the network adds.
+    /// [`ClientError::NotSignedIn`] if the token is invalid already; network errors.
     pub async fn sign_out(&self, token: &Token) -> Result<(), ClientError> {
         let request = SignOutRequest { token: self.known(token) };
         self.call(&request, Manner::Plain, Repeat::Harmless).await.map(|_| ())
     }
 
-    /// Whose token it is.
+    /// The user that the token belongs to.
     ///
     /// # Errors
-    /// [`ClientError::NotSignedIn`] for a token that the service does not accept; whatever the network adds.
+    /// [`ClientError::NotSignedIn`] if the service rejects the token; network errors.
     pub async fn user_info(&self, token: &Token) -> Result<UserInfo, ClientError> {
         let request = UserInfoRequest { token: self.known(token) };
         let info = self.call(&request, Manner::Plain, Repeat::Harmless).await?;
@@ -112,14 +112,14 @@ impl Client {
     /// The account's vaults: its own, then those that others share with it.
     ///
     /// # Errors
-    /// [`ClientError::NotSignedIn`] for a token that the service does not accept; whatever the network adds.
+    /// [`ClientError::NotSignedIn`] if the service rejects the token; network errors.
     pub async fn vaults(&self, token: &Token) -> Result<Vec<VaultInfo>, ClientError> {
         let mut list = self.vault_list(token).await?;
         list.vaults.append(&mut list.shared);
         Ok(list.vaults)
     }
 
-    /// The account's vaults, its own and those of others apart.
+    /// The account's vaults, own and shared ones in separate lists.
     ///
     /// # Errors
     /// As for [`Client::vaults`].
@@ -131,15 +131,15 @@ impl Client {
         let mut list = self.call(&request, Manner::Plain, Repeat::Harmless).await?;
         let before = list.vaults.len() + list.shared.len();
         for vaults in [&mut list.vaults, &mut list.shared] {
-            // An id goes into files, tables and reports as it is.
+            // Ids are used unescaped in files, tables and reports.
             vaults.retain(|vault| !self.redactor().is_repeated_in(vault.id.as_str()));
             for vault in vaults.iter_mut() {
                 vault.region = self.redactor().take_out(&vault.region).into_owned();
             }
         }
         list.unreadable += before - list.vaults.len() - list.shared.len();
-        // Not all of them: every text is searched for every secret, and the service can list thousands of its own. That of
-        // a vault that is opened is known in any case.
+        // Not the passwords of all vaults: every text is searched for every secret, and the service may list
+        // thousands of vaults. Opening a vault adds its password.
         let passwords = list.vaults.iter().chain(&list.shared).filter_map(|vault| vault.password.as_ref());
         for password in passwords.take(HANDED_OUT_PASSWORDS_KNOWN) {
             self.redactor().know(password.expose_secret());
@@ -153,7 +153,7 @@ impl Client {
         Ok(list)
     }
 
-    /// Where a new vault could be kept.
+    /// Regions in which a new vault can be stored.
     ///
     /// # Errors
     /// As for [`Client::vaults`].
@@ -162,10 +162,11 @@ impl Client {
         self.call(&request, Manner::Plain, Repeat::Harmless).await.map(|reply| reply.regions)
     }
 
-    /// Makes a vault. When the connection breaks before the answer it is not tried again: there could be two.
+    /// Creates a vault. Not retried if the connection breaks before the answer: that could create two.
     ///
     /// # Errors
-    /// As for [`Client::vaults`], and [`ClientError::Service`] when the account can have no more vaults.
+    /// As for [`Client::vaults`], and [`ClientError::Service`] when the account's number of vaults is used
+    /// up.
     pub async fn create_vault(&self, token: &Token, vault: NewVault) -> Result<CreatedVault, ClientError> {
         let (keyhash, salt) = match vault.encryption {
             NewVaultEncryption::Managed => (None, None),
@@ -185,16 +186,16 @@ impl Client {
     /// Deletes a vault with all that is in it.
     ///
     /// # Errors
-    /// As for [`Client::vaults`], and [`ClientError::Service`] when the service does not do it.
+    /// As for [`Client::vaults`], and [`ClientError::Service`] when the service refuses.
     pub async fn delete_vault(&self, token: &Token, vault: &VaultId) -> Result<(), ClientError> {
         let request = DeleteVaultRequest { token: self.known(token), vault_uid: vault.clone() };
         self.call(&request, Manner::Plain, Repeat::Unsent).await.map(|_| ())
     }
 
-    /// Asks the service whether a key is the vault's.
+    /// Asks the service to check a vault's key.
     ///
     /// # Errors
-    /// [`ClientError::WrongVaultPassword`] when it is not.
+    /// [`ClientError::WrongVaultPassword`] if the key is not the vault's.
     pub async fn check_access(
         &self,
         token: &Token,
@@ -212,7 +213,7 @@ impl Client {
         };
         match self.call(&request, Manner::Plain, Repeat::Harmless).await {
             Ok(_) => Ok(()),
-            // Any refusal in words that are not known means the key (docs/PROTOCOL.md section 2).
+            // A refusal in unknown words means a wrong key (docs/PROTOCOL.md section 2).
             Err(ClientError::Service { .. }) => Err(ClientError::WrongVaultPassword),
             Err(error) => Err(error),
         }
@@ -220,7 +221,7 @@ impl Client {
 }
 
 impl Client {
-    /// The token for a request, which from now on no text of the service repeats.
+    /// The token for a request. Registers it as a secret, so that errors never repeat it.
     fn known(&self, token: &Token) -> SecretString {
         self.redactor().know(token.expose());
         token.secret().clone()

@@ -1,6 +1,6 @@
-//! The way to the REST service: one HTTP client, limits on time and size, and when to try again.
+//! The REST client: one HTTP client, limits on time and size, and retries.
 //!
-//! What is called lies in [`calls`](crate::calls).
+//! The calls are in [`calls`](crate::calls).
 
 use std::fmt;
 use std::sync::{Arc, OnceLock};
@@ -27,7 +27,7 @@ use crate::options::{ClientOptions, RetryPolicy};
 use crate::skew::{ClockSkew, Skew};
 use crate::speed::Speed;
 
-/// What the service wants to see as the page that a sign-in comes from (docs/PROTOCOL.md section 2).
+/// `Origin` of sign-in requests: the service expects its own web page (docs/PROTOCOL.md section 2).
 const SIGN_IN_ORIGIN: &str = "https://obsidian.md";
 
 /// Talks to the service. Cloning is cheap and shares connections.
@@ -43,33 +43,33 @@ struct ClientInner {
     options: ClientOptions,
     hosts: HostRules,
     skew: Skew,
-    /// For sessions; made when the first one wants it, or together with the REST client.
+    /// For sessions. Created by the first one, or together with the REST client.
     tls: OnceLock<Result<Arc<ClientConfig>, ClientError>>,
 }
 
-/// Whether a call may be sent twice.
+/// Which failures of a call may be retried.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Repeat {
-    /// A second time does no harm.
+    /// Any: the call is idempotent.
     Harmless,
-    /// Only when the first one certainly had no effect.
+    /// Only those where the first attempt certainly had no effect.
     Unsent,
 }
 
-/// How a call is made beyond the usual.
+/// Extra steps of a call.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Manner {
     Plain,
-    /// As a browser would on the service's web site: `OPTIONS` first, and an `Origin`.
+    /// As a browser on the service's web site: `OPTIONS` first, and an `Origin`.
     FromWebSite,
 }
 
 impl Client {
-    /// Checks the options and prepares a client. Nothing is connected yet.
+    /// Checks the options and builds a client. Connects nothing yet.
     ///
     /// # Errors
-    /// [`ClientError::InvalidOption`] for an address or host that cannot be used; [`ClientError::Tls`] when the
-    /// system has no certificates to trust and the service is to be called by `https`.
+    /// [`ClientError::InvalidOption`] for an unusable address or host; [`ClientError::Tls`] when the service
+    /// uses `https` and the system has no trusted certificates.
     pub fn new(options: ClientOptions) -> Result<Self, ClientError> {
         let hosts = HostRules::new(&options.allow_hosts)?;
         let api_url = Url::parse(&options.api_url).map_err(|error| ClientError::InvalidOption {
@@ -97,7 +97,7 @@ impl Client {
         })
     }
 
-    /// The same client with an account of speed of its own, for one run. Clones share the account.
+    /// The same client with a separate speed account, for one run. Clones share the account.
     #[must_use]
     pub fn for_run(&self) -> Self {
         let options = self.options();
@@ -115,30 +115,31 @@ impl Client {
         &self.inner.options
     }
 
-    /// The secrets that no text of the service may repeat.
+    /// Secrets to remove from all texts of the service.
     #[must_use]
     pub fn redactor(&self) -> &Redactor {
         &self.inner.options.redactor
     }
 
-    /// The service's time in seconds since the epoch, if an answer of it said.
+    /// The service's time in seconds since the epoch, if an answer had a `Date`.
     pub(crate) fn service_time(&self) -> Option<u64> {
         let service = self.now().as_second().checked_sub(self.inner.skew.ahead_seconds()?)?;
         u64::try_from(service).ok()
     }
 
-    /// The time of day, within what a timestamp can say.
+    /// The time of day, clamped to the range of a timestamp.
     fn now(&self) -> Timestamp {
         Timestamp::try_from(self.options().clock.wall()).unwrap_or_default()
     }
 
-    /// How wrong this computer's clock is by the service's last answer, if it is.
+    /// This computer's clock skew by the service's last answer, if it is worth naming.
     #[must_use]
     pub fn clock_skew(&self) -> Option<ClockSkew> {
         self.inner.skew.skew()
     }
 
-    /// An error as it goes to the caller: without secrets, and with the clock where that may be its reason.
+    /// Prepares an error for the caller: removes secrets, and adds the clock skew where that may be the
+    /// reason.
     pub(crate) fn finished(&self, error: ClientError) -> ClientError {
         error.with_clock(self.clock_skew()).without_secrets(self.redactor())
     }
@@ -156,7 +157,7 @@ impl Client {
         Ok(Connector::new(options.network.clone(), tls, limit).waiting_for_names(limit))
     }
 
-    /// Makes a call, again and again as far as the retry policy and `repeat` allow.
+    /// Makes a call and retries it as far as the retry policy and `repeat` allow.
     pub(crate) async fn call<R: RestRequest + Sync>(
         &self,
         request: &R,
@@ -182,7 +183,7 @@ impl Client {
         }
     }
 
-    /// Waits for a resolver that does not work yet, or gives the error back.
+    /// Waits for a resolver that does not work yet, or returns the error.
     async fn wait_for_names(&self, names: &mut NameWait, error: ClientError) -> Result<(), ClientError> {
         let ClientError::NoAddress { host, reason, .. } = &error else { return Err(error) };
         if names.pause(host, reason).await { Ok(()) } else { Err(error) }
@@ -231,7 +232,7 @@ impl Client {
         })
     }
 
-    /// The `OPTIONS` that a browser sends before a sign-in. Whatever the service answers, the call follows.
+    /// The `OPTIONS` request that a browser sends before a sign-in. The call follows, whatever the answer.
     async fn announce(&self, path: &str) -> Result<(), ClientError> {
         let options = self.request(Method::OPTIONS, path);
         let options = options
@@ -277,8 +278,8 @@ fn complete(call: request::Builder, body: Bytes) -> Result<Request<Full<Bytes>>,
     })
 }
 
-/// Which failures of a call the service may get over by itself. A limit that passed is not among them: the next
-/// attempt would make a person wait as long again.
+/// True for failures of a call that may pass by themselves. Timeouts are not among them: a retry would make a
+/// person wait as long again.
 fn may_repeat(error: &ClientError, repeat: Repeat) -> bool {
     match error {
         ClientError::Unreachable { .. } | ClientError::NoAddress { .. } | ClientError::Overloaded => true,
@@ -289,7 +290,7 @@ fn may_repeat(error: &ClientError, repeat: Repeat) -> bool {
     }
 }
 
-/// The pauses between attempts: random, doubling, and as many as the policy has.
+/// The pauses between attempts: random, doubling, as many as the policy has.
 pub(crate) struct Pauses {
     backoff: ExponentialBackoff,
     attempt: usize,
@@ -306,7 +307,7 @@ impl Pauses {
         self.backoff.next()
     }
 
-    /// Says that it is tried again after this error, and waits until then. `false` if it was the last attempt.
+    /// Logs that the call is retried after this error, and waits. `false` if it was the last attempt.
     pub(crate) async fn pause(&mut self, error: &ClientError) -> bool {
         let Some(pause) = self.next() else { return false };
         info!(target: WAITS, "{}; attempt {} of {}", with_reasons(error), self.attempt, self.attempts);

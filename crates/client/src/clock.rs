@@ -1,24 +1,25 @@
-//! The time: what it is, and waiting for it. Limits, leases and followers take it from here, so that tests can move it.
+//! Clocks: the time of day, a steady time, and sleeping. Limits, leases and followers use this trait, so that
+//! tests can move the time.
 
 use std::fmt::Debug;
 use std::pin::Pin;
 use std::time::{Duration, Instant, SystemTime};
 
-/// Ends when a moment has come.
+/// The future of a sleep.
 pub type Sleep = Pin<Box<dyn Future<Output = ()> + Send + Sync>>;
 
-/// Where the time comes from.
+/// A source of time.
 pub trait Clock: Debug + Send + Sync {
-    /// The time of day, which can be set, and goes on while the computer sleeps.
+    /// The time of day. It can be set, and advances while the computer sleeps.
     fn wall(&self) -> SystemTime;
 
-    /// A time that nobody sets. It may stand still while the computer sleeps.
+    /// A monotonic time that cannot be set. It may stand still while the computer sleeps.
     fn steady(&self) -> Instant;
 
-    /// Waits until the steady time has come to this moment.
+    /// Waits until the steady time reaches this moment.
     fn sleep_until(&self, moment: Instant) -> Sleep;
 
-    /// Waits for so long by the steady time.
+    /// Waits for this duration of steady time.
     fn sleep(&self, pause: Duration) -> Sleep {
         self.sleep_until(self.steady() + pause)
     }

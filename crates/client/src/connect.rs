@@ -1,10 +1,11 @@
-//! Errors of making a connection, in this crate's words.
+//! Maps connection errors to this crate's errors.
 
 use obsync_net::{ConnectError, NetworkError};
 
 use crate::error::ClientError;
 
-/// `what` was waited for, as in "a connection to the service".
+/// Error of a wait that exceeded its limit. `what` completes the sentence, as in "a connection to the
+/// service".
 pub(crate) fn from_connect(error: &ConnectError, what: &'static str) -> ClientError {
     match error.clone() {
         ConnectError::NoAddress { host, reason, temporary } => {

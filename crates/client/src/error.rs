@@ -1,4 +1,4 @@
-//! Errors between this program and the service, one sentence each: what happened and what to do.
+//! Errors between this program and the service: one sentence each, saying the cause and the remedy.
 
 use std::time::Duration;
 
@@ -9,9 +9,9 @@ use thiserror::Error;
 
 use crate::skew::{ClockSkew, named};
 
-/// A conversation with the service that did not give what was asked for.
+/// A failed exchange with the service.
 ///
-/// No variant holds a token, a password or a key. The values can be cloned so that one lost connection can be
+/// No variant contains a token, a password or a key. Errors are `Clone`, so that one lost connection can be
 /// the reason of several failures.
 #[derive(Clone, Debug, Error)]
 #[non_exhaustive]
@@ -22,34 +22,34 @@ pub enum ClientError {
     /// The account has two-factor authentication and no code was given.
     #[error("this account needs a two-factor code; sign in again with the 6 digits of the authenticator app")]
     MfaRequired,
-    /// A two-factor code was given, and it was not the right one.
+    /// The two-factor code was wrong.
     #[error(
         "the two-factor code is not right; codes change every 30 seconds, try again with a fresh one{}",
         named(*.clock)
     )]
     MfaWrong {
-        /// How wrong this computer's clock is, if it is.
+        /// This computer's clock skew, if there is one.
         clock: Option<ClockSkew>,
     },
     /// Two codes were computed from the account's two-factor secret, and neither was accepted.
     #[error("the service refused two codes computed from the two-factor secret; check the secret{clock}")]
     ComputedCodesRefused {
-        /// What is wrong with the clock of this machine, as the end of a sentence; empty if it is right.
+        /// The clock skew of this machine, as the end of a sentence; empty if the clock is right.
         clock: String,
     },
-    /// The service does not know the token (any more).
+    /// The service does not accept the token (any more).
     #[error("the sign-in is not valid (any more); sign in again")]
     NotSignedIn,
-    /// The account may not use Obsidian Sync at present.
+    /// The account has no active Obsidian Sync subscription.
     #[error("the subscription to Obsidian Sync has expired; renew it in the account's settings")]
     SubscriptionExpired,
-    /// The service knows no such vault for this account.
+    /// The service lists no such vault for this account.
     #[error("the service does not find this vault; it may have been deleted, or be another account's")]
     VaultNotFound,
-    /// The key that was derived from the vault password is not the vault's.
+    /// The key derived from the vault password is not the vault's.
     #[error("the password does not open this vault; give the vault's encryption password")]
     WrongVaultPassword,
-    /// The vault lies on a host to which the token must not be sent.
+    /// The vault's host is not one to which the token may be sent.
     #[error(
         "the service says that the vault is on the host {host:?}, which is neither under obsidian.md nor one that you \
          allowed, so the token was not sent there. Obsidian's own servers are all under obsidian.md. With a server of your \
@@ -59,16 +59,16 @@ pub enum ClientError {
         /// The host as the service gave it.
         host: String,
     },
-    /// An option of the client that cannot be used.
+    /// A client option with an unusable value.
     #[error("{reason}")]
     InvalidOption {
-        /// What is wrong with it and what would be right.
+        /// The fault and a valid alternative.
         reason: String,
     },
     /// Encrypted connections cannot be made on this system.
     #[error("no encrypted connection is possible: {reason}")]
     Tls {
-        /// What the TLS library says, and what to do.
+        /// The TLS library's message, and the remedy.
         reason: String,
     },
     /// A certificate is not accepted.
@@ -76,58 +76,58 @@ pub enum ClientError {
     Certificate {
         /// The host, the reason and the remedy.
         problem: CertificateProblem,
-        /// How wrong this computer's clock is, if that may be the reason.
+        /// This computer's clock skew, if that may be the reason.
         clock: Option<ClockSkew>,
     },
-    /// A host's name has no address.
+    /// A host name has no address.
     #[error("cannot find the address of {host}: {reason}; check the network and the name, then try again")]
     NoAddress {
         /// The name.
         host: String,
-        /// What the resolver said.
+        /// The resolver's message.
         reason: String,
-        /// Whether the resolver may know better in a moment.
+        /// A retry may succeed in a moment.
         temporary: bool,
     },
-    /// The proxy did not let a connection through.
+    /// The proxy refused a connection.
     #[error("{reason}")]
     Proxy {
-        /// Which proxy, what it answered and what to do.
+        /// The proxy, its answer and the remedy.
         reason: String,
-        /// Whether the same may succeed a little later.
+        /// A retry may succeed a little later.
         temporary: bool,
     },
-    /// Something else than the service answered: a sign-in page of the network, a filter, another web server.
+    /// Something other than the service answered: a captive portal, a filter, another web server.
     #[error(
         "{host} answered {} (HTTP status {status}) instead of the service's answer; a network that wants you to sign in, \
          a proxy or a filter may be in the way, or the address of the service is wrong: open it in a browser to see",
         with_what(redirect.as_deref())
     )]
     NotTheService {
-        /// The host that was called.
+        /// The requested host.
         host: String,
         /// The status.
         status: u16,
-        /// Where the answer leads, if it leads elsewhere.
+        /// The redirect target, if the answer is a redirect.
         redirect: Option<String>,
     },
-    /// No connection came about.
+    /// Connecting failed.
     #[error("cannot reach {host}: {reason}; check the network, then try again")]
     Unreachable {
-        /// Where the connection was to go.
+        /// The address.
         host: String,
-        /// What the system or the other side said.
+        /// The message of the system or the other side.
         reason: String,
     },
     /// Something took longer than its limit.
     #[error("{what} did not come within {}; the service may be overloaded, try again later", seconds(*.after))]
     TimedOut {
-        /// What was waited for.
+        /// The operation that was waited for.
         what: &'static str,
         /// The limit.
         after: Duration,
     },
-    /// A listing did not begin within its limit, though the connection was alive. Asking again would take as long.
+    /// A listing did not begin within its limit, though the connection was alive. A retry would take as long.
     #[error(
         "the first entry of the vault's list did not come within {}; the service may be overloaded, try again later",
         seconds(*.after)
@@ -136,7 +136,7 @@ pub enum ClientError {
         /// The limit.
         after: Duration,
     },
-    /// The server sends, but so slowly that the run would take for ever.
+    /// The server sends more slowly than the least speed.
     #[error(
         "the server sent less than {least} bytes a second over {}; try again later, or accept any speed with \
          --min-speed 0",
@@ -145,16 +145,16 @@ pub enum ClientError {
     TooSlow {
         /// The least speed in bytes a second.
         least: u64,
-        /// Over how long it was measured.
+        /// The period over which it was measured.
         over: Duration,
     },
-    /// The service said for long that it has too much to do, and gave nothing meanwhile.
+    /// The server reported overload for the whole limit, and sent no content meanwhile.
     #[error("the service was overloaded for {} and gave nothing; try again later", seconds(*.after))]
     OverloadedForLong {
         /// The limit.
         after: Duration,
     },
-    /// The service says that it has too much to do.
+    /// The server reports overload.
     #[error("the service is overloaded; try again in some minutes")]
     Overloaded,
     /// An HTTP answer with a status other than 2xx.
@@ -165,25 +165,25 @@ pub enum ClientError {
         /// The status.
         status: u16,
     },
-    /// The service refused, in words for which there is no variant here.
+    /// The service refused, with a text that has no variant of its own.
     #[error("the service refused: {message}")]
     Service {
-        /// Its words, shortened and without control characters.
+        /// The service's text, shortened and without control characters.
         message: String,
     },
-    /// The other side does not keep to the protocol.
+    /// The other side violates the protocol.
     #[error("the server does not keep to the protocol: {reason}; if this repeats, please report it")]
     Protocol {
-        /// What was wrong.
+        /// The violation.
         reason: String,
     },
-    /// A connection ended before its time.
+    /// A connection ended too early.
     #[error("the connection to the server was lost: {reason}; try again")]
     ConnectionLost {
-        /// What the system or the other side said.
+        /// The message of the system or the other side.
         reason: String,
     },
-    /// The content that was offered for an entry is another one's.
+    /// The content offered for an entry is another entry's.
     #[error(
         "the server offered other content than that of version {uid}; if this repeats, upload the file again"
     )]
@@ -191,7 +191,7 @@ pub enum ClientError {
         /// The entry's uid.
         uid: Uid,
     },
-    /// The content that was offered for an entry has another size than the listing says.
+    /// The content offered for an entry differs in size from the listing.
     #[error(
         "the server offered {offered} bytes for version {uid}, where the vault lists {listed}; if this repeats, upload \
          the file again"
@@ -199,12 +199,12 @@ pub enum ClientError {
     WrongSize {
         /// The entry's uid.
         uid: Uid,
-        /// The size of the encrypted content in bytes as the listing gave it.
+        /// The size of the encrypted content in bytes, from the listing.
         listed: u64,
-        /// The size that was offered in bytes.
+        /// The offered size in bytes.
         offered: u64,
     },
-    /// The content that was offered for an entry is cut into more pieces than any honest one, or into none.
+    /// The content offered for an entry has an implausible number of pieces: too many, or none.
     #[error(
         "the server offered {size} bytes for version {uid} in {pieces} pieces, which cannot be; if this repeats, upload \
          the file again"
@@ -212,12 +212,12 @@ pub enum ClientError {
     WrongPieces {
         /// The entry's uid.
         uid: Uid,
-        /// The size that was offered in bytes.
+        /// The offered size in bytes.
         size: u64,
         /// The number of pieces.
         pieces: u64,
     },
-    /// A file is larger than the vault takes.
+    /// A file exceeds the vault's limit.
     #[error(
         "the file has {size} bytes, the vault takes at most {limit} a file; leave it out or make it smaller"
     )]
@@ -232,31 +232,31 @@ pub enum ClientError {
         "the vault is full: the service takes no more content; delete notes, remove old versions, or get more storage"
     )]
     VaultFull,
-    /// The account may read the vault and not change it.
+    /// The account has only read access to the vault.
     #[error("this account may not change the vault ({message}); ask its owner for write access")]
     ReadOnly {
-        /// The service's words.
+        /// The service's text.
         message: String,
     },
-    /// The content of a file to be sent could not be read.
+    /// The content of an upload could not be read.
     #[error("the file to be sent could not be read: {reason}")]
     Source {
-        /// What the reader said.
+        /// The reader's message.
         reason: String,
     },
-    /// The system gives no random numbers, without which nothing can be encrypted.
+    /// The system provides no random numbers, which encryption needs.
     #[error("the system gives no random numbers: {reason}")]
     Randomness {
-        /// What the system said.
+        /// The system's message.
         reason: String,
     },
-    /// The content of a file to be sent is not the one whose hash was announced.
+    /// The content of an upload does not have the announced hash.
     #[error("the file changed while it was sent; it is sent when it has come to rest")]
     SourceChanged,
 }
 
 impl ClientError {
-    /// Whether the remedy lies with the account: signing in, a code, a subscription, a password.
+    /// True if the user has to fix it in the account: signing in, a code, a subscription, a password.
     #[must_use]
     pub fn is_auth(&self) -> bool {
         matches!(
@@ -271,7 +271,7 @@ impl ClientError {
         )
     }
 
-    /// Whether it is the server's answer to a request, so that the connection can be used further.
+    /// True for a server's answer to a request: the connection stays usable.
     #[must_use]
     pub fn is_refusal(&self) -> bool {
         matches!(
@@ -287,7 +287,7 @@ impl ClientError {
         )
     }
 
-    /// Whether the same request may succeed a little later without anybody doing anything.
+    /// True if the same request may succeed a little later without anybody's intervention.
     #[must_use]
     pub fn is_retryable(&self) -> bool {
         match self {
@@ -306,8 +306,8 @@ impl ClientError {
         }
     }
 
-    /// Whether a run is over because the server gave nothing, or too little, for as long as a limit allows. Neither
-    /// another attempt nor another connection helps, and no file is to blame.
+    /// True if the run must end because the server sent nothing, or too little, for as long as a limit
+    /// allows. Another attempt or connection would not help, and no single file is the cause.
     #[must_use]
     pub fn ends_run(&self) -> bool {
         matches!(self, Self::NoListing { .. } | Self::TooSlow { .. } | Self::OverloadedForLong { .. })
@@ -325,8 +325,8 @@ impl ClientError {
         Self::ConnectionLost { reason: reason.into() }
     }
 
-    /// The error that a text of the server's stands for wherever it comes: known ones by substring
-    /// (docs/PROTOCOL.md section 3), anything else as [`ClientError::Service`], without the secrets that `redactor` knows.
+    /// Maps a server's error text: known ones by substring (docs/PROTOCOL.md section 3), others to
+    /// [`ClientError::Service`] without the secrets that `redactor` knows.
     pub(crate) fn from_server_text(text: &str, redactor: &Redactor) -> Self {
         let lower = text.to_lowercase();
         let says = |part: &str| lower.contains(part);
@@ -347,13 +347,13 @@ impl ClientError {
         }
     }
 
-    /// The error that a refusal of a sign-in stands for. Texts are matched by substring (docs/PROTOCOL.md section 2), before
-    /// anything is taken out of them.
+    /// Maps the text of a refused sign-in. Matches by substring (docs/PROTOCOL.md section 2), before
+    /// redaction.
     pub(crate) fn from_sign_in_refusal(text: &str, redactor: &Redactor) -> Self {
         let lower = text.to_lowercase();
         let says = |part: &str| lower.contains(part);
         match Self::from_server_text(text, redactor) {
-            // There is no token yet that could be invalid.
+            // At sign-in no token exists that could be invalid.
             Self::NotSignedIn => Self::WrongCredentials,
             Self::Service { .. } if says("2fa code") && says("incorrect") => Self::MfaWrong { clock: None },
             Self::Service { .. } if says("2fa code") => Self::MfaRequired,
@@ -366,7 +366,7 @@ impl ClientError {
         }
     }
 
-    /// The same error with this computer's clock as its possible reason.
+    /// The same error with this computer's clock skew as its possible reason.
     pub(crate) fn with_clock(mut self, skew: Option<ClockSkew>) -> Self {
         match &mut self {
             Self::MfaWrong { clock } => *clock = skew,
@@ -376,7 +376,7 @@ impl ClientError {
         self
     }
 
-    /// The same error without secrets in what it repeats of the other side.
+    /// The same error with secrets removed from the texts of the other side.
     pub(crate) fn without_secrets(mut self, redactor: &Redactor) -> Self {
         if let Self::HostNotAllowed { host: text }
         | Self::Tls { reason: text }
@@ -395,7 +395,7 @@ impl ClientError {
     }
 }
 
-/// An error and its reasons in one line, for errors whose own text leaves the reason out.
+/// An error and its sources in one line, for errors whose `Display` omits the source.
 pub(crate) fn reasons(error: &dyn std::error::Error) -> String {
     printable(&with_reasons(error))
 }

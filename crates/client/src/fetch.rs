@@ -1,8 +1,8 @@
-//! The pull pool: the contents of many files over several connections, several requests under way on each.
+//! The pull pool: fetches many files over several connections, with several requests under way on each.
 //!
-//! The caller feeds jobs and brings a [`Receiver`] that takes each file's content as it arrives; the pool owns
-//! connections, order, retries and mix-ups. What one file does wrong costs that file only: it is asked for
-//! again, alone, and after its last attempt reported as a failure while the others go on.
+//! The caller feeds jobs and provides a [`Receiver`] that takes each file's content as it arrives. The pool
+//! owns connections, order, retries and mix-ups. A fault of one file affects only that file: it is requested
+//! again, alone, and reported as a failure after its last attempt while the others continue.
 
 mod answer;
 mod growth;
@@ -23,60 +23,59 @@ pub use pool::FetchPool;
 use crate::error::ClientError;
 use crate::session::Content;
 
-/// What is asked of the server for one job.
+/// The request for one job.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PullRequest {
-    /// The entry's uid, as the listing gave it.
+    /// The entry's uid, from the listing.
     pub uid: Uid,
-    /// The hash that the content must have.
+    /// The expected hash of the content.
     pub hash: ContentHash,
-    /// The size of the encrypted content in bytes, as the listing gave it. An answer that announces another one is
-    /// refused before its first piece, as this job's failure alone.
+    /// The size of the encrypted content in bytes, from the listing. If the server announces another size,
+    /// this job fails before the first piece.
     pub size: u64,
 }
 
 /// Takes the contents of files as they arrive.
 pub trait Receiver: Send + Sync + 'static {
-    /// One file to be fetched, with whatever the caller wants to know of it later.
+    /// One file to fetch, with any data of the caller.
     type Job: Send + 'static;
-    /// What a fetched file becomes.
+    /// The result of a fetched file.
     type Output: Send + 'static;
-    /// Why a content was not taken.
+    /// Why a content was not accepted.
     type Error: Send + 'static;
 
-    /// What to ask the server for.
+    /// The request for a job.
     fn request(&self, job: &Self::Job) -> PullRequest;
 
-    /// Takes one content. May be called again for the same job after an error, and may be dropped at any await when
-    /// the run is cancelled: nothing half-done may be left visible. Nobody reads the connection while this does
-    /// something else than awaiting [`Content::next_piece`]; what may take longer than a moment goes through
-    /// [`Content::keep_alive_while`].
+    /// Takes one content. May be called again for the same job after an error. May be dropped at any await
+    /// when the run is cancelled: leave nothing half-done visible. The connection is not read while this
+    /// awaits anything but [`Content::next_piece`]; wrap longer work in [`Content::keep_alive_while`].
     fn receive(
         &self,
         job: &mut Self::Job,
         content: &mut Content<'_>,
     ) -> impl Future<Output = Result<Self::Output, Self::Error>> + Send;
 
-    /// Whether the content may be better the next time. A bad tag may; a full disk will not.
+    /// True if another attempt may succeed. A bad tag may; a full disk will not.
     fn is_worth_another_try(&self, error: &Self::Error) -> bool {
         let _ = error;
         true
     }
 }
 
-/// How much is done at once, and how often.
+/// Concurrency and attempts.
 #[derive(Clone, Debug)]
 pub struct FetchOptions {
-    /// At most this many connections. A run starts with up to four, opened only as there is work for them, and adds more
-    /// while each one more raises the rate. Trouble halves them and takes away what was added; they come back one by one
-    /// when it has passed. 10.
+    /// Most connections. A run starts with up to four, opened only as there is work for them, and adds more
+    /// while each addition raises the rate. Trouble halves them and takes away the added ones; they come back
+    /// one by one when it has passed. 10.
     pub connections: usize,
-    /// At most this many requests under way on one connection. It begins with 16, takes more where the line is long and
-    /// fewer while the server has trouble. 32.
+    /// Most requests under way on one connection. It begins with 16, takes more on lines with a long round
+    /// trip and fewer while the server has trouble. 32.
     pub in_flight: usize,
-    /// How often a file is asked for when its connections break (twice at most when its answer does not come in time), and how many
-    /// connections may break in a row without a single file in between, in the place of one; the run fails when that
-    /// is so of the last one. 5.
+    /// Attempts per file when connections break (two at most when its answer times out), and consecutive
+    /// broken connections without a finished file, per connection; the run fails when the last connection
+    /// reaches that number. 5.
     pub attempts: u32,
 }
 
@@ -86,11 +85,11 @@ impl Default for FetchOptions {
     }
 }
 
-/// What became of a job.
+/// The result of a job.
 pub struct FetchResult<R: Receiver> {
     /// The job, back from the pool.
     pub job: R::Job,
-    /// What the receiver made of its content, or why there is none.
+    /// The receiver's output, or the failure.
     pub outcome: Result<R::Output, FetchFailure<R::Error>>,
 }
 
@@ -103,32 +102,32 @@ impl<R: Receiver> fmt::Debug for FetchResult<R> {
 /// Why a file was not fetched.
 #[derive(Clone, Debug, Error)]
 pub enum FetchFailure<E> {
-    /// The server no longer has it, or never had.
+    /// The server does not have it (any more).
     #[error(
         "the server does not have this content (any more); a newer state of the file may come with the next pull"
     )]
     Gone,
-    /// The server will not give it.
+    /// The server refused it.
     #[error("the server refuses to give this content: {0}")]
     Refused(String),
-    /// The receiver did not take it.
+    /// The receiver refused it.
     #[error("{0}")]
     Receiver(E),
-    /// It could not be brought over, in as many attempts as the options allow.
+    /// The transfer failed in all attempts that the options allow.
     #[error(transparent)]
     Transport(ClientError),
 }
 
-/// What a run came to.
+/// Figures of a run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct FetchSummary {
     /// Connections used, the given session included.
     pub connections: u64,
-    /// How many of them took the place of one that was lost.
+    /// Connections that replaced a lost one.
     pub reconnects: u64,
-    /// How often answers were mixed up, so that a connection went on with one request at a time.
+    /// Mixed-up answers, after which a connection continued with one request at a time.
     pub serial_fallbacks: u64,
-    /// Requests sent, repeated ones included.
+    /// Requests sent, retries included.
     pub requests: u64,
     /// Bytes of encrypted content received, discarded ones included.
     pub bytes: u64,

@@ -1,9 +1,9 @@
-//! Counts the frames of a WebSocket connection as their bytes come, below the WebSocket library.
+//! Counts the frames of a WebSocket connection from its bytes, below the WebSocket library.
 //!
-//! The library answers pings and joins fragments without returning to its caller, so a server that sends nothing else
-//! would keep it busy for ever. Here each header (RFC 6455 section 5.2) is seen before the library reads it: control
-//! frames and empty fragments between two data frames have a limit, and the bytes of data frames are counted, which is
-//! what progress and speed are measured by.
+//! The library answers pings and joins fragments without returning to its caller, so a server that sends
+//! nothing else could keep it busy for ever. This code sees each header (RFC 6455 section 5.2) before the
+//! library: control frames and empty fragments between two data frames are limited, and the bytes of data
+//! frames are counted as the measure of progress and speed.
 
 use std::fmt;
 use std::time::{Duration, Instant};
@@ -17,7 +17,7 @@ const CONTINUATION: u8 = 0;
 const BINARY: u8 = 2;
 const FIRST_CONTROL: u8 = 8;
 
-/// More control frames or empty fragments came than are accepted between two data frames.
+/// More control frames or empty fragments arrived than are accepted between two data frames.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Flood;
 
@@ -29,11 +29,11 @@ impl fmt::Display for Flood {
 
 impl std::error::Error for Flood {}
 
-/// Follows the frames of one direction of a connection.
+/// Parses the frames of one direction of a connection.
 #[derive(Debug)]
 pub(crate) struct Frames {
     state: State,
-    /// Whether the message under way is a binary one.
+    /// The message under way is binary.
     binary: bool,
     /// Control frames and empty fragments since `since`.
     idle: u64,
@@ -45,7 +45,7 @@ pub(crate) struct Frames {
 
 #[derive(Clone, Copy, Debug)]
 enum State {
-    /// In the answer to the handshake, up to its first empty line.
+    /// In the handshake response, up to its first empty line.
     Handshake {
         begun: bool,
         line_is_empty: bool,
@@ -72,7 +72,7 @@ impl State {
 }
 
 impl Frames {
-    /// For a connection that begins with the answer to a handshake.
+    /// For a connection that begins with the handshake response.
     pub(crate) fn after_handshake(now: Instant) -> Self {
         Self { state: State::Handshake { begun: false, line_is_empty: true }, ..Self::new(now) }
     }
@@ -87,17 +87,17 @@ impl Frames {
         self.binary_bytes
     }
 
-    /// When the last byte of a binary message came; before the first one, when the connection began.
+    /// When the last byte of a binary message arrived; before the first one, when the connection began.
     pub(crate) fn last_binary(&self) -> Instant {
         self.last_binary
     }
 
-    /// Takes note of bytes that came.
+    /// Records received bytes.
     pub(crate) fn take(&mut self, mut bytes: &[u8], now: Instant) -> Result<(), Flood> {
         while let Some((&byte, rest)) = bytes.split_first() {
             match &mut self.state {
                 State::Handshake { begun, line_is_empty } => {
-                    // As the library's HTTP parser has it: empty lines before the first one do not count.
+                    // As in the library's HTTP parser: empty lines before the first one do not count.
                     match byte {
                         b'\n' if *begun && *line_is_empty => self.state = State::HEADER,
                         b'\n' => *line_is_empty = true,
@@ -134,13 +134,12 @@ impl Frames {
         Ok(())
     }
 
-    /// A frame begins.
     fn begin(&mut self, header: &[u8; LONGEST_HEADER], now: Instant) -> Result<(), Flood> {
         let (is_final, opcode, length) = (header[0] & 0x80 != 0, header[0] & 0x0f, payload_length(header));
         if opcode != CONTINUATION && opcode < FIRST_CONTROL {
             self.binary = opcode == BINARY;
         }
-        // An empty piece of content is a message of its own; pieces have a limit of theirs.
+        // An empty piece of content is a separate message; pieces have their own limit.
         let is_piece = opcode == BINARY && is_final;
         let is_idle = opcode >= FIRST_CONTROL || (length == 0 && !is_piece);
         if is_idle {
@@ -161,12 +160,12 @@ impl Frames {
     }
 }
 
-/// How many control frames and empty fragments are accepted without a data frame in so much time.
+/// Control frames and empty fragments that are accepted without a data frame within this time.
 fn accepted(time: Duration) -> u64 {
     CONTROL_FRAMES.saturating_add(CONTROL_FRAMES_PER_SECOND.saturating_mul(time.as_secs()))
 }
 
-/// The length of a header of which `known` bytes are there, as far as they tell.
+/// The length of a header, as far as its first `known` bytes determine it.
 fn header_length(header: &[u8; LONGEST_HEADER], known: usize) -> usize {
     if known < 2 {
         return 2;

@@ -1,6 +1,6 @@
 //! Runs the fuzz target of this crate on an input, and over a few seeds as a test (docs/FUZZING.md).
 //!
-//! A panic is a finding; so is a property that does not hold.
+//! A panic is a finding; so is a violated property.
 
 use std::time::{Duration, Instant};
 
@@ -8,11 +8,12 @@ use obsync_protocol::limits::CONTROL_FRAMES;
 
 use crate::frames::{Flood, Frames};
 
-/// The frames of a connection, below the WebSocket library. The first byte says where the stream is cut, the second how many
-/// seconds pass at each cut; the rest is the stream, with its handshake if it begins with a letter.
+/// The frames of a connection, below the WebSocket library. The first byte of the input determines where the
+/// stream is cut, the second how many seconds pass at each cut; the rest is the stream, with its handshake if
+/// it begins with a letter.
 ///
-/// However it is cut: the same bytes count as content, no more of them than came, and none is taken for a flood that is too short
-/// for one, or slower than one that is none.
+/// However the stream is cut: the same bytes count as content, no more of them than arrived; a stream too
+/// short for a flood is not rejected as one, and slower arrival never turns an accepted stream into a flood.
 pub fn frames(data: &[u8]) {
     let Some((&[cut, seconds], stream)) = data.split_first_chunk::<2>() else { return };
     let whole = follow(stream, stream.len().max(1), 0);
@@ -26,7 +27,7 @@ pub fn frames(data: &[u8]) {
     assert!(is_flood || !slower.1);
 }
 
-/// The bytes of binary messages, and whether there was a flood.
+/// The bytes of binary messages, and true if there was a flood.
 fn follow(stream: &[u8], cut: usize, seconds: u64) -> (u64, bool) {
     let mut now = Instant::now();
     let has_handshake = stream.first().is_some_and(u8::is_ascii_alphabetic);

@@ -1,27 +1,27 @@
 //! Checks the hosts that the token may be sent to (docs/PROTOCOL.md section 2).
 //!
-//! A vault's listing names the host of its session. Whoever can alter that listing could point it at a host of
-//! his own and be handed the token, so a name outside the list is refused before anything is connected.
+//! A vault's listing names the host of its session. Whoever can alter that listing could name their own host
+//! and receive the token, so a host outside the list is refused before anything is connected.
 
 use url::{Host, Url};
 
 use crate::error::{ClientError, printable};
 
-/// The domain that is trusted with everything below it.
+/// This domain is trusted, with all its subdomains.
 const SERVICE_DOMAIN: &str = "obsidian.md";
 
-/// Where a session connects to.
+/// The address of a session's server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct SyncAddress {
     /// Name or IPv4 address, lower case.
     pub(crate) name: String,
     pub(crate) port: u16,
-    /// Whether TLS is spoken; only loopback names do without, and those not if the service is there and has it.
+    /// TLS is used. Only loopback hosts do without it, and not if the service itself is on loopback with TLS.
     pub(crate) tls: bool,
 }
 
 impl SyncAddress {
-    /// `name:port`, or the name alone on the scheme's own port: what a `Host` header wants.
+    /// Value of the `Host` header: `name:port`, or the name alone on the scheme's default port.
     pub(crate) fn authority(&self) -> String {
         let own_port = if self.tls { 443 } else { 80 };
         if self.port == own_port { self.name.clone() } else { format!("{}:{}", self.name, self.port) }
@@ -33,18 +33,18 @@ impl SyncAddress {
     }
 }
 
-/// The hosts that a user allowed beyond the built-in ones.
+/// Hosts that a user allowed beyond the built-in ones.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct HostRules {
     allowed: Vec<(String, Option<u16>)>,
-    /// The service itself is on this machine, so its vaults may be.
+    /// The service itself is on this machine, so its vaults may be, too.
     loopback: bool,
     /// Sessions with loopback use TLS, because the service on loopback does.
     loopback_has_tls: bool,
 }
 
 impl HostRules {
-    /// Reads the entries of `allow_hosts`: `name` or `name:port`.
+    /// Parses the entries of `allow_hosts`: `name` or `name:port`.
     pub(crate) fn new(allow_hosts: &[String]) -> Result<Self, ClientError> {
         let mut allowed = Vec::with_capacity(allow_hosts.len());
         for entry in allow_hosts {
@@ -58,9 +58,9 @@ impl HostRules {
         Ok(Self { allowed, loopback: false, loopback_has_tls: false })
     }
 
-    /// The same rules for the vaults of a service at this address. Only one on this machine names hosts that are on this
-    /// machine; from any other a loopback host would lead to whatever program has opened that port here. Sessions with
-    /// loopback follow the scheme of a service on loopback.
+    /// The same rules for the vaults of a service at this address. Only a service on this machine may name
+    /// hosts on this machine; with any other, a loopback host would lead to whatever program listens on that
+    /// port here. Sessions with loopback use the scheme of a service on loopback.
     pub(crate) fn beside(self, api_url: &Url) -> Self {
         let loopback = match api_url.host() {
             Some(Host::Ipv4(address)) => address.is_loopback(),
@@ -87,8 +87,8 @@ impl HostRules {
         Ok(SyncAddress { name, port, tls })
     }
 
-    /// Checks the address of the REST service, which the user chose: any host by `https`, but passwords do
-    /// not cross a network in the clear.
+    /// Checks the address of the REST service, which the user chose: any host by `https`. Plain `http` is
+    /// refused where passwords would cross a network in the clear.
     pub(crate) fn check_api_url(&self, url: &Url) -> Result<(), ClientError> {
         let invalid =
             |reason: &str| Err(ClientError::InvalidOption { reason: format!("{reason}: {}", shown(url)) });
@@ -126,7 +126,7 @@ impl HostRules {
     }
 }
 
-/// The URL without what may be secret in it.
+/// The URL without its possibly secret parts.
 fn shown(url: &Url) -> String {
     format!("{}://{}", url.scheme(), url.host_str().unwrap_or("?"))
 }
@@ -139,8 +139,8 @@ fn is_loopback(name: &str) -> bool {
     name == "localhost" || name == "127.0.0.1"
 }
 
-/// Splits `name[:port]`; `None` for anything that is not plainly a host name or IPv4 address, so that no
-/// user part, path or escape can make a URL go elsewhere than it seems to.
+/// Splits `name[:port]`. `None` for anything that is not plainly a host name or IPv4 address, so that no user
+/// part, path or escape can redirect a URL.
 fn split_host(host: &str) -> Option<(String, Option<u16>)> {
     let (name, port) = match host.split_once(':') {
         Some((name, port)) => (name, Some(port.parse::<u16>().ok().filter(|port| *port != 0)?)),

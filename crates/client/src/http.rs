@@ -1,8 +1,7 @@
-//! The HTTP client of REST calls, and how an answer is recognised that is not the service's.
+//! The HTTP client of REST calls, and detection of answers that are not the service's.
 //!
-//! Networks that want a sign-in, filters and challenges answer in the service's place: with a page (200, 403, 511) or
-//! with a way elsewhere (302). Calling that a fault of the protocol would send people to the wrong place, and asking
-//! again at once changes nothing.
+//! Captive portals, filters and challenges answer in the service's place: with a page (200, 403, 511) or a
+//! redirect (302). Reporting a protocol error would mislead users, and an immediate retry changes nothing.
 
 use std::time::Duration;
 
@@ -19,11 +18,11 @@ use obsync_protocol::limits::ANSWER_HEAD;
 use crate::connect::from_connect;
 use crate::error::{ClientError, printable, reasons};
 
-/// Connections that nobody used for this long are closed: middleboxes forget them, too.
+/// Connections idle for this long are closed: middleboxes drop them, too.
 const IDLE: Duration = Duration::from_secs(60);
 
-/// Sends requests over connections that it keeps. Redirects are not followed, since they would carry the token to
-/// wherever an answer points.
+/// Sends requests over kept-alive connections. Redirects are not followed, since they would carry the token
+/// to any host that an answer names.
 #[derive(Clone, Debug)]
 pub(crate) struct HttpClient {
     client: legacy::Client<Connector, Full<Bytes>>,
@@ -58,7 +57,7 @@ impl HttpClient {
     }
 }
 
-/// Reads a body of at most `longest` bytes as it comes, so that a length that lies takes no memory.
+/// Reads a body of at most `longest` bytes as it arrives, so that a false length takes no memory.
 pub(crate) async fn read(mut body: Incoming, longest: usize) -> Result<Vec<u8>, ClientError> {
     let too_long = || ClientError::protocol(format!("the service's answer is longer than {longest} bytes"));
     if body.size_hint().lower() > longest as u64 {
@@ -84,8 +83,8 @@ pub(crate) struct Head<'a> {
 }
 
 impl Head<'_> {
-    /// The error for an answer that something else than the service gave, as far as its head tells. Errors of a server
-    /// (5xx) have pages too, but pass; so do requests to slow down.
+    /// The error for an answer that is not the service's, as far as its head shows. Server errors (5xx) have
+    /// pages too, but are transient; so are requests to slow down.
     pub(crate) fn not_the_service(self, host: &str) -> Option<ClientError> {
         let passes = self.status.is_server_error() || self.status == StatusCode::TOO_MANY_REQUESTS;
         let portal = self.status == StatusCode::NETWORK_AUTHENTICATION_REQUIRED;
@@ -110,7 +109,7 @@ impl Head<'_> {
     }
 }
 
-/// Whether a body is a page, whatever its head says: JSON never begins like this.
+/// True if a body is a page, whatever its head says: JSON never begins like this.
 pub(crate) fn is_page(body: &[u8]) -> bool {
     let body = body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body);
     body.trim_ascii_start().starts_with(b"<")

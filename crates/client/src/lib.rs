@@ -1,16 +1,17 @@
 //! Talks to the Obsidian Sync service, or to any server that speaks its protocol.
 //!
-//! - [`Client`]: the REST calls: signing in, the vaults of an account. It also carries the options, the limits and the
-//!   rules on hosts for everything else.
-//! - [`Session`]: one WebSocket connection to one vault: the listing, questions, [`LiveChanges`]. It only reads.
-//! - [`WritingSession`]: the same with folders, deletions and files that are sent.
-//! - [`FetchPool`]: the contents of many files over several sessions.
-//! - [`SignIn`], [`Password`]: signing in where nobody is asked, with what containers make of secrets.
-//! - [`UploadPool`]: many changes over several sessions, those of one path in their order.
+//! - [`Client`]: the REST calls: signing in, the vaults of an account. It also carries the options, the
+//!   limits and the host rules of everything else.
+//! - [`Session`]: one WebSocket connection to one vault: the listing, queries, [`LiveChanges`]. It only
+//!   reads.
+//! - [`WritingSession`]: the same, and uploads of folders, deletions and files.
+//! - [`FetchPool`]: fetches the contents of many files over several sessions.
+//! - [`SignIn`], [`Password`]: unattended sign-in, with the line breaks that containers add to secrets.
+//! - [`UploadPool`]: many changes over several sessions, those of one path in order.
 //! - [`totp`]: two-factor codes from the secret that they are computed from.
 //!
-//! Every wait has a limit ([`Timeouts`]), every failure is a [`ClientError`] whose sentence says what happened and
-//! what to do, and nothing that is secret appears in an error, in `Debug` output or in the log.
+//! Every wait has a limit ([`Timeouts`]), every failure is a [`ClientError`] whose sentence says the cause
+//! and the remedy, and no secret appears in an error, in `Debug` output or in the log.
 //!
 //! ```no_run
 //! # async fn example() -> Result<(), obsync_client::ClientError> {

@@ -8,7 +8,7 @@ use obsync_protocol::{Redactor, limits};
 
 use crate::clock::{Clock, SystemClock};
 
-/// Where the official service answers REST calls (docs/PROTOCOL.md section 2).
+/// Address of the official service's REST API (docs/PROTOCOL.md section 2).
 pub const DEFAULT_API_URL: &str = "https://api.obsidian.md/";
 
 /// Settings of a [`Client`](crate::Client). Start from [`ClientOptions::default`] and change what differs.
@@ -19,22 +19,23 @@ pub struct ClientOptions {
     /// Hosts beyond `*.obsidian.md` (and loopback, when the service itself is there) to which a vault's session, and with it the token, may go:
     /// `name` for any port or `name:port` for one.
     pub allow_hosts: Vec<String>,
-    /// The name under which the vault's history shows this device.
+    /// The name of this device in the vault's history.
     pub device: String,
-    /// How long anything may take.
+    /// Limits of all waits.
     pub timeouts: Timeouts,
-    /// When to try again.
+    /// The retry policy.
     pub retry: RetryPolicy,
     /// The `User-Agent` of every call, `<client>/<version>`.
     pub user_agent: String,
     /// Proxies and certificates.
     pub network: Network,
-    /// Secrets that no text of the service may bring into an error or a name. The client adds those that it sends.
+    /// Secrets to remove from all texts of the service, in errors and names. The client adds those that it
+    /// sends.
     pub redactor: Redactor,
-    /// The least that the server has to send while an answer is due and this side reads, in bytes a second over
-    /// [`Timeouts::speed_over`], all connections of a run together; 0 for any speed. 1,024.
+    /// Least speed of the server, in bytes a second over [`Timeouts::speed_over`], all connections of a run
+    /// together, while an answer is due and this side reads; 0 for any speed. 1,024.
     pub min_speed: u64,
-    /// Where the time comes from: for the limits of sessions, two-factor codes, and the engine above. The computer's.
+    /// The clock of session limits, two-factor codes and the engine. Default: the computer's.
     pub clock: Arc<dyn Clock>,
 }
 
@@ -63,22 +64,23 @@ pub struct Timeouts {
     pub rest_connect: Duration,
     /// One REST call as a whole, connecting included. 60 s.
     pub rest_request: Duration,
-    /// Connecting for a session: name, TCP, TLS and the WebSocket handshake together. A resolver that does not work yet
-    /// is waited for that long, for calls too. 120 s.
+    /// Connecting for a session: name, TCP, TLS and the WebSocket handshake together. Also how long sessions
+    /// and calls wait for a resolver that does not work yet. 120 s.
     pub connect: Duration,
-    /// From when an answer is due (its request sent, the answer before it complete) to its coming. 60 s.
+    /// From the time an answer is due (its request sent, the previous answer complete) to its arrival. 60 s.
     pub answer: Duration,
-    /// Without a message for this long, a ping is sent. 10 s.
+    /// After this long without a message, a ping is sent. 10 s.
     pub ping_after: Duration,
-    /// Without a byte for this long the connection is dead; so it is with no byte of ours taken, and with no byte of
-    /// a content that is due. 120 s.
+    /// After this long without a received byte the connection is dead; also without a byte of ours accepted,
+    /// or without a byte of a content that is due. 120 s.
     pub silence: Duration,
-    /// The longest that the first entry of a listing, or the next one, may take however alive the connection is. A
-    /// content has no such limit but the least speed: four pieces of 2 MiB at once take long on a slow line. 600 s.
+    /// The longest wait for the first or the next entry of a listing, however alive the connection is. A
+    /// content is limited only by the least speed: four pieces of 2 MiB at once take long on a slow line. 600
+    /// s.
     pub stall: Duration,
-    /// Over how long the least speed is measured. 600 s.
+    /// The period over which the least speed is measured. 600 s.
     pub speed_over: Duration,
-    /// How long a run goes on without any success while the service says that it is overloaded. 600 s.
+    /// Time limit of a run without any success while the service reports overload. 600 s.
     pub overloaded: Duration,
 }
 
@@ -98,15 +100,15 @@ impl Default for Timeouts {
     }
 }
 
-/// When and how often a failed call or connection is tried again: after a random time that doubles with each
-/// failure, so that many clients do not come back at once.
+/// Retries of calls and connections: after a random pause that doubles with each failure, so that many
+/// clients do not come back at once.
 #[derive(Clone, Debug)]
 pub struct RetryPolicy {
-    /// How often in all, the first time included. At least 1 is used.
+    /// Attempts in all, the first one included. At least 1 is used.
     pub attempts: usize,
-    /// The shortest wait before the second attempt; up to the same again is added at random.
+    /// The shortest pause before the second attempt; up to the same again is added at random.
     pub min_delay: Duration,
-    /// Where the doubling ends.
+    /// The longest pause.
     pub max_delay: Duration,
 }
 
@@ -117,7 +119,7 @@ impl Default for RetryPolicy {
 }
 
 impl RetryPolicy {
-    /// The waits between attempts, one for each attempt but the first.
+    /// The pauses, one before each attempt but the first.
     pub fn pauses(&self) -> impl Iterator<Item = Duration> + Send + 'static {
         backon::BackoffBuilder::build(self.backoff())
     }

@@ -1,8 +1,8 @@
-//! Passwords from where line breaks creep in: variables of containers, files, JSON that somebody wrote by hand.
+//! Passwords from sources that add line breaks: container variables, files, hand-written JSON.
 //!
-//! A file ends with a line break that is no part of the password, as everywhere. A variable is another matter: it is set
-//! without one by hand, and with one by what copies a file into it (`--from-file` of Kubernetes). There the password is
-//! tried as it is and, when that is refused, without.
+//! In a file, the line break at the end is not part of the password. A variable is ambiguous: set by hand it
+//! has none; tools that copy a file into it keep one (`--from-file` of Kubernetes). A variable's password is
+//! tried unchanged and, when that is refused, without the line break.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -12,17 +12,17 @@ use obsync_protocol::limits::GIVEN_SECRET;
 use obsync_protocol::{ExposeSecret, SecretString};
 use zeroize::Zeroizing;
 
-/// A password as it was given, and without the line break at its end.
+/// A password as given, and without the line break at its end.
 #[derive(Clone, Debug)]
 pub struct Password {
     as_given: SecretString,
     without_line_end: Option<SecretString>,
-    /// As in "the password in `OBSIDIAN_PASSWORD`".
+    /// Names the source, as in "the password in `OBSIDIAN_PASSWORD`".
     origin: &'static str,
 }
 
 impl Password {
-    /// Exactly this, as a person typed it.
+    /// Exactly this text, as a person typed it.
     #[must_use]
     pub fn exactly(password: SecretString) -> Self {
         Self { as_given: password, without_line_end: None, origin: "" }
@@ -37,7 +37,7 @@ impl Password {
         Self { as_given: value, without_line_end: other, origin }
     }
 
-    /// As it was given.
+    /// Unchanged.
     #[must_use]
     pub fn as_given(&self) -> &SecretString {
         &self.as_given
@@ -54,7 +54,7 @@ impl Password {
         tracing::warn!("{} ends with a line break that is not part of the password; remove it", self.origin);
     }
 
-    /// Why a refusal is not due to the line break at the end; `None` if there is none.
+    /// Why a refusal is not due to the line break at the end; `None` if there is no line break.
     #[must_use]
     pub fn line_end_note(&self) -> Option<String> {
         let note = || format!("{} ends with a line break; it was tried with and without", self.origin);
@@ -62,7 +62,7 @@ impl Password {
     }
 }
 
-/// The text without the line break at its end, of any system.
+/// The text without one line break at its end, in any system's convention.
 #[must_use]
 pub fn without_line_end(text: &str) -> &str {
     let text = text.strip_suffix('\n').unwrap_or(text);
@@ -72,10 +72,10 @@ pub fn without_line_end(text: &str) -> &str {
 /// The text of a secret's file, without the line break at its end.
 ///
 /// # Errors
-/// When it cannot be read, is no file, has nothing in it, or has more than [`GIVEN_SECRET`] bytes. Nothing of it is
-/// repeated.
+/// When the file cannot be read, is no regular file, is empty, or has more than [`GIVEN_SECRET`] bytes.
+/// Errors never repeat its content.
 pub fn secret_from_file(path: &Path) -> io::Result<SecretString> {
-    // Asked before it is opened: a pipe that nobody writes to would keep us waiting.
+    // Checked before opening: opening a pipe without a writer would block.
     if !path.metadata()?.is_file() {
         return Err(io::Error::other("it is not a file"));
     }

@@ -1,7 +1,7 @@
 //! A session: one WebSocket connection to one vault (docs/PROTOCOL.md section 3).
 //!
-//! A session is owned by whoever uses it and has no task of its own: it reads, pings and keeps its limits while one
-//! of its methods is being awaited. What a cancelled call had queued for sending is not lost.
+//! A session has no task: it reads, pings and enforces its limits while one of its methods is being awaited.
+//! Messages queued by a cancelled call are not lost.
 
 mod live;
 mod pull;
@@ -35,10 +35,10 @@ use crate::transport::{Incoming, Socket};
 use live::LiveSender;
 use wire::{Due, Wire};
 
-/// The largest file that a vault takes when the server names no limit, in bytes of plaintext.
+/// The largest file that a vault accepts when the server names no limit, in bytes of plaintext.
 const DEFAULT_FILE_LIMIT: u64 = 199 << 20;
 
-/// Which vault to open and what opens it.
+/// The vault to open, and the credentials.
 #[derive(Clone, Debug)]
 pub struct SessionTarget {
     /// The sign-in.
@@ -47,15 +47,15 @@ pub struct SessionTarget {
     pub vault_id: VaultId,
     /// The vault's host as the service lists it, `name[:port]`.
     pub host: String,
-    /// The vault's keys, which know the encryption version too.
+    /// The vault's keys, which also know the encryption version.
     pub keys: VaultKeys,
 }
 
-/// An open session that reads. It has no method that changes the vault: that is what a [`WritingSession`] is for, and none can
-/// be made of it without the [`WritePermit`] of one.
+/// An open session that reads. It has no method that changes the vault: [`WritingSession`] has those, and
+/// only the [`WritePermit`] of a writing session turns a session into one.
 ///
-/// Receiving the listing can be cancelled and taken up again. A question that is cancelled leaves an answer on its way that
-/// nobody waits for: do not use the session after that.
+/// Receiving the listing can be cancelled and resumed. A cancelled query leaves an unread answer on the
+/// connection: do not use the session after that.
 ///
 /// ```compile_fail
 /// # async fn example(session: &mut obsync_client::Session, path: &obsync_protocol::VaultPath) {
@@ -68,35 +68,35 @@ pub struct Session {
     keys: VaultKeys,
     /// The name of this device, by which own changes are recognised.
     device: String,
-    /// The highest uid that was received, at least what the caller had.
+    /// The highest uid received, at least the caller's.
     version: u64,
     ready: bool,
-    /// What the last `ready` said, which only confirms: it may be more or less than `version`.
+    /// The version of the last `ready`. It may differ from `version` in either direction.
     server_version: Option<u64>,
     file_limit: u64,
-    /// Where changes go that the server tells of after the listing, if somebody wants them.
+    /// Receives changes after the listing, if anybody subscribed.
     live: Option<LiveSender>,
 }
 
-/// A message, read.
+/// A parsed message.
 enum Event {
     Push(Box<PushMessage>),
     Ready,
     Answer(Box<Answer>),
     Piece(bytes::Bytes),
-    /// A sign of life that says nothing else.
+    /// A keep-alive without other meaning.
     Nothing,
 }
 
 impl Session {
-    /// Connects, and asks for the entries newer than `version`, what the caller has (0 at first). `initial` is true
-    /// until a listing has been received to its end once. Read the listing next.
+    /// Connects, and requests the entries newer than the caller's `version` (0 at first). `initial` is true
+    /// until a listing has been received completely once. Read the listing next.
     ///
-    /// What may pass (no connection, a server that is overloaded) is tried again as the client's retry policy says.
+    /// Transient failures (no connection, an overloaded server) are retried by the client's retry policy.
     ///
     /// # Errors
     /// [`ClientError::HostNotAllowed`] before anything is sent; [`ClientError::NotSignedIn`],
-    /// [`ClientError::VaultNotFound`], [`ClientError::SubscriptionExpired`], or whatever the network adds.
+    /// [`ClientError::VaultNotFound`], [`ClientError::SubscriptionExpired`], or network errors.
     pub async fn open(
         client: &Client,
         target: &SessionTarget,
@@ -187,15 +187,15 @@ impl Session {
         Ok(())
     }
 
-    /// Receives the listing to its end: `on_entry` gets each entry, ascending by uid. The result is the highest uid
-    /// that was received, or what the caller had if there was none above: the version to ask from the next time. That
-    /// of `ready` is not, since one number would hide all that comes later. Entries whose uid makes no sense do not
-    /// raise it.
+    /// Receives the listing to its end and calls `on_entry` for each entry, ascending by uid. Returns the
+    /// highest uid received, or the caller's version if none was higher: the version to request from the next
+    /// time. The version of `ready` is not used, since one false number would hide all later changes. Entries
+    /// with an implausible uid do not raise it.
     ///
     /// # Errors
-    /// [`ClientError::NoListing`] when nothing comes of it, [`ClientError::TimedOut`] when it stops moving,
-    /// [`ClientError::TooSlow`] when it moves too slowly, [`ClientError::Protocol`] for a message that
-    /// cannot be read, [`ClientError::ConnectionLost`].
+    /// [`ClientError::NoListing`] when it does not begin, [`ClientError::TimedOut`] when it stalls,
+    /// [`ClientError::TooSlow`] when it is too slow, [`ClientError::Protocol`] for an unreadable message,
+    /// [`ClientError::ConnectionLost`].
     pub async fn listing(
         &mut self,
         on_entry: &mut (dyn FnMut(PushMessage) + Send),
@@ -207,7 +207,7 @@ impl Session {
                     on_entry(*entry);
                     due = self.wire.next_entry_due();
                 }
-                // It is `event` that takes note of the version.
+                // `event` records the version.
                 Event::Ready | Event::Nothing => {}
                 Event::Answer(_) => {
                     return Err(ClientError::protocol("an answer came that nobody had asked for"));
@@ -220,8 +220,8 @@ impl Session {
         Ok(self.version)
     }
 
-    /// The changes that the server tells of after the listing, whatever the session does meanwhile. Ask for them before the
-    /// listing, so that none is missed. A second call takes them from the first receiver.
+    /// Receives the server's changes after the listing, whatever the session does meanwhile. Subscribe before
+    /// the listing, so that none is missed. A second call ends the first subscription.
     #[must_use]
     pub fn live_changes(&mut self) -> LiveChanges {
         let (sender, changes) = live::channel(LIVE_CHANGES_MEMORY);
@@ -229,8 +229,8 @@ impl Session {
         changes
     }
 
-    /// Receives the listing for nobody: what is newer than the listing that the jobs come from is the next run's.
-    /// Nothing is kept of it, and one without end is given up.
+    /// Receives and discards the listing of a further connection: entries newer than the first listing belong
+    /// to the next run. A listing without end is given up.
     pub(crate) async fn pass_over_listing(&mut self) -> Result<(), ClientError> {
         let endless = || ClientError::lost("the list of changes on a further connection does not end");
         tokio::time::timeout(FURTHER_LISTING_TIME, async {
@@ -252,32 +252,32 @@ impl Session {
         .unwrap_or_else(|_| Err(endless()))
     }
 
-    /// The version that the last `ready` told, whatever was received. If the caller has a higher one, the vault was
-    /// replaced or rolled back on the server.
+    /// The version of the last `ready`, whatever was received. If it is lower than the caller's, the vault
+    /// was replaced or rolled back on the server.
     #[must_use]
     pub fn server_version(&self) -> Option<u64> {
         self.server_version
     }
 
-    /// The highest uid that was received in the listing or live, at least what the caller had.
+    /// The highest uid received in the listing or live, at least the caller's version.
     #[must_use]
     pub fn version(&self) -> u64 {
         self.version
     }
 
-    /// Whether the listing was received to its end.
+    /// True once the listing was received completely.
     #[must_use]
     pub fn is_listed(&self) -> bool {
         self.ready
     }
 
-    /// The largest file that the vault takes, in bytes of plaintext.
+    /// The largest file that the vault accepts, in bytes of plaintext.
     #[must_use]
     pub fn file_limit(&self) -> u64 {
         self.file_limit
     }
 
-    /// Keeps the session alive until it ends, and says how. Can be cancelled at any time; that is what it is for.
+    /// Keeps the session alive until it ends, and returns the reason. May be cancelled at any time.
     pub async fn idle(&mut self) -> ClientError {
         loop {
             match self.event(&Due::never(), TEXT_MESSAGE).await {
@@ -293,12 +293,12 @@ impl Session {
         }
     }
 
-    /// Says goodbye and ends the connection.
+    /// Closes the connection properly.
     pub async fn close(self) {
         self.wire.close().await;
     }
 
-    /// The next answer. Pushes, `ready` and signs of life may come before it.
+    /// The next answer. Skips over pushes, `ready` and keep-alives before it.
     async fn answer(&mut self, what: &'static str, max_text: usize) -> Result<Box<Answer>, ClientError> {
         let due = self.wire.answer_due(what);
         loop {
@@ -312,7 +312,7 @@ impl Session {
         }
     }
 
-    /// The answer to a request that can only be done or refused.
+    /// The answer to a request that is either done or refused.
     async fn confirmation(&mut self, what: &'static str) -> Result<Box<Answer>, ClientError> {
         let answer = self.answer(what, TEXT_MESSAGE).await?;
         match answer.error() {
@@ -333,7 +333,7 @@ impl Session {
             ServerMessage::parse(&text).map_err(|error| ClientError::protocol(error.to_string()))?;
         let is_progress = match &message {
             ServerMessage::Answer(_) => true,
-            // After the listing nobody asked for them.
+            // After the listing, entries are only for subscribers.
             ServerMessage::Push(_) | ServerMessage::Ready { .. } => !self.ready,
             ServerMessage::Pong | ServerMessage::Unknown { .. } => false,
         };
@@ -357,7 +357,7 @@ impl Session {
             }
             ServerMessage::Answer(answer) => Ok(Event::Answer(Box::new(answer))),
             ServerMessage::Pong => Ok(Event::Nothing),
-            // Its kind is a text of the server's, and could repeat a part of a secret.
+            // The message's kind is a text of the server, and could contain a part of a secret.
             ServerMessage::Unknown { .. } => {
                 debug!("passing over a message of a kind that is not known");
                 Ok(Event::Nothing)
@@ -375,7 +375,7 @@ impl fmt::Debug for Session {
     }
 }
 
-/// Which failures of opening a session are worth another attempt. A limit that passed is not among them: the next
+/// True for failures of opening a session that are worth a retry. Timeouts are not among them: the next
 /// attempt would take as long again.
 fn may_come_back(error: &ClientError) -> bool {
     error.is_retryable() && !matches!(error, ClientError::TimedOut { .. } | ClientError::Protocol { .. })

@@ -1,8 +1,9 @@
-//! Signing in where nobody is asked: a password that may end with a line break, and two-factor codes that are computed.
+//! Unattended sign-in: a password that may end with a line break, and computed two-factor codes.
 //!
-//! A service accepts each code once. Whoever signs in twice within 30 seconds, or on two machines, sends a code that is
-//! right and refused; the next one is accepted. A clock that is off is another reason for a refusal: the service's own
-//! clock is known by the `Date` of its answers, so the code is computed for that time and the error names the difference.
+//! A service accepts each code once. A second sign-in within 30 seconds, or on another machine, sends a
+//! correct code that is refused; the next code is accepted. A wrong clock is another reason for a refusal:
+//! the `Date` of the service's answers reveals its clock, so the code is computed for that time and the error
+//! names the difference.
 
 use std::time::Duration;
 
@@ -14,7 +15,8 @@ use crate::error::ClientError;
 use crate::password::Password;
 use crate::totp::{self, Generator, PERIOD};
 
-/// A difference of clocks that is no fault: what an answer takes, and the whole seconds of its `Date`.
+/// Clock difference below which the clock is not blamed: the latency of an answer, and the whole seconds of
+/// its `Date`.
 const HARMLESS_SKEW: u64 = 5;
 
 /// The sign-in of one account.
@@ -23,12 +25,12 @@ pub struct SignIn<'a> {
     client: &'a Client,
     email: &'a str,
     password: &'a Password,
-    /// The password was refused as it is, and is right without its line end.
+    /// The password was refused unchanged, and accepted without its line break.
     without_line_end: bool,
 }
 
 impl<'a> SignIn<'a> {
-    /// Nothing is sent yet.
+    /// Prepares a sign-in. Sends nothing yet.
     #[must_use]
     pub fn new(client: &'a Client, email: &'a str, password: &'a Password) -> Self {
         if let Some(password) = password.without_line_end() {
@@ -37,7 +39,7 @@ impl<'a> SignIn<'a> {
         Self { client, email, password, without_line_end: false }
     }
 
-    /// Tries the password as it is, then without the line break at its end. `code` is a two-factor code.
+    /// Tries the password unchanged, then without the line break at its end. `code` is a two-factor code.
     ///
     /// # Errors
     /// As for [`Client::sign_in`].
@@ -61,11 +63,12 @@ impl<'a> SignIn<'a> {
         self.client.sign_in(self.email, password, code).await
     }
 
-    /// Signs in with a computed code. One that is refused was perhaps used already: then the next one is waited for, 30
-    /// seconds at most and some for a clock that is ahead, and tried, once.
+    /// Signs in with a computed code. A refused code may have been used already: the next one is tried once,
+    /// after a wait of at most 30 seconds plus the clock skew.
     ///
     /// # Errors
-    /// [`ClientError::ComputedCodesRefused`] when the second code is refused, too; what else [`Client::sign_in`] says.
+    /// [`ClientError::ComputedCodesRefused`] when the second code is refused, too; other errors of
+    /// [`Client::sign_in`].
     pub async fn with_codes(&mut self, generator: &Generator) -> Result<SignedIn, ClientError> {
         let clock = self.client.options().clock.clone();
         let now = || totp::seconds(clock.wall());
@@ -96,18 +99,18 @@ impl<'a> SignIn<'a> {
     }
 }
 
-/// What to do after a code was refused.
+/// The second attempt after a refused code.
 #[derive(Debug, PartialEq, Eq)]
 struct Second {
-    /// How long to wait first.
+    /// Pause before it.
     wait: Duration,
-    /// The time whose code is sent then, in seconds since the epoch.
+    /// The time whose code is sent, in seconds since the epoch.
     code_of: u64,
-    /// By how many seconds the service's clock is ahead, if that is why the first code was refused.
+    /// Seconds by which the service's clock is ahead, if that is why the first code was refused.
     skew: Option<i64>,
 }
 
-/// `service` is the service's time, if it is known; both in seconds since the epoch.
+/// `service` is the service's time, if known; both in seconds since the epoch.
 fn second_attempt(now: u64, service: Option<u64>) -> Second {
     let ahead = service.map_or(0, |service| now.saturating_sub(service));
     match service {
@@ -123,7 +126,7 @@ fn second_attempt(now: u64, service: Option<u64>) -> Second {
     }
 }
 
-/// By how many seconds the service's clock is ahead of this machine's, if they are apart.
+/// Seconds by which the service's clock is ahead of this machine's, if they differ.
 fn skew(now: u64, service: Option<u64>) -> Option<i64> {
     let service = service.filter(|service| now.abs_diff(*service) > HARMLESS_SKEW)?;
     Some(service.cast_signed().wrapping_sub(now.cast_signed()))
@@ -147,7 +150,7 @@ mod tests {
         let next = |now, service| second_attempt(now, service);
         assert_eq!(next(600, Some(600)), Second { wait: seconds(30), code_of: 630, skew: None });
         assert_eq!(next(629, None), Second { wait: seconds(1), code_of: 630, skew: None });
-        // Ours is ahead a little: the service must have reached the next period, too.
+        // Our clock is slightly ahead: the service must have reached the next period, too.
         assert_eq!(next(629, Some(626)), Second { wait: seconds(4), code_of: 630, skew: None });
         assert_eq!(next(629, Some(640)), Second { wait: seconds(1), code_of: 630, skew: None });
     }

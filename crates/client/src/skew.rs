@@ -1,6 +1,7 @@
 //! Measures how far this computer's clock is from the service's, by the `Date` header (RFC 9110 section 6.6.1).
 //!
-//! Two-factor codes and certificates go by the clock, and a wrong clock is the last thing that people look for.
+//! Two-factor codes and certificates depend on the clock, and a wrong clock is the last cause that people
+//! look for.
 
 use std::fmt;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -10,13 +11,13 @@ use http::header::DATE;
 use jiff::Timestamp;
 use jiff::fmt::rfc2822::DateTimeParser;
 
-/// A smaller difference is not named: `Date` counts whole seconds, and an answer takes its time.
+/// A smaller difference is not reported: `Date` counts whole seconds, and an answer takes its time.
 const LEAST_SECONDS: i64 = 15;
 
-/// No answer with a date came yet.
+/// No answer with a date arrived yet.
 const UNKNOWN: i64 = i64::MIN;
 
-/// A difference between this computer's clock and the service's that is worth naming.
+/// A difference between this computer's clock and the service's that is worth reporting.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ClockSkew {
     ahead_seconds: i64,
@@ -28,7 +29,7 @@ impl ClockSkew {
         is_notable.then_some(Self { ahead_seconds })
     }
 
-    /// How many seconds this computer's clock is ahead of the service's; behind it, when negative.
+    /// Seconds by which this computer's clock is ahead of the service's; negative if it is behind.
     #[must_use]
     pub fn ahead_seconds(self) -> i64 {
         self.ahead_seconds
@@ -42,7 +43,7 @@ impl fmt::Display for ClockSkew {
     }
 }
 
-/// The difference as the last answer had it.
+/// The difference by the last answer.
 #[derive(Debug)]
 pub(crate) struct Skew(AtomicI64);
 
@@ -53,7 +54,7 @@ impl Default for Skew {
 }
 
 impl Skew {
-    /// Takes note of an answer that came at `now`.
+    /// Records an answer that arrived at `now`.
     pub(crate) fn observe(&self, headers: &HeaderMap, now: Timestamp) {
         let date =
             headers.get(DATE).and_then(|date| DateTimeParser::new().parse_timestamp(date.as_bytes()).ok());
@@ -62,7 +63,7 @@ impl Skew {
         }
     }
 
-    /// How many seconds this computer's clock is ahead of the service's, if an answer said.
+    /// Seconds by which this computer's clock is ahead of the service's, if an answer had a date.
     pub(crate) fn ahead_seconds(&self) -> Option<i64> {
         Some(self.0.load(Ordering::Relaxed)).filter(|ahead| *ahead != UNKNOWN)
     }
@@ -72,7 +73,7 @@ impl Skew {
     }
 }
 
-/// The end of a sentence about something that goes by the clock.
+/// The end of a sentence about something that depends on the clock.
 pub(crate) fn named(skew: Option<ClockSkew>) -> String {
     skew.map(|skew| format!("; {skew}, set it right")).unwrap_or_default()
 }
@@ -83,7 +84,7 @@ mod tests {
 
     use super::*;
 
-    /// What is said at 15:35:00 about an answer of this date.
+    /// The text at 15:35:00 for an answer with this date.
     fn said(date: &'static str) -> Option<String> {
         let skew = Skew::default();
         let headers = HeaderMap::from_iter([(DATE, HeaderValue::from_static(date))]);

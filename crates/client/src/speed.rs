@@ -1,9 +1,9 @@
-//! The least speed of a run: what the server sends over all connections together while an answer is due and this side
-//! reads.
+//! The least speed of a run: bytes from the server over all connections together while an answer is due and
+//! this side reads.
 //!
-//! Time in which nobody waits (contents are written, a pause is made, a connection idles) does not count, so a slow
-//! destination is not taken for a slow server. The time that counts is cut into ten parts; when ten are full and their
-//! bytes are too few, the run ends.
+//! Time in which nobody waits (contents are written, a pause is made, a connection idles) does not count, so
+//! a slow destination is not mistaken for a slow server. The counted time is cut into ten parts; when ten are
+//! full and their bytes are too few, the run ends.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -14,7 +14,8 @@ use std::time::{Duration, Instant};
 use crate::clock::Clock;
 use crate::error::ClientError;
 
-/// Into how many parts the time is cut: a server that becomes too slow is noticed within one part more than the time.
+/// Number of parts of the measuring period: a server that becomes too slow is noticed at most one part after
+/// the period.
 const PARTS: u32 = 10;
 
 /// The speed of a run, shared by its connections.
@@ -23,7 +24,7 @@ pub(crate) struct Speed {
     least: u64,
     over: Duration,
     clock: Arc<dyn Clock>,
-    /// Whether an entry of a listing came in this run.
+    /// An entry of a listing arrived in this run.
     has_listed: AtomicBool,
     inner: Mutex<Measured>,
 }
@@ -31,24 +32,24 @@ pub(crate) struct Speed {
 struct Measured {
     /// Connections that wait for something that is due.
     waiting: usize,
-    /// When the account was last brought up to date.
+    /// When the account was last updated.
     at: Instant,
     /// Time waited and bytes received in the present part.
     waited: Duration,
     bytes: u64,
-    /// Bytes of the parts before it, at most [`PARTS`].
+    /// Bytes of the earlier parts, at most [`PARTS`].
     parts: VecDeque<u64>,
 }
 
-/// A connection waits as long as this lives.
+/// A connection counts as waiting as long as this lives.
 pub(crate) struct Waiting {
     speed: Arc<Speed>,
-    /// Bytes that it received and that were not told otherwise.
+    /// Bytes received and not yet counted elsewhere.
     pub(crate) received: u64,
 }
 
 impl Speed {
-    /// At least `least` bytes a second over each stretch of `over`; 0 for any speed.
+    /// At least `least` bytes a second over each period of `over`; 0 for any speed.
     pub(crate) fn new(least: u64, over: Duration, clock: Arc<dyn Clock>) -> Self {
         let inner = Measured {
             waiting: 0,
@@ -61,13 +62,13 @@ impl Speed {
         Self { least, over, clock, has_listed, inner: Mutex::new(inner) }
     }
 
-    /// Whether the first entry of the run's listing came already. Only until then a server may be looking for it; one that
-    /// lets the listing break off again and again is not given that time anew.
+    /// True once the first entry of the run's listing arrived. Only before that may a server take its time to
+    /// search; a server that breaks off the listing repeatedly does not get that time again.
     pub(crate) fn has_listed(&self) -> bool {
         self.has_listed.load(Ordering::Relaxed)
     }
 
-    /// Takes note that an entry of a listing came.
+    /// Records that an entry of a listing arrived.
     pub(crate) fn listed(&self) {
         self.has_listed.store(true, Ordering::Relaxed);
     }
@@ -81,12 +82,12 @@ impl Speed {
         self.over / PARTS
     }
 
-    /// How long a connection may wait until it asks again whether the speed is enough.
+    /// Longest wait of a connection before it checks the speed again.
     pub(crate) fn look_after(&self) -> Duration {
         if self.least == 0 { Duration::MAX } else { self.part() }
     }
 
-    /// A connection begins to wait for something that is due, having received `bytes` since it last said so.
+    /// A connection begins to wait for something that is due, having received `bytes` since its last report.
     pub(crate) fn wait(self: &Arc<Self>, bytes: u64) -> Waiting {
         let mut inner = self.lock();
         inner.bytes += bytes;
@@ -96,7 +97,7 @@ impl Speed {
         Waiting { speed: Arc::clone(self), received: 0 }
     }
 
-    /// Adds bytes, and asks whether they are enough.
+    /// Adds bytes, and checks whether they are enough.
     pub(crate) fn check(&self, bytes: u64) -> Result<(), ClientError> {
         let mut inner = self.lock();
         inner.bytes += bytes;
@@ -108,7 +109,7 @@ impl Speed {
         if inner.parts.len() < PARTS as usize || inner.parts.iter().sum::<u64>() >= wanted {
             return Ok(());
         }
-        // Whoever goes on in spite of it begins anew.
+        // A caller that continues in spite of it starts a new measurement.
         inner.parts.clear();
         Err(ClientError::TooSlow { least: self.least, over: self.over })
     }
@@ -162,7 +163,8 @@ mod tests {
         Arc::new(Speed::new(1024, OVER, Arc::new(SystemClock)))
     }
 
-    /// Waits for so many minutes and receives so many bytes in each; the minute in which it was too slow.
+    /// Waits for so many minutes and receives so many bytes in each. Returns the minute in which it was too
+    /// slow.
     async fn receive(speed: &Arc<Speed>, minutes: u64, bytes: u64) -> Option<u64> {
         for minute in 1..=minutes {
             let mut waiting = speed.wait(0);

@@ -4,18 +4,18 @@ use std::fmt;
 
 use obsync_protocol::{ExposeSecret, SecretString};
 
-/// What proves a sign-in to the service. It is as good as the password, so it is wiped from memory when
-/// dropped and `Debug` does not show it.
+/// The session token of a sign-in. It is as powerful as the password, so it is wiped from memory when dropped
+/// and `Debug` does not show it.
 #[derive(Clone)]
 pub struct Token(SecretString);
 
 impl Token {
-    /// Takes a token that was kept from an earlier sign-in.
+    /// Wraps a token kept from an earlier sign-in.
     pub fn new(token: impl Into<SecretString>) -> Self {
         Self(token.into())
     }
 
-    /// The token itself, to be kept in a place that only its owner can read.
+    /// The token itself. Store it only where nobody but its owner can read it.
     #[must_use]
     pub fn expose(&self) -> &str {
         self.0.expose_secret()

@@ -1,4 +1,4 @@
-//! Sign-in codes (RFC 6238) from the secret that a user keeps, for where nobody can be asked for a code.
+//! Two-factor codes (RFC 6238) from the user's secret, for unattended sign-in.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -7,10 +7,10 @@ use thiserror::Error;
 use totp_rs::{Builder, Secret, Totp};
 use zeroize::Zeroizing;
 
-/// How long a code is valid, in seconds.
+/// Validity of a code in seconds.
 pub(crate) const PERIOD: u64 = 30;
 
-/// Makes the codes of one account.
+/// Computes the codes of one account.
 pub struct Generator {
     totp: Totp,
 }
@@ -23,16 +23,17 @@ pub struct Code {
     pub seconds_left: u64,
 }
 
-/// A text that no codes can be made from. It is not repeated: it may be a secret with a typing error.
+/// A text that is no two-factor secret. The error does not repeat it: it may be a secret with a typing error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 #[error("is not a base32 secret: the text shown beside the QR code has letters and the digits 2 to 7 only")]
 pub struct NotBase32;
 
 impl Generator {
-    /// Takes the secret as services show it: base32, whatever its case, spaces, hyphens and padding.
+    /// Parses the secret as services show it: base32, in any case, with or without spaces, hyphens and
+    /// padding.
     ///
     /// # Errors
-    /// When it is not such a secret, or an empty one.
+    /// When it is no base32 text, or empty.
     pub fn new(secret: &SecretString) -> Result<Self, NotBase32> {
         let plain: Zeroizing<String> = Zeroizing::new(
             secret
@@ -46,7 +47,7 @@ impl Generator {
         if secret.as_bytes().is_empty() {
             return Err(NotBase32);
         }
-        // RFC 4226 asks for 128 bits, but a service that hands out fewer has still to be signed in to.
+        // RFC 4226 demands 128 bits, but users of a service that hands out fewer still have to sign in.
         Ok(Generator { totp: Builder::new().with_secret(secret).build_noncompliant() })
     }
 
@@ -82,7 +83,7 @@ mod tests {
     #[test]
     fn codes_are_those_of_rfc_6238() {
         let generator = generator(SEED).unwrap();
-        // Appendix B has eight digits; six are the last six of them.
+        // Appendix B has eight digits; six digits are the last six of them.
         for (moment, digits) in [(59, "287082"), (1_111_111_109, "081804"), (20_000_000_000, "353130")] {
             assert_eq!(generator.at(moment).digits, digits);
         }

@@ -39,13 +39,13 @@ const READ_BUFFER: usize = 64 << 10;
 /// The header and the mask of a pong, in bytes.
 const PONG_OVERHEAD: usize = 6;
 
-/// What is waited for in the beginning.
+/// The wait while connecting, in error texts.
 const CONNECTION: &str = "a connection to the vault's server";
 
-/// How long a farewell may take.
+/// Longest wait for the closing handshake.
 const CLOSE_LIMIT: Duration = Duration::from_millis(500);
 
-/// A message as it came. Control frames are dealt with below this level.
+/// A message as received. Control frames are handled below this level.
 pub(crate) enum Incoming {
     Text(Utf8Bytes),
     Binary(Bytes),
@@ -60,7 +60,7 @@ impl Incoming {
         }
     }
 
-    /// The same message in memory of its own. A small one is a part of a whole read buffer otherwise.
+    /// The same message in memory of its own. A small one otherwise keeps a whole read buffer alive.
     pub(crate) fn detached(self) -> Self {
         match self {
             Self::Text(text) if text.len() < READ_BUFFER => Self::Text(text.as_str().into()),
@@ -70,7 +70,7 @@ impl Incoming {
     }
 }
 
-/// Anything that bytes can go through: plain TCP or TLS.
+/// Any byte stream: plain TCP or TLS.
 trait ByteStream: AsyncRead + AsyncWrite + Send + Sync + Unpin {}
 
 impl<T: AsyncRead + AsyncWrite + Send + Sync + Unpin> ByteStream for T {}
@@ -81,8 +81,8 @@ pub(crate) struct Socket {
 }
 
 impl Socket {
-    /// Connects within `limit`. A frame or message longer than `longest` bytes ends the connection before memory is
-    /// taken for it.
+    /// Connects within `limit`. A frame or message longer than `longest` bytes ends the connection before
+    /// memory is allocated for it.
     pub(crate) async fn connect(
         address: &SyncAddress,
         connector: &Connector,
@@ -102,7 +102,7 @@ impl Socket {
         }
     }
 
-    /// A connection over any stream, for tests of what lies above.
+    /// A connection over any stream, for tests of the layers above.
     #[cfg(test)]
     pub(crate) async fn over(stream: tokio::io::DuplexStream) -> Self {
         let clock = Arc::new(crate::clock::SystemClock);
@@ -112,28 +112,28 @@ impl Socket {
         Self { websocket: WebSocketStream::from_raw_socket(stream, role, Some(config)).await }
     }
 
-    /// Takes a text for sending; [`Socket::poll_flush`] sends it. What is queued is never lost to a cancelled call.
+    /// Queues a text; [`Socket::poll_flush`] sends it. A cancelled call never loses queued messages.
     pub(crate) fn queue_text(&mut self, text: String) -> Result<(), ClientError> {
         self.queue(Message::text(text))
     }
 
-    /// Takes a binary frame for sending.
+    /// Queues a binary frame.
     pub(crate) fn queue_binary(&mut self, piece: Bytes) -> Result<(), ClientError> {
         self.queue(Message::binary(piece))
     }
 
     fn queue(&mut self, message: Message) -> Result<(), ClientError> {
-        // Callers flush after a bounded number of messages, so the library's buffer is full only if the server takes
-        // nothing at all.
+        // Callers flush after a bounded number of messages, so the library's buffer is full only if the
+        // server accepts nothing at all.
         Pin::new(&mut self.websocket).start_send(message).map_err(from_websocket)
     }
 
-    /// Tries to send what is queued.
+    /// Tries to send the queue.
     pub(crate) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), ClientError>> {
         Pin::new(&mut self.websocket).poll_flush(cx).map_err(from_websocket)
     }
 
-    /// The next message. Pings are answered on the way; how many may come is up to [`Frames`].
+    /// Receives the next message. Answers pings on the way; [`Frames`] limits their number.
     pub(crate) fn poll_receive(&mut self, cx: &mut Context<'_>) -> Poll<Result<Incoming, ClientError>> {
         loop {
             return Poll::Ready(match ready!(Pin::new(&mut self.websocket).poll_next(cx)) {
@@ -151,8 +151,8 @@ impl Socket {
         }
     }
 
-    /// The library has queued the answer to a ping. Without this limit a server that sends pings and reads nothing
-    /// would fill the write buffer.
+    /// The library has queued the answer to a ping. Without this limit a server that sends pings and reads
+    /// nothing would fill the write buffer.
     fn answer_waits(&mut self, payload: usize) -> Result<(), ClientError> {
         let waiting = &mut self.websocket.get_mut().pongs_waiting;
         *waiting += payload + PONG_OVERHEAD;
@@ -167,24 +167,24 @@ impl Socket {
         self.websocket.get_ref().frames.binary_bytes()
     }
 
-    /// When the last byte of content came.
+    /// When the last byte of content arrived.
     pub(crate) fn last_content(&self) -> Instant {
         self.websocket.get_ref().frames.last_binary()
     }
 
-    /// When the last byte came.
+    /// When the last byte arrived.
     pub(crate) fn last_read(&self) -> Instant {
         self.websocket.get_ref().last_read
     }
 
-    /// When the system last took a byte from us.
+    /// When the system last accepted a byte from us.
     pub(crate) fn last_write(&self) -> Instant {
         self.websocket.get_ref().last_write
     }
 
-    /// Says goodbye, if that is possible at once, and ends the connection.
+    /// Sends a close frame, if that is possible at once, and ends the connection.
     pub(crate) async fn close(mut self) {
-        // The connection is given up in any case, so an error here concerns nobody.
+        // The connection is given up anyway, so an error here concerns nobody.
         let _ = timeout(CLOSE_LIMIT, self.websocket.close(None)).await;
     }
 }
@@ -226,7 +226,7 @@ fn closed(frame: Option<CloseFrame>) -> ClientError {
     }
 }
 
-/// An answer to the handshake that is not the service's is called by its name.
+/// Names an answer to the handshake that is not the service's.
 fn refused(host: &str, error: WsError) -> ClientError {
     match error {
         WsError::Http(response) => {
@@ -237,7 +237,7 @@ fn refused(host: &str, error: WsError) -> ClientError {
     }
 }
 
-/// Sorts the library's errors into a lost connection and a server that breaks the rules.
+/// Maps the library's errors to a lost connection or a protocol violation.
 fn from_websocket(error: WsError) -> ClientError {
     match error {
         WsError::ConnectionClosed | WsError::AlreadyClosed => ClientError::lost("it was closed"),
@@ -253,21 +253,21 @@ fn from_websocket(error: WsError) -> ClientError {
             ClientError::lost("it broke off at its beginning")
         }
         WsError::Http(response) => ClientError::Http { status: response.status().as_u16() },
-        // The text of this error would repeat what the server sent.
+        // The text of this error would repeat the server's data.
         WsError::Utf8(_) => ClientError::protocol("a text message is not UTF-8"),
         other => ClientError::protocol(reasons(&other)),
     }
 }
 
-/// Notes when bytes last moved, and follows the frames that come. A piece of 2 MiB on a slow line is one message in minutes, and yet the connection
-/// is anything but dead.
+/// Notes when bytes last moved, and parses the incoming frames. A piece of 2 MiB on a slow line is one
+/// message in minutes, although the connection is alive.
 struct Metered {
     stream: Box<dyn ByteStream>,
     clock: Arc<dyn Clock>,
     last_read: Instant,
     last_write: Instant,
     frames: Frames,
-    /// Bytes of answers to pings since all that was queued was last sent.
+    /// Bytes of pongs since the queue was last flushed.
     pongs_waiting: usize,
 }
 

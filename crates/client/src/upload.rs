@@ -1,11 +1,12 @@
-//! The upload pool: many changes over several connections, one at a time on each, and one at a time for each path.
+//! The upload pool: many changes over several connections, one at a time on each, and one at a time for each
+//! path.
 //!
-//! The caller feeds jobs in their order and brings an [`UploadSource`] that opens contents. Jobs that name a common path are
-//! done in their order; whatever else has to come before something else (folders before what lies in them, say) is the
-//! caller's order of feeding and waiting.
+//! The caller feeds jobs in order and provides an [`UploadSource`] that opens contents. Jobs that share a
+//! path run in order. Any other order (folders before their contents, for example) is the caller's job: it
+//! feeds and waits accordingly.
 //!
-//! A change that certainly was not recorded is sent again; one that may have been is not: its result is
-//! [`PushFailure::Unknown`], and the history of its path has to say.
+//! A change that certainly was not recorded is sent again. One that may have been is not: its result is
+//! [`PushFailure::Unknown`], and the history of its path has to tell.
 
 mod order;
 mod pool;
@@ -22,19 +23,20 @@ pub use pool::UploadPool;
 
 use crate::session::{PushFailure, PushFile, Pushed, Renamed};
 
-/// What is sent for one job.
+/// The change that a job sends.
 #[derive(Clone, Debug)]
 pub enum Upload<'a> {
     /// A folder.
     Folder(&'a VaultPath),
     /// The deletion of a file or folder.
     Deletion {
-        /// Where it was.
+        /// Its path.
         path: &'a VaultPath,
-        /// Whether it is a folder.
+        /// It is a folder.
         folder: bool,
     },
-    /// A file of so many bytes. With [`PushFile::related`] it is a rename: the deletion of the old path follows it.
+    /// A file of this many bytes. With [`PushFile::related`] it is a rename: the deletion of the old path
+    /// follows it.
     File(PushFile<'a>, u64),
 }
 
@@ -48,35 +50,36 @@ impl<'a> Upload<'a> {
     }
 }
 
-/// Knows what is to be sent.
+/// Provides the changes and their contents.
 pub trait UploadSource: Send + Sync + 'static {
-    /// One change, with whatever the caller wants to know of it later.
+    /// One change, with any data of the caller.
     type Job: Send + Sync + 'static;
     /// A file's content.
     type Content: AsyncRead + Unpin + Send;
     /// Why a content cannot be read.
     type Error: Send + 'static;
 
-    /// What to send.
+    /// The change of a job.
     fn upload<'a>(&self, job: &'a Self::Job) -> Upload<'a>;
 
-    /// Asked for each attempt, right before the change is sent: an error takes it back.
+    /// Called for each attempt, right before the change is sent; an error withdraws it.
     fn check(&self, job: &Self::Job) -> Result<(), Self::Error> {
         let _ = job;
         Ok(())
     }
 
-    /// Opens the content of a file. Called for each attempt, before the server is asked whether it has the content already.
+    /// Opens the content of a file. Called for each attempt, before the server says whether it has the
+    /// content already.
     fn open(&self, job: &Self::Job) -> impl Future<Output = Result<Self::Content, Self::Error>> + Send;
 }
 
-/// How much is done at once, and how often.
+/// Concurrency and attempts.
 #[derive(Clone, Debug)]
 pub struct UploadOptions {
-    /// At most this many connections; they are opened only as there is work for them. Each sends one change after the
+    /// Most connections; they are opened only as there is work for them. Each sends one change after the
     /// other. 8.
     pub connections: usize,
-    /// How often a change is sent that certainly was not recorded, and how many connections may break in a row without a
+    /// Attempts for a change that certainly was not recorded, and consecutive broken connections without a
     /// single change in between. 5.
     pub attempts: u32,
 }
@@ -87,20 +90,20 @@ impl Default for UploadOptions {
     }
 }
 
-/// What became of a job.
+/// The result of a job.
 pub struct UploadResult<S: UploadSource> {
     /// The job, back from the pool.
     pub job: S::Job,
-    /// What the server made of it.
+    /// The server's result, or the failure.
     pub outcome: Result<Uploaded, UploadFailure<S::Error>>,
 }
 
-/// A change that the server took.
+/// A change that the server accepted.
 #[derive(Clone, Debug)]
 pub enum Uploaded {
     /// A folder, a deletion or a file.
     Change(Pushed),
-    /// A file with another path than before.
+    /// A file with a new path.
     Rename(Renamed),
 }
 
@@ -110,26 +113,26 @@ impl<S: UploadSource> fmt::Debug for UploadResult<S> {
     }
 }
 
-/// Why a change was not taken.
+/// Why a change was not accepted.
 #[derive(Clone, Debug, Error)]
 pub enum UploadFailure<E> {
     /// The source could not open its content.
     #[error("{0}")]
     Source(E),
-    /// It was not answered by `ok`.
+    /// It was not answered with `ok`.
     #[error(transparent)]
     Push(PushFailure),
 }
 
-/// What a run came to.
+/// Figures of a run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct UploadSummary {
     /// Connections used, the given session included.
     pub connections: u64,
-    /// How many of them took the place of one that was lost.
+    /// Connections that replaced a lost one.
     pub reconnects: u64,
-    /// Changes that the server took.
+    /// Changes that the server accepted.
     pub taken: u64,
-    /// Bytes of plaintext of the files among them, whether their contents were sent or known.
+    /// Bytes of plaintext of the files among them, whether their contents were sent or already known.
     pub bytes: u64,
 }

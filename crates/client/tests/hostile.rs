@@ -1,4 +1,4 @@
-//! Attacks of a server on memory and time, in a process of their own: its peak is what is measured.
+//! Attacks of a server on memory and time, in a separate process, since its peak memory is measured.
 
 #![cfg(target_os = "linux")]
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
@@ -10,10 +10,10 @@ use obsync_client::{
 };
 use obsync_testkit::{Faults, Server, VaultHandle, VaultSpec};
 
-/// What an attack may take beyond an honest run, in KiB.
+/// Memory limit of an attack beyond an honest run, in KiB.
 const MOST_MEMORY: u64 = 150 << 10;
 
-/// How long an attack may go on: none of them is slow.
+/// Time limit of an attack: none of them is slow.
 const MOST_TIME: Duration = Duration::from_secs(60);
 
 struct Scene {

@@ -1,4 +1,5 @@
-//! What uploads take of memory, in a process of their own: its peak is what is measured. The server forgets what it gets.
+//! Memory of uploads, in a separate process, since its peak memory is measured. The server discards the
+//! uploads.
 
 #![cfg(target_os = "linux")]
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
@@ -19,10 +20,11 @@ use tokio::sync::mpsc;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_util::sync::CancellationToken;
 
-/// The size of each file in bytes: larger than what all of them together may take.
+/// The size of each file in bytes: more than the limit for all of them together.
 const SIZE: u64 = 80 << 20;
 
-/// What four uploads at once may take, in KiB: for each two pieces that wait to be sent and the one that is encrypted.
+/// Memory limit of four uploads at once, in KiB: each has two pieces that wait to be sent and one being
+/// encrypted.
 const MOST_MEMORY: u64 = 48 << 10;
 
 /// Files of 80 MiB, each of one byte repeated.
@@ -55,7 +57,7 @@ fn job(byte: u8) -> Job {
     Job { path: VaultPath::parse(&format!("{byte}.bin")).unwrap(), byte, hash: hasher.finish() }
 }
 
-/// Lets everybody in and takes every file.
+/// Accepts every client and every file.
 async fn serve(stream: TcpStream) {
     let mut websocket = tokio_tungstenite::accept_async(stream).await.unwrap();
     let mut pieces = 0;

@@ -1,5 +1,5 @@
-//! Runs a test once more in a child process that has less than this one: a small disk, a disk that can only be read, small
-//! files only, no rights.
+//! Runs a test again in a child process with restrictions: a small disk, a read-only disk, small files only,
+//! no privileges.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -7,26 +7,26 @@ use std::process::Command;
 
 use super::not_tested::not_tested_in;
 
-/// Where the child finds the place that was prepared for it.
+/// Variable with the place prepared for the child.
 const PLACE: &str = "OBSYNC_TEST_PLACE";
 
-/// A file that belongs to another user, who lets everybody read it, and what is in it.
+/// A file of another user that everybody may read, with its content.
 pub const OTHERS: (&str, &str) = ("others.md", "somebody's");
 
-/// What a child has.
+/// Restriction of a child.
 #[derive(Clone, Copy)]
 pub enum Confinement {
     /// A folder with a small memory file system, mounted with these options.
     Disk(&'static str),
     /// A folder in which no file can have more than a few KiB.
     SmallFiles,
-    /// A folder, and not the rights of a superuser. Where the parent has them, the folder has a file [`OTHERS`].
+    /// A folder, and no superuser privileges. If the parent has them, the folder has a file [`OTHERS`].
     NoPrivileges,
 }
 
-/// Runs `test` (its path within this program) in a child that is confined. `Some` is the answer in that child: the folder
-/// prepared for it. `None` is the answer to the test itself: the child has passed, or this machine does not allow it
-/// ([`not_tested_in`]). The test is to return then.
+/// Runs `test` (its path within this program) in a confined child. In that child, returns `Some` with the
+/// folder prepared for it. In the test itself, returns `None`: the child has passed, or this machine does not
+/// allow it ([`not_tested_in`]). The test has to return then.
 pub fn confined(test: &str, confinement: Confinement) -> Option<PathBuf> {
     if let Some(place) = std::env::var_os(PLACE) {
         return Some(PathBuf::from(place));
@@ -47,7 +47,7 @@ pub fn confined(test: &str, confinement: Confinement) -> Option<PathBuf> {
     None
 }
 
-/// The command to which the program to run and its arguments are added; `None` where it does not work.
+/// The command to which the program and its arguments are added; `None` if it does not work.
 fn command(confinement: Confinement, place: &str) -> Option<Command> {
     let confine = || match confinement {
         Confinement::Disk(options) => {
@@ -58,7 +58,7 @@ fn command(confinement: Confinement, place: &str) -> Option<Command> {
         }
         Confinement::SmallFiles => {
             let mut command = Command::new("sh");
-            // Without the signal the system says it as an error.
+            // Without the signal the system returns an error.
             command.args(["-c", "trap '' XFSZ && ulimit -f 8 && exec \"$@\"", "sh"]);
             command
         }
@@ -73,7 +73,7 @@ fn command(confinement: Confinement, place: &str) -> Option<Command> {
     works.then(confine)
 }
 
-/// Makes the file of another user, where that is allowed.
+/// Creates the file of another user, if permitted.
 fn plant_others(path: &Path) {
     fs::write(path, OTHERS.1).unwrap();
     if std::os::unix::fs::chown(path, Some(65_534), None).is_err() {

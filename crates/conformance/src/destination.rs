@@ -1,4 +1,4 @@
-//! The promises of [`Destination`] about what is visible.
+//! The contract of [`Destination`] for visible files.
 
 use async_trait::async_trait;
 use obsync_core::{
@@ -12,48 +12,48 @@ use super::{identity, staging};
 
 /// A time with milliseconds, as vaults have them.
 pub(super) const TIME: i64 = 1_722_222_222_123;
-/// Another one, before the epoch.
+/// Another time, before the epoch.
 const OLD_TIME: i64 = -86_400_001;
 
-/// A place for one destination, and a way to look at it that does not go through the destination.
+/// A place for one destination, and a way to inspect it that does not use the destination.
 #[async_trait]
 pub trait DestinationUnderTest: Send + Sync {
     /// The kind of destination.
     type Store: Destination;
 
-    /// The destination, opened as a new run opens it.
+    /// The destination, opened like by a new run.
     async fn open(&self) -> Self::Store;
 
-    /// Puts a file there, as somebody else than obsync would.
+    /// Creates a file there, as a program other than obsync.
     async fn plant(&self, path: &str, content: &[u8]);
 
-    /// What is at a path.
+    /// The content at a path.
     async fn content(&self, path: &str) -> Option<Vec<u8>>;
 
     /// The modification time of the file at a path, milliseconds since the epoch.
     async fn mtime(&self, path: &str) -> Option<i64>;
 
-    /// Whether a folder can be there with nothing in it. Where it cannot, folders are taken to be there.
+    /// True if empty folders can exist. Otherwise every folder counts as existing.
     fn has_folders(&self) -> bool {
         true
     }
 
-    /// Whether files say which version of the vault they were written as.
+    /// True if files have the version of the vault in their metadata.
     fn says_versions(&self) -> bool {
         false
     }
 
-    /// Whether what is staged outlives the run.
+    /// True if staged files outlive the run.
     fn keeps_staged(&self) -> bool {
         true
     }
 }
 
-/// Checks all promises of [`Destination`], each at an empty scene made by `fresh`.
+/// Checks the whole contract of [`Destination`], each part at an empty scene made by `fresh`.
 ///
 /// # Panics
 ///
-/// If a promise is broken.
+/// If the contract is violated.
 pub async fn check_destination<S: DestinationUnderTest>(fresh: impl AsyncFn() -> S) {
     what_is_published_is_there_with_its_time(&fresh().await).await;
     a_batch_is_answered_in_its_order(&fresh().await).await;
@@ -86,7 +86,7 @@ pub async fn check_destination<S: DestinationUnderTest>(fresh: impl AsyncFn() ->
     staging::a_path_that_fails_takes_no_other_with_it(&fresh().await).await;
 }
 
-/// Checks that the content and the time at a path are these.
+/// Asserts the content and the time at a path.
 pub(super) async fn assert_file(scene: &impl DestinationUnderTest, path: &str, content: &[u8], mtime: i64) {
     assert_eq!(scene.content(path).await.as_deref(), Some(content), "content of {path}");
     assert_eq!(scene.mtime(path).await, Some(mtime), "modification time of {path}");
@@ -150,7 +150,7 @@ async fn what_is_not_expected_is_left_alone_and_told(scene: &impl DestinationUnd
     assert_eq!(listed(&destination).await, ["a.md"]);
 }
 
-/// Whether an earlier or a later version may be replaced is for the engine to say.
+/// The engine decides whether an earlier or a later version may be replaced.
 async fn what_obsync_wrote_is_left_alone_where_something_else_is_expected(scene: &impl DestinationUnderTest) {
     let known = KnownContent::of(b"written");
     place(&scene.open().await, "a.md", b"written", TIME, None).await;
@@ -175,7 +175,7 @@ async fn what_obsync_wrote_is_left_alone_where_something_else_is_expected(scene:
     assert_eq!(listed(&destination).await, ["a.md"]);
 }
 
-/// A program that writes the same text again and again would leave one more copy in each run.
+/// A program that writes the same text repeatedly would leave one more copy in each run.
 async fn a_content_that_is_kept_beside_twice_is_there_once(scene: &impl DestinationUnderTest) {
     let destination = scene.open().await;
     let mut names = Vec::new();
@@ -251,7 +251,7 @@ async fn times_are_set_in_place(scene: &impl DestinationUnderTest) {
     scene.plant("saved.md", b"saved meanwhile").await;
     let batch = ["a.md", "missing.md", "saved.md"].map(|path| in_place(at(path)));
     let mut answers = destination.publish(batch.into()).await;
-    // A user can save or remove a file after it was looked at: then the content comes from the vault.
+    // A user can save or remove a file after it was checked: then the content is fetched from the vault.
     for answer in answers.split_off(1) {
         let error = answer.expect_err("it has another content").error;
         assert!(matches!(error, DestinationError::ContentNeeded { .. }), "{error:?}");

@@ -1,9 +1,10 @@
-//! Conformance suites of the engine's two storage traits: checks that panic when a promise is broken.
+//! Conformance suites of the engine's two storage traits: checks that panic if the contract is violated.
 //!
-//! A store's tests implement [`DestinationUnderTest`] or [`StateStoreUnderTest`] for a place where such a store can be opened, and call
-//! [`check_destination`] or [`check_state_store`].
+//! A store's tests implement [`DestinationUnderTest`] or [`StateStoreUnderTest`] for a place where such a
+//! store can be opened, and call [`check_destination`] or [`check_state_store`].
 //!
-//! [`confined`]: children with less than a test has. `refused_locks`: file systems without locks. [`SetClock`]: a clock that a test moves. [`not_tested`](fn@not_tested): tests that cannot run on a machine.
+//! Besides: [`confined`], restricted child processes; `refused_locks`, file systems without locks; [`SetClock`],
+//! a clock that a test moves; [`not_tested`](fn@not_tested), tests that cannot run on a machine.
 
 #![expect(
     clippy::expect_used,

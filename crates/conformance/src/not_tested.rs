@@ -1,9 +1,9 @@
-//! Tests that cannot run on a machine: nobody is to take them for passed where all of them are to run.
+//! Tests that cannot run on a machine: they must not count as passed where all tests have to run.
 
 /// Tests that need not run in CI, with the reason.
 const LIST: &str = include_str!("../../../.ci/not-tested");
 
-/// Notes that the test of this thread cannot run on this machine; it is to return then.
+/// Notes that the test of this thread cannot run on this machine; it has to return then.
 ///
 /// # Panics
 ///
@@ -13,7 +13,7 @@ pub fn not_tested(reason: &str) {
     not_tested_in(thread.name().unwrap_or_default(), reason);
 }
 
-/// The same for a test that is named by its path within its program.
+/// The same for a test named by its path within its program.
 ///
 /// # Panics
 ///
@@ -24,7 +24,7 @@ pub fn not_tested_in(test: &str, reason: &str) {
     eprintln!("NOT TESTED: {test}: {reason}");
 }
 
-/// Whether a list has a test and a reason for it.
+/// True if a list has a test and a reason for it.
 fn is_listed(list: &str, test: &str) -> bool {
     let named =
         |line: &str| line.split_once(": ").is_some_and(|(name, reason)| name == test && !reason.is_empty());

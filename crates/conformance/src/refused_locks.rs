@@ -1,5 +1,5 @@
-//! File systems that refuse locks, as network drives can: the kernel refuses the calls of one thread, of the threads that it
-//! starts and of their children.
+//! File systems that refuse locks, as network drives can: the kernel refuses the calls of one thread, of the
+//! threads that it starts and of their children.
 
 use std::collections::BTreeMap;
 
@@ -20,14 +20,14 @@ pub enum Kind {
     Records,
 }
 
-/// What file systems answer to `flock`. `EAGAIN` is also the answer where another process has the lock.
+/// Errors of file systems for `flock`. `EAGAIN` is also the error if another process has the lock.
 pub const FLOCK_REFUSALS: [Errno; 6] =
     [Errno::OPNOTSUPP, Errno::NOSYS, Errno::NOLCK, Errno::ACCESS, Errno::IO, Errno::AGAIN];
 
-/// What file systems answer to `fcntl`.
+/// Errors of file systems for `fcntl`.
 pub const RECORD_REFUSALS: [Errno; 4] = [Errno::AGAIN, Errno::ACCESS, Errno::NOLCK, Errno::IO];
 
-/// Does `work` on a thread for which locks of a kind fail with `error`; `None` where this machine cannot do that
+/// Runs `work` on a thread for which locks of a kind fail with `error`; `None` if this machine cannot do that
 /// ([`not_tested`](fn@not_tested)).
 pub fn without_locks<T: Send>(kind: Kind, error: Errno, work: impl FnOnce() -> T + Send) -> Option<T> {
     let filter = filter(kind, error);

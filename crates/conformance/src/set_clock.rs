@@ -6,19 +6,19 @@ use std::time::{Duration, Instant, SystemTime};
 use obsync_core::{Clock, Sleep};
 use tokio::sync::watch;
 
-/// How long a test waits for somebody to sleep, in real time.
+/// Timeout for a sleeper, in real time.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// A clock that stands still until it is moved. Whoever sleeps by it wakes when it has come to that moment.
+/// A clock that stands still until it is moved. Sleepers wake when it reaches their time.
 #[derive(Debug)]
 pub struct SetClock {
     begun: (SystemTime, Instant),
     passed: watch::Sender<Passed>,
-    /// The moments that are slept until.
+    /// End times of the sleepers.
     sleepers: Arc<watch::Sender<Vec<Instant>>>,
 }
 
-/// The time that passed since the beginning.
+/// Time that has passed since the beginning.
 #[derive(Clone, Copy, Debug, Default)]
 struct Passed {
     wall: Duration,
@@ -36,7 +36,7 @@ impl SetClock {
         })
     }
 
-    /// Lets so much time pass.
+    /// Advances the time.
     pub fn advance(&self, by: Duration) {
         self.passed.send_modify(|passed| {
             passed.wall += by;
@@ -44,12 +44,12 @@ impl SetClock {
         });
     }
 
-    /// The computer sleeps for so long: the steady time stands still meanwhile, and nobody wakes.
+    /// Suspends the computer for this long: the steady time stands still meanwhile, and no sleeper wakes.
     pub fn suspend(&self, by: Duration) {
         self.passed.send_modify(|passed| passed.wall += by);
     }
 
-    /// Does something while time passes, a second in a millisecond.
+    /// Runs `work` while time passes, a second per millisecond.
     pub async fn passing<T>(&self, work: impl Future<Output = T>) -> T {
         let passes = async {
             loop {
@@ -64,10 +64,10 @@ impl SetClock {
         }
     }
 
-    /// Returns when somebody sleeps who would wake after exactly this time.
+    /// Returns when a task sleeps that would wake after exactly this time.
     ///
     /// # Panics
-    /// If nobody does for a minute.
+    /// If none does for a minute.
     pub async fn until_slept(&self, pause: Duration) {
         let (moment, mut sleepers) = (self.steady() + pause, self.sleepers.subscribe());
         let sleeps = sleepers.wait_for(|sleepers| sleepers.contains(&moment));
@@ -99,7 +99,7 @@ impl Clock for SetClock {
     }
 }
 
-/// One that sleeps, as long as it does.
+/// A sleeper, for as long as it exists.
 struct Sleeper {
     moment: Instant,
     sleepers: Arc<watch::Sender<Vec<Instant>>>,

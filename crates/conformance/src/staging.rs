@@ -1,4 +1,4 @@
-//! The promises of [`Destination`] about what is staged.
+//! The contract of [`Destination`] for staged files.
 
 use obsync_core::{
     Destination, DestinationError, DestinationExt, Expect, FileMeta, Found, Inspect, KnownContent,
@@ -82,7 +82,7 @@ pub(super) async fn what_is_staged_is_gone_when_it_is_discarded(scene: &impl Des
 
 pub(super) async fn what_does_not_hold_its_content_is_not_recovered(scene: &impl DestinationUnderTest) {
     let destination = scene.open().await;
-    // As a run leaves it that said what was coming and was killed before it had come.
+    // The state that a run leaves when it announced a content and was killed before all of it had arrived.
     for (promised, came) in [(&b"the whole text"[..], &b"the who"[..]), (b"text", b"TEXT")] {
         let mut writer = destination.begin(&at("a.md"), &meta(promised, TIME)).await.expect("begin");
         writer.write(came.to_vec()).await.expect("write");
@@ -111,8 +111,8 @@ pub(super) async fn a_copy_is_checked(scene: &impl DestinationUnderTest) {
     assert_eq!(scene.content("a.md").await.as_deref(), Some(&b"text"[..]), "the source stays");
 }
 
-/// A vault can list a size that is not that of the content. Every destination takes it at its word: there is no such content,
-/// be the hash that of what is there.
+/// A vault can list a size that is not that of the content. Every destination relies on it: then there is no
+/// such content, even if a file has the hash.
 pub(super) async fn a_content_of_another_size_than_listed_is_not_there(scene: &impl DestinationUnderTest) {
     let destination = scene.open().await;
     place(&destination, "a.md", b"text", TIME, None).await;
@@ -143,7 +143,7 @@ pub(super) async fn a_copy_can_outlast_its_source(scene: &impl DestinationUnderT
     for (path, content) in [("a.md", &b"one"[..]), ("b.md", b"two")] {
         place(&destination, path, content, TIME, None).await;
     }
-    // Two files change places, and one of them gets a third.
+    // Two files are swapped, and one of them gets a copy.
     let mut swap = Vec::new();
     for (from, to, content) in
         [("a.md", "b.md", &b"one"[..]), ("b.md", "a.md", b"two"), ("a.md", "c.md", b"one")]
@@ -164,7 +164,7 @@ pub(super) async fn a_copy_can_outlast_its_source(scene: &impl DestinationUnderT
 }
 
 pub(super) async fn a_content_is_staged_once_for_any_number_of_paths(scene: &impl DestinationUnderTest) {
-    // Small enough to wait in memory, and large enough to go up in parts.
+    // Small enough to wait in memory, and large enough to be uploaded in parts.
     for content in [b"text".to_vec(), vec![b'x'; 9 << 20]] {
         let destination = scene.open().await;
         scene.plant("others.md", b"a user's text").await;
@@ -189,7 +189,7 @@ pub(super) async fn a_content_is_staged_once_for_any_number_of_paths(scene: &imp
         let failed: Vec<_> = answers.into_iter().filter_map(Result::err).collect();
         let [failure] = &failed[..] else { panic!("all but the user's: {failed:?}") };
         assert!(matches!(failure.error, DestinationError::Changed { .. }), "{}", failure.error);
-        // What is handed back can be published by itself.
+        // A handed-back copy can be published by itself.
         let PublicationContent::Staged(again) = &failure.publication.content else { panic!("staged") };
         publish_one(&destination, again.clone(), Some(KnownContent::of(b"a user's text")))
             .await

@@ -1,4 +1,4 @@
-//! The promises of [`StateStore`].
+//! The contract of [`StateStore`].
 
 use async_trait::async_trait;
 use obsync_core::{
@@ -10,7 +10,7 @@ use obsync_protocol::{ContentHash, PushMessage, Uid, VaultPath};
 
 use super::tools::{at, meta};
 
-/// What is committed before these files are put in place.
+/// The intents to commit before these files are put in place.
 pub fn placing(records: impl IntoIterator<Item = Record>) -> Vec<Intent> {
     records.into_iter().map(Intent::Place).collect()
 }
@@ -21,18 +21,18 @@ pub trait StateStoreUnderTest: Send + Sync {
     /// The kind of database.
     type State: StateStore;
 
-    /// The database, opened as a new run opens it. An earlier one was dropped before.
+    /// The database, opened like by a new run. An earlier one was dropped before.
     async fn open(&self) -> Self::State;
 
-    /// The database, opened to be looked at while another process may have it.
+    /// The database, opened read-only while another process may have it.
     async fn look(&self) -> Self::State;
 }
 
-/// Checks all promises of [`StateStore`], each at an empty scene made by `fresh`.
+/// Checks the whole contract of [`StateStore`], each part at an empty scene made by `fresh`.
 ///
 /// # Panics
 ///
-/// If a promise is broken.
+/// If the contract is violated.
 pub async fn check_state_store<S: StateStoreUnderTest>(fresh: impl AsyncFn() -> S) {
     a_new_destination_has_the_default_state(&fresh().await).await;
     what_is_committed_is_there_in_the_next_run(&fresh().await).await;
@@ -171,7 +171,7 @@ async fn a_source_has_the_content_that_is_asked_for(scene: &impl StateStoreUnder
     let contents = [&b"b"[..], b"none", b"a", b"b"].map(ContentHash::of);
     let sources = state.sources(&contents).await.expect("sources");
     assert_eq!(sources.len(), contents.len());
-    // A database may have no index by content; but what it answers has to be right.
+    // A database may have no index by content, but its answers have to be right.
     for (source, right) in sources.iter().zip([Some("b.md"), None, Some("a.md"), Some("b.md")]) {
         assert!(source.is_none() || source.as_ref().map(VaultPath::as_str) == right, "{source:?}");
     }
@@ -245,7 +245,7 @@ async fn facts_and_witness_stay_with_a_record(scene: &impl StateStoreUnderTest) 
     assert_eq!(sorted(state.all_records().await.expect("all_records")), records);
     let found = look_up(&state, &["a.md", "b.md", "c", "d.md"]).await;
     assert_eq!(found.into_iter().flatten().collect::<Vec<_>>(), records);
-    // A record takes the place of another as a whole.
+    // A record replaces another as a whole.
     commit(&state, Commit { records: vec![file("b.md", b"b2", 5)], ..Commit::default() }).await;
     assert_eq!(look_up(&state, &["b.md"]).await, [Some(file("b.md", b"b2", 5))]);
 }
@@ -327,7 +327,7 @@ async fn a_confirmation_is_left_for_whoever_has_the_lock(scene: &impl StateStore
     assert_eq!(left, [7, 9, 1 << 53]);
     first.forget_confirmations(&[7, 1 << 53]).await.expect("forget_confirmations");
     assert_eq!(first.confirmations().await.expect("confirmations"), [9]);
-    // The commit of a run leaves them alone.
+    // The commit of a run does not change them.
     commit(&first, commit_of_nothing()).await;
     assert_eq!(scene.look().await.confirmations().await.expect("confirmations"), [9]);
     first.forget_confirmations(&[9]).await.expect("forget_confirmations");

@@ -1,4 +1,4 @@
-//! Short ways to do with a destination what most checks begin with.
+//! Shorthands for operations on a destination that most checks begin with.
 
 use obsync_core::{
     Destination, DestinationError, DestinationExt, Expect, FileMeta, KeptBeside, KnownContent, LocalFacts,
@@ -6,7 +6,8 @@ use obsync_core::{
 };
 use obsync_protocol::{ContentHash, Uid, VaultPath};
 
-/// The largest resident memory of this process so far, in bytes (proc(5), status). 0 where the system does not tell it.
+/// The largest resident memory of this process so far, in bytes (proc(5), status). 0 if the system does not
+/// report it.
 pub fn peak_memory() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let line = status.lines().find(|line| line.starts_with("VmHWM:"));
@@ -19,7 +20,7 @@ pub fn at(path: &str) -> VaultPath {
     VaultPath::parse(path).expect("a valid path")
 }
 
-/// The particulars of a file with this content and modification time (milliseconds since the epoch).
+/// Metadata of a file with this content and modification time (milliseconds since the epoch).
 pub fn meta(content: &[u8], mtime: i64) -> FileMeta {
     FileMeta { hash: ContentHash::of(content), size: content.len() as u64, mtime, ctime: mtime, uid: Uid(1) }
 }
@@ -31,16 +32,17 @@ pub async fn stage(destination: &dyn Destination, path: &str, content: &[u8], mt
     writer.finish().await.expect("finish")
 }
 
-/// How a file was published.
+/// Result of publishing a file.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Placed {
-    /// Where the file that was in its place is kept now.
+    /// New path of the file that was in its place.
     pub conflict: Option<VaultPath>,
-    /// What the destination says of the file.
+    /// The file's facts from the destination.
     pub facts: Option<LocalFacts>,
 }
 
-/// Publishes one staged file over what obsync is said to have put there, and keeps what else is there, as the engine does.
+/// Publishes one staged file over the content that obsync is assumed to have put there, and keeps any other
+/// file there, like the engine.
 pub async fn publish_one(
     destination: &dyn Destination,
     staged: Staged,
@@ -85,7 +87,7 @@ pub async fn publish_one(
     }
 }
 
-/// Stages and publishes a file where obsync is said to have put `replaces`.
+/// Stages and publishes a file at a path where obsync is assumed to have put `replaces`.
 pub async fn place(
     destination: &dyn Destination,
     path: &str,

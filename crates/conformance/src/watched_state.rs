@@ -1,4 +1,4 @@
-//! A state that keeps in mind what was committed to it.
+//! A state that records its commits.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -10,7 +10,7 @@ use obsync_core::{
 };
 use obsync_protocol::{ContentHash, VaultPath};
 
-/// A state with everything that was committed to it since it was opened.
+/// A state with all commits since it was opened.
 pub struct WatchedState {
     state: Arc<dyn StateStore>,
     commits: Mutex<Vec<Commit>>,
@@ -21,12 +21,12 @@ pub struct WatchedState {
 }
 
 impl WatchedState {
-    /// This state, watched.
+    /// Wraps a state.
     pub fn new(state: Arc<dyn StateStore>) -> Self {
         Self::with(state, || {})
     }
 
-    /// The same, with something that is done before and after each commit.
+    /// The same, with a callback before and after each commit.
     pub fn with(state: Arc<dyn StateStore>, around_commits: impl Fn() + Send + Sync + 'static) -> Self {
         let around_commits = Box::new(around_commits);
         let (commits, is_held) = (Mutex::default(), Box::new(|| true));
@@ -46,7 +46,8 @@ impl WatchedState {
         WatchedState { has_texts: false, ..self }
     }
 
-    /// The same, held by a lease that ends once this says so: from then on a commit is refused, as a table does it.
+    /// The same, with a lease that lasts while `is_held` returns true: after that a commit is refused, as by
+    /// a table.
     #[must_use]
     pub fn held_while(self, is_held: impl Fn() -> bool + Send + Sync + 'static) -> Self {
         WatchedState { is_held: Box::new(is_held), ..self }

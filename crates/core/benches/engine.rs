@@ -1,5 +1,5 @@
-//! How fast a pull is with a listing before it transfers anything: `cargo bench -p obsync-core --features benching`.
-//! Each figure is the time for the whole lot.
+//! Time of a pull's work on a listing before it transfers anything: `cargo bench -p obsync-core --features
+//! benching`. Each figure is the time for all entries together.
 
 #![expect(clippy::expect_used, reason = "a benchmark that cannot run is told by a panic")]
 
@@ -14,7 +14,7 @@ use obsync_protocol::{
     VaultPath,
 };
 
-/// Counts what is allocated, and the most that is held at a time.
+/// Counts allocations and the peak of allocated memory.
 #[global_allocator]
 static ALLOCATIONS: AllocProfiler = AllocProfiler::system();
 
@@ -70,12 +70,12 @@ fn record(number: usize) -> Record {
     Record::new(path(number), RecordKind::File(meta))
 }
 
-/// What a first listing of the vault says.
+/// The entries of a first listing of the vault.
 fn everything(keys: &VaultKeys) -> Vec<PushMessage> {
     (0..ENTRIES).map(|number| file(&path(number), number, number + 1, keys)).collect()
 }
 
-/// What the listing after the renaming of some files says.
+/// The entries of a listing after some files were renamed.
 fn renames(keys: &VaultKeys) -> Vec<PushMessage> {
     let renamed = |number| {
         let new = VaultPath::parse(&format!("Archive/{}", path(number))).expect("a path");
@@ -90,7 +90,7 @@ fn destination(records: usize, mode: Mode) -> PlannedDestination {
     PlannedDestination { records, sources: HashMap::new(), folds_names: NameFolding::Nothing, mode }
 }
 
-/// Makes the plan again and again, and checks once that it is the one that is meant.
+/// Makes the plan repeatedly, and checks once that it is the expected one.
 fn bench_plan(
     bencher: Bencher<'_, '_>,
     entries: &Entries,

@@ -1,4 +1,4 @@
-//! Failures that the user accepted: they are told no more.
+//! Failures that the user accepted: they are not reported any more.
 
 use std::collections::HashMap;
 
@@ -6,12 +6,12 @@ use obsync_protocol::Uid;
 
 use crate::model::DeferredKey;
 
-/// The lasting failures that are none, because the user accepted them.
+/// Lasting failures that the user accepted, so they do not count as failures.
 #[derive(Debug, Default)]
 pub(crate) struct Accepted {
-    /// Whatever fails for good in this run is accepted.
+    /// Every lasting failure of this run is accepted.
     pub(crate) all: bool,
-    /// What an earlier run accepted, by the version of the change.
+    /// Failures that earlier runs accepted, each with the version of the change.
     pub(crate) known: HashMap<DeferredKey, Uid>,
 }
 

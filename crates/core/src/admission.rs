@@ -1,4 +1,5 @@
-//! Takes out of a listing what is not applied: filtered entries, and names that this destination cannot have.
+//! Takes entries out of a listing that are not applied: filtered ones, and names that this destination cannot
+//! have.
 
 use std::collections::{HashMap, HashSet};
 
@@ -10,9 +11,9 @@ use crate::reconcile::{Action, Local, decide};
 use crate::schedule::{FileRemoval, FolderChange, Schedule, Scheduler, Transfer, wanted};
 
 impl Scheduler {
-    /// Sorts out what the filter leaves out, what is no news, and what this destination cannot have.
+    /// Sorts out filtered entries, entries that are no news, and names that this destination cannot have.
     pub(crate) fn admit(&mut self, entries: Vec<RemoteEntry>, filter: &Filter) -> Vec<RemoteEntry> {
-        // Collected where they are: there is no second list beside the first.
+        // Collected in place, without a second list.
         let mut admitted: Vec<RemoteEntry> =
             entries.into_iter().filter_map(|entry| self.admit_one(entry, filter)).collect();
         self.refuse_below_files(&mut admitted);
@@ -22,7 +23,7 @@ impl Scheduler {
         admitted
     }
 
-    /// Gives an entry back that is to be scheduled.
+    /// Returns an entry that is to be scheduled.
     fn admit_one(&mut self, entry: RemoteEntry, filter: &Filter) -> Option<RemoteEntry> {
         let is_left_out = !matches!(filter.verdict(&entry.path, entry.is_folder()), Verdict::Sync);
         let remote = if is_left_out { entry.left_out() } else { entry.remote() };
@@ -47,7 +48,7 @@ impl Scheduler {
         // Folders are far fewer than files, and nearly always none of them is one.
         let mut folders: HashSet<&str> = HashSet::new();
         for entry in entries.iter().filter(|entry| entry.is_live()) {
-            // What is above a folder that is known already is known too.
+            // The parents of a known folder are known too.
             let _ = above(&entry.path).all(|folder| folders.insert(folder));
         }
         let files: HashSet<VaultPath> = entries
@@ -78,8 +79,8 @@ impl Scheduler {
         }
     }
 
-    /// Where names are folded, of several live entries with one folded name only one can be had: the one that is
-    /// here already, else the oldest.
+    /// If names are folded: of several live entries with one folded name only one can be applied, the one
+    /// that is already here, or else the oldest.
     fn refuse_same_names(&mut self, entries: &mut Vec<RemoteEntry>) {
         entries.sort_by(|a, b| a.uid.cmp(&b.uid).then_with(|| a.path.cmp(&b.path)));
         let unlisted =
@@ -88,7 +89,7 @@ impl Scheduler {
         let leaving: HashSet<&VaultPath> = unlisted.chain(deleted).collect();
         let mut recorded: Vec<&Record> =
             self.records.iter().filter(|record| !leaving.contains(&record.path)).collect();
-        // Of two that are recorded (another system brought both) it is always the same.
+        // If both are recorded (by a system that does not fold names), the choice is always the same.
         recorded.sort_unstable_by(|a, b| b.path.cmp(&a.path));
         let key = |path: &VaultPath| self.folds_names.key(path).into_owned();
         let mut holders: HashMap<String, (VaultPath, bool)> = recorded
@@ -103,7 +104,7 @@ impl Scheduler {
             let is_folder = entry.is_folder();
             let (holder, holder_is_folder) =
                 holders.entry(key(&entry.path)).or_insert_with(|| (entry.path.clone(), is_folder));
-            // Two folders of one folded name are one folder; nothing is lost by that.
+            // Two folders with one folded name are one folder; nothing is lost.
             if *holder == entry.path || (is_folder && *holder_is_folder) {
                 return true;
             }
@@ -121,7 +122,8 @@ impl Scheduler {
 }
 
 impl Schedule {
-    /// Takes out what the destination could not name. A file whose new name is among it keeps its old one.
+    /// Takes out entries that the destination cannot name. A file whose new name is among them keeps its old
+    /// one.
     pub(crate) fn refuse(&mut self, admits: impl Fn(&VaultPath) -> Result<(), String>) {
         let mut sources = HashSet::new();
         for transfer in self.rescues.iter_mut().chain(&mut self.transfers) {
@@ -150,9 +152,9 @@ impl Schedule {
         }
     }
 
-    /// Takes out the removals of files whose content is refused under another name. Of several equal files any can be the one
-    /// that was renamed, and any of those that stay can have been edited here: so each of them is kept, and `sources` of refused
-    /// transfers in any case.
+    /// Takes out the removals of files whose content is refused under another name. Of several equal files
+    /// any may be the renamed one, and any that stays may have been edited here, so each of them is kept;
+    /// `sources` of refused transfers are kept in any case.
     fn keep_old_names(&mut self, sources: &HashSet<VaultPath>) {
         let refused: HashSet<ContentHash> = self
             .refused
@@ -183,7 +185,7 @@ fn swap((reason, entry): (String, RemoteEntry)) -> (RemoteEntry, String) {
     (entry, reason)
 }
 
-/// The paths of the folders that something is in, the nearest first.
+/// Parent folders of a path, nearest first.
 fn above(path: &VaultPath) -> impl Iterator<Item = &str> {
     let path = path.as_str();
     path.rmatch_indices('/').map(|(at, _)| &path[..at])

@@ -1,5 +1,5 @@
-//! The parts of the engine that take time for each entry of a vault, for the benchmarks: what a pull does with a listing
-//! before anything is transferred. Nobody else needs them.
+//! The parts of the engine whose time grows with the entries of a vault, for the benchmarks: the work of a
+//! pull on a listing before anything is transferred. Not for other use.
 
 use std::collections::HashMap;
 
@@ -13,10 +13,10 @@ use crate::records::Records;
 use crate::schedule::{Schedule, ScheduleInput};
 use crate::watermark::Watermark;
 
-/// What the server listed.
+/// A listing of the server.
 pub struct BenchListing(Listing);
 
-/// Takes in what the server sends, an entry after the other.
+/// Feeds the server's messages into a listing, one by one.
 pub fn list(messages: Vec<PushMessage>, keys: &VaultKeys) -> BenchListing {
     let mut listing = Listing::default();
     for message in messages {
@@ -26,7 +26,7 @@ pub fn list(messages: Vec<PushMessage>, keys: &VaultKeys) -> BenchListing {
 }
 
 impl BenchListing {
-    /// Its entries, ready to be planned.
+    /// Its entries, ready for planning.
     pub fn entries(mut self) -> Entries {
         Entries(self.0.entries.take())
     }
@@ -37,42 +37,42 @@ impl BenchListing {
 pub struct Entries(Vec<RemoteEntry>);
 
 impl Entries {
-    /// How many paths they speak of.
+    /// Number of paths.
     pub fn paths(&self) -> usize {
         self.0.len()
     }
 }
 
-/// What is known of a destination that a plan is made for.
+/// The known state of a destination to plan for.
 #[derive(Clone)]
 pub struct PlannedDestination {
-    /// What is recorded.
+    /// Records of the destination.
     pub records: Vec<Record>,
-    /// Which paths have a content that is wanted.
+    /// Paths of the destination that have a wanted content.
     pub sources: HashMap<ContentHash, VaultPath>,
-    /// Which names are one.
+    /// Folding rules of the destination.
     pub folds_names: NameFolding,
-    /// How thorough the pull is.
+    /// Mode of the pull.
     pub mode: Mode,
 }
 
-/// What a plan comes to.
+/// Totals of a plan.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Planned {
-    /// Contents to be downloaded, or copied from a file that stays.
+    /// Contents to download, or to copy from a file that stays.
     pub transfers: usize,
-    /// Contents to be copied from a file that goes.
+    /// Contents to copy from a file that is removed.
     pub rescues: usize,
-    /// Files to be removed.
+    /// Files to remove.
     pub removals: usize,
-    /// Changes that need nothing.
+    /// Changes that need no work.
     pub resolved: usize,
 }
 
-/// A plan, kept so that giving its memory back is not part of the time.
+/// A plan, kept so that freeing its memory is not measured.
 pub struct Made(Schedule);
 
-/// Makes the plan, for a destination that can hold every name.
+/// Makes a plan for a destination that can store every name.
 pub fn plan(entries: Entries, destination: PlannedDestination, filter: &Filter) -> Made {
     let PlannedDestination { records, sources, folds_names, mode } = destination;
     let records = Records::from(records);
@@ -94,7 +94,7 @@ pub fn plan(entries: Entries, destination: PlannedDestination, filter: &Filter) 
 }
 
 impl Made {
-    /// What it comes to.
+    /// Totals of the plan.
     pub fn summary(&self) -> Planned {
         Planned {
             transfers: self.0.transfers.len(),

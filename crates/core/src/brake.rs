@@ -1,8 +1,9 @@
-//! Holds deletions back when a run would make too many: a vault that was emptied elsewhere must not empty its copies.
+//! Holds deletions back when a run would make too many: a vault that was emptied elsewhere must not empty its
+//! copies.
 //!
-//! What counts is a file that would be gone: without what the same run puts elsewhere (a renamed folder), without what somebody
-//! confirmed, and with files that become empty. The deletions of the last hour count too, so that many small runs are held
-//! back like a large one.
+//! A file counts if it would be gone. Files that the same run puts elsewhere (a renamed folder) and confirmed
+//! deletions do not count; files that become empty do. The deletions of the last hour count too, so that many
+//! small runs are held back like a large one.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::fmt;
@@ -14,19 +15,20 @@ use crate::entry::{EntryKind, RemoteEntry};
 use crate::model::Deletions;
 use crate::schedule::{Schedule, Transfer, is_at_or_below};
 
-/// How far back deletions count, in minutes.
+/// Length of time in which deletions count, in minutes.
 const WINDOW: i64 = 60;
 
-/// How many files a run may delete in a destination before it holds its deletions back.
+/// Limit of files that a run may delete in a destination; above it, the deletions are held back.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum MaxDelete {
-    /// Not more than 50 or 20 % of the files, whichever is more, and not more than half of them where there are ten or more.
+    /// Not more than 50 or 20 % of the files, whichever is more, and not more than half of them if there are
+    /// ten or more.
     #[default]
     Usual,
-    /// What is usual where the vault itself is concerned: not more than 20 or 5 % of the files, whichever is more, not more than
-    /// 50, and not more than half of them where there are ten or more.
+    /// The default for deletions in the vault itself: not more than 20 or 5 % of the files, whichever is
+    /// more, not more than 50, and not more than half of them if there are ten or more.
     InVault,
-    /// Not more than so many.
+    /// Not more than this many.
     Files(u64),
     /// Not more than this part of the files, in percent.
     Percent(u64),
@@ -68,7 +70,7 @@ impl fmt::Display for MaxDelete {
 }
 
 impl MaxDelete {
-    /// Whether so many files may go, of all that there were.
+    /// True if this many of `of` files may be deleted.
     pub(crate) fn allows(self, deletions: u64, of: u64) -> bool {
         let is_above = |percent: u64| u128::from(deletions) * 100 > u128::from(of) * u128::from(percent);
         match self {
@@ -88,28 +90,29 @@ pub(crate) fn this_minute() -> i64 {
     jiff::Timestamp::now().as_second().div_euclid(60)
 }
 
-/// The files that were deleted here in the hour before `now` (minutes since the epoch).
+/// Files deleted here in the hour before `now` (minutes since the epoch).
 pub(crate) fn recent(deletions: &[Deletions], now: i64) -> u64 {
     within_the_hour(deletions, now).map(|deletions| deletions.here).fold(0, u64::saturating_add)
 }
 
-/// The files that were deleted in the vault from here, in the hour before `now` (minutes since the epoch).
+/// Files deleted in the vault from here in the hour before `now` (minutes since the epoch).
 pub(crate) fn recent_there(deletions: &[Deletions], now: i64) -> u64 {
     within_the_hour(deletions, now).map(|deletions| deletions.there).fold(0, u64::saturating_add)
 }
 
 fn within_the_hour(deletions: &[Deletions], now: i64) -> impl Iterator<Item = &Deletions> {
-    // Those of a clock that was ahead do not count.
+    // Deletions dated by a clock that was ahead do not count.
     deletions.iter().filter(move |deletions| deletions.minute > now - WINDOW && deletions.minute <= now)
 }
 
-/// Notes that `files` were deleted here at `now` (minutes since the epoch), and forgets what is older than an hour.
+/// Records that `files` were deleted here at `now` (minutes since the epoch), and drops deletions older than
+/// an hour.
 pub(crate) fn note(deletions: &mut Vec<Deletions>, files: u64, now: i64) {
     let row = row_of(deletions, now);
     row.here = row.here.saturating_add(files);
 }
 
-/// Notes that `files` were deleted in the vault at `now`, likewise.
+/// Records that `files` were deleted in the vault at `now`, likewise.
 pub(crate) fn note_there(deletions: &mut Vec<Deletions>, files: u64, now: i64) {
     let row = row_of(deletions, now);
     row.there = row.there.saturating_add(files);
@@ -126,13 +129,13 @@ fn row_of(deletions: &mut Vec<Deletions>, now: i64) -> &mut Deletions {
 }
 
 impl Schedule {
-    /// Marks the removals that count as deletions, and tells how many there are, with the files that become empty.
+    /// Marks the removals that count as deletions. Returns their number, with the files that become empty.
     pub(crate) fn count_deletions(&mut self, confirmed: &HashSet<VaultPath>) -> u64 {
         if self.removals.is_empty() {
             return self.count_emptied(confirmed);
         }
         let mut elsewhere: HashMap<ContentHash, usize> = HashMap::new();
-        // That a file becomes empty is no move of an empty one.
+        // A file that becomes empty is not the move of an empty file.
         let contents = self.rescues.iter().chain(&self.transfers);
         for transfer in contents.filter(|transfer| transfer.hash != ContentHash::EMPTY) {
             *elsewhere.entry(transfer.hash).or_default() += transfer.renewed_targets().count();
@@ -143,7 +146,7 @@ impl Schedule {
         for removal in &mut self.removals {
             let path = &removal.file.path;
             let moves = elsewhere.get_mut(&removal.file.content.hash).filter(|places| **places > 0);
-            // A file that gives way to a folder, or to another one where names are folded.
+            // A file replaced by a folder, or by another file if names are folded.
             let is_replaced = is_at_or_below(&folds_names.key(path), &wanted);
             removal.counts = !confirmed.contains(path) && !is_replaced && moves.is_none();
             if let Some(places) = moves {
@@ -154,12 +157,11 @@ impl Schedule {
         (removed + self.emptied(confirmed).count()) as u64
     }
 
-    /// How many files become empty.
+    /// Number of files that become empty.
     pub(crate) fn count_emptied(&self, confirmed: &HashSet<VaultPath>) -> u64 {
         self.emptied(confirmed).count() as u64
     }
 
-    /// The paths of files that become empty.
     fn emptied<'s>(&'s self, confirmed: &'s HashSet<VaultPath>) -> impl Iterator<Item = &'s VaultPath> {
         let empty = self.transfers.iter().filter(|transfer| transfer.hash == ContentHash::EMPTY);
         let targets = empty.flat_map(|transfer| &transfer.targets);
@@ -167,7 +169,7 @@ impl Schedule {
         emptied.map(|target| &target.path).filter(|path| !confirmed.contains(*path))
     }
 
-    /// Takes the deletions out, and the removals of folders, which may hold what stays.
+    /// Takes out the deletions, and the removals of folders, which may contain files that stay.
     pub(crate) fn hold_back(&mut self, confirmed: &HashSet<VaultPath>) {
         let deleted = |path: VaultPath, uid, folder| {
             let kind = EntryKind::Deleted { folder };

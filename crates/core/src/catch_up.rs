@@ -1,5 +1,5 @@
-//! Handles contents that the vault replaced after they were listed: what came since is listed, and only that is
-//! planned and carried out.
+//! Handles contents that the vault replaced after they were listed: newer entries are listed, and only those
+//! are planned and applied.
 
 use std::collections::HashMap;
 
@@ -14,21 +14,21 @@ use crate::schedule::{Schedule, Target, Transfer};
 use crate::survey::Survey;
 use crate::transfer::Link;
 
-/// How often a run lists again because something that it wanted was replaced meanwhile.
+/// A run lists again at most so often because a content that it wanted was replaced meanwhile.
 pub(crate) const SEQUELS: usize = 2;
 
-/// What a plan left to be done.
+/// Work that a plan left undone.
 #[derive(Default)]
 pub(crate) struct Remainder {
-    /// Contents that the server has no longer.
+    /// Contents that the server no longer has.
     pub(crate) overtaken: Vec<Transfer>,
-    /// Files that go when their content is under its new names.
+    /// Files to remove once their content is at its new names.
     pub(crate) renamed: Vec<Renamed>,
 }
 
 impl Run<'_> {
-    /// Lists what came since the last listing, and plans it. `None`: there is nothing newer of what was overtaken, or it is not
-    /// the same vault any more, which is for the next run to find out.
+    /// Lists the entries since the last listing, and plans them. `None` if there is nothing newer for the
+    /// replaced contents, or the vault is not the same any more, which the next run detects.
     pub(crate) async fn catch_up(
         &self,
         publisher: &mut Publisher<'_, '_>,
@@ -66,12 +66,13 @@ impl Run<'_> {
         let confirmed = publisher.ledger.confirmed_deletions.clone();
         self.hold_back(&mut plan, &deletions, &confirmed, publisher.ledger.report).await?;
         self.warn_of(&plan, publisher.ledger.report);
-        // What was to wait for a path that has another content now waits for wherever its own comes.
+        // Removals that waited for a path whose content was replaced now wait for the new path of their own
+        // content.
         unfinished.renamed.iter_mut().for_each(|renamed| renamed.wait_for(&plan));
         let plan = self.take_on(publisher, plan, survey).await?;
         let targets = superseded.iter().flat_map(|transfer| &transfer.targets);
         targets.for_each(|target| publisher.ledger.superseded(target.uid));
-        // What has a newer entry is that entry's.
+        // A path with a newer entry is left to that entry.
         for renamed in &mut unfinished.renamed {
             for removal in renamed.removals.extract_if(.., |removal| newer.contains_key(&removal.file.path)) {
                 publisher.ledger.superseded(removal.uid);

@@ -1,16 +1,16 @@
-//! Notices that time passed unseen: the computer slept, the process was stopped, or somebody set the clock.
+//! Detects unseen time: the computer slept, the process was stopped, or the clock was set.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use obsync_client::Clock;
 
-/// How often a wall clock is compared with the time that passed.
+/// Interval at which the wall clock is compared with the steady one.
 const TICK: Duration = Duration::from_secs(10);
-/// A wall clock that is off by more has jumped.
+/// A larger difference is a jump of the wall clock.
 const JUMP: Duration = Duration::from_secs(30);
 
-/// Compares the two times of a clock again and again.
+/// Compares the wall clock and the steady clock repeatedly.
 pub(crate) struct ClockWatch<'c> {
     clock: &'c dyn Clock,
     seen: Mutex<(SystemTime, Instant)>,
@@ -21,34 +21,33 @@ impl<'c> ClockWatch<'c> {
         ClockWatch { clock, seen: Mutex::new((clock.wall(), clock.steady())) }
     }
 
-    /// The steady time.
     pub(crate) fn now(&self) -> Instant {
         self.clock.steady()
     }
 
-    /// Waits for so long by this clock.
+    /// Sleeps by this clock.
     pub(crate) async fn sleep(&self, pause: Duration) {
         self.clock.sleep(pause).await;
     }
 
-    /// Begins anew: what was before is of no interest.
+    /// Starts anew and ignores everything before.
     pub(crate) fn begin(&self) {
         self.passed();
     }
 
-    /// Whether time passed unseen since it was looked at last. To be asked every [`TICK`].
+    /// True if unseen time passed since the last call. To be called every [`TICK`].
     pub(crate) fn has_jumped(&self) -> bool {
         let (by_wall, passed) = self.passed();
         has_jumped(by_wall, passed)
     }
 
-    /// The same over any time, in which a process that was stopped cannot be told from one that was at work.
+    /// The same over any time. It cannot tell a stopped process from a working one.
     pub(crate) fn has_slept(&self) -> bool {
         let (by_wall, passed) = self.passed();
         is_off(by_wall, passed)
     }
 
-    /// The time that passed since it was looked at last, by the wall clock and by the steady one.
+    /// Time since the last call, by the wall clock and by the steady one.
     fn passed(&self) -> (Duration, Duration) {
         let now = (self.clock.wall(), self.clock.steady());
         // Nothing that can panic runs under the lock.
@@ -57,7 +56,7 @@ impl<'c> ClockWatch<'c> {
         (now.0.duration_since(wall).unwrap_or_default(), now.1.duration_since(steady))
     }
 
-    /// Returns once time passed unseen.
+    /// Returns once unseen time has passed.
     pub(crate) async fn jumps(&self) {
         loop {
             self.sleep(TICK).await;
@@ -68,8 +67,8 @@ impl<'c> ClockWatch<'c> {
     }
 }
 
-/// Whether the computer slept, the process was stopped, or somebody set the clock during a [`TICK`]: the time that passed by
-/// the wall clock, and by the steady one.
+/// True if the computer slept, the process was stopped, or the clock was set during a [`TICK`]: compares the
+/// time passed by the wall clock with that of the steady one.
 fn has_jumped(by_wall: Duration, passed: Duration) -> bool {
     is_off(by_wall, passed) || passed > TICK + JUMP
 }

@@ -1,15 +1,16 @@
-//! Lets deletions go that a run held back ([`crate::brake`]).
+//! Releases deletions that a run held back ([`crate::brake`]).
 //!
-//! Whoever confirms them may not have the destination's lock: a follower or a function may be at work there. Then the
-//! confirmation is left beside the state ([`StateStore::leave_confirmations`]), and the run that has the lock takes it over.
+//! The user who confirms them may not have the destination's lock, if a follower or a function works there.
+//! Then the confirmation is stored beside the state ([`StateStore::leave_confirmations`]), and the run with
+//! the lock takes it over.
 
 use std::collections::HashSet;
 
 use crate::model::{Deferred, DeferredCause, DeferredKind};
 use crate::state::{Commit, StateError, StateStore, commit_beside};
 
-/// Confirms deletions that are held back, by the paths that [`held_back`] told: the next run makes exactly these, and removes
-/// the folders that are empty then. Tells their paths.
+/// Confirms held-back deletions by the paths that [`held_back`] returned: the next run makes exactly these,
+/// and removes the folders that are empty then. Returns their paths.
 ///
 /// # Errors
 ///
@@ -28,7 +29,7 @@ pub async fn confirm(
     Ok(paths)
 }
 
-/// The paths of the files whose deletions are held back and that nobody confirmed.
+/// Paths of the files whose deletions are held back and unconfirmed.
 ///
 /// # Errors
 ///
@@ -37,12 +38,12 @@ pub async fn held_back(state: &dyn StateStore) -> Result<Vec<String>, StateError
     Ok(shown(&waiting(state).await?))
 }
 
-/// Leaves the same confirmation for the process that has the lock of the destination, or the next one that has it. `state` may
-/// be open for reading only. Returns the paths.
+/// Leaves the same confirmation for the process that has the lock of the destination, or the next one to get
+/// it. `state` may be open for reading only. Returns the paths.
 ///
 /// # Errors
 ///
-/// When the state cannot be read, or the confirmation cannot be kept.
+/// When the state cannot be read, or the confirmation cannot be stored.
 pub async fn leave_confirmation(state: &dyn StateStore, paths: &[String]) -> Result<Vec<String>, StateError> {
     let chosen = chosen(state, paths).await?;
     if !chosen.is_empty() {
@@ -51,8 +52,8 @@ pub async fn leave_confirmation(state: &dyn StateStore, paths: &[String]) -> Res
     Ok(shown(&chosen))
 }
 
-/// Takes over the confirmations that were left for whoever has the lock, if any of these changes is held back. One that names a
-/// change that waits no more is dropped.
+/// Takes over stored confirmations if any of these changes is held back. A confirmation for a change that no
+/// longer waits is dropped.
 pub(crate) async fn take_over(state: &dyn StateStore, deferred: &mut [Deferred]) -> Result<(), StateError> {
     if !deferred.iter().any(is_held_back) {
         return Ok(());
@@ -74,12 +75,12 @@ pub(crate) async fn take_over(state: &dyn StateStore, deferred: &mut [Deferred])
     state.forget_confirmations(&left).await
 }
 
-/// The same for a follower that was woken by them.
+/// The same for a follower that was woken by confirmations.
 pub(crate) async fn take_all_over(state: &dyn StateStore) -> Result<(), StateError> {
     let mut deferred = state.deferred(DeferredKind::Failed).await?;
     match deferred.iter().any(is_held_back) {
         true => take_over(state, &mut deferred).await,
-        // They would wake it for ever.
+        // They would wake the follower for ever.
         false => state.forget_confirmations(&state.confirmations().await?).await,
     }
 }
@@ -92,7 +93,7 @@ async fn commit(state: &dyn StateStore, deferred: Vec<Deferred>) -> Result<(), S
     commit_beside(state, Commit { deferred, state: known, ..Commit::default() }).await
 }
 
-/// The changes that wait for a confirmation of these paths, and all folders: they go when they are empty.
+/// The changes that wait for confirmation at these paths, and all folders, which are removed once empty.
 async fn chosen(state: &dyn StateStore, paths: &[String]) -> Result<Vec<Deferred>, StateError> {
     let wanted: HashSet<&str> = paths.iter().map(String::as_str).collect();
     let mut waiting = waiting(state).await?;
@@ -100,7 +101,7 @@ async fn chosen(state: &dyn StateStore, paths: &[String]) -> Result<Vec<Deferred
     Ok(waiting)
 }
 
-/// The paths of the files among these.
+/// Paths of the files among these.
 fn shown(deferred: &[Deferred]) -> Vec<String> {
     let files = deferred.iter().filter(|deferred| !deferred.message.folder);
     files.map(|deferred| deferred.key.shown().to_owned()).collect()

@@ -1,13 +1,15 @@
-//! The names of conflicted copies: what is in the way and was not written by obsync is kept under a name beside its own.
+//! Names of conflicted copies: a file in the way that obsync did not write is kept under a name beside its
+//! own.
 
 use std::fmt;
 
 use obsync_protocol::VaultPath;
 
-/// The longest name of a device in the name of a copy, in bytes.
+/// Limit of a device's name in the name of a copy, in bytes.
 const DEVICE: usize = 40;
 
-/// The name of a device as it stands in the names of conflicted copies: without what no file name may have, and short.
+/// A device's name as used in the names of conflicted copies: shortened, without characters that file names
+/// cannot have.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct DeviceName {
     bytes: [u8; DEVICE],
@@ -15,7 +17,7 @@ pub struct DeviceName {
 }
 
 impl DeviceName {
-    /// What can be kept of a name; `obsync` where that is nothing.
+    /// The usable part of a name, or `obsync` if nothing is left.
     #[must_use]
     pub fn new(name: &str) -> Self {
         let is_allowed = |c: &char| !c.is_control() && !r#"()[]#^|\/:*?"<>"#.contains(*c);
@@ -52,17 +54,17 @@ impl fmt::Debug for DeviceName {
     }
 }
 
-/// Who makes a conflicted copy and when, as its name tells it: the device, and year, month, day, hour and minute, local time.
+/// Label of a conflicted copy: the device, and year, month, day, hour and minute in local time.
 pub fn label(device: DeviceName) -> String {
     format!("{device} {}", jiff::Zoned::now().strftime("%Y%m%d%H%M"))
 }
 
-/// The longest name that any file system takes, in bytes.
+/// The longest name that common file systems accept, in bytes.
 const LONGEST_NAME: usize = 255;
-/// Up to so many copies of one file are made in a minute.
+/// Copies of one file per minute, at most.
 pub(crate) const COPIES: u32 = 1000;
 
-/// What the mark of a copy begins with.
+/// Beginning of the mark of a copy.
 const MARK: &str = " (Conflicted copy ";
 /// The longest mark, in bytes: a device, a time, and the number of a copy made at it.
 const LONGEST_MARK: usize = MARK.len() + DEVICE + " 202501312359 4294967295)".len();
@@ -74,7 +76,7 @@ pub fn name(name: &str, ends_with_mark: bool, label: &str, copy: u32, limit: usi
     marked(name, ends_with_mark, &number, limit)
 }
 
-/// The path of the copy of a file or folder beside it. `None`: no such path can be.
+/// Path of the copy of a file or folder, beside it. `None` if there is no such path.
 pub(crate) fn path(of: &VaultPath, is_folder: bool, label: &str, copy: u32) -> Option<VaultPath> {
     let ends_with_mark = is_folder || is_configuration(of);
     let name = name(of.file_name(), ends_with_mark, label, copy, LONGEST_NAME);
@@ -89,7 +91,7 @@ fn marked(name: &str, ends_with_mark: bool, number: &str, limit: usize) -> Strin
     format!("{kept}{mark}{extension}")
 }
 
-/// What of a name comes before a mark of this length and after it, so that the whole fits.
+/// The parts of a name before and after a mark of this length, shortened to fit.
 fn kept(name: &str, ends_with_mark: bool, mark: usize, limit: usize) -> (&str, &str) {
     let (mut stem, mut extension) = parts(name, ends_with_mark);
     if mark + extension.len() >= limit {
@@ -99,18 +101,18 @@ fn kept(name: &str, ends_with_mark: bool, mark: usize, limit: usize) -> (&str, &
     (stem.get(..stem.floor_char_boundary(most)).unwrap_or_default(), extension)
 }
 
-/// What the names of all copies of `name` begin with.
+/// Common beginning of the names of all copies of `name`.
 pub fn beginning(name: &str, ends_with_mark: bool, limit: usize) -> &str {
     kept(name, ends_with_mark, LONGEST_MARK, limit).0
 }
 
-/// Whether a file is Obsidian's configuration. Obsidian loads style sheets and settings by their extension, so that a copy of one
-/// must not have it: its name [ends with the mark](name).
+/// True if a file is Obsidian's configuration. Obsidian loads style sheets and settings by extension, so a
+/// copy must not keep it: its name [ends with the mark](name).
 pub fn is_configuration(path: &VaultPath) -> bool {
     path.as_str().starts_with('.')
 }
 
-/// Whether a name is that of a copy of `name`, as [`name`] makes it for some device.
+/// True if `copy` is a name that [`name`] makes for `name` and some device.
 pub fn is_copy_of(copy: &str, name: &str, ends_with_mark: bool, limit: usize) -> bool {
     let number = copy.rfind(MARK).and_then(|at| copy.get(at + MARK.len()..)?.split_once(')'));
     number.is_some_and(|(number, _)| {
@@ -118,20 +120,20 @@ pub fn is_copy_of(copy: &str, name: &str, ends_with_mark: bool, limit: usize) ->
     })
 }
 
-/// Whether a path is that of a copy of a file, beside it.
+/// True if a path is that of a copy of a file, beside it.
 pub(crate) fn is_of(copy: &VaultPath, file: &VaultPath) -> bool {
     let is_copy = |limit| is_copy_of(copy.file_name(), file.file_name(), is_configuration(file), limit);
     copy.parent() == file.parent() && is_copy(LONGEST_NAME)
 }
 
-/// The name of what this is a copy of, if it is one whose name was not too long for its mark.
+/// The original's name, if this is the name of a copy that was not shortened for its mark.
 pub(crate) fn original(copy: &str) -> Option<String> {
     let at = copy.rfind(MARK)?;
     let (number, extension) = copy.get(at + MARK.len()..)?.split_once(')')?;
     is_timestamp(number).then(|| format!("{}{extension}", &copy[..at]))
 }
 
-/// Whether this is a device with a time, and the number of a copy or none.
+/// True for a device with a time, and the number of a copy or none.
 fn is_timestamp(text: &str) -> bool {
     let is_number = |word: &str| !word.is_empty() && word.bytes().all(|byte| byte.is_ascii_digit());
     let is_time = |word: &str| word.len() == 12 && is_number(word);
@@ -142,7 +144,7 @@ fn is_timestamp(text: &str) -> bool {
     with_number || (!before.is_empty() && is_time(last))
 }
 
-/// What comes before the mark of a copy, and what after.
+/// The parts before and after the mark of a copy.
 fn parts(name: &str, ends_with_mark: bool) -> (&str, &str) {
     match name.rfind('.') {
         Some(dot) if dot > 0 && dot + 1 < name.len() && !ends_with_mark => name.split_at(dot),

@@ -1,5 +1,5 @@
-//! The cursor: the newest entry that was listed of a vault. A server that was restored from a backup and grew again has
-//! another one in its place, or none, though its version looks as if nothing had happened.
+//! The cursor: the newest entry that was listed of a vault. A server that was restored from a backup and has
+//! grown again has another entry in its place, or none, though its version looks as if nothing had happened.
 
 use obsync_protocol::limits::ENTRIES_RECEIVED;
 use obsync_protocol::{ContentHash, PushMessage, Uid, VaultKeys, VaultPath};
@@ -8,7 +8,7 @@ use crate::entry::{EntryKind, RemoteEntry};
 use crate::model::CursorEntry;
 
 impl CursorEntry {
-    /// What is remembered of an entry.
+    /// The stored part of an entry.
     pub(crate) fn of(entry: &RemoteEntry) -> Self {
         let (kind, hash, size) = match &entry.kind {
             EntryKind::File { hash, size } => ("file", hash.to_string(), *size),
@@ -30,8 +30,8 @@ fn fingerprint(path: &VaultPath) -> ContentHash {
     ContentHash::of(path.as_str().as_bytes())
 }
 
-/// How many entries that are no news are looked at once the cursor was found. An honest listing has the cursor's, its twin
-/// of a rename, and after a run that was cut off what that one had done.
+/// Known entries read after the cursor was found, at most. An honest listing has the cursor's entry, the
+/// other half of a rename, and after an interrupted run the entries that it had finished.
 const LOOKED_AT: u64 = 1000;
 
 /// The newer one of a cursor and an entry.
@@ -39,12 +39,13 @@ pub(crate) fn newest_entry(cursor: Option<CursorEntry>, entry: &RemoteEntry) -> 
     cursor.filter(|cursor| cursor.uid >= entry.uid).or_else(|| Some(CursorEntry::of(entry)))
 }
 
-/// What shows that the vault is the one that it was.
+/// Evidence that the vault is the same as before.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Proof {
-    /// Nothing so far.
+    /// None so far.
     Missing,
-    /// A newer entry of the cursor's path, at this path. A vault that was restored to before the cursor can have one, too.
+    /// A newer entry of the cursor's path, at this path. A vault restored to before the cursor can have one,
+    /// too.
     Newer(VaultPath),
     /// The entry itself, or none is needed.
     Given,
@@ -53,34 +54,34 @@ enum Proof {
 /// Looks for the cursor in a listing that begins below it.
 #[derive(Clone, Debug)]
 pub(crate) struct CursorCheck {
-    /// The version that the destination has: entries up to it are no news.
+    /// The destination's version: entries up to it are no news.
     version: u64,
     known: Option<CursorEntry>,
     proof: Proof,
-    /// The newest of the entries that are no news.
+    /// The newest entry that is no news.
     newest: Option<CursorEntry>,
     no_news: u64,
 }
 
 impl CursorCheck {
-    /// A check for a listing of what comes after `version`.
+    /// A check for a listing of entries after `version`.
     pub(crate) fn new(version: u64, known: Option<CursorEntry>) -> Self {
         let proof = if known.is_none() { Proof::Given } else { Proof::Missing };
         CursorCheck { version, known, proof, newest: None, no_news: 0 }
     }
 
-    /// A check that needs no proof: one unbroken session heard everything since `version`.
+    /// A check that needs no proof: one unbroken session received everything since `version`.
     pub(crate) fn unbroken(version: u64, known: Option<CursorEntry>) -> Self {
         CursorCheck { proof: Proof::Given, ..CursorCheck::new(version, known) }
     }
 
-    /// The version to ask from: the cursor's entry comes, too, or the newest one where none is known yet.
+    /// The version to list from: includes the cursor's entry, or the newest entry if no cursor is known yet.
     pub(crate) fn start(&self) -> u64 {
         let cursor = self.known.map_or(self.version, |cursor| cursor.uid.0.min(self.version));
         cursor.saturating_sub(1)
     }
 
-    /// Takes in what the server listed. Tells whether it is news.
+    /// Handles a listed message. Returns whether it is news.
     pub(crate) fn see(&mut self, message: &PushMessage, keys: &VaultKeys) -> bool {
         if self.version == 0 || message.uid.0 > self.version {
             return true;
@@ -98,7 +99,7 @@ impl CursorCheck {
         false
     }
 
-    /// Takes in what was news, at the end of the listing.
+    /// Handles the news, at the end of the listing.
     pub(crate) fn see_news<'e>(&mut self, news: impl IntoIterator<Item = &'e RemoteEntry>) {
         let mut newest: Option<&RemoteEntry> = None;
         for entry in news {
@@ -122,12 +123,13 @@ impl CursorCheck {
         }
     }
 
-    /// Whether the vault is the one that it was.
+    /// True if the vault is the same as before.
     pub(crate) fn is_confirmed(&self) -> bool {
         self.proof != Proof::Missing
     }
 
-    /// The path and version of the cursor's entry, if the proof is a newer one, which the past of the path has to bear out.
+    /// Path and version of the cursor's entry, if the proof is a newer entry, which the path's history has to
+    /// confirm.
     pub(crate) fn to_bear_out(&self) -> Option<(&VaultPath, Uid)> {
         match (&self.proof, &self.known) {
             (Proof::Newer(path), Some(known)) => Some((path, known.uid)),
@@ -135,37 +137,38 @@ impl CursorCheck {
         }
     }
 
-    /// Takes in whether the past of the path has the cursor's entry.
+    /// Notes whether the path's history has the cursor's entry.
     pub(crate) fn bear_out(&mut self, has_entry: bool) {
         self.proof = if has_entry { Proof::Given } else { Proof::Missing };
     }
 
-    /// Whether the server repeats what is no news without end.
+    /// True if the server repeats known entries without end.
     pub(crate) fn is_flooded(&self) -> bool {
         self.no_news > ENTRIES_RECEIVED
     }
 
-    /// The cursor from now on.
+    /// The cursor after this listing.
     pub(crate) fn next(&self) -> Option<CursorEntry> {
         self.newest.or(self.known)
     }
 }
 
-/// What a page of the history of the cursor's path says of its entry, a file of this version and content.
+/// Evidence in a page of the history of the cursor's path about its entry, a file of this version and
+/// content.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Past {
-    /// It is there as it was, or the past does not go back that far.
+    /// The entry is unchanged, or the history does not go back that far.
     SameVault,
-    /// There is another one in its place, or only older and newer ones: the past was another.
+    /// Another entry is in its place, or there are only older and newer ones: the history is a different one.
     OtherVault,
-    /// The next page tells.
+    /// The next page decides.
     GoesOn,
 }
 
 /// Looks for the cursor's entry in a page of the history of its path, newest entries first.
 ///
-/// Old versions are forgotten, the oldest first: that there is none as old as the cursor proves nothing, but one that is older
-/// does.
+/// The server drops old versions, oldest first: the absence of entries as old as the cursor proves nothing,
+/// but an older entry does.
 pub(crate) fn look_back(page: &[PushMessage], uid: Uid, content: &ContentHash, keys: &VaultKeys) -> Past {
     if let Some(item) = page.iter().find(|item| item.uid == uid && !item.deleted && !item.folder) {
         return match keys.decode_hash(&item.hash) {
@@ -180,7 +183,7 @@ pub(crate) fn look_back(page: &[PushMessage], uid: Uid, content: &ContentHash, k
     }
 }
 
-/// What to tell of a vault that has not the entry any more that it had.
+/// Warning about a vault that lost an entry that it had.
 pub(crate) const REGROWN: &str = "the vault on the server is not the one that was pulled before: it was restored from a backup, or replaced, and has \
      grown since. All of it is listed again, nothing is removed, and what differs is kept under another name";
 
@@ -200,7 +203,7 @@ mod tests {
         RemoteEntry { path: VaultPath::parse(path).unwrap(), uid: Uid(uid), kind, mtime: 5, ctime: 4 }
     }
 
-    /// Whether a vault that lists these after the cursor `a.md` of version 7 is the one that it was.
+    /// True if a vault that lists these after the cursor `a.md` of version 7 is the same as before.
     fn is_confirmed(listed: &[RemoteEntry]) -> bool {
         let keys = keys();
         let mut check = CursorCheck::new(9, Some(CursorEntry::of(&entry("a.md", 7, "text"))));

@@ -1,4 +1,4 @@
-//! The changes that earlier runs deferred: which are tried again, which are obsolete, which the user accepted.
+//! Sorts the changes that earlier runs deferred: to retry, obsolete, or accepted by the user.
 
 use std::collections::HashSet;
 
@@ -18,20 +18,21 @@ use crate::survey::Survey;
 
 /// Changes that earlier runs deferred.
 pub(crate) struct Earlier {
-    /// Those that nothing has to be known of any more.
+    /// Changes that need not be stored any more.
     pub(crate) obsolete: Vec<DeferredKey>,
-    /// Those that failed.
+    /// Failed changes.
     pub(crate) remembered: Remembered,
-    /// Those that were accepted, and whether this run accepts more.
+    /// Accepted failures, and whether this run accepts more.
     pub(crate) accepted: Accepted,
-    /// The paths of deletions that somebody confirmed.
+    /// Paths of confirmed deletions.
     pub(crate) confirmed: HashSet<VaultPath>,
-    /// Deletions that are not made because the destination keeps what the vault deletes. `None`: nobody looked.
+    /// Deletions that are not made because the destination keeps deleted files. `None` if they were not
+    /// loaded.
     pub(crate) retained: Option<HashSet<DeferredKey>>,
 }
 
 impl Run<'_> {
-    /// Adds to the listing what earlier runs deferred and this one tries again.
+    /// Adds deferred changes that this run retries to the listing.
     pub(crate) async fn add_deferred(
         &self,
         survey: &mut Survey,
@@ -65,7 +66,8 @@ impl Run<'_> {
                 DeferredCause::HeldBack { confirmed } if confirmed.is_some() || lets_go => {
                     earlier.confirmed.extend(self.source.keys.decode_path(&deferred.message.path));
                 }
-                // The file stays, whatever this run is told: it is nobody's but the user's from then on.
+                // The file stays whatever the options of this run are: it belongs to the user alone from then
+                // on.
                 DeferredCause::Retained => {
                     earlier.retained.get_or_insert_default().insert(deferred.key);
                     continue;
@@ -73,7 +75,7 @@ impl Run<'_> {
                 _ => {}
             }
             match survey.is_whole() || survey.disbelieved {
-                // The listing stands for it.
+                // The listing has a newer entry for it.
                 true => earlier.obsolete.push(deferred.key),
                 false => self.add_one(deferred, survey, &mut earlier, report),
             }
@@ -87,11 +89,12 @@ impl Run<'_> {
     fn add_one(&self, deferred: Deferred, survey: &mut Survey, earlier: &mut Earlier, report: &mut Report) {
         let keys = &self.source.keys;
         match deferred.cause {
-            // What was accepted is tried again as well: it may have been in another's way that is gone.
+            // Accepted failures are retried as well: they may have been in the way of another change that is
+            // gone.
             DeferredCause::Failed { .. } | DeferredCause::Acknowledged { .. } => {
                 earlier.remembered.add(&deferred);
             }
-            // It stays until somebody says otherwise, or the vault does.
+            // It stays until a user confirms it, or the vault changes it.
             DeferredCause::HeldBack { confirmed: None }
                 if self.options.max_delete != MaxDelete::Unlimited =>
             {
@@ -112,13 +115,13 @@ impl Run<'_> {
     }
 }
 
-/// The deletions among these that were not made because the destination keeps what the vault deletes.
+/// Keys of the deletions that were not made because the destination keeps deleted files.
 pub(crate) fn retained(deferred: Vec<Deferred>) -> HashSet<DeferredKey> {
     let retained = deferred.into_iter().filter(|deferred| deferred.cause == DeferredCause::Retained);
     retained.map(|deferred| deferred.key).collect()
 }
 
-/// What to tell of deferred changes that cannot be read and are too many.
+/// Warning about deferred changes that cannot be read and are too many.
 fn forgotten(count: usize) -> String {
     format!(
         "{count} entries that cannot be read and that earlier pulls remembered were forgotten, because there are too many; \

@@ -1,4 +1,4 @@
-//! One entry of the vault: decoded and checked, and back to what the server sent.
+//! One entry of the vault: decodes and checks the server's message, and encodes it again.
 
 use obsync_protocol::{
     CONTENT_OVERHEAD, ContentHash, Filter, NameDefect, NameError, PushMessage, SkipReason, Uid, VaultKeys,
@@ -8,7 +8,7 @@ use obsync_protocol::{
 use crate::model::{Deferred, DeferredCause, DeferredKey, KnownContent};
 use crate::reconcile::Remote;
 
-/// One entry of the vault, compact: a listing holds one for each path.
+/// One entry of the vault, compact: a listing has one for each path.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct RemoteEntry {
     pub(crate) path: VaultPath,
@@ -20,27 +20,27 @@ pub(crate) struct RemoteEntry {
     pub(crate) ctime: i64,
 }
 
-/// Why an entry cannot be read.
+/// An entry that cannot be read.
 #[derive(Debug)]
 pub(crate) struct Undecodable {
-    /// Where it is, as far as that is known.
+    /// Its path, as far as known.
     pub(crate) place: Place,
     pub(crate) reason: String,
 }
 
-/// Where an entry is that cannot be read.
+/// Path of an entry that cannot be read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Place {
-    /// At this path; only the rest of it cannot be read.
+    /// At this path; only the rest of the entry cannot be read.
     At(VaultPath),
-    /// At a path that no vault may use, so nothing that was ever pulled is there.
+    /// At a path that no vault may use, so nothing was ever pulled there.
     Impossible,
-    /// Nobody knows: it may be that of any path.
+    /// Unknown: it may be any path.
     Unknown,
 }
 
 impl Place {
-    /// The path, if it is known.
+    /// The path, if known.
     pub(crate) fn path(&self) -> Option<&VaultPath> {
         match self {
             Place::At(path) => Some(path),
@@ -48,8 +48,8 @@ impl Place {
         }
     }
 
-    /// Why the user's filter leaves out whatever is there. What the protocol never syncs is no reason: an entry there that
-    /// cannot be read is reported.
+    /// The reason why the user's filter excludes everything at the path. Paths that the protocol never syncs
+    /// do not count: an unreadable entry there is reported.
     pub(crate) fn left_out_by(&self, filter: &Filter, is_folder: bool) -> Option<SkipReason> {
         match filter.verdict(self.path()?, is_folder) {
             Verdict::Skip(reason) => Some(reason).filter(|reason| reason.is_chosen()),
@@ -66,7 +66,7 @@ impl Place {
 }
 
 impl Undecodable {
-    /// What the entry is filed under until the vault mends it.
+    /// Key of the entry until the vault fixes it.
     pub(crate) fn key(&self, message: &PushMessage) -> DeferredKey {
         match self.place.path() {
             Some(path) => DeferredKey::plain(path),
@@ -75,29 +75,29 @@ impl Undecodable {
     }
 }
 
-/// What an entry says about its path.
+/// Kind of an entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum EntryKind {
-    /// There is a file with this content.
+    /// A file with this content.
     File {
         hash: ContentHash,
-        /// Size of the content in bytes (plaintext), as the server says.
+        /// Size of the content in bytes (plaintext), according to the server.
         size: u64,
     },
-    /// There is a folder.
+    /// A folder.
     Folder,
-    /// There is nothing any more; a folder was here if `folder`.
+    /// Nothing; it was a folder if `folder`.
     Deleted { folder: bool },
 }
 
 impl RemoteEntry {
-    /// Decodes and checks what the server sent.
+    /// Decodes and checks the server's message.
     pub(crate) fn decode(message: &PushMessage, keys: &VaultKeys) -> Result<Self, Undecodable> {
         let path = keys
             .decode_path(&message.path)
             .map_err(|error| Undecodable { place: Place::of(&error), reason: error.to_string() })?;
         let refused = |reason| Undecodable { place: Place::At(path.clone()), reason };
-        // A deletion passes: what an older release wrote there may go.
+        // Deletions are accepted: files that an older release wrote there may be removed.
         if !message.deleted {
             path.check_to_write().map_err(|error| refused(format!("the name is refused: {error}")))?;
         }
@@ -124,7 +124,7 @@ impl RemoteEntry {
         Ok(RemoteEntry { path, uid: message.uid, kind, mtime: message.mtime, ctime: message.ctime })
     }
 
-    /// The entry as the server would send it, to be kept with a deferred change.
+    /// The entry as the server would send it, to be stored with a deferred change.
     pub(crate) fn encode(&self, keys: &VaultKeys) -> PushMessage {
         let (hash, size) = match &self.kind {
             EntryKind::File { hash, size: 0 } => (keys.encode_hash(hash).as_str().to_owned(), 0),
@@ -148,12 +148,12 @@ impl RemoteEntry {
         }
     }
 
-    /// The change as it is kept when it is not applied.
+    /// The deferred change that stores this entry.
     pub(crate) fn defer(&self, cause: DeferredCause, keys: &VaultKeys) -> Deferred {
         Deferred { key: DeferredKey::plain(&self.path), message: self.encode(keys), cause }
     }
 
-    /// The entry as a decision sees it.
+    /// The entry in the form used for decisions.
     pub(crate) fn remote(&self) -> Remote {
         match self.kind {
             EntryKind::File { hash, size } => {
@@ -164,17 +164,17 @@ impl RemoteEntry {
         }
     }
 
-    /// The same for an entry that the filter leaves out.
+    /// The same for an entry that the filter excludes.
     pub(crate) fn left_out(&self) -> Remote {
         Remote::LeftOut { uid: self.uid, is_folder: self.is_folder(), is_live: self.is_live() }
     }
 
-    /// Whether there is a folder or file at the path after this change.
+    /// True if a folder or file is at the path after this change.
     pub(crate) fn is_live(&self) -> bool {
         !matches!(self.kind, EntryKind::Deleted { .. })
     }
 
-    /// Whether the filter is to treat it as a folder.
+    /// True if the filter treats it as a folder.
     pub(crate) fn is_folder(&self) -> bool {
         matches!(self.kind, EntryKind::Folder | EntryKind::Deleted { folder: true })
     }

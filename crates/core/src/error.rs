@@ -1,4 +1,4 @@
-//! Errors that end a pull as a whole. Those of a single file are in the report instead.
+//! Errors that end a pull as a whole. Errors of a single file are in the report instead.
 
 use obsync_client::ClientError;
 use obsync_protocol::with_reasons;
@@ -7,7 +7,7 @@ use crate::destination::DestinationError;
 use crate::problem::{Problem, ProblemCode};
 use crate::state::StateError;
 
-/// Why a pull could not go on. What was done until then is recorded.
+/// The reason why a pull could not continue. Finished work is recorded.
 #[derive(Debug, thiserror::Error)]
 pub enum PullError {
     /// The service.
@@ -25,7 +25,7 @@ pub enum PullError {
          with the same notes begins without the old one's changes"
     )]
     TooManyEntries {
-        /// The most that are received.
+        /// Limit of received entries.
         limit: u64,
     },
     /// The vault has more paths than a listing may have.
@@ -34,7 +34,7 @@ pub enum PullError {
          them to another vault"
     )]
     TooManyPaths {
-        /// The most that are kept.
+        /// Limit of stored paths.
         limit: u64,
     },
     /// The service lists entries without end that cannot be read.
@@ -43,7 +43,7 @@ pub enum PullError {
          They are not what devices with the vault's key write: move the notes to a new vault"
     )]
     TooManyUnreadable {
-        /// The most that are remembered.
+        /// Limit of stored entries.
         limit: usize,
     },
     /// The list of the vault takes more memory than it may.
@@ -53,7 +53,7 @@ pub enum PullError {
         needed.div_ceil(1 << 20), allowed >> 20, needed.div_ceil(1 << 20).saturating_mul(6)
     )]
     ListingTooLarge {
-        /// How many entries were received.
+        /// Number of received entries.
         entries: u64,
         /// Bytes of memory that they take, at most.
         needed: u64,

@@ -1,4 +1,4 @@
-//! Removes files and folders, and makes folders.
+//! Removes files and folders, and creates folders.
 
 use std::collections::BTreeSet;
 
@@ -14,12 +14,12 @@ use crate::progress::FileAction;
 use crate::publish::Publisher;
 use crate::schedule::{FileRemoval, FolderChange};
 
-/// How many files are removed between two looks at whether to stop.
+/// Files removed between two checks for cancellation.
 const BATCH: usize = 512;
 
 impl Publisher<'_, '_> {
-    /// Removes files that still are what obsync wrote, then folders that are empty: those that the vault removed,
-    /// and those that only ever existed because a file was in them.
+    /// Removes files that still have the content that obsync wrote, then empty folders: those that the vault
+    /// removed, and those that existed only because a file was in them.
     pub(crate) async fn remove(
         &mut self,
         removals: Vec<FileRemoval>,
@@ -37,7 +37,7 @@ impl Publisher<'_, '_> {
         Ok(self.ledger.commit().await?)
     }
 
-    /// Removes one batch of files, and commits that.
+    /// Removes one batch of files and commits the result.
     pub(crate) async fn remove_files(&mut self, batch: Vec<FileRemoval>) -> Result<(), PullError> {
         if batch.is_empty() {
             return Ok(());
@@ -47,7 +47,8 @@ impl Publisher<'_, '_> {
         let files: Vec<Removable> = batch.iter().map(|removal| removal.file.clone()).collect();
         self.announce_removals(&files).await?;
         let outcomes = self.destination.remove_files(files).await;
-        // Before the records go: a run that dies here removes the folders when it removes the files once more.
+        // Before the records are removed: if the run dies here, the next one removes the folders when it
+        // removes the files again.
         self.prune(parents).await?;
         self.destination.flush().await?;
         let mut fatal = None;
@@ -87,8 +88,8 @@ impl Publisher<'_, '_> {
         fatal.map_or(Ok(()), |error| Err(error.into()))
     }
 
-    /// Says durably which files are removed next. Without that a run that died in between would leave a record of a file that is
-    /// not there any more, and the vault can have the very content again at this path.
+    /// Durably announces the files that are removed next. Otherwise a run that dies in between would leave a
+    /// record of a missing file, and the vault can have the very content again at this path.
     async fn announce_removals(&mut self, files: &[Removable]) -> Result<(), PullError> {
         if self.destination.traits().keeps_deleted {
             return Ok(());
@@ -97,14 +98,14 @@ impl Publisher<'_, '_> {
         Ok(self.ledger.commit().await?)
     }
 
-    /// Removes empty folders that are not the vault's: they only existed because something was in them.
+    /// Removes empty folders that the vault does not list: they existed only because something was in them.
     async fn prune(&mut self, folders: BTreeSet<VaultPath>) -> Result<(), PullError> {
         if !self.destination.traits().has_folders {
             return Ok(());
         }
         let folders: Vec<VaultPath> = folders.into_iter().collect();
         let records = self.state.records(&folders).await?;
-        // What lies deeper sorts behind what contains it.
+        // Deeper paths sort after their parents.
         let implied = folders.into_iter().zip(records).rev().filter(|(_, record)| record.is_none());
         let outcomes = self.destination.remove_folders(implied.map(|(path, _)| path).collect()).await;
         match outcomes.into_iter().filter_map(Result::err).find(DestinationError::is_fatal) {
@@ -123,7 +124,7 @@ impl Publisher<'_, '_> {
         self.destination.flush().await?;
         for (outcome, FolderChange { path, uid, .. }) in outcomes.into_iter().zip(folders) {
             match outcome {
-                // A folder that is not empty holds something that is not the vault's (or not yet removed).
+                // A folder that is not empty has contents that are not the vault's (or not yet removed).
                 Ok(removed) => {
                     self.ledger.report.folders_deleted += u64::from(removed);
                     if removed {
@@ -143,7 +144,7 @@ impl Publisher<'_, '_> {
         self.ledger.failed(&entry, error.to_string());
     }
 
-    /// Which of these folders are not there.
+    /// Those of these folders that do not exist.
     pub(crate) async fn absent_folders(
         &self,
         folders: &[FolderChange],
@@ -161,7 +162,7 @@ impl Publisher<'_, '_> {
             .collect())
     }
 
-    /// Counts those of these folders that files brought with them.
+    /// Counts those of these folders that were created together with files.
     pub(crate) async fn note_made(&mut self, absent: Vec<FolderChange>) -> Result<(), PullError> {
         if absent.is_empty() {
             return Ok(());
@@ -175,7 +176,7 @@ impl Publisher<'_, '_> {
         Ok(())
     }
 
-    /// Makes the vault's folders.
+    /// Creates the vault's folders.
     pub(crate) async fn create_folders(&mut self, folders: Vec<FolderChange>) -> Result<(), PullError> {
         if folders.is_empty() {
             return Ok(());
@@ -189,7 +190,8 @@ impl Publisher<'_, '_> {
         let retried = retried.into_iter().map(|(folder, _)| folder).collect();
         let blocked_again = self.try_create_folders(retried).await?;
         for (FolderChange { path, uid, .. }, error) in refused.into_iter().chain(blocked_again) {
-            // It may have been there once: a record of it would make the next attempt find nothing to do.
+            // The folder may have existed once: with a record of it, the next attempt would find nothing to
+            // do.
             self.ledger.abandoned(path.clone());
             let entry = RemoteEntry { path, uid, kind: EntryKind::Folder, mtime: 0, ctime: 0 };
             match error {

@@ -1,8 +1,10 @@
-//! Following: one loop that runs again whenever the vault or the destination was changed, and in any case from time to time.
+//! Following: a loop that runs again whenever the vault or the destination changes, and in any case from time
+//! to time.
 //!
-//! The session of the first run stays open: it hears what the vault tells, and later runs list, fetch and send over it
-//! ([`crate::line`]). Changes of the destination come from a [`Watch`], which is never relied on alone: from time to time, and
-//! whenever a session ends, a run lists over a new one and scans everything. The loop always knows how old its knowledge is, and tells its [`Observer`].
+//! The session of the first run stays open: it receives the vault's changes, and later runs list, fetch and
+//! send over it ([`crate::line`]). Changes of the destination come from a [`Watch`], which is never relied on
+//! alone: from time to time, and whenever a session ends, a run lists over a new session and scans
+//! everything. The loop tracks the age of its knowledge, and reports to its [`Observer`].
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -26,29 +28,29 @@ use crate::run::{PullOptions, PullSource};
 use crate::state::StateStore;
 use crate::two_way::{SyncOptions, sync_over};
 
-/// How long a run that is to stop may take to end in good order.
+/// Time that a stopping run has to end in good order.
 const PATIENCE: Duration = Duration::from_millis(700);
-/// How long a session that is closed is waited for.
+/// Time to wait for a session to close.
 const GOODBYE: Duration = Duration::from_millis(100);
-/// A session that lasted this long shows that the service works: pauses begin again with the shortest.
+/// A session that lasted this long shows that the service works: the pauses start again with the shortest.
 const LASTING: Duration = Duration::from_secs(60);
 
-/// How to follow.
+/// Options of following.
 #[derive(Clone, Debug)]
 pub struct FollowOptions {
-    /// Which way.
+    /// Kind of run.
     pub way: FollowWay,
-    /// How long a destination that is watched goes without a scan at most, however much news there is meanwhile.
+    /// Longest time between full scans of a watched destination, however much news there is meanwhile.
     pub scan_every: Duration,
-    /// The same where nothing watches it.
+    /// The same for a destination without a watcher.
     pub scan_every_unwatched: Duration,
-    /// How to go on where the service cannot be reached. It is tried without end.
+    /// Pauses while the service cannot be reached. Retries are unlimited.
     pub retry: RetryPolicy,
-    /// Ends the present wait when it is notified: a run lists over a new session and scans everything.
+    /// When notified, ends the current wait: a run lists over a new session and scans everything.
     pub look_again: Arc<Notify>,
 }
 
-/// What is done in each run.
+/// Kind of each run.
 #[derive(Clone, Debug)]
 pub enum FollowWay {
     /// A pull.
@@ -58,7 +60,7 @@ pub enum FollowWay {
 }
 
 impl FollowWay {
-    /// The same, for paths that have come to rest, and where that is known for what was changed here alone.
+    /// The same, restricted to paths that have come to rest and, if known, to local changes alone.
     fn only(&self, only: Option<HashSet<VaultPath>>, restless: HashSet<VaultPath>) -> Self {
         match self {
             FollowWay::Pull(options) => FollowWay::Pull(options.clone()),
@@ -78,7 +80,7 @@ impl FollowWay {
 }
 
 impl FollowOptions {
-    /// How a service that is away is usually waited for.
+    /// Default pauses while the service is unreachable.
     #[must_use]
     pub fn usual_retry() -> RetryPolicy {
         RetryPolicy {
@@ -88,7 +90,7 @@ impl FollowOptions {
         }
     }
 
-    /// The usual pauses.
+    /// Options with the default pauses.
     #[must_use]
     pub fn new(way: FollowWay) -> Self {
         FollowOptions {
@@ -101,72 +103,72 @@ impl FollowOptions {
     }
 }
 
-/// Tells of changes in a destination.
+/// Reports changes in a destination.
 #[async_trait]
 pub trait Watch: Send {
-    /// Waits until something was changed and has come to rest. Can be cancelled without loss.
+    /// Waits until something has changed and come to rest. Cancel safe.
     async fn changed(&mut self);
 
-    /// The paths that were changed and have not come to rest yet: a run leaves them alone.
+    /// Paths that changed and have not come to rest yet: a run skips them.
     fn restless(&self) -> HashSet<VaultPath> {
         HashSet::new()
     }
 
-    /// The paths that were changed and came to rest since this was asked last. `None`: nobody knows them all, and everything is
-    /// to be looked at.
+    /// Paths that changed and came to rest since the last call. `None` if not all are known, and everything
+    /// has to be scanned.
     fn touched(&mut self) -> Option<HashSet<VaultPath>> {
         None
     }
 
-    /// Why it does not see every change, if it does not.
+    /// The reason why it does not see every change, if so.
     fn blind(&self) -> Option<String> {
         None
     }
 }
 
-/// What a follower does.
+/// Activity of a follower.
 #[derive(Clone, Debug)]
 pub enum Following {
     /// A run is under way.
     Running,
-    /// Everything is in step; it waits for changes.
+    /// Everything is in sync; waits for changes.
     Waiting,
-    /// The session ended, for the first time in a while; another is opened after this time.
+    /// The session ended for the first time in a while; another one is opened after this time.
     Reconnecting {
-        /// Why.
+        /// The reason.
         reason: String,
-        /// When.
+        /// Pause before the attempt.
         after: Duration,
     },
-    /// The service or the destination cannot be used; it is tried again after this time.
+    /// The service or the destination is unusable; retried after this time.
     Retrying {
-        /// Why.
+        /// The reason.
         reason: String,
-        /// When.
+        /// Pause before the attempt.
         after: Duration,
     },
 }
 
-/// Takes news of a follower. Called often; all methods return at once.
+/// Receives a follower's activity. Called often; all methods must return at once.
 pub trait Observer: Send + Sync {
-    /// It does something else now.
+    /// The activity changed.
     fn following(&self, _following: &Following) {}
 
-    /// A run came to its end.
+    /// A run ended.
     fn ran(&self, _report: &Report) {}
 
-    /// A run could not go on.
+    /// A run failed.
     fn failed(&self, _error: &PullError) {}
 }
 
-/// What woke a follower.
+/// Event that woke a follower.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Woken {
-    /// The vault has news, or the destination.
+    /// The vault or the destination has news.
     News,
-    /// It is time to look at everything.
+    /// A full run is due.
     Anew,
-    /// The session is over, or the run failed, for this reason.
+    /// The session ended or the run failed, for this reason.
     Lost {
         reason: String,
         is_failure: bool,
@@ -180,11 +182,11 @@ impl Woken {
     }
 }
 
-/// The pauses before further attempts. They grow until a session lasts.
+/// Pauses before further attempts. They grow until a session lasts.
 struct Pauses<'a> {
     policy: &'a RetryPolicy,
     next: Box<dyn Iterator<Item = Duration> + Send>,
-    /// None was made since a session lasted.
+    /// No pause since a session lasted.
     is_first: bool,
 }
 
@@ -197,8 +199,8 @@ impl<'a> Pauses<'a> {
         *self = Self::new(self.policy);
     }
 
-    /// Waits before the next attempt. The pause has jitter, so that the followers of a server that was restarted do not all come
-    /// back at once.
+    /// Waits before the next attempt. The pause has jitter, so that the followers of a restarted server do
+    /// not all come back at once.
     async fn pause(
         &mut self,
         reason: String,
@@ -223,11 +225,11 @@ impl<'a> Pauses<'a> {
     }
 }
 
-/// Follows until it is told to stop.
+/// Follows until stopped.
 ///
 /// # Errors
 ///
-/// What no later attempt can mend: a sign-in that is refused, a subscription that ended, a state that is damaged, another
+/// Errors that a later attempt cannot fix: a refused sign-in, an ended subscription, a damaged state, another
 /// process in the same place.
 #[expect(clippy::too_many_arguments, reason = "a run's, and those of the loop around it")]
 pub async fn follow(
@@ -242,9 +244,10 @@ pub async fn follow(
 ) -> Result<(), PullError> {
     let mut pauses = Pauses::new(&options.retry);
     let lines = Lines::kept(matches!(options.way, FollowWay::Sync(_)));
-    // Whether all that was changed here since is what the watch tells of.
+    // True if the watch has reported every local change since the last run.
     let mut is_watch_enough = false;
-    // Whether the next run lists over a new session and scans everything, and when the last one ended that did.
+    // True if the next run lists over a new session and scans everything; `looked` is the end of the last run
+    // that did.
     let mut is_anew = true;
     let clock = ClockWatch::new(source.client.options().clock.as_ref());
     let mut looked = clock.now();
@@ -282,7 +285,7 @@ pub async fn follow(
             progress.notice(&blind(&reason, options.scan_every_unwatched));
         }
         let woken = match outcome {
-            // The session may be dead without a word.
+            // The session may be dead without notice.
             Ok(()) if clock.has_slept() => {
                 lines.take();
                 Woken::Anew
@@ -315,7 +318,7 @@ pub async fn follow(
     }
 }
 
-/// Whether an error is one that a later attempt may not have.
+/// True if a later attempt may succeed.
 fn passes(error: &PullError) -> bool {
     match error {
         PullError::Client(error) => error.is_retryable() || error.ends_run() || is_passing(error),
@@ -325,7 +328,7 @@ fn passes(error: &PullError) -> bool {
     }
 }
 
-/// What a service says for a while.
+/// True for temporary errors of the service.
 fn is_passing(error: &ClientError) -> bool {
     matches!(error, ClientError::Service { .. } | ClientError::Http { .. } | ClientError::VaultFull)
 }
@@ -356,23 +359,23 @@ async fn one_run(
         outcome = &mut run => outcome,
         () = stop.cancelled() => match tokio::time::timeout(PATIENCE, run).await {
             Ok(outcome) => outcome,
-            // What it was doing is announced, and the next run settles it.
+            // Its unfinished changes are announced, and the next run settles them.
             Err(_) => Err(crate::destination::DestinationError::Stopped { location: source.vault.name.clone() }.into()),
         },
     }
 }
 
-/// What a follower wakes by when there is no news.
+/// Times at which a follower wakes without news.
 #[derive(Clone, Copy)]
 struct Times {
-    /// When everything was looked at last.
+    /// Time of the last full scan.
     looked: Instant,
-    /// When a file that the vault refused is sent again, in milliseconds since the epoch.
+    /// Time when a refused file is sent again, in milliseconds since the epoch.
     retry_at: Option<i64>,
 }
 
 impl Times {
-    /// How long it is until a file is sent again. `None`: none waits.
+    /// Time until a file is sent again. `None` if none waits.
     fn until_retry(self) -> Option<Duration> {
         let left = self.retry_at?.saturating_sub(jiff::Timestamp::now().as_millisecond());
         Some(Duration::from_millis(u64::try_from(left).unwrap_or_default()))
@@ -406,7 +409,7 @@ async fn wait(
         pauses.begin_again();
     }
     if clock.now() >= due {
-        // News that never ends must not keep everything else from being looked at.
+        // Endless news must not delay everything else for ever.
         close(line).await;
         return Woken::Anew;
     }
@@ -451,7 +454,7 @@ async fn wait(
                 Ok(()) => Woken::Anew,
                 Err(error) => {
                     tracing::warn!(%error, "confirmations of deletions could not be taken over");
-                    // They would wake it again at once.
+                    // The confirmations would wake the follower again at once.
                     match stop.run_until_cancelled(clock.sleep(options.scan_every_unwatched)).await {
                         Some(()) => Woken::Anew,
                         None => Woken::Stop,
@@ -459,14 +462,14 @@ async fn wait(
                 }
             }
         }
-        // It may be dead without a word.
+        // The session may be dead without notice.
         () = clock.jumps() => return Woken::Anew,
     };
     if lines.age(clock.now()) >= LASTING {
         pauses.begin_again();
     }
-    // What was changed here while the computer slept is seen before the clock is looked at, and is not sent over a session that
-    // may be dead.
+    // A change made here while the computer slept is noticed before the clock jump; it must not be sent over
+    // a session that may be dead.
     if woken == Woken::News && clock.has_jumped() {
         return Woken::Anew;
     }
@@ -478,14 +481,14 @@ async fn wait(
     woken
 }
 
-/// Ends a session. Nobody waits for its goodbye for long.
+/// Closes a session with a short timeout.
 async fn close(line: Line) {
     if let Some(session) = line.session {
         let _ = tokio::time::timeout(GOODBYE, session.close()).await;
     }
 }
 
-/// Says that changes of the destination may be missed.
+/// Message that changes of the destination may be missed.
 fn blind(reason: &str, scan_every: Duration) -> String {
     format!(
         "not every change of the folder is seen at once ({reason}); it is scanned every {} s",

@@ -1,5 +1,5 @@
-//! The state of a destination after a dry run: how it would be recorded, and what a scan would find, once everything that the
-//! vault changed was applied here. The half of a sync that sends decides on that, as it does in a run.
+//! The state of a destination after a dry run: its records and scan as they would be once all changes of the
+//! vault were applied here. The sending half of a sync decides on it, as it does in a run.
 
 use std::collections::{HashMap, HashSet};
 
@@ -12,31 +12,31 @@ use crate::report::{Report, Step, StepAction};
 use crate::run::Run;
 use crate::scan::{LocalFile, LocalTree};
 
-/// How a destination would differ from what it is. Empty, unless a run is dry.
+/// Differences of a destination from its present state. Empty unless a run is dry.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Foreseen {
-    /// What would be recorded of files and folders that are here already.
+    /// Records that would be written for files and folders that are here already.
     pub(crate) records: Vec<Record>,
-    /// Paths of which nothing would be recorded any more.
+    /// Paths whose records would be removed.
     pub(crate) forgotten: HashSet<VaultPath>,
-    /// Paths at which there would be what the vault has.
+    /// Paths that would have the vault's version.
     pub(crate) arrivals: HashSet<VaultPath>,
-    /// Files and folders that would have another path, with all that is in them, by the one that they have.
+    /// Files and folders that would be moved, with their contents, by their present paths.
     pub(crate) moved: HashMap<VaultPath, VaultPath>,
-    /// Files that would be gone, because a conflicted copy has their content already.
+    /// Files that would be gone because a conflicted copy has their content already.
     pub(crate) gone: HashSet<VaultPath>,
-    /// Files that would be made of what the vault has, under names of their own.
+    /// Files that would be created from the vault under names of their own.
     pub(crate) made: Vec<LocalFile>,
     /// Paths at which a change of the vault would wait.
     pub(crate) left: HashSet<VaultPath>,
     /// Files that would have a merged content.
     pub(crate) merged: HashMap<VaultPath, KnownContent>,
-    /// The paths of all files here, once they were asked for.
+    /// Paths of all local files, once loaded.
     listed: Option<Vec<String>>,
 }
 
 impl Foreseen {
-    /// Makes records what they would be.
+    /// Changes records to what they would be.
     pub(crate) fn apply_to_records(&self, records: &mut Vec<Record>) {
         if self.records.is_empty() && self.forgotten.is_empty() {
             return;
@@ -47,7 +47,8 @@ impl Foreseen {
         records.sort_unstable_by(|one, other| one.path.cmp(&other.path));
     }
 
-    /// Makes what a scan found what it would find. The scan compared with `records` that were [made so](Self::apply_to_records).
+    /// Changes a scan to what it would find. The scan compared with `records` after
+    /// [this](Self::apply_to_records).
     pub(crate) fn apply_to_tree(&self, tree: &mut LocalTree, records: &[Record]) {
         if *self == Foreseen::default() {
             return;
@@ -77,7 +78,7 @@ impl Foreseen {
         tree.sort();
     }
 
-    /// Adds the folders that files bring with them and that the vault lists nowhere.
+    /// Adds parent folders of files that the vault does not list.
     fn add_folders(&self, tree: &mut LocalTree, folders: HashSet<VaultPath>, records: &[Record]) {
         let recorded = records.iter().filter(|record| record.file().is_none()).map(|record| &record.path);
         let known: HashSet<&VaultPath> = recorded.chain(&self.arrivals).chain(&tree.folders).collect();
@@ -85,7 +86,7 @@ impl Foreseen {
         tree.folders.extend(new);
     }
 
-    /// Where something would be, if that is another place.
+    /// The path that a file or folder would have, if it would be moved.
     fn place_of(&self, path: &VaultPath) -> Option<VaultPath> {
         if self.moved.is_empty() {
             return None;
@@ -99,18 +100,18 @@ impl Foreseen {
         })
     }
 
-    /// Whether nothing would have a path any more that something has.
+    /// True if the path is occupied now and would not be any more.
     pub(crate) fn leaves(&self, path: &VaultPath) -> bool {
         self.gone.contains(path) || self.moved.contains_key(path)
     }
 
-    /// Whether something would have a path that nothing has.
+    /// True if the path is free now and would be occupied.
     fn takes(&self, path: &VaultPath) -> bool {
         self.moved.values().any(|moved| moved == path) || self.made.iter().any(|made| made.path == *path)
     }
 }
 
-/// What a user has at a path.
+/// Kind of a user's file or folder in the way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum InTheWay {
     /// A file with this content, as far as it can be read.
@@ -120,7 +121,8 @@ pub(crate) enum InTheWay {
 }
 
 impl Run<'_> {
-    /// Foresees that what a user has at a path is kept under another name: that of a copy with the same content, else a free one.
+    /// Notes that a user's file is kept under another name: that of a copy with the same content, else a free
+    /// one.
     pub(crate) async fn foresee_kept(
         &self,
         path: &VaultPath,
@@ -146,7 +148,7 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// Foresees that a content of the vault comes under a name beside its own.
+    /// Notes that a content of the vault is stored under a name beside its own.
     pub(crate) async fn foresee_copy(
         &self,
         of: LocalFile,
@@ -158,7 +160,7 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// The content of the file at a path.
+    /// Content of the file at a path.
     pub(crate) async fn content_at(
         &self,
         path: &VaultPath,
@@ -172,7 +174,7 @@ impl Run<'_> {
         })
     }
 
-    /// The paths of all files here, listed once.
+    /// Paths of all local files, listed once.
     pub(crate) async fn files_here<'r>(
         &self,
         report: &'r mut Report,
@@ -185,7 +187,7 @@ impl Run<'_> {
         Ok(listed.as_deref().unwrap_or_default())
     }
 
-    /// Whether there is a conflicted copy of a file with its content.
+    /// True if there is a conflicted copy of a file with its content.
     async fn has_equal_copy(
         &self,
         path: &VaultPath,
@@ -200,7 +202,7 @@ impl Run<'_> {
         Ok(self.destination.holds(wanted).await?.contains(&true))
     }
 
-    /// The name that something would be kept under, as far as that can be told without trying.
+    /// The name that a file would be kept under, as far as known without trying.
     async fn free_name(
         &self,
         path: &VaultPath,

@@ -1,15 +1,17 @@
-//! Keeps a pull inside its memory: transfers are admitted by the bytes that they will hold, not by their number.
+//! Keeps a pull inside its memory: transfers are admitted by the bytes that they will use, not by their
+//! number.
 //!
-//! Every transfer reserves what it will hold until it is published. Nothing new is admitted while the budget is spent, or while
-//! a watcher of real usage says to pause. A transfer larger than the whole budget is admitted alone, so that it can
-//! go through at all: contents are streamed, so what it really holds is bounded.
+//! Every transfer reserves the bytes that it uses until it is published. Nothing new is admitted while the
+//! budget is spent, or while a watcher of real usage pauses admission. A transfer larger than the whole
+//! budget is admitted alone, so that it can get through at all: contents are streamed, so its real usage is
+//! bounded.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, watch};
 
-/// What one permit of the semaphore stands for, in bytes: a `u32` of permits is enough for terabytes then.
+/// Bytes per permit of the semaphore: a `u32` of permits is enough for terabytes then.
 const GRAIN: u64 = 4096;
 
 /// Admits transfers by bytes. Cheap to clone; clones share the budget.
@@ -21,12 +23,12 @@ pub struct Governor {
     count: Arc<Count>,
 }
 
-/// How many transfers are admitted, and may be.
+/// Number of admitted transfers, and its limit.
 #[derive(Debug)]
 struct Count {
     admitted: AtomicUsize,
     most: AtomicUsize,
-    /// One of them changed.
+    /// Notified when either changes.
     changed: Notify,
 }
 
@@ -36,7 +38,7 @@ struct Budget {
     grains: u32,
 }
 
-/// Bytes that a transfer may hold; given back when dropped.
+/// Bytes reserved for a transfer; released when dropped.
 #[derive(Debug, Default)]
 pub struct Reservation {
     _permit: Option<OwnedSemaphorePermit>,
@@ -55,7 +57,7 @@ impl Drop for Counted {
 }
 
 impl Count {
-    /// Counts one more, if there may be one. One may always be.
+    /// Counts one more if the limit allows. One is always allowed.
     fn admit(self: &Arc<Self>) -> Option<Counted> {
         let most = self.most.load(Ordering::Acquire).max(1);
         let one_more = |admitted: usize| (admitted < most).then(|| admitted + 1);
@@ -83,29 +85,30 @@ impl Governor {
         Governor { budget: Some(budget), ..Governor::default() }
     }
 
-    /// Admits nothing new (`true`), or goes on (`false`). What was admitted is not touched.
+    /// Stops (`true`) or resumes (`false`) admission. Admitted transfers are not affected.
     pub fn pause(&self, paused: bool) {
         self.paused.send_if_modified(|now| std::mem::replace(now, paused) != paused);
     }
 
-    /// Whether admission is paused.
+    /// True while admission is paused.
     pub fn is_paused(&self) -> bool {
         *self.paused.borrow()
     }
 
-    /// Admits no more than this many transfers at a time, and one always. What was admitted is not touched.
+    /// Admits no more than this many transfers at a time, but always one. Admitted transfers are not
+    /// affected.
     pub fn limit(&self, most: usize) {
         self.count.most.store(most, Ordering::Release);
         self.count.changed.notify_waiters();
     }
 
-    /// How many transfers are admitted and not given back.
+    /// Number of admitted transfers that are not released.
     pub fn admitted(&self) -> usize {
         self.count.admitted.load(Ordering::Acquire)
     }
 
-    /// Returns when no more than `count` transfers are admitted and no other may be: whoever has these waits in vain for more.
-    /// Never returns without a limit. Safe to cancel.
+    /// Returns when at most `count` transfers are admitted and no other may be: a caller with these waits in
+    /// vain for more. Never returns without a limit. Cancel safe.
     pub async fn exhausted_by(&self, count: usize) {
         loop {
             let changed = self.count.changed.notified();
@@ -124,17 +127,19 @@ impl Governor {
         self.budget.as_ref().map(|budget| budget.semaphore.available_permits() as u64 * GRAIN)
     }
 
-    /// Whether nothing is reserved at all, so that waiting would free nothing; `false` without a limit, when nobody counts.
+    /// True if nothing is reserved, so that waiting would free nothing; `false` without a limit, which is not
+    /// counted.
     pub fn is_idle(&self) -> bool {
         self.budget
             .as_ref()
             .is_some_and(|budget| budget.semaphore.available_permits() == budget.grains as usize)
     }
 
-    /// Waits until `bytes` can be held. Requests are served in their order, so a large one is not starved. Safe to cancel.
+    /// Waits until `bytes` can be reserved. Requests are served in order, so a large one is not starved.
+    /// Cancel safe.
     pub async fn admit(&self, bytes: u64) -> Reservation {
         let mut paused = self.paused.subscribe();
-        // The sender is `self`, so waiting can only end with admission open.
+        // The sender is `self`, so this wait ends only when admission is open.
         let _ = paused.wait_for(|paused| !paused).await;
         let counted = self.counted().await;
         let Some(budget) = &self.budget else {
@@ -149,7 +154,7 @@ impl Governor {
         loop {
             let changed = self.count.changed.notified();
             tokio::pin!(changed);
-            // From here on no change is missed.
+            // No change is missed from here on.
             changed.as_mut().enable();
             if let Some(counted) = self.count.admit() {
                 return counted;

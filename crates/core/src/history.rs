@@ -1,4 +1,4 @@
-//! The history of a path in the vault: a content that it once had there is nobody's change.
+//! The history of a path in the vault: a content that the vault once had there is not a user's change.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -11,22 +11,23 @@ use tokio::time::timeout;
 use crate::cursor::{Past, look_back};
 use crate::model::{FileMeta, KnownContent};
 
-/// How long an answer about one path may take, all its pages together.
+/// Timeout of the lookup of one path, all pages together.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// How often a question is asked before the history is given up.
+/// Attempts per lookup before the history is given up.
 const ATTEMPTS: usize = 3;
-/// How many pages of one path's history are read at most.
+/// Pages of one path's history read at most.
 const PAGES: usize = 100;
 
-/// Looks up what a vault had at its paths, over a session of its own that is opened when the first question comes.
+/// Looks up earlier contents of the vault's paths, over a session of its own that is opened for the first
+/// lookup.
 #[derive(Debug)]
 pub(crate) struct Historian {
     client: Client,
     target: SessionTarget,
-    /// The version of the listing: a session asks for changes after it only.
+    /// The version of the listing: the session lists only changes after it.
     version: u64,
     link: Mutex<SessionLink>,
-    /// Sessions that were opened.
+    /// Number of sessions opened.
     connections: AtomicU64,
 }
 
@@ -34,7 +35,7 @@ pub(crate) struct Historian {
 enum SessionLink {
     Unopened,
     Open(Box<Session>),
-    /// The service does not answer such questions, or does not answer at all.
+    /// The service does not answer such requests, or does not answer at all.
     Broken,
 }
 
@@ -49,8 +50,8 @@ impl Historian {
         }
     }
 
-    /// Whether the vault once had this content at this path. What cannot be found out is taken for a user's content, which
-    /// is kept.
+    /// True if the vault once had this content at this path. If that cannot be looked up, the content counts
+    /// as a user's and is kept.
     pub(crate) async fn had(&self, path: &VaultPath, content: KnownContent) -> bool {
         let mut link = self.link.lock().await;
         for _ in 0..ATTEMPTS {
@@ -59,7 +60,7 @@ impl Historian {
             }
             match timeout(PATIENCE, self.ask(&mut link, path, content)).await {
                 Ok(Ok(had)) => return had,
-                // A session on which nothing was asked for a while is cut off.
+                // The server closes an idle session.
                 Ok(Err(error)) => tracing::debug!(%error, "what the vault had before cannot be looked up"),
                 Err(_) => tracing::debug!("the history of a path does not come in time"),
             }
@@ -70,7 +71,7 @@ impl Historian {
         false
     }
 
-    /// How many connections it took.
+    /// Number of connections opened.
     pub(crate) fn connections(&self) -> u64 {
         self.connections.load(Ordering::Relaxed)
     }
@@ -106,7 +107,8 @@ impl Historian {
     }
 }
 
-/// Whether the vault had a file at its path as it was pulled, by its version and content, as far as the past of the path goes.
+/// True if the vault's history of the path has this file with its version and content, as far as the history
+/// goes.
 pub(crate) async fn has_version(
     session: &mut Session,
     keys: &VaultKeys,

@@ -1,24 +1,25 @@
-//! A content that did not come through in the time of the run before: it is brought first and alone, or given up.
+//! A content that the run before could not transfer in its time: it is fetched first and alone, or given up.
 //!
-//! Contents cannot be asked for from the middle. One that takes longer than a run has time would be begun again by each, beside
-//! others that take its share of the line.
+//! A content cannot be requested from the middle. If it takes longer than a run has time, each run would
+//! start it again, beside others that share the bandwidth.
 
 use obsync_protocol::Uid;
 
 use crate::ledger::Ledger;
 use crate::schedule::Transfer;
 
-/// A content that did not come through.
+/// A content that could not be transferred in time.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Hurdle {
-    /// The entry that it is asked for by.
+    /// The entry to request it by.
     pub uid: Uid,
-    /// Why it is not to be tried again, in a sentence; `None`: it is to be tried once more, alone.
+    /// The reason for giving up, as a sentence; `None`: retry once more, alone.
     pub give_up: Option<String>,
 }
 
 impl Hurdle {
-    /// Leaves the transfer of this content alone in `transfers`, and returns the others; or takes it out, as failed.
+    /// Leaves only the transfer of this content in `transfers` and returns the others; or takes it out, as
+    /// failed.
     pub(crate) fn take(&self, transfers: &mut Vec<Transfer>, ledger: &mut Ledger<'_>) -> Vec<Transfer> {
         let is_it = |transfer: &Transfer| transfer.targets.iter().any(|target| target.uid == self.uid);
         let (it, others): (Vec<_>, Vec<_>) = std::mem::take(transfers).into_iter().partition(is_it);

@@ -1,7 +1,7 @@
-//! Finds out whether the destination is the one that the state speaks of, and gives it its marker.
+//! Checks that the destination is the one in the state, and gives it its marker.
 //!
-//! Nothing is believed of a destination that is in doubt: what is recorded of it is forgotten, and the run goes on as a first
-//! one into a place that holds something.
+//! Records of a doubtful destination are not trusted: they are forgotten, and the run continues like a first
+//! one into a place that is not empty.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -20,15 +20,16 @@ use crate::scan::ScanInput;
 use crate::schedule::Schedule;
 use crate::state::{Commit, VaultState};
 
-/// How many recorded files a run looks at when those of the first sample are all lost.
+/// Recorded files that a run checks when those of the first sample are all lost.
 const LARGER_SAMPLE: usize = 200;
 
-/// What to tell of a destination that another vault was brought to.
+/// Warning about a destination that another vault was brought to.
 const OTHER_VAULT: &str = "another vault was brought to this destination: what is there and not in this vault stays, and the next run of \
                            that vault will look at every file. Two vaults want two destinations";
 
 impl Run<'_> {
-    /// Judges the destination by its marker and by a few of its files. What is `known` is forgotten if it is in doubt.
+    /// Judges the destination by its marker and by a few of its files. If it is doubtful, `known` is
+    /// forgotten.
     pub(crate) async fn judge_destination(
         &self,
         known: &mut VaultState,
@@ -37,7 +38,7 @@ impl Run<'_> {
     ) -> Result<MarkerFound, PullError> {
         let tag = known.destination.as_ref().and_then(|destination| destination.tag.as_deref());
         let found = self.destination.identify(tag).await?;
-        // A look at everything begins with version 0, and what is recorded counts all the same.
+        // A full run begins with version 0, but the records are still valid.
         let begun = known.version > 0 || known.listed;
         let doubt = match judge(known.destination.as_ref(), begun, &found, &self.source.vault.id) {
             Err(doubt) => Some(doubt),
@@ -58,7 +59,7 @@ impl Run<'_> {
             self.warn(doubt.sentence().to_owned(), report);
             report.doubt = Some(doubt);
         } else if let (Some(known), MarkerFound::Marker { marker, tag }) = (&mut known.destination, &found) {
-            // The last run died while it wrote this one.
+            // The last run died while it wrote this marker.
             *known = DestinationIdentity {
                 id: marker.id,
                 generation: marker.generation,
@@ -69,7 +70,7 @@ impl Run<'_> {
         Ok(found)
     }
 
-    /// Whether recorded files are gone, or older than they were.
+    /// Returns a doubt if recorded files are gone, or older than they were.
     async fn doubt_files(&self, is_empty: bool) -> Result<Option<Doubt>, PullError> {
         if is_empty {
             let has_files = self.state.all_records().await?.iter().any(|record| record.file().is_some());
@@ -82,8 +83,8 @@ impl Run<'_> {
         }
     }
 
-    /// The same of many more: a few can be of one folder, or be one file that was drawn again and again. What the filter
-    /// leaves out may have been removed with that in mind.
+    /// The same with many more files: a few can be in one folder, or be one file that was drawn repeatedly.
+    /// Excluded files are left out: they may have been removed because the filter excludes them.
     async fn doubt_more_files(&self) -> Result<Option<Doubt>, PullError> {
         let mut records = self.state.all_records().await?;
         records.retain(|record| {
@@ -95,7 +96,7 @@ impl Run<'_> {
         Ok(is_doubtful.then_some(Doubt::OtherFiles))
     }
 
-    /// Whether there are such records, and none of their files is as it was or an edit of it.
+    /// True if there are such records, and none of their files has its recorded content or an edit of it.
     async fn are_all_lost(&self, sample: Vec<Record>) -> Result<bool, PullError> {
         if sample.is_empty() {
             return Ok(false);
@@ -104,8 +105,8 @@ impl Run<'_> {
         Ok(lost.is_some_and(|lost| lost.into_iter().all(|is_lost| is_lost)))
     }
 
-    /// Whether files are gone because a user gave them, or the folders above them, other names. Only where what a user does here
-    /// goes to the vault it makes a difference.
+    /// True if the files are gone because a user renamed them, or the folders above them. Only matters if
+    /// local changes are sent to the vault.
     async fn were_moved(&self, sample: &[Record]) -> Result<bool, PullError> {
         if self.direction == Direction::Pull {
             return Ok(false);
@@ -121,7 +122,7 @@ impl Run<'_> {
         Ok(sample.iter().filter(is_moved).count() * 2 >= sample.len())
     }
 
-    /// Doubts the destination in the midst of a run, which has to begin anew.
+    /// Doubts the destination in the middle of a run, which has to start again.
     pub(crate) async fn doubt_destination(&self, doubt: Doubt, report: &mut Report) -> Result<(), PullError> {
         self.warn(doubt.sentence().to_owned(), report);
         report.doubt = Some(doubt);
@@ -129,9 +130,9 @@ impl Run<'_> {
         self.forget_base(&mut known, doubt).await
     }
 
-    /// Forgets what is recorded, and which changes wait: all of it is listed and looked at again.
+    /// Forgets the records and waiting changes: everything is listed and scanned again.
     async fn forget_base(&self, known: &mut VaultState, doubt: Doubt) -> Result<(), PullError> {
-        // A destination that lost its marker, or has another's, is given an id of its own.
+        // A destination that lost its marker, or has another's, gets a new id.
         let keeps_id = matches!(doubt, Doubt::OtherGeneration | Doubt::OtherFiles | Doubt::OlderFiles);
         *known = VaultState {
             cursor: known.cursor,
@@ -149,14 +150,14 @@ impl Run<'_> {
         for kind in [DeferredKind::Failed, DeferredKind::Filtered] {
             resolved.extend(self.state.deferred(kind).await?.into_iter().map(|deferred| deferred.key));
         }
-        // First of all that nothing is known: a database may need several transactions for the rest.
+        // First commit that nothing is known: a database may need several transactions for the rest.
         self.state.commit(Commit { state: known.clone(), ..Commit::default() }).await?;
         let commit = Commit { forgotten, resolved, state: known.clone(), ..Commit::default() };
         Ok(self.state.commit(commit).await?)
     }
 
-    /// Commits which generation the destination gets before a plan changes anything there. Tells the marker that is to be
-    /// [written](Self::write_marker) meanwhile; a destination that has none gets its first one here.
+    /// Commits the destination's next generation before a plan changes anything there. Returns the marker to
+    /// [write](Self::write_marker) meanwhile; a destination without a marker gets its first one here.
     ///
     /// After a crash either generation is known.
     pub(crate) async fn begin_marking(
@@ -174,7 +175,7 @@ impl Run<'_> {
         let next = self.draw_id()?;
         let known = match (ledger.destination().cloned(), found) {
             (Some(known), _) => known,
-            // The state was lost, and the destination is the one that it was.
+            // The state was lost, but the destination is the same.
             (None, MarkerFound::Marker { marker, .. })
                 if marker.vault == self.source.vault.id && self.options.doubt != Some(Doubt::Copy) =>
             {
@@ -194,7 +195,7 @@ impl Run<'_> {
         Ok(None)
     }
 
-    /// Draws what tells a destination or a generation from others.
+    /// Draws the random id of a destination or a generation.
     pub(crate) fn draw_id(&self) -> Result<RandomId, DestinationError> {
         RandomId::draw().map_err(|error| DestinationError::Unavailable {
             location: self.destination.location(),
@@ -203,8 +204,8 @@ impl Run<'_> {
         })
     }
 
-    /// Writes a marker, unless the run is told to stop before it is done. Tells the identity that the destination has then:
-    /// the outer `None` if it is not known to have it.
+    /// Writes a marker, unless the run is stopped first. Returns the identity that the destination then has;
+    /// the outer `None` if the marker may not have been written.
     pub(crate) async fn write_marker(
         &self,
         marker: Option<&Marker>,

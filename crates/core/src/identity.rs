@@ -1,5 +1,5 @@
-//! The identity of a destination: by which a disk, a folder or a bucket's prefix is known again, and told from a copy or a
-//! restored backup of itself.
+//! The identity of a destination: recognises a disk, a folder or a bucket's prefix, and distinguishes it from
+//! a copy or a restored backup of itself.
 
 use std::fmt;
 use std::str::FromStr;
@@ -7,7 +7,7 @@ use std::str::FromStr;
 use obsync_protocol::VaultId;
 use serde::{Deserialize, Serialize};
 
-/// Bytes of a random number that no two destinations share.
+/// Bytes of a random id, enough that no two destinations share one.
 const BYTES: usize = 16;
 
 /// A random number, written as 32 hexadecimal digits.
@@ -21,7 +21,7 @@ pub struct RandomId([u8; BYTES]);
 pub struct RandomIdError;
 
 impl RandomId {
-    /// A new one.
+    /// Draws a new one.
     ///
     /// # Errors
     ///
@@ -71,30 +71,31 @@ impl From<RandomId> for String {
     }
 }
 
-/// What a state knows of its destination's identity.
+/// The identity of a destination as stored in its state.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DestinationIdentity {
-    /// The destination's id, which it keeps.
+    /// The destination's id, which never changes.
     pub id: RandomId,
     /// Its generation: each run that changes something draws a new one.
     pub generation: RandomId,
-    /// The generation that is about to be written to the destination. After a crash either is right.
+    /// The generation that is about to be written to the destination. After a crash either is accepted.
     pub next: Option<RandomId>,
-    /// The destination's name for the marker's bytes, where it has one: an object that still has it need not be read.
+    /// The destination's tag of the marker's bytes, if it has tags: an object with the same tag need not be
+    /// read.
     pub tag: Option<String>,
 }
 
 impl DestinationIdentity {
-    /// Whether the first marker of the destination may never have been written.
+    /// True if the first marker of the destination may never have been written.
     pub fn is_unwritten(&self) -> bool {
         self.next == Some(self.generation)
     }
 }
 
-/// What a destination says of itself, in a file or object of its own.
+/// The destination's description of itself, in a file or object of its own.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Marker {
-    /// The format of the marker.
+    /// The marker's format.
     pub format: u32,
     /// The destination's id.
     pub id: RandomId,
@@ -104,29 +105,29 @@ pub struct Marker {
     pub generation: RandomId,
 }
 
-/// The newest format of markers that this program knows.
+/// The newest marker format that this program knows.
 pub const MARKER_FORMAT: u32 = 1;
 
 impl Marker {
-    /// What the state knows of a destination that has this marker.
+    /// The identity of a destination with this marker, for the state.
     pub(crate) fn identity(&self, marked: Marked) -> DestinationIdentity {
         DestinationIdentity { id: self.id, generation: self.generation, next: None, tag: marked.tag }
     }
 
-    /// The marker as it is written.
+    /// The marker as text.
     ///
     /// # Errors
     ///
-    /// Never, but for what JSON cannot hold, which a marker has not.
+    /// Only for data that JSON cannot represent, which a marker does not have.
     pub fn to_text(&self) -> Result<String, MarkerError> {
         serde_json::to_string(self).map(|text| text + "\n").map_err(MarkerError::damaged)
     }
 
-    /// A marker that was read.
+    /// Parses a marker.
     ///
     /// # Errors
     ///
-    /// If a newer obsync wrote it, or nobody can tell what it says.
+    /// If a newer obsync wrote it, or it cannot be parsed.
     pub fn from_text(text: &str) -> Result<Self, MarkerError> {
         #[derive(Deserialize)]
         struct Head {
@@ -140,7 +141,7 @@ impl Marker {
     }
 }
 
-/// Why a marker cannot be used.
+/// The reason why a marker cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum MarkerError {
     /// A newer obsync wrote it.
@@ -149,10 +150,10 @@ pub enum MarkerError {
         /// Its format.
         found: u32,
     },
-    /// It is not what any obsync writes.
+    /// It is not in a format that any obsync writes.
     #[error("it cannot be read: {reason}")]
     Damaged {
-        /// What is wrong.
+        /// The parser's error.
         reason: String,
     },
 }
@@ -163,31 +164,31 @@ impl MarkerError {
     }
 }
 
-/// What was found where a destination has its marker.
+/// Result of looking for a destination's marker.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum MarkerFound {
-    /// There is none.
+    /// There is no marker.
     Absent,
-    /// The very one that the state knows, by the tag that the destination gave it.
+    /// The marker that the state knows, recognised by its tag.
     Unchanged,
-    /// This, and the tag that the destination gives it.
+    /// A marker.
     Marker {
-        /// What it says.
+        /// Its content.
         marker: Marker,
-        /// The destination's name for its present bytes, where it has one.
+        /// The destination's tag of its present bytes, if it has tags.
         tag: Option<String>,
     },
-    /// Something that is no marker.
+    /// A file or object that is no marker.
     Damaged {
-        /// What is wrong.
+        /// The parser's error.
         reason: String,
     },
-    /// The destination has no place for one.
+    /// The destination cannot store a marker.
     Impossible,
 }
 
 impl MarkerFound {
-    /// Whether it says that this vault is pulled here.
+    /// True if it says that this vault is pulled here.
     pub(crate) fn is_of(&self, vault: &VaultId) -> bool {
         match self {
             MarkerFound::Marker { marker, .. } => marker.vault == *vault,
@@ -219,7 +220,7 @@ pub enum Doubt {
 }
 
 impl Doubt {
-    /// The sentence for people.
+    /// The sentence for the user.
     pub(crate) fn sentence(self) -> &'static str {
         match self {
             Doubt::NoMarker => {
@@ -255,16 +256,16 @@ impl Doubt {
     }
 }
 
-/// A marker that was written.
+/// Result of writing a marker.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Marked {
-    /// The destination's name for its bytes, if it has such a thing.
+    /// The destination's tag of its bytes, if it has tags.
     pub tag: Option<String>,
 }
 
-/// Whether the destination that was found is the one that a state speaks of.
+/// Checks that the found destination is the one that the state describes.
 ///
-/// `known` is the identity in the state, `begun` whether the state speaks of any files.
+/// `known` is the identity in the state; `begun` is true if the state records any files.
 pub(crate) fn judge(
     known: Option<&DestinationIdentity>,
     begun: bool,
@@ -272,7 +273,7 @@ pub(crate) fn judge(
     vault: &VaultId,
 ) -> Result<(), Doubt> {
     match (known, found) {
-        // A state of an earlier release has no identity yet; but a marker is somebody's.
+        // A state of an earlier release has no identity yet, but a marker belongs to some state.
         (None, MarkerFound::Marker { .. }) if begun => Err(Doubt::OtherDestination),
         (None, _) | (Some(_), MarkerFound::Unchanged | MarkerFound::Impossible) => Ok(()),
         (Some(known), MarkerFound::Absent) if known.is_unwritten() => Ok(()),

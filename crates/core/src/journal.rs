@@ -1,5 +1,5 @@
-//! The journal: what was changed on which side, by which device, and from which version. It is written in the commit that
-//! records the change, so that neither is there without the other, and nothing in it is ever changed.
+//! The journal: each change with its side, its device and the version before it. A line is written in the
+//! commit that records the change, so neither exists without the other. Lines are never changed.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -7,9 +7,9 @@ use std::sync::Arc;
 use obsync_protocol::{PushMessage, Uid, VaultPath};
 use serde::Serialize;
 
-/// How many versions the devices are remembered of at a time.
+/// Versions whose devices are kept at a time, at most.
 const DEVICES: usize = 10_000;
-/// The longest name of a device that is kept, in bytes.
+/// Limit of a device's name, in bytes.
 const NAME: usize = 200;
 
 /// Where something was changed.
@@ -45,34 +45,35 @@ pub enum JournalChange {
 /// One line of the journal.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct JournalEntry {
-    /// When it was recorded, milliseconds since the epoch.
+    /// Time of recording, in milliseconds since the epoch.
     pub at: i64,
-    /// Where it was changed.
+    /// The side that was changed.
     pub side: Side,
-    /// What was changed.
+    /// Kind of the change.
     pub change: JournalChange,
     /// The path.
     pub path: VaultPath,
-    /// The path that the file had before, if it was renamed; that of which it is a conflicted copy.
+    /// The previous path of a renamed file, or the original of a conflicted copy.
     pub from: Option<VaultPath>,
-    /// The device that made the change, as far as that is known.
+    /// The device that made the change, if known.
     pub device: Option<String>,
-    /// The version that was recorded of the path before; 0: none. The state fills it in.
+    /// The version recorded for the path before; 0: none. Filled in by the state.
     pub base: Uid,
-    /// The version that the change has in the vault; 0: it has none yet.
+    /// The version of the change in the vault; 0: none yet.
     pub uid: Uid,
     /// The size of the content in bytes.
     pub size: Option<u64>,
 }
 
 impl JournalEntry {
-    /// A line of this moment.
+    /// A line dated now.
     pub(crate) fn new(side: Side, change: JournalChange, path: VaultPath, uid: Uid) -> Self {
         let at = jiff::Timestamp::now().as_millisecond();
         JournalEntry { at, side, change, path, from: None, device: None, base: Uid(0), uid, size: None }
     }
 
-    /// That a content of `path` was kept under another name here, by `device`. `uid` is its version in the vault, if it has one.
+    /// A line for a content of `path` that was kept under another name here, by `device`. `uid` is its
+    /// version in the vault, if it has one.
     pub(crate) fn conflicted_copy(
         path: &VaultPath,
         kept_as: &VaultPath,
@@ -84,7 +85,7 @@ impl JournalEntry {
     }
 }
 
-/// Which device made which version, as far as the last listing says.
+/// The device of each version, according to the last listing.
 #[derive(Debug, Default)]
 pub(crate) struct Devices {
     by_uid: HashMap<u64, Arc<str>>,
@@ -92,7 +93,7 @@ pub(crate) struct Devices {
 }
 
 impl Devices {
-    /// Takes note of an entry. Of a long listing nothing is kept: that is a first one.
+    /// Notes the device of an entry. A long listing is a first one; none of its devices are kept.
     pub(crate) fn note(&mut self, message: &PushMessage) {
         if message.device.is_empty() || message.device.len() > NAME || self.by_uid.len() >= DEVICES {
             return;
@@ -108,7 +109,6 @@ impl Devices {
         self.by_uid.insert(message.uid.0, name);
     }
 
-    /// The device of a version.
     pub(crate) fn of(&self, uid: Uid) -> Option<String> {
         self.by_uid.get(&uid.0).map(|name| name.to_string())
     }

@@ -1,5 +1,5 @@
-//! The outcome of the last run on a destination: for `obsync status`, for those who watch, and for `obsync verify`, which asks
-//! whether a run was cut short.
+//! The outcome of the last run on a destination: for `obsync status`, for watchers, and for `obsync verify`,
+//! which checks whether a run was cut short.
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -9,7 +9,7 @@ use crate::problem::Problem;
 use crate::progress::Phase;
 use crate::report::Outcome;
 
-/// The longest error that is kept, in bytes.
+/// Limit of a stored error, in bytes.
 const LONGEST_ERROR: usize = 4 << 10;
 
 /// The last run on a destination.
@@ -108,7 +108,7 @@ pub struct RunError {
 }
 
 impl RunError {
-    /// A problem that came up at this time.
+    /// A problem that occurred at this time.
     pub fn of(problem: &Problem, at: Timestamp) -> Self {
         let end = problem.message.floor_char_boundary(LONGEST_ERROR);
         let message = problem.message[..end].to_owned();
@@ -116,7 +116,8 @@ impl RunError {
     }
 }
 
-/// Whether something of the vault may be missing in the destination because a run ended early. Follows a run by its phases.
+/// Follows a run by its phases, to know whether files of the vault may be missing in the destination after a
+/// run that ended early.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Bringing {
     direction: Direction,
@@ -127,30 +128,30 @@ pub struct Bringing {
 }
 
 impl Bringing {
-    /// When a run of this direction begins; `cut_short`: a run before it was.
+    /// Start of a run in this direction; `cut_short` if an earlier run was.
     pub fn begin(direction: Direction, cut_short: bool) -> Self {
         Bringing { direction, cut_short, sending: direction == Direction::Push }
     }
 
-    /// When the next run begins, after this one.
+    /// Start of the next run, after this one.
     #[must_use]
     pub fn next(self, cut_short: bool) -> Self {
         Bringing::begin(self.direction, cut_short)
     }
 
-    /// The run has come to this phase.
+    /// Notes that the run entered this phase.
     pub fn enter(&mut self, phase: Phase) {
         match phase {
-            // It brings nothing, and mends nothing.
+            // A push fetches nothing, so it completes no earlier run either.
             _ if self.direction == Direction::Push => {}
             Phase::Transferring => (self.cut_short, self.sending) = (true, false),
-            // A sync looks here when it has brought everything.
+            // A sync scans after it has fetched everything.
             Phase::Scanning | Phase::Sending => (self.cut_short, self.sending) = (false, true),
             Phase::Connecting | Phase::Listing | Phase::Planning | Phase::Finishing => {}
         }
     }
 
-    /// Whether something may be missing when the run has ended so.
+    /// True if files may be missing after this outcome.
     pub fn is_cut_short(&self, outcome: RunOutcome) -> bool {
         is_cut_short(self.cut_short, self.sending, outcome)
     }
@@ -159,9 +160,9 @@ impl Bringing {
 fn is_cut_short(cut_short: bool, sending: bool, outcome: RunOutcome) -> bool {
     match outcome {
         RunOutcome::Running | RunOutcome::Interrupted => cut_short || !sending,
-        // It may not have begun, but mended nothing either.
+        // The run may not have fetched anything, but it did not complete an earlier run either.
         RunOutcome::Failed => cut_short,
-        // A sync is past that when it sends; a push mends nothing.
+        // A sync that sends has fetched everything; a push completes no earlier run.
         RunOutcome::Complete | RunOutcome::Failures | RunOutcome::HeldBack | RunOutcome::VaultOlder => {
             cut_short && sending
         }
@@ -185,24 +186,24 @@ impl LastRun {
         }
     }
 
-    /// A run of which nothing is known but that it began then: what was noted of it cannot be read.
+    /// A run of which only the start is known: its stored outcome cannot be read.
     pub fn of_unknown_end(began: Timestamp) -> Self {
         LastRun { began, ..LastRun::begin(None) }
     }
 
-    /// The run with what it brought.
+    /// The run with the state of `bringing`.
     #[must_use]
     pub fn with(self, bringing: Bringing) -> Self {
         LastRun { cut_short: bringing.cut_short, sending: bringing.sending, ..self }
     }
 
-    /// The failures in a row up to this run. One that did not live to say how it ended is one.
+    /// Failures in a row up to this run. A run that died before it stored its outcome counts.
     fn failures(&self) -> u32 {
         self.failures_in_a_row.saturating_add(u32::from(self.outcome == RunOutcome::Running))
     }
 
-    /// Whether the destination may have only a part of what a run was to bring: one was stopped, or killed, or failed on the
-    /// way, and none after it came to its end. Nobody may be at work there now.
+    /// True if the destination may have only a part of the files that a run was to fetch: a run was stopped,
+    /// killed or failed on the way, and none after it completed. Only valid if no run is at work there now.
     pub fn is_cut_short(&self) -> bool {
         match self.outcome {
             RunOutcome::Running => is_cut_short(self.cut_short, self.sending, RunOutcome::Running),
@@ -210,13 +211,13 @@ impl LastRun {
         }
     }
 
-    /// The run with its end.
+    /// The run with its outcome.
     #[must_use]
     pub fn end(self, outcome: RunOutcome, problem: Option<&Problem>) -> Self {
         let now = Timestamp::now();
         let failures_in_a_row = match outcome {
             RunOutcome::Complete => 0,
-            // It was to stop, and what it did counts.
+            // It was stopped, and its work counts.
             RunOutcome::Interrupted => self.failures_in_a_row,
             _ => self.failures_in_a_row.saturating_add(1),
         };
@@ -269,7 +270,7 @@ mod tests {
         assert!(!never_began.is_cut_short());
     }
 
-    /// A run after `before` that came to these phases and ended so.
+    /// A run after `before` that entered these phases and had this outcome.
     fn ended(
         before: Option<&LastRun>,
         direction: Direction,

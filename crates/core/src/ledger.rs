@@ -1,4 +1,4 @@
-//! Keeps the account of a pull: what is done, what is still to be done, what the state may claim, what the report says.
+//! Keeps the account of a pull: finished and pending changes, the contents of commits, and the report.
 //!
 //! Everything durable goes through [`Ledger::commit`], so that state and report cannot disagree.
 
@@ -21,8 +21,8 @@ use crate::schedule::Transfer;
 use crate::state::{Commit, StateError, StateStore, VaultState};
 use crate::watermark::Watermark;
 
-/// The changes that failed and are remembered, those of earlier runs among them. A server can list millions that cannot be
-/// applied, and every later run would hold all of them.
+/// The stored failures, including those of earlier runs. Limited: a server can list millions of changes that
+/// cannot be applied, and every later run would load all of them.
 pub(crate) struct Remembered {
     keys: HashSet<DeferredKey>,
     bytes: u64,
@@ -32,19 +32,19 @@ pub(crate) struct Remembered {
 }
 
 impl Remembered {
-    /// Room for what takes so many bytes, and not more than [`FAILED_MEMORY`].
+    /// Limits the stored failures to this many bytes of memory, and to [`FAILED_MEMORY`].
     pub(crate) fn within(memory: u64) -> Self {
         let most_bytes = memory.min(FAILED_MEMORY);
         Remembered { keys: HashSet::new(), bytes: 0, most_bytes, left_out: 0 }
     }
 
-    /// Counts a change that an earlier run remembered, whether there would be room for it or not.
+    /// Counts a change that an earlier run stored, even beyond the limit.
     pub(crate) fn add(&mut self, deferred: &Deferred) {
         self.bytes = self.bytes.saturating_add(deferred.cost());
         self.keys.insert(deferred.key.clone());
     }
 
-    /// Whether a change can be remembered. It counts from then on.
+    /// True if a change can be stored. It counts from then on.
     pub(crate) fn has_capacity_for(&mut self, deferred: &Deferred) -> bool {
         if self.keys.contains(&deferred.key) {
             return true;
@@ -65,34 +65,34 @@ pub(crate) struct Ledger<'a> {
     keys: VaultKeys,
     pub(crate) filter: Filter,
     watermark: Watermark,
-    /// The same for a full pull: up to where everything was looked at again.
+    /// The same for a full pull: everything up to it was checked again.
     full_watermark: Option<Watermark>,
-    /// What the database holds.
+    /// State in the database.
     written: VaultState,
-    /// What the next commit makes of it; the version comes from the watermark.
+    /// State that the next commit writes; its version comes from the watermark.
     next: VaultState,
     pub(crate) report: &'a mut Report,
-    /// What the next commit will hold.
+    /// Contents of the next commit.
     pending: Commit,
-    /// Changes that were sent and that each commit announces once more: it is not known yet what became of them.
+    /// Sent changes whose outcome is unknown: each commit announces them again.
     pushes: Vec<Intent>,
     /// Changes that the next commit completes.
     completed: Vec<Uid>,
-    /// What was deferred in this run.
+    /// Changes deferred in this run.
     deferred: HashSet<DeferredKey>,
-    /// What failed in this run and could not be deferred for lack of room.
+    /// Failures of this run that could not be deferred for lack of room.
     unremembered: HashSet<DeferredKey>,
-    /// What is among the failures of the report. A catch-up can bring, or fail, a path again.
+    /// Failures in the report. A catch-up can fetch, or fail, a path again.
     failures: HashSet<DeferredKey>,
     remembered: Remembered,
     pub(crate) accepted: Accepted,
-    /// The paths of deletions that somebody confirmed.
+    /// Paths of confirmed deletions.
     pub(crate) confirmed_deletions: HashSet<VaultPath>,
-    /// What was deferred because the destination keeps what the vault deletes. `None`: nobody looked.
+    /// Changes deferred because the destination keeps deleted files. `None` if they were not loaded.
     pub(crate) retained: Option<HashSet<DeferredKey>>,
-    /// Which device made which version.
+    /// The device of each version.
     pub(crate) devices: Devices,
-    /// A commit failed.
+    /// A commit has failed.
     failed: bool,
 }
 
@@ -132,34 +132,34 @@ impl<'a> Ledger<'a> {
         }
     }
 
-    /// Keeps announced what was sent and may still be taken by the vault.
+    /// Keeps sent changes announced that the vault may still accept.
     pub(crate) async fn carry_pushes(&mut self) -> Result<(), StateError> {
         self.pushes = self.state.intents().await?;
         self.pushes.retain(Intent::is_push);
         Ok(())
     }
 
-    /// A file or folder is in place, durably.
+    /// A file or folder is durably in place.
     pub(crate) fn recorded(&mut self, record: Record) {
         self.completed.push(record.uid());
         self.resolve(&record.path);
         self.pending.records.push(record);
     }
 
-    /// A file or folder was looked at again and is as the state says, in every detail: that need not be written once more.
-    /// (If its change was deferred once, the end of the full pull makes that obsolete.)
+    /// A file or folder was checked again and equals its record in every detail, so it need not be written
+    /// again. (If its change was deferred once, the end of the full pull resolves that.)
     pub(crate) fn confirmed(&mut self, uid: Uid) {
         self.completed.push(uid);
     }
 
-    /// A file or folder is gone, durably (or is not the vault's any more).
+    /// A file or folder is durably gone (or no longer the vault's).
     pub(crate) fn forgotten(&mut self, path: VaultPath, uid: Uid) {
         self.completed.push(uid);
         self.resolve(&path);
         self.pending.forgotten.push(path);
     }
 
-    /// A file stays that the vault deleted, and is the vault's no more.
+    /// A file that the vault deleted stays, and is no longer the vault's.
     pub(crate) fn retained(&mut self, path: VaultPath, size: u64, uid: Uid) {
         let kind = EntryKind::Deleted { folder: false };
         let deleted = RemoteEntry { path: path.clone(), uid, kind, mtime: 0, ctime: 0 };
@@ -168,7 +168,7 @@ impl<'a> Ledger<'a> {
         self.defer(deleted.defer(DeferredCause::Retained, &self.keys));
     }
 
-    /// Something was changed here as the vault has it. A first listing is no change of anything.
+    /// A change of the vault was applied here. A first listing is not journaled.
     pub(crate) fn journal(&mut self, change: JournalChange, path: &VaultPath, uid: Uid, size: Option<u64>) {
         if self.written.listed {
             let device = self.devices.of(uid);
@@ -177,13 +177,13 @@ impl<'a> Ledger<'a> {
         }
     }
 
-    /// A file was kept under another name. That is a change also where nothing was listed before.
+    /// A file was kept under another name. That is journaled even in a first listing.
     pub(crate) fn kept(&mut self, path: &VaultPath, kept_as: &VaultPath) {
         let device = self.report.device.clone();
         self.pending.journal.push(JournalEntry::conflicted_copy(path, kept_as, Uid(0), device));
     }
 
-    /// What was deferred of a path is obsolete.
+    /// Resolves the deferred change of a path.
     fn resolve(&mut self, path: &VaultPath) {
         let key = DeferredKey::plain(path);
         if !self.deferred.is_empty() {
@@ -193,19 +193,19 @@ impl<'a> Ledger<'a> {
         self.pending.resolved.push(key);
     }
 
-    /// A path that failed earlier in this run did not fail in the end, or is about to fail once more.
+    /// Removes a failure of this run: the path succeeded in the end, or is about to fail again.
     fn withdraw_failure(&mut self, key: &DeferredKey, path: &VaultPath) {
         if !self.failures.is_empty() && self.failures.remove(key) {
             self.report.withdraw_failure(path);
         }
     }
 
-    /// Nothing is claimed of this path any more.
+    /// Drops the record of this path.
     pub(crate) fn abandoned(&mut self, path: VaultPath) {
         self.pending.forgotten.push(path);
     }
 
-    /// A change needs nothing (any more). What the destination keeps stays known as such.
+    /// A change needs no work (any more). A file that the destination keeps stays stored as such.
     pub(crate) fn unneeded(&mut self, path: &VaultPath) {
         let key = DeferredKey::plain(path);
         if !self.retained.as_ref().is_some_and(|retained| retained.contains(&key)) {
@@ -213,12 +213,12 @@ impl<'a> Ledger<'a> {
         }
     }
 
-    /// An entry that could not be read was replaced.
+    /// An unreadable entry was replaced.
     pub(crate) fn resolved(&mut self, key: DeferredKey) {
         self.pending.resolved.push(key);
     }
 
-    /// The filter leaves a change out.
+    /// The filter excludes a change.
     pub(crate) fn filtered(&mut self, entry: &RemoteEntry) {
         if let (EntryKind::File { size, .. }, Verdict::Skip(reason)) =
             (entry.kind, self.filter.verdict(&entry.path, false))
@@ -238,7 +238,7 @@ impl<'a> Ledger<'a> {
         self.report.fail(Failure { path: entry.path.as_str().to_owned(), uid: entry.uid, reason });
     }
 
-    /// A deletion is not made before somebody confirms it.
+    /// A deletion is held back until a user confirms it.
     pub(crate) fn held_back(&mut self, entry: &RemoteEntry) {
         let deferred = entry.defer(DeferredCause::HeldBack { confirmed: None }, &self.keys);
         self.report.hold_back(&entry.path, entry.is_folder());
@@ -246,19 +246,19 @@ impl<'a> Ledger<'a> {
             self.completed.push(entry.uid);
             self.defer(deferred);
         } else {
-            // The version remains below it, and the next run lists it anew.
+            // The version stays below it, and the next run lists it again.
             self.unremembered.insert(deferred.key);
         }
     }
 
-    /// So many files were deleted that count for the limit of an hour.
+    /// This many files were deleted that count for the hourly limit.
     pub(crate) fn deleted(&mut self, files: u64) {
         if files > 0 {
             brake::note(&mut self.next.deletions, files, brake::this_minute());
         }
     }
 
-    /// A change can never be applied here, as long as the vault does not change it again.
+    /// A change can never be applied here, unless the vault changes it again.
     pub(crate) fn refused(&mut self, entry: &RemoteEntry, reason: String) {
         let cause = DeferredCause::Acknowledged { reason: reason.clone() };
         let deferred = entry.defer(cause, &self.keys);
@@ -269,7 +269,7 @@ impl<'a> Ledger<'a> {
         }
     }
 
-    /// A change is left to the vault, which is as it should be.
+    /// A change of the vault is intentionally not applied here.
     pub(crate) fn left(&mut self, entry: &RemoteEntry, reason: String) {
         let deferred = entry.defer(DeferredCause::Acknowledged { reason }, &self.keys);
         if self.remembered.has_capacity_for(&deferred) {
@@ -278,7 +278,7 @@ impl<'a> Ledger<'a> {
         }
     }
 
-    /// Notes a lasting failure that the user accepted. `false`: nobody did.
+    /// Notes a lasting failure that the user accepted. `false` if it was not accepted.
     fn accept(&mut self, deferred: Deferred) -> bool {
         let uid = deferred.message.uid;
         if !self.accepted.covers(&deferred.key, uid) || !self.remembered.has_capacity_for(&deferred) {
@@ -290,7 +290,7 @@ impl<'a> Ledger<'a> {
         true
     }
 
-    /// A content can never be brought to its only target.
+    /// A content can never be put at its only target.
     pub(crate) fn transfer_refused(&mut self, transfer: &Transfer, reason: &str) {
         self.missing(transfer);
         for entry in transfer.entries() {
@@ -298,16 +298,16 @@ impl<'a> Ledger<'a> {
         }
     }
 
-    /// Keeps a change that could not be applied for the next run.
+    /// Stores a change that could not be applied for the next run.
     fn postpone(&mut self, entry: &RemoteEntry, reason: String) {
         tracing::debug!(uid = entry.uid.0, reason, "a change could not be applied");
-        // A deletion that fails stays confirmed.
+        // A confirmed deletion that fails stays confirmed.
         let cause = match !entry.is_live() && self.confirmed_deletions.contains(&entry.path) {
             true => DeferredCause::HeldBack { confirmed: Some(brake::this_minute().saturating_mul(60_000)) },
             false => DeferredCause::Failed { reason },
         };
         let deferred = entry.defer(cause, &self.keys);
-        // Without room it stays to be done: the version remains below it, and the next run lists it anew.
+        // Without room it stays pending: the version stays below it, and the next run lists it again.
         if self.remembered.has_capacity_for(&deferred) {
             self.completed.push(entry.uid);
             self.defer(deferred);
@@ -316,7 +316,7 @@ impl<'a> Ledger<'a> {
         }
     }
 
-    /// A content could not be brought to any of its targets.
+    /// A content could not be put at any of its targets.
     pub(crate) fn transfer_failed(&mut self, transfer: &Transfer, reason: &str) {
         self.missing(transfer);
         for entry in transfer.entries() {
@@ -324,12 +324,12 @@ impl<'a> Ledger<'a> {
         }
     }
 
-    /// A change that was begun needs nothing any more, because a later one takes its place.
+    /// A begun change needs no work any more, because a later one replaced it.
     pub(crate) fn superseded(&mut self, uid: Uid) {
         self.completed.push(uid);
     }
 
-    /// The vault was listed up to this version, and these changes came to what is to be done.
+    /// The vault was listed up to this version, and these changes have to be applied.
     pub(crate) fn extend(&mut self, version: u64, uids: impl Iterator<Item = Uid>) {
         for uid in uids {
             self.watermark.begin(uid);
@@ -339,14 +339,14 @@ impl<'a> Ledger<'a> {
         self.full_watermark.iter_mut().for_each(|full_watermark| full_watermark.rise(version));
     }
 
-    /// Where the state claims the very content that was to be brought back, it does so no longer: else the next attempt
-    /// would find nothing to do.
+    /// Drops the records that claim the content that could not be put back: otherwise the next attempt would
+    /// find nothing to do.
     pub(crate) fn missing(&mut self, transfer: &Transfer) {
         let claimed = transfer.targets.iter().filter(|target| target.is_recorded_as(transfer.hash));
         self.pending.forgotten.extend(claimed.map(|target| target.path.clone()));
     }
 
-    /// Whether the change of this path was deferred in this run, or is to be listed anew.
+    /// True if the change of this path was deferred in this run, or will be listed again.
     pub(crate) fn has_deferred(&self, path: &VaultPath) -> bool {
         let key = DeferredKey::plain(path);
         self.deferred.contains(&key) || self.unremembered.contains(&key)
@@ -357,11 +357,11 @@ impl<'a> Ledger<'a> {
         self.pending.deferred.push(deferred);
     }
 
-    /// A change that cannot even be decoded; its deferred form says why. If an earlier run remembered it, it comes with the
-    /// cause that it had then. Where the user's filter leaves it out, it is no failure.
+    /// A change that cannot be decoded; its deferred form has the reason. If an earlier run stored it, it has
+    /// the cause of that time. If the user's filter excludes it, it is no failure.
     pub(crate) fn undecodable(&mut self, refused: Refused) {
         if let Some((path, reason)) = refused.left_out_by(&self.filter) {
-            // Nobody knows its size.
+            // Its size is unknown.
             self.report.skip(path, reason, 0, &self.filter);
             self.completed.push(refused.deferred.message.uid);
             return self.defer(Deferred { cause: DeferredCause::Filtered, ..refused.deferred });
@@ -384,28 +384,28 @@ impl<'a> Ledger<'a> {
         self.defer(deferred);
     }
 
-    /// Says durably which files are published next (see [`Commit::intents`]), along with what came together so far: the
-    /// batch before them above all.
+    /// Durably announces the files that are published next (see [`Commit::intents`]), together with
+    /// everything pending, above all the batch before them.
     pub(crate) async fn announce(&mut self, records: Vec<Record>) -> Result<(), StateError> {
         self.pending.intents = records.into_iter().map(Intent::Place).collect();
         self.commit().await
     }
 
-    /// The run ends without knowing whether this file of the batch came into place: a service that was cut off may have
-    /// done what it did not answer for.
+    /// The run ends without knowing whether this file of the batch was published: a service may have done the
+    /// work before its connection was lost.
     pub(crate) fn still_announced(&mut self, record: Record) {
         self.pending.intents.push(Intent::Place(record));
     }
 
-    /// A file is to be removed, or it is not known whether it was.
+    /// A file will be removed, or it is unknown whether it was.
     pub(crate) fn removal_still_announced(&mut self, file: Removable) {
         self.pending.intents.push(Intent::Remove { path: file.path, content: file.content });
     }
 
-    /// Writes what came together since the last time, if anything did.
+    /// Commits everything pending, if there is anything.
     ///
-    /// Nothing is written any more once that failed: what was to be written then is lost, and what comes after it must not
-    /// seem to be all. The next run finds it out.
+    /// After a failed commit nothing is written any more: its contents are lost, and later ones must not look
+    /// complete. The next run finds the difference.
     pub(crate) async fn commit(&mut self) -> Result<(), StateError> {
         if self.failed {
             return Ok(());
@@ -437,7 +437,7 @@ impl<'a> Ledger<'a> {
         Ok(())
     }
 
-    /// The identity of the destination, as the next commit will say it.
+    /// The destination's identity, as the next commit will store it.
     pub(crate) fn destination(&self) -> Option<&DestinationIdentity> {
         self.next.destination.as_ref()
     }
@@ -447,7 +447,7 @@ impl<'a> Ledger<'a> {
         self.written.cursor
     }
 
-    /// Whether an earlier run came to its end.
+    /// True if an earlier run completed.
     pub(crate) fn has_listed(&self) -> bool {
         self.written.listed
     }
@@ -462,18 +462,18 @@ impl<'a> Ledger<'a> {
         self.next.direction = direction;
     }
 
-    /// The deletions of the last hour.
+    /// Deletions of the last hour.
     pub(crate) fn deletions(&self) -> &[Deletions] {
         &self.next.deletions
     }
 
-    /// Whether there is something to commit.
+    /// True if there is something to commit.
     pub(crate) fn is_behind(&self) -> bool {
         !self.completed.is_empty()
     }
 
-    /// Says durably, before anything is done, how thorough this run is and whether its filter is a new one: if the
-    /// run is cut short, the next one has to make up for it.
+    /// Durably stores mode and filter before any work: if the run is cut short, the next one has to make up
+    /// for it.
     pub(crate) async fn open(&mut self, filter: &str) -> Result<(), StateError> {
         if self.next.filter.as_deref() != Some(filter) {
             self.next.filter = None;
@@ -481,8 +481,8 @@ impl<'a> Ledger<'a> {
         self.commit().await
     }
 
-    /// Writes what is left, and that the listing was handled to its end under this filter. What was deferred before, and
-    /// not again, is `obsolete`.
+    /// Commits the rest, and that the listing was handled completely under this filter. `obsolete` are
+    /// earlier deferred changes that were not deferred again.
     pub(crate) async fn close(
         &mut self,
         filter: String,
@@ -500,7 +500,7 @@ impl<'a> Ledger<'a> {
         let obsolete = obsolete.into_iter().filter(|key| !self.deferred.contains(key));
         self.pending.resolved.extend(obsolete);
         self.next.listed = true;
-        // A full pull that was begun before is still due after a run that could not be one.
+        // A full pull that was begun before is still due after a run that could not be complete.
         if self.full_watermark.take_if(|_| self.remembered.left_out == 0).is_some() {
             self.next.full_up_to = None;
         }

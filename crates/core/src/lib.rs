@@ -1,8 +1,9 @@
-//! The engine of obsync: brings a vault to a destination, exactly, and survives anything on the way.
+//! The engine of obsync: syncs a vault and a destination exactly, and recovers from any interruption.
 //!
-//! The way of a file is listing → decision → schedule → fetch → verify → publish → commit (ARCHITECTURE.md has the steps).
-//! This crate knows neither file systems nor databases: destinations implement [`Destination`] and state databases
-//! [`StateStore`]. It knows no terminal either: a program that wants to show progress implements [`Progress`].
+//! A file goes through listing → decision → schedule → fetch → verify → publish → commit (ARCHITECTURE.md has
+//! the steps). This crate has no code for file systems or databases: destinations implement [`Destination`]
+//! and state databases [`StateStore`]. It has none for terminals either: a program that shows progress
+//! implements [`Progress`].
 
 mod accepted;
 mod admission;
@@ -55,7 +56,7 @@ mod rescue;
 mod run;
 mod scan;
 mod schedule;
-/// JSON schemas of what is printed, for tests.
+/// JSON schemas of the printed output, for tests.
 #[cfg(feature = "schema")]
 #[doc(hidden)]
 pub mod schema;

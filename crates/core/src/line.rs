@@ -1,7 +1,9 @@
-//! The session that a follower keeps open from one run to the next, so that a change of either side costs no new connection.
+//! The session that a follower keeps open between runs, so that a change of either side needs no new
+//! connection.
 //!
-//! Nothing that the vault tells meanwhile is lost: it stays in the session's [`LiveChanges`] or in the backlog until a run takes
-//! it in as its listing. Where that chain is broken in any way there is no line, and the next run lists over a new session.
+//! No change that the vault pushes meanwhile is lost: it stays in the session's [`LiveChanges`] or in the
+//! backlog until a run takes it as its listing. If that chain is broken in any way, the line is dropped and
+//! the next run lists over a new session.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -9,55 +11,55 @@ use std::time::{Duration, Instant};
 use obsync_client::{Client, ClientError, LiveChanges, Session, SessionTarget, WritePermit, WritingSession};
 use obsync_protocol::PushMessage;
 
-/// How many changes are kept that no run has taken in. Beyond them a new listing is cheaper.
+/// Changes kept for the next run, at most. Beyond that a new listing is cheaper.
 const BACKLOG: usize = 10_000;
 
-/// An open session, and what it heard.
+/// An open session and the changes received over it.
 pub(crate) struct Line {
     /// `None` while a run uses it.
     pub(crate) session: Option<Session>,
-    /// What makes a writing session of it, where changes are sent.
+    /// Turns the session into a writing one, if changes are sent.
     pub(crate) permit: Option<WritePermit>,
     pub(crate) live: LiveChanges,
-    /// What came since [`Self::taken`] and that no run has taken in, in order.
+    /// Changes since [`Self::taken`] that no run has taken yet, in order.
     pub(crate) backlog: Vec<PushMessage>,
-    /// The version up to which runs took everything in.
+    /// The version up to which runs have taken all changes.
     pub(crate) taken: u64,
 }
 
-/// The line of a follower; a run that stands alone has none.
+/// The line of a follower; a single run has none.
 pub(crate) struct Lines {
     keeps: bool,
     writes: bool,
     line: Mutex<Option<Line>>,
-    /// When the last session was opened, by the client's clock. `None`: none was.
+    /// Time when the last session was opened, by the client's clock. `None` if none was.
     opened: Mutex<Option<Instant>>,
 }
 
 impl Lines {
-    /// For a run that stands alone.
+    /// For a single run.
     pub(crate) fn none() -> Self {
         Lines { keeps: false, ..Self::kept(false) }
     }
 
-    /// For a follower that reads, or writes as well.
+    /// For a follower that reads, or also writes.
     pub(crate) fn kept(writes: bool) -> Self {
         Lines { keeps: true, writes, line: Mutex::new(None), opened: Mutex::default() }
     }
 
-    /// How long ago the last session was opened, at `now` of the client's clock.
+    /// Age of the last session, at `now` of the client's clock.
     pub(crate) fn age(&self, now: Instant) -> Duration {
         // Nothing that can panic runs under the lock.
         let opened = *self.opened.lock().unwrap_or_else(PoisonError::into_inner);
         opened.map_or(Duration::ZERO, |opened| now.saturating_duration_since(opened))
     }
 
-    /// Whether sessions are to stay open.
+    /// True if sessions stay open.
     pub(crate) fn keeps(&self) -> bool {
         self.keeps
     }
 
-    /// Opens a session. What it hears after its listing is kept where sessions stay open.
+    /// Opens a session. If sessions stay open, changes after its listing are kept.
     pub(crate) async fn open(
         &self,
         client: &Client,
@@ -82,13 +84,13 @@ impl Lines {
         *self.lock() = Some(line);
     }
 
-    /// Takes the whole line, its session included; whatever else there is goes.
+    /// Takes the whole line with its session, and drops everything else.
     pub(crate) fn take(&self) -> Option<Line> {
         self.lock().take().filter(|line| line.session.is_some())
     }
 
-    /// The session, and all that came since `known`, which is as far as the destination is. The line stays, for the session to
-    /// be [given back](Self::give_back) to.
+    /// The session, and all changes since `known`, the version of the destination. The line stays, and the
+    /// session has to be [returned](Self::give_back) to it.
     pub(crate) fn news(&self, known: u64) -> Option<(Session, Vec<PushMessage>)> {
         let mut place = self.lock();
         let mut line = place.take().filter(|line| line.taken <= known)?;
@@ -97,14 +99,15 @@ impl Lines {
             return None;
         }
         let news: Vec<PushMessage> = std::mem::take(&mut line.backlog);
-        // The two entries of a rename can share a version (docs/PROTOCOL.md section 3), and come apart.
+        // The two entries of a rename can share a version (docs/PROTOCOL.md section 3), and arrive
+        // separately.
         let news: Vec<PushMessage> = news.into_iter().filter(|change| change.uid.0 >= known).collect();
         line.taken = news.iter().map(|change| change.uid.0).fold(known, u64::max);
         *place = Some(line);
         Some((session, news))
     }
 
-    /// Gives a session back that is in order.
+    /// Returns a working session to its line.
     pub(crate) fn give_back(&self, session: Option<Session>) {
         let mut place = self.lock();
         match place.as_mut() {
@@ -124,7 +127,8 @@ impl Line {
         Line { session: None, permit, live, backlog: Vec::new(), taken: 0 }
     }
 
-    /// Takes in what the session heard. `false`: something of it was lost, or it is over, so that the line is of no use.
+    /// Collects the changes that the session received. `false` if some were lost or the session is over, so
+    /// that the line is of no use.
     pub(crate) fn gather(&mut self) -> bool {
         while self.backlog.len() < BACKLOG {
             match self.live.try_next() {
@@ -136,7 +140,7 @@ impl Line {
         false
     }
 
-    /// Whether the vault told of something that no run has taken in.
+    /// True if the vault pushed changes that no run has taken yet.
     pub(crate) fn has_news(&self) -> bool {
         !self.backlog.is_empty()
     }

@@ -1,4 +1,4 @@
-//! The listing of a vault: the latest entry of each path, and those that cannot be read, within bounds of memory.
+//! The listing of a vault: the latest entry of each path, and the unreadable ones, within memory limits.
 
 use std::collections::{HashMap, HashSet};
 use std::hash::{BuildHasher, RandomState};
@@ -15,34 +15,35 @@ use crate::journal::Devices;
 use crate::model::{Deferred, DeferredCause, DeferredKey};
 use crate::report::Failure;
 
-/// Memory that a run takes for a path that is listed besides the path itself, in bytes: the entry, what the allocator adds to
-/// the path, and a number in a table that has room to grow.
+/// Memory of a run per listed path besides the path itself, in bytes: the entry, the allocator's overhead for
+/// the path, and a number in a table with room to grow.
 const PATH: u64 = 150;
 
-/// What a file or folder takes beyond that in the rest of the run: its record, its place in the plan, its line in the state.
+/// Additional memory of a file or folder in the rest of the run: its record, its place in the plan, its row
+/// in the state.
 const LIVE: u64 = 210;
 
 /// The latest entry of each path, in the order in which the paths were first listed.
 #[derive(Debug, Default)]
 pub(crate) struct Latest {
     entries: Vec<RemoteEntry>,
-    /// Where the entry of a path is. A table has room for up to twice of what it holds, and is copied whenever it grows: the
-    /// entries by themselves would make it large, and so would their paths.
+    /// Index of each path's entry. A table has room for up to twice its contents and is copied whenever it
+    /// grows, so it stores indices: entries would make it large, and so would paths.
     places: HashTable<u32>,
     hasher: RandomState,
-    /// How many of them are files and folders, not deletions.
+    /// Number of files and folders, without deletions.
     live: usize,
 }
 
 impl Latest {
-    /// The entry of a path.
     pub(crate) fn get(&self, path: &VaultPath) -> Option<&RemoteEntry> {
         let is_there = |place: &u32| self.entries[*place as usize].path == *path;
         let place = self.places.find(self.hasher.hash_one(path), is_there)?;
         self.entries.get(*place as usize)
     }
 
-    /// Takes an entry in, in place of the one of its path if `yields` says so of that. Tells whether its path is new.
+    /// Inserts an entry, replacing that of its path if `yields` returns true for it. Returns whether its path
+    /// is new.
     fn put(&mut self, entry: RemoteEntry, yields: impl FnOnce(&RemoteEntry) -> bool) -> bool {
         let Latest { entries, places, hasher, live } = self;
         let is_it = |place: &u32| entries[*place as usize].path == entry.path;
@@ -57,7 +58,7 @@ impl Latest {
                 false
             }
             Entry::Vacant(new) => {
-                // No listing has more paths than ENTRIES_RECEIVED and the deferred ones.
+                // No listing has more paths than ENTRIES_RECEIVED plus the deferred ones.
                 new.insert(entries.len() as u32);
                 *live += usize::from(entry.is_live());
                 entries.push(entry);
@@ -72,7 +73,7 @@ impl Latest {
         let Ok(found) = places.find_entry(hasher.hash_one(path), is_there) else { return };
         let (place, _) = found.remove();
         *live -= usize::from(entries.swap_remove(place as usize).is_live());
-        // The last one took its place.
+        // The last entry was moved to this index.
         if let Some(moved) = entries.get(place as usize) {
             let last = entries.len() as u32;
             let hash = hasher.hash_one(&moved.path);
@@ -87,18 +88,18 @@ impl Latest {
         self.entries.iter()
     }
 
-    /// All entries; none are left, and no memory is held for them.
+    /// Takes all entries and frees their memory.
     pub(crate) fn take(&mut self) -> Vec<RemoteEntry> {
         std::mem::take(self).entries
     }
 }
 
-/// What the vault lists besides the entries that make sense.
+/// Listed entries that cannot be interpreted.
 #[derive(Debug, Default)]
 pub(crate) struct Unclear {
-    /// Paths at which there is something of which nobody knows what.
+    /// Paths with something unreadable.
     pub(crate) paths: HashSet<VaultPath>,
-    /// How many entries say nothing that could be read, not even where: each may be that of any path.
+    /// Number of entries that are unreadable including their paths: each may be that of any path.
     pub(crate) nowhere: usize,
 }
 
@@ -110,56 +111,56 @@ pub(crate) struct Refused {
 }
 
 impl Refused {
-    /// Its path and why the user's filter leaves it out, if it does.
+    /// Its path and the reason why the user's filter excludes it, if it does.
     pub(crate) fn left_out_by(&self, filter: &Filter) -> Option<(&VaultPath, SkipReason)> {
         let reason = self.place.left_out_by(filter, self.deferred.message.folder)?;
         Some((self.place.path()?, reason))
     }
 
-    /// Bytes of memory that it takes, roughly.
+    /// Approximate memory in bytes.
     fn cost(&self) -> u64 {
         self.deferred.cost() + self.place.path().map_or(0, |path| path.as_str().len() as u64)
     }
 }
 
-/// Why a vault is not listed any further.
+/// The reason why a listing stops.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Excess {
-    /// More entries than a listing may have.
+    /// Too many entries.
     Received,
-    /// More paths than a listing may have.
+    /// Too many paths.
     Paths,
-    /// More memory for paths than there is.
+    /// Too much memory for paths.
     Memory,
-    /// More entries that cannot be read than are remembered.
+    /// Too many unreadable entries.
     Unreadable,
 }
 
-/// The changes of a vault since some version: for each path the latest, and what could not be decoded.
+/// The changes of a vault since some version: the latest of each path, and those that could not be decoded.
 #[derive(Debug)]
 pub(crate) struct Listing {
     /// The latest entry of each path.
     pub(crate) entries: Latest,
-    /// Entries that cannot be read, by what they are filed under.
+    /// Unreadable entries by their keys.
     pub(crate) refused: HashMap<DeferredKey, Refused>,
-    /// Such entries that the vault has deleted since, and by which version.
+    /// Unreadable entries that the vault has deleted since, each with the version of the deletion.
     pub(crate) withdrawn: HashMap<DeferredKey, Uid>,
-    /// Entries with a version that none can have. They are listed again each time, so that they are not deferred.
+    /// Entries with an impossible version. They are listed again each time, so they are not deferred.
     pub(crate) impossible: Vec<(Failure, Place)>,
-    /// How many entries were received.
+    /// Number of received entries.
     pub(crate) received: u64,
-    /// The highest uid that was received.
+    /// The highest received uid.
     pub(crate) newest: u64,
-    /// Which device made which version.
+    /// The device of each version.
     pub(crate) devices: Devices,
-    /// Set when nothing more is taken in.
+    /// Set when no more entries are accepted.
     pub(crate) excess: Option<Excess>,
-    /// Bytes that paths take, and what is not taken in any more would take.
+    /// Memory of paths in bytes, including that of entries that are not accepted any more.
     paths_memory: u64,
     memory_limit: u64,
     most_received: u64,
     most_live: u64,
-    /// Bytes that entries take which cannot be read.
+    /// Memory of unreadable entries, in bytes.
     unreadable_memory: u64,
 }
 
@@ -170,7 +171,7 @@ impl Default for Listing {
 }
 
 impl Listing {
-    /// A listing whose entries may take so many bytes of memory.
+    /// A listing whose entries may use this many bytes of memory.
     pub(crate) fn within(memory: u64) -> Self {
         Listing {
             entries: Latest::default(),
@@ -189,14 +190,14 @@ impl Listing {
         }
     }
 
-    /// Takes an entry in; of two with one path the later (the one received last when uids are equal) stays.
+    /// Adds an entry; of two with one path the later one stays (the one received last if uids are equal).
     pub(crate) fn add(&mut self, message: PushMessage, keys: &VaultKeys) {
         self.received += 1;
         if self.received > self.most_received {
             self.excess = Some(Excess::Received);
         }
         if self.excess.is_some() {
-            // Only counted, to say how much memory it would have taken.
+            // Only counted, to report how much memory it would have used.
             let path = message.path.as_str().len() as u64 / 2;
             self.paths_memory = self.paths_memory.saturating_add(PATH + LIVE + path);
             return;
@@ -220,8 +221,8 @@ impl Listing {
             }
             self.forget_refused(&key);
         }
-        // A rename can give the deletion and the new entry one uid (docs/PROTOCOL.md section 3): for one path
-        // what came last in the listing counts.
+        // A rename can give the deletion and the new entry one uid (docs/PROTOCOL.md section 3): for one
+        // path, the last in the listing counts.
         let (uid, cost) = (entry.uid, PATH + entry.path.as_str().len() as u64);
         if self.entries.put(entry, |known| known.uid <= uid) {
             self.paths_memory += cost;
@@ -233,7 +234,7 @@ impl Listing {
         }
     }
 
-    /// Bytes that the run takes for `entries`; once there is an [`Excess`], that they would take.
+    /// Memory of `entries` in this run, in bytes; after an [`Excess`], the memory that they would need.
     pub(crate) fn memory(&self) -> u64 {
         self.paths_memory.saturating_add(LIVE * self.entries.live as u64)
     }
@@ -251,7 +252,7 @@ impl Listing {
             return;
         }
         if message.deleted {
-            // A deletion of what could never be stored needs nothing but forgetting it.
+            // The deletion of an unreadable entry only removes that entry.
             self.forget_refused(&key);
             self.count_unreadable(PATH + key.as_str().len() as u64);
             self.withdrawn.insert(key, message.uid);
@@ -262,14 +263,14 @@ impl Listing {
         self.refuse(Refused { deferred, place: error.place });
     }
 
-    /// The version of what is known of a path.
+    /// The latest known version of a path.
     fn newest_of(&self, key: &DeferredKey, path: Option<&VaultPath>) -> Option<Uid> {
         let sound = path.and_then(|path| self.entries.get(path)).map(|entry| entry.uid);
         let refused = self.refused.get(key).map(|refused| refused.deferred.message.uid);
         sound.max(refused).max(self.withdrawn.get(key).copied())
     }
 
-    /// Takes in what cannot be read. What an earlier entry said of the path is not its state any more.
+    /// Adds an unreadable entry. An earlier entry of the path is dropped, as it is not its state any more.
     fn refuse(&mut self, refused: Refused) {
         if let Some(path) = refused.place.path() {
             self.entries.remove(path);
@@ -287,7 +288,7 @@ impl Listing {
         }
     }
 
-    /// Counts one more entry that cannot be read, of so many bytes.
+    /// Counts one more unreadable entry of this many bytes.
     fn count_unreadable(&mut self, bytes: u64) {
         self.unreadable_memory += bytes;
         if !self.has_room_for_unreadable() {
@@ -300,15 +301,16 @@ impl Listing {
         count < UNREADABLE_ENTRIES && self.unreadable_memory < UNREADABLE_MEMORY.min(self.memory_limit / 2)
     }
 
-    /// Takes out the entries whose version none can have, as failures. Those that the user's filter leaves out are none.
+    /// Takes out the entries with an impossible version, as failures, without those that the user's filter
+    /// excludes.
     pub(crate) fn take_impossible(&mut self, filter: &Filter) -> impl Iterator<Item = Failure> {
         let impossible = std::mem::take(&mut self.impossible).into_iter();
         let left_out = |place: &Place| place.left_out_by(filter, false).is_some();
         impossible.filter(move |(_, place)| !left_out(place)).map(|(failure, _)| failure)
     }
 
-    /// What is listed and cannot be read. A path that was read and is none that a vault may use is not among it: nothing
-    /// that was ever pulled is there.
+    /// The listed unreadable entries, without those of paths that no vault may use: nothing was ever pulled
+    /// there.
     pub(crate) fn unclear(&self) -> Unclear {
         let mut unclear = Unclear::default();
         let impossible = self.impossible.iter().map(|(_, place)| place);
@@ -324,7 +326,7 @@ impl Listing {
         unclear
     }
 
-    /// Whether something later than this deferred change is listed for its path.
+    /// True if a later change than this deferred one is listed for its path.
     pub(crate) fn supersedes(&self, deferred: &Deferred, keys: &VaultKeys) -> bool {
         let decoded = RemoteEntry::decode(&deferred.message, keys);
         let path = match &decoded {
@@ -334,8 +336,8 @@ impl Listing {
         self.newest_of(&deferred.key, path).is_some_and(|known| known >= deferred.message.uid)
     }
 
-    /// Takes in a change that an earlier run deferred, unless the listing has something later for its path. Tells whether
-    /// there was room for it: what cannot be read is not remembered without end.
+    /// Adds a change that an earlier run deferred, unless a later one is listed for its path. Returns whether
+    /// there was room for it: the number of stored unreadable entries is limited.
     pub(crate) fn add_deferred(&mut self, deferred: Deferred, keys: &VaultKeys) -> bool {
         let uid = deferred.message.uid;
         let decoded = RemoteEntry::decode(&deferred.message, keys);
@@ -353,7 +355,7 @@ impl Listing {
             Err(_) if !self.has_room_for_unreadable() => return false,
             Err(error) => {
                 let mut deferred = deferred.bounded();
-                // The filter that left it out may have been another one.
+                // The filter that excluded it may have been another one.
                 if deferred.cause == DeferredCause::Filtered {
                     deferred.cause = DeferredCause::Failed { reason: error.reason };
                 }
@@ -389,7 +391,7 @@ mod tests {
         }
     }
 
-    /// A file whose path can be decoded and whose hash cannot.
+    /// A file with a path that can be decoded and a hash that cannot.
     fn nonsense(at: &str, uid: u64) -> PushMessage {
         PushMessage { hash: "00".into(), folder: false, ..folder(at, uid) }
     }

@@ -1,13 +1,13 @@
 //! Three-way merge of a file that changed on both sides: text by lines, configuration by keys.
 //!
-//! Pure functions of contents. A merge either has every change of both sides or fails, and then both versions are kept
-//! by whoever asked. For every merge that succeeds:
+//! Pure functions of contents. A merge either has every change of both sides or fails, and then the caller
+//! keeps both versions. For every merge that succeeds:
 //!
 //! - `merge(base, x, x)`, `merge(base, base, x)` and `merge(base, x, base)` are `x`;
-//! - merging its result with either side again changes nothing, so a run that was interrupted after it wrote the merged
-//!   file merges it once more without harm;
-//! - text does not depend on which side is called local. In configuration the remote value of a key wins, as it does in
-//!   the official client (docs/PROTOCOL.md section 6).
+//! - merging its result with either side again changes nothing, so a run that was interrupted after it wrote
+//!   the merged file merges it once more without harm;
+//! - text does not depend on which side is called local. In configuration the remote value of a key wins, as
+//!   in the official client (docs/PROTOCOL.md section 6).
 
 mod keys;
 mod lines;
@@ -20,7 +20,7 @@ use obsync_protocol::limits::{MERGED_LINES, MERGED_TEXT};
 
 pub use self::no_merge::NoMerge;
 
-/// How the contents of a file are merged.
+/// Method of merging a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MergeKind {
     /// Text, by lines.
@@ -29,14 +29,14 @@ pub enum MergeKind {
     Keys,
 }
 
-/// Files that are one structure, which a merge by lines could break.
+/// Structured files, which a merge by lines could break.
 const STRUCTURED: [&str; 8] = ["json", "canvas", "excalidraw", "ipynb", "geojson", "xml", "svg", "drawio"];
 
-/// The end of the names of drawings that are kept in a note: compressed JSON, cut into lines.
+/// Suffix of drawings stored in a note: compressed JSON, cut into lines.
 const DRAWING: &str = ".excalidraw.md";
 
 impl MergeKind {
-    /// How a file is merged; `None` for one whose versions are kept apart. `config_dir` is the configuration folder.
+    /// Method for a file; `None` if both versions are kept. `config_dir` is the configuration folder.
     #[must_use]
     pub fn of(path: &VaultPath, config_dir: &VaultPath) -> Option<Self> {
         let extension = path.extension();
@@ -69,7 +69,7 @@ pub fn merge(kind: MergeKind, base: Option<&[u8]>, local: &[u8], remote: &[u8]) 
     Ok(merged.into_bytes())
 }
 
-/// Merges by lines, and merges the result with both sides again: a result that would change once more is none.
+/// Merges by lines, then merges the result with both sides again: a result that changes again is refused.
 fn merge_lines(base: &str, local: &str, remote: &str) -> Result<String, NoMerge> {
     let merged = lines::merge(base, local, remote)?;
     for [one, other] in [[&merged, remote], [local, &merged]] {
@@ -80,7 +80,7 @@ fn merge_lines(base: &str, local: &str, remote: &str) -> Result<String, NoMerge>
     Ok(merged)
 }
 
-/// The text of a content that is small enough and has no NUL, which no text has.
+/// Content as text, if it is small enough and has no NUL, which text does not have.
 fn text(content: &[u8]) -> Result<&str, NoMerge> {
     if content.len() > MERGED_TEXT {
         return Err(NoMerge::TooLarge);

@@ -1,5 +1,5 @@
-//! `pull --mirror`: takes back what was changed here. Files that are not as the vault had them last go to the destination's trash,
-//! where no scan looks; the full pull that follows brings what the vault has.
+//! `pull --mirror`: undoes local changes. Files that differ from the vault's last version go to the
+//! destination's trash, which no scan covers; the full pull that follows fetches the vault's version.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -19,8 +19,9 @@ use crate::scan::{LocalFile, LocalTree, ScanInput};
 use crate::state::{Commit, VaultState, commit_beside};
 
 impl Run<'_> {
-    /// Sets aside what was changed or added here. Returns how the pull that follows goes: where there is too much to take back,
-    /// what was changed stays, and only the vault's news come. `None` if it is to stop.
+    /// Sets aside files that were changed or added here. Returns the mode of the pull that follows: if there
+    /// are too many changes to undo, they stay, and only the vault's news is applied. `None` if the run is
+    /// stopped.
     pub(crate) async fn take_back(&self, report: &mut Report) -> Result<Option<Mode>, PullError> {
         let known = self.state.load().await?;
         if known.direction != Direction::Pull || !known.listed || !self.is_known_place().await? {
@@ -50,7 +51,8 @@ impl Run<'_> {
         }
         report.set_aside.extend(tree.files.iter().map(|file| file.path.clone()));
         if !self.options.dry_run {
-            // What is set aside is recorded as being here. A run that ends before the vault's form of it came leaves a full pull due.
+            // Files that are set aside are still recorded. If the run ends before the vault's version
+            // arrives, a full pull is due.
             let state = VaultState { full_up_to: Some(0), ..known };
             commit_beside(self.state.as_ref(), Commit { state, ..Commit::default() }).await?;
             self.set_all_aside(tree, &records, report).await?;
@@ -73,7 +75,7 @@ impl Run<'_> {
             match outcome {
                 Ok(Removal::Removed) => journal.push(self.taken_back(&file.path)),
                 Ok(Removal::Missing) => {}
-                // It was changed once more: the pull that follows keeps it beside.
+                // The file was changed once more: the pull that follows keeps it under another name.
                 Ok(Removal::Kept | Removal::Retained) => {
                     report.set_aside.retain(|path| *path != file.path);
                 }
@@ -93,7 +95,7 @@ impl Run<'_> {
         let mut folders: Vec<VaultPath> =
             tree.folders.into_iter().filter(|path| !recorded.contains_key(path)).collect();
         folders.sort_by_key(|path| std::cmp::Reverse(path.segments().count()));
-        // One that is not empty holds what is not synced.
+        // A folder that is not empty contains files that are not synced.
         let removed = self.destination.remove_folders(folders).await;
         if let Some(error) = removed.into_iter().filter_map(Result::err).find(DestinationError::is_fatal) {
             return Err(error.into());
@@ -101,7 +103,7 @@ impl Run<'_> {
         Ok(self.destination.flush().await?)
     }
 
-    /// The line for the journal of a file that went to the trash. What the vault has instead gets its own.
+    /// The journal's line for a file that went to the trash. The vault's version gets its own.
     fn taken_back(&self, path: &VaultPath) -> JournalEntry {
         let device = Some(self.source.client.options().device.clone());
         let line = JournalEntry::new(Side::Here, JournalChange::Delete, path.clone(), Uid(0));

@@ -1,4 +1,4 @@
-//! The words of the engine: what a file carries, what is recorded of it, and changes that wait.
+//! The model of the engine: metadata and records of files, and deferred changes.
 
 use std::borrow::Cow;
 
@@ -13,15 +13,15 @@ pub struct FileMeta {
     pub hash: ContentHash,
     /// Size of the content in bytes (plaintext).
     pub size: u64,
-    /// Time of the last change, milliseconds since the epoch; becomes the file's modification time.
+    /// Time of the last change, in milliseconds since the epoch; becomes the file's modification time.
     pub mtime: i64,
-    /// Time of creation, milliseconds since the epoch; kept where a destination has a place for it.
+    /// Time of creation, in milliseconds since the epoch; kept if a destination can store it.
     pub ctime: i64,
-    /// The vault's version that brought this content to this path.
+    /// The vault's version of this content at this path.
     pub uid: Uid,
 }
 
-/// A content that obsync once put somewhere. The size saves reading a file that cannot have it.
+/// A content that obsync once wrote. The size saves reading a file that cannot have it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct KnownContent {
     /// SHA-256 of the content.
@@ -31,7 +31,7 @@ pub struct KnownContent {
 }
 
 impl KnownContent {
-    /// These bytes as a content.
+    /// Hash and size of these bytes.
     pub fn of(content: &[u8]) -> Self {
         KnownContent { hash: ContentHash::of(content), size: content.len() as u64 }
     }
@@ -43,26 +43,25 @@ impl From<&FileMeta> for KnownContent {
     }
 }
 
-/// A file or folder that the destination and the vault agreed on last.
+/// A file or folder that the destination and the vault last agreed on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Record {
-    /// Where it is.
+    /// Its path.
     pub path: VaultPath,
     /// File or folder, with its metadata.
     pub kind: RecordKind,
-    /// The file's facts right after it was put there or compared. `None`
-    /// where nobody looked.
+    /// The file's facts right after it was written or compared. `None` if they were not read.
     pub facts: Option<LocalFacts>,
-    /// Whether it was seen in this very destination: put there by a run that committed, or found by a scan. Only what was
-    /// seen can be missed.
+    /// True if it was seen in this very destination: written by a run that committed, or found by a scan.
+    /// Only a witnessed file can count as missing.
     pub witnessed: bool,
 }
 
-/// Facts about a file that a destination tells without reading it. Equal facts stand for equal content when something is to be
-/// looked at; before something is replaced or removed its content is compared all the same.
+/// Facts about a file that a destination returns without reading it. Equal facts mean equal content when a
+/// file is checked; before a file is replaced or removed, its content is compared as well.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum LocalFacts {
-    /// A file of a folder.
+    /// A file in a folder.
     File {
         /// Bytes.
         size: u64,
@@ -77,7 +76,7 @@ pub enum LocalFacts {
     Object {
         /// Bytes.
         size: u64,
-        /// The service's name for these bytes, with its quotation marks.
+        /// The service's entity tag of these bytes, with its quotation marks.
         entity_tag: String,
     },
 }
@@ -92,17 +91,17 @@ pub enum RecordKind {
 }
 
 impl Record {
-    /// A record of something that nobody looked at yet.
+    /// A record of a file or folder that was not checked yet.
     pub fn new(path: VaultPath, kind: RecordKind) -> Self {
         Record { path, kind, facts: None, witnessed: false }
     }
 
-    /// A record of what is in the destination by these facts, put there or compared just now.
+    /// A record of a file or folder with these facts, written or compared just now.
     pub fn seen(path: VaultPath, kind: RecordKind, facts: Option<LocalFacts>) -> Self {
         Record { path, kind, facts, witnessed: true }
     }
 
-    /// The file's particulars, when this is a file.
+    /// The file's metadata, if this is a file.
     pub fn file(&self) -> Option<&FileMeta> {
         match &self.kind {
             RecordKind::File(meta) => Some(meta),
@@ -110,7 +109,7 @@ impl Record {
         }
     }
 
-    /// The vault's version that this record stands for.
+    /// The vault's version of this record.
     pub fn uid(&self) -> Uid {
         match &self.kind {
             RecordKind::File(meta) => meta.uid,
@@ -128,14 +127,14 @@ impl LocalFacts {
     }
 }
 
-/// The newest entry that was listed of a vault, as a later listing is compared with it.
+/// The newest listed entry of a vault, to compare with a later listing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CursorEntry {
     /// Its version.
     pub uid: Uid,
-    /// SHA-256 of its plain path, or of the encoded one where that cannot be decoded.
+    /// SHA-256 of its plain path, or of the encoded one if that cannot be decoded.
     pub path: ContentHash,
-    /// SHA-256 of what it says.
+    /// SHA-256 of its contents.
     pub entry: ContentHash,
 }
 
@@ -153,7 +152,7 @@ pub enum Direction {
     Both,
 }
 
-/// Deletions of one minute, for the limit on those of an hour.
+/// Deletions of one minute, for the hourly limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Deletions {
     /// The minute, counted from the epoch.
@@ -164,23 +163,24 @@ pub struct Deletions {
     pub there: u64,
 }
 
-/// A change of the vault that was not applied, kept so that it is not forgotten once the watermark has passed it.
+/// A change of the vault that was not applied, stored so that it is not lost once the watermark has passed
+/// it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Deferred {
-    /// Its key; a later change of the same path takes its place.
+    /// Its key; a later change of the same path replaces it.
     pub key: DeferredKey,
-    /// The change as the server told it.
+    /// The server's message.
     pub message: PushMessage,
-    /// Why it was not applied.
+    /// The reason why it was not applied.
     pub cause: DeferredCause,
 }
 
-/// The key of a [`Deferred`]: the plain path, or the encoded one when that cannot be decoded.
+/// The key of a [`Deferred`]: the plain path, or the encoded one if that cannot be decoded.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct DeferredKey(String);
 
 impl Deferred {
-    /// Bytes of memory that it takes, roughly.
+    /// Approximate memory in bytes.
     pub(crate) fn cost(&self) -> u64 {
         /// Without its texts, with its share of a map.
         const FIXED: u64 = 400;
@@ -194,8 +194,8 @@ impl Deferred {
         FIXED + texts as u64
     }
 
-    /// The same with nothing in it that could be of any length: an entry that cannot be read is not kept whole. Also for
-    /// what earlier releases kept.
+    /// The same without parts of unlimited length: an unreadable entry is not stored whole. Also for entries
+    /// that earlier releases stored.
     #[must_use]
     pub fn bounded(mut self) -> Self {
         if let Some(encoded) = self.key.0.strip_prefix("//") {
@@ -205,7 +205,7 @@ impl Deferred {
         if self.message.hash.as_str().len() > UNREADABLE_HASH {
             self.message.hash = beginning(self.message.hash.as_str(), UNREADABLE_HASH).into();
         }
-        // Beyond what a database holds, and refused all the same when it is tried again.
+        // Beyond the limit of a database, and refused on the next attempt, too.
         self.message.size = self.message.size.min(LARGEST_NUMBER + 1);
         self.message.related_path = None;
         self.message.device = String::new();
@@ -214,13 +214,13 @@ impl Deferred {
     }
 }
 
-/// An encoded path that may be of any length, as it is kept: the same for the same path, and short.
+/// An encoded path of any length, shortened for storage: equal paths have equal results.
 fn shortened(path: &str) -> Cow<'_, str> {
     if path.len() <= UNREADABLE_PATH {
         return Cow::Borrowed(path);
     }
     let shown = UNREADABLE_PATH - 2 * ContentHash::EMPTY.as_bytes().len() - '…'.len_utf8();
-    // Neither is a whole path mistaken for a shortened one: no encoded path has this character.
+    // A whole path cannot be mistaken for a shortened one: no encoded path has this character.
     Cow::Owned(format!("{}…{}", beginning(path, shown), ContentHash::of(path.as_bytes())))
 }
 
@@ -228,78 +228,79 @@ fn beginning(text: &str, bytes: usize) -> &str {
     &text[..text.floor_char_boundary(bytes)]
 }
 
-/// The beginning of the keys of changes that the vault is to get.
+/// Prefix of the keys of outgoing changes.
 const OUTGOING: &str = "/>";
 
 impl DeferredKey {
-    /// The key for a path that could be decoded.
+    /// The key of a path that could be decoded.
     pub fn plain(path: &VaultPath) -> Self {
         DeferredKey(path.as_str().to_owned())
     }
 
-    /// The key for an encoded path that could not be decoded. No [`VaultPath`] begins with a slash, so the two
-    /// kinds cannot meet. A long path is shortened to its beginning and a hash of it ([`UNREADABLE_PATH`]).
+    /// The key of an encoded path that could not be decoded. No [`VaultPath`] begins with a slash, so the two
+    /// kinds cannot collide. A long path is shortened to its beginning and a hash of it
+    /// ([`UNREADABLE_PATH`]).
     pub fn encoded(path: &str) -> Self {
         DeferredKey(format!("//{}", shortened(path)))
     }
 
-    /// The key for a change of this path that the vault is to get. It meets neither of the other kinds.
+    /// The key of an outgoing change of this path. It cannot collide with the other kinds.
     pub fn outgoing(path: &VaultPath) -> Self {
         DeferredKey(format!("{OUTGOING}{path}"))
     }
 
-    /// Whether it stands for a path that could not be decoded.
+    /// True for a path that could not be decoded.
     pub(crate) fn is_encoded(&self) -> bool {
         self.0.starts_with("//")
     }
 
-    /// Whether it stands for a change that the vault is to get.
+    /// True for an outgoing change.
     pub fn is_outgoing(&self) -> bool {
         self.0.starts_with(OUTGOING)
     }
 
-    /// The path, plain or encoded, for people.
+    /// The path, plain or encoded, for display.
     pub fn shown(&self) -> &str {
         self.0.strip_prefix("//").or_else(|| self.0.strip_prefix(OUTGOING)).unwrap_or(&self.0)
     }
 
-    /// The key as read back from a database.
+    /// The key as loaded from a database.
     pub fn from_stored(text: String) -> Self {
         DeferredKey(text)
     }
 
-    /// The key as text, to be stored.
+    /// The key as text for storage.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 }
 
-/// Why a change was deferred.
+/// The reason why a change was deferred.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum DeferredCause {
-    /// The filter leaves it out; it is looked at again when the filter changes.
+    /// Excluded by the filter; checked again when the filter changes.
     Filtered,
-    /// It could not be applied; it is tried again in every run.
+    /// It could not be applied; retried in every run.
     Failed {
-        /// A sentence about what went wrong.
+        /// The error, as a sentence.
         reason: String,
     },
-    /// A deletion that is not made before somebody confirms it.
+    /// A deletion that waits for a user's confirmation.
     HeldBack {
-        /// When it was confirmed, milliseconds since the epoch.
+        /// Time of the confirmation, in milliseconds since the epoch.
         confirmed: Option<i64>,
     },
-    /// A deletion that is not made, because the destination keeps what the vault deletes.
+    /// A deletion that is not made because the destination keeps deleted files.
     Retained,
-    /// It can never be applied here, and the user said that this is fine.
+    /// It can never be applied here, and the user accepted that.
     Acknowledged {
-        /// A sentence about what went wrong.
+        /// The error, as a sentence.
         reason: String,
     },
 }
 
 impl DeferredCause {
-    /// The kind that it is loaded with.
+    /// The kind that loads it.
     pub fn kind(&self) -> DeferredKind {
         match self {
             DeferredCause::Filtered | DeferredCause::Retained => DeferredKind::Filtered,
@@ -310,28 +311,30 @@ impl DeferredCause {
     }
 }
 
-/// Which deferred changes to load.
+/// Kinds of deferred changes to load.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DeferredKind {
-    /// Those that the filter left out, which matter when the filter changes, and deletions of files that are kept.
+    /// Changes that the filter excluded, which matter when the filter changes, and deletions of files that
+    /// are kept.
     Filtered,
-    /// Those that failed, are held back or were acknowledged. They matter in each run.
+    /// Changes that failed, are held back or were acknowledged. They matter in every run.
     Failed,
 }
 
-/// An announced change. It is committed before it is made, so that a run after a crash knows its own work from that of
-/// others.
+/// An announced change. It is committed before it is made, so that a run after a crash can tell its own work
+/// from that of others.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Intent {
     /// A file is put in place.
     Place(Record),
-    /// The file at a path changes places with a staged one. Until what came out was judged the path is not absent.
+    /// The file at a path is exchanged with a staged one. The path does not count as absent until the removed
+    /// file is checked.
     Exchange {
         /// The path.
         path: VaultPath,
         /// The staged file's name.
         staged: String,
-        /// The content that is put there: found outside, it is not what a user had there.
+        /// The content that is written there: found in the staged file, it is not the user's.
         expected: Option<KnownContent>,
     },
     /// A file is removed here.
@@ -343,24 +346,24 @@ pub enum Intent {
     },
     /// A change is sent to the vault.
     Push {
-        /// The path that it changes.
+        /// The changed path.
         path: VaultPath,
-        /// The path that it had before, for a rename.
+        /// The previous path, for a rename.
         from: Option<VaultPath>,
-        /// The content; `None`: a deletion.
+        /// The content; `None` for a deletion.
         content: Option<KnownContent>,
-        /// The version of the path that it is made from.
+        /// The version of the path that it was made from.
         base: Uid,
     },
 }
 
 impl Intent {
-    /// Whether it is sent to the vault.
+    /// True if it is sent to the vault.
     pub(crate) fn is_push(&self) -> bool {
         matches!(self, Intent::Push { .. })
     }
 
-    /// The record that a file put in place will have.
+    /// The future record of a file that is put in place.
     pub fn placed(&self) -> Option<&Record> {
         match self {
             Intent::Place(record) => Some(record),
@@ -385,7 +388,7 @@ mod tests {
             ..PushMessage::default()
         };
         let cause = DeferredCause::Failed { reason: String::new() };
-        // As an earlier release kept it.
+        // As an earlier release stored it.
         let deferred = Deferred { key: DeferredKey(format!("//{path}")), message, cause }.bounded();
         assert_eq!(deferred.key, DeferredKey::encoded(&path));
         let kept = deferred.key.as_str().len() + deferred.message.path.as_str().len();

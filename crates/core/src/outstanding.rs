@@ -1,4 +1,4 @@
-//! Work that a state says is left to do, for the `status` of every program.
+//! Pending work according to a state, for the `status` of every program.
 
 use obsync_protocol::Redactor;
 use serde::Serialize;
@@ -30,7 +30,7 @@ pub struct Outstanding {
 }
 
 impl Outstanding {
-    /// Reads it from a state. The reasons may have been stored by a release that took no secrets out.
+    /// Reads it from a state. The reasons may have been stored by a release that did not redact secrets.
     ///
     /// # Errors
     ///
@@ -56,7 +56,7 @@ impl Outstanding {
                 }
                 DeferredCause::Failed { reason } => sorted.failures.push(failure(reason)),
                 DeferredCause::Acknowledged { reason } => sorted.accepted.push(failure(reason)),
-                // Folders that are empty then go with their files.
+                // Folders that become empty are removed with their files.
                 DeferredCause::HeldBack { .. } if deferred.message.folder => {}
                 DeferredCause::HeldBack { confirmed: None } if deferred.key.is_outgoing() => {
                     sorted.held_back_in_vault.push(path());
@@ -70,7 +70,7 @@ impl Outstanding {
     }
 }
 
-/// When a file that the vault refused is sent again.
+/// Text with the time when a refused file is sent again.
 fn again(refusal: Refusal) -> String {
     let until = jiff::Timestamp::from_millisecond(refusal.until()).unwrap_or_default();
     format!("; a follower sends it again after {until:.0}, any other run at once")

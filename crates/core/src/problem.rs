@@ -1,4 +1,4 @@
-//! Problems for scripts: one shape for every program, with codes that stay as they are.
+//! Problems for scripts: one format for every program, with stable codes.
 //!
 //! docs/JSON.md lists the codes. A code is never reused for something else and never removed.
 
@@ -23,7 +23,7 @@ pub struct Problem {
 }
 
 impl Problem {
-    /// A problem with the usual hint of its code.
+    /// A problem with the default hint of its code.
     pub fn new(code: ProblemCode, message: impl Into<String>) -> Self {
         let hint = code.hint().map(str::to_owned);
         Problem { code, message: message.into(), retryable: code.is_retryable(), hint }
@@ -84,14 +84,14 @@ macro_rules! codes {
                 }
             }
 
-            /// Whether the same may succeed later without anybody doing anything.
+            /// True if the same command may succeed later by itself.
             pub fn is_retryable(self) -> bool {
                 match self {
                     $(ProblemCode::$name => $retryable,)*
                 }
             }
 
-            /// What usually helps.
+            /// The default hint.
             pub fn hint(self) -> Option<&'static str> {
                 match self {
                     $(ProblemCode::$name => $hint,)*
@@ -193,7 +193,7 @@ impl From<&ClientError> for ProblemCode {
             ClientError::Tls { .. } | ClientError::Certificate { .. } => ProblemCode::Certificate,
             ClientError::Proxy { temporary: false, .. } => ProblemCode::Proxy,
             ClientError::NotTheService { .. } => ProblemCode::NotTheService,
-            // What passes by itself is no word of the proxy's about this user or this host.
+            // A temporary error is not the proxy's refusal of this user or this host.
             ClientError::Proxy { temporary: true, .. }
             | ClientError::NoAddress { .. }
             | ClientError::Unreachable { .. }
@@ -220,7 +220,7 @@ mod tests {
         for code in ProblemCode::ALL {
             assert_eq!(serde_json::to_value(code).unwrap(), code.as_str(), "{code:?}");
         }
-        // Scripts rely on them: a code that is renamed or removed fails here.
+        // Scripts rely on them: this test fails if a code is renamed or removed.
         let words: Vec<&str> = ProblemCode::ALL.iter().map(|code| code.as_str()).collect();
         insta::assert_snapshot!(words.join("\n"));
     }

@@ -1,63 +1,65 @@
-//! Reports progress to a program. The engine knows no terminal; a program draws.
+//! Reports progress to a program. The engine has no terminal code; a program draws.
 
 use obsync_protocol::{Uid, VaultPath};
 
-/// Takes news of a running pull. All methods have an empty default; they are called often and must return at once.
+/// Receives the progress of a pull. All methods have an empty default; they are called often and must return
+/// at once.
 pub trait Progress: Send + Sync {
-    /// A new stretch of work begins.
+    /// A new phase begins.
     fn phase(&self, _phase: Phase) {}
 
     /// The number of entries that the server has listed so far.
     fn listed(&self, _entries: u64) {}
 
-    /// Of the changes that were listed, this many files with this many bytes are in place since an earlier run. Comes before
-    /// [`planned`](Self::planned).
+    /// Of the listed changes, this many files with this many bytes are in place since an earlier run. Called
+    /// before [`planned`](Self::planned).
     fn in_place(&self, _files: u64, _bytes: u64) {}
 
-    /// The plan is made: this many files with this many bytes are to be brought into place, besides those of earlier calls.
+    /// The plan is made: this many files with this many bytes have to be put in place, in addition to those
+    /// of earlier calls.
     fn planned(&self, _files: u64, _bytes: u64) {}
 
     /// Plaintext bytes have arrived from the server.
     fn received(&self, _bytes: u64) {}
 
-    /// Of a content, the one of this entry, so many of its bytes have arrived.
+    /// This many of the bytes of one content, that of this entry, have arrived.
     fn receiving(&self, _uid: Uid, _received: u64, _bytes: u64) {}
 
     /// A file is in place: downloaded, copied or found there.
     fn placed(&self, _bytes: u64) {}
 
-    /// This was done with a file. Names of files are the user's: not for logs that others read.
+    /// A file was handled in this way. Names of files are private: not for logs that others read.
     fn file(&self, _path: &VaultPath, _action: FileAction) {}
 
-    /// Not every change of the destination is seen at once, for this reason: it is scanned more often.
+    /// Changes of the destination may be missed, for this reason: it is scanned more often.
     fn unwatched(&self, _reason: &str) {}
 
     /// Something the user should see now, in one line.
     fn notice(&self, _text: &str) {}
 }
 
-/// What was done with a file of the destination, or of the vault.
+/// Action on a file of the destination, or of the vault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FileAction {
-    /// It came from the server.
+    /// It was downloaded from the server.
     Downloaded,
     /// Its content was in the destination already, under another name.
     Copied,
-    /// It was there already.
+    /// It was in place already.
     Found,
     /// Its times were set.
     TimesSet,
     /// It was removed.
     Deleted,
-    /// What was changed on both sides was merged.
+    /// The changes of both sides were merged.
     Merged,
-    /// The vault got it.
+    /// It was sent to the vault.
     Sent,
     /// It was removed in the vault.
     DeletedInVault,
 }
 
-/// The stretches of a pull, in their order.
+/// The phases of a run, in order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Phase {
     /// Connecting to the server.
@@ -68,11 +70,11 @@ pub enum Phase {
     Planning,
     /// Removing, copying and downloading.
     Transferring,
-    /// Making the last of it durable.
+    /// Making the last changes durable.
     Finishing,
-    /// Looking at what is in the destination, to find what was changed there.
+    /// Scanning the destination for local changes.
     Scanning,
-    /// Sending what was changed there.
+    /// Sending local changes.
     Sending,
 }
 

@@ -1,5 +1,6 @@
-//! Makes staged files visible: the only place where "staged" becomes "there". The [`Publisher`] does so in batches, which it
-//! announces and records; [`publish_announced`] and [`publish_one`] do so for callers who announce and record themselves.
+//! Publishes staged files: the only code that makes them visible. The [`Publisher`] works in batches, which
+//! it announces and records; [`publish_announced`] and [`publish_one`] are for callers who announce and
+//! record themselves.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -22,11 +23,11 @@ use crate::report::{Conflict, StepAction};
 use crate::schedule::{Source, Target, Transfer};
 use crate::state::StateStore;
 
-/// Publishes files that are announced already and recorded by the caller. Answers in order.
+/// Publishes files that the caller has announced and will record. Answers in order.
 ///
 /// # Errors
 ///
-/// One that means that the run cannot go on.
+/// An error that stops the run.
 pub(crate) async fn publish_announced(
     destination: &dyn Destination,
     batch: Vec<Publication>,
@@ -41,12 +42,12 @@ pub(crate) async fn publish_announced(
     Ok(answers)
 }
 
-/// Publishes a staged file of which the caller keeps the account. `None`: something else than expected is in its place and was
-/// left alone.
+/// Publishes a staged file; the caller announces and records it. `None` if something unexpected was in its
+/// place, which was left alone.
 ///
 /// # Errors
 ///
-/// Any other that the destination has with it.
+/// Any other error of the destination.
 pub(crate) async fn publish_one(
     destination: &dyn Destination,
     staged: Staged,
@@ -64,9 +65,9 @@ pub(crate) async fn publish_one(
 pub(crate) struct Ready {
     content: PublicationContent,
     origin: Origin,
-    /// What is published; it has one target.
+    /// The content to publish; it has one target.
     transfer: Transfer,
-    /// What its content may hold until all files with it are published.
+    /// Memory of its content, reserved until all files with it are published.
     reservation: Option<Arc<Reservation>>,
     /// A user's file that was in its place.
     kept: Option<KeptBeside>,
@@ -83,7 +84,7 @@ impl From<Origin> for FileAction {
     }
 }
 
-/// How a content came to be ready, for the report.
+/// Origin of a ready content, for the report.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Origin {
     /// Downloaded.
@@ -92,17 +93,17 @@ pub(crate) enum Origin {
     Copied,
     /// In place already, or left over from an interrupted run.
     Adopted,
-    /// In place already, and nothing but its times change; not worth a line in the report.
+    /// In place already, and only its times change; not worth a line in the report.
     Touched,
 }
 
 impl Ready {
-    /// A content that was staged for the first target of a transfer, at each of its targets.
+    /// A content that was staged for the first target of a transfer, for each of its targets.
     pub(crate) fn staged(staged: Staged, origin: Origin, transfer: Transfer) -> Vec<Self> {
         Ready::reserved(staged, origin, transfer, None)
     }
 
-    /// The same of a content for which memory is reserved.
+    /// The same for a content with reserved memory.
     pub(crate) fn fetched(staged: Staged, transfer: Transfer, reservation: Reservation) -> Vec<Self> {
         Ready::reserved(staged, Origin::Pulled, transfer, Some(Arc::new(reservation)))
     }
@@ -133,7 +134,7 @@ impl Ready {
         targets.into_iter().enumerate().map(of_target).collect()
     }
 
-    /// A content that is at this target already.
+    /// A content that is in place at this target already.
     pub(crate) fn in_place(target: Target, origin: Origin, transfer: &Transfer) -> Self {
         let meta = target.meta(transfer.hash, transfer.size);
         let content = PublicationContent::InPlace { path: target.path.clone(), meta };
@@ -141,27 +142,26 @@ impl Ready {
         Ready { content, origin, transfer, reservation: None, kept: None }
     }
 
-    /// The path that it is for.
     pub(crate) fn path(&self) -> &VaultPath {
         self.content.path()
     }
 
-    /// What is published; it has one target.
+    /// The content to publish; it has one target.
     pub(crate) fn transfer(&self) -> &Transfer {
         &self.transfer
     }
 
-    /// Whether something else than what obsync wrote there before is to be found at the path afterwards.
+    /// True if publishing changes the content that obsync wrote to the path before.
     fn is_news(&self) -> bool {
         self.origin != Origin::Touched
     }
 
-    /// Whether it is counted among the transfers that are admitted.
+    /// True if it counts among the admitted transfers.
     pub(crate) fn is_reserved(&self) -> bool {
         self.reservation.is_some()
     }
 
-    /// Bytes of its content.
+    /// Size of its content in bytes.
     pub(crate) fn size(&self) -> u64 {
         self.content.meta().size
     }
@@ -173,7 +173,7 @@ struct Unpublished {
     error: DestinationError,
 }
 
-/// What is to be known of a file once it is published.
+/// Facts needed to record a file once it is published.
 struct Account {
     transfer: Transfer,
     origin: Origin,
@@ -182,7 +182,7 @@ struct Account {
     kept: Option<KeptBeside>,
 }
 
-/// A batch in portions. One is closed by the file that reaches its limit of bytes.
+/// Splits a batch into portions. A portion is closed by the file that reaches its limit of bytes.
 fn portions(batch: Vec<Ready>, limit: BatchLimit) -> impl Iterator<Item = Vec<Ready>> {
     let mut rest = batch.into_iter();
     std::iter::from_fn(move || {
@@ -198,7 +198,7 @@ fn portions(batch: Vec<Ready>, limit: BatchLimit) -> impl Iterator<Item = Vec<Re
     })
 }
 
-/// What is to be announced of a portion.
+/// Records to announce for a portion.
 fn news(portion: &[Ready]) -> Vec<Record> {
     portion.iter().filter(|ready| ready.is_news()).map(|ready| ready.content.record()).collect()
 }
@@ -215,21 +215,21 @@ fn take_apart(portion: Vec<Ready>) -> (Vec<Publication>, Vec<Account>) {
     parts.unzip()
 }
 
-/// Why a file does not replace a later version of itself.
+/// Reason why a file does not replace a later version of itself.
 const IS_BEHIND: &str =
     "a newer version of it is there already, written by another obsync; the next run looks again";
-/// How often a file is tried whose place another program keeps changing.
+/// Attempts for a file whose place another program keeps changing.
 const ATTEMPTS: usize = 16;
 
-/// Publishes and records.
+/// Publishes files and records them.
 pub(crate) struct Publisher<'a, 'r> {
     pub(crate) destination: Arc<dyn Destination>,
     pub(crate) state: Arc<dyn StateStore>,
     pub(crate) ledger: &'a mut Ledger<'r>,
     pub(crate) progress: Arc<dyn Progress>,
-    /// Cancelled when nothing new is to be begun.
+    /// Cancelled when no new work may begin.
     pub(crate) stop: CancellationToken,
-    /// Contents that the destination let go of before they were at these paths, to be fetched once more.
+    /// Contents that the destination dropped before they were at these paths, to be fetched again.
     pub(crate) refetch: Vec<Transfer>,
 }
 
@@ -246,17 +246,18 @@ impl<'a, 'r> Publisher<'a, 'r> {
 
     /// Publishes a batch, and commits it.
     ///
-    /// What failed for itself alone is in the ledger as failed; an error means that the run cannot go on, or was told to
-    /// stop. In either case what was published is committed.
+    /// Failures of single files are in the ledger; an error means that the run cannot continue, or was
+    /// stopped. In either case the published files are committed.
     pub(crate) async fn publish(&mut self, batch: Vec<Ready>) -> Result<(), PullError> {
         let outcome = self.publish_next(batch).await;
         self.ledger.commit().await?;
         outcome
     }
 
-    /// Publishes a batch. What is in the way is judged, and moved where it is a user's; then that part is tried again.
+    /// Publishes a batch. Files in the way are checked, and moved if they are a user's; then that part is
+    /// retried.
     ///
-    /// The batch is not committed yet: that is for the next announcement to do, or for whoever finds that nothing follows
+    /// The batch is not committed yet: the next announcement does that, or the caller if nothing follows
     /// soon.
     pub(crate) async fn publish_next(&mut self, mut batch: Vec<Ready>) -> Result<(), PullError> {
         for _ in 0..ATTEMPTS {
@@ -272,11 +273,11 @@ impl<'a, 'r> Publisher<'a, 'r> {
         Ok(())
     }
 
-    /// Publishes a batch, portion by portion, up to an error that stops the run. Returns what was not published, without the
-    /// portions behind such an error.
+    /// Publishes a batch, portion by portion, up to an error that stops the run. Returns the unpublished
+    /// files, without the portions after such an error.
     ///
-    /// While a portion is published the next is announced, with the records of the one before. So there are two that are
-    /// announced and not recorded, at most.
+    /// While a portion is published the next one is announced, with the records of the one before. So at most
+    /// two portions are announced and not recorded.
     async fn publish_batch(&mut self, batch: Vec<Ready>) -> Result<Vec<Unpublished>, PullError> {
         let mut unpublished = Vec::new();
         let mut portions = portions(batch, self.destination.traits().batch_limit);
@@ -295,7 +296,7 @@ impl<'a, 'r> Publisher<'a, 'r> {
             };
             let (outcomes, announced) =
                 tokio::join!(destination.publish_until(publications, &stop), announcing);
-            // What is staged and not published is there for the next run.
+            // Staged files that are not published stay for the next run.
             let go_on = self.take_in(outcomes, accounts, &mut unpublished) && !self.stop.is_cancelled();
             match (announced, next) {
                 (Ok(()), Some(next)) if go_on => portion = next,
@@ -312,7 +313,8 @@ impl<'a, 'r> Publisher<'a, 'r> {
         }
     }
 
-    /// Says durably that this portion is published next, while `under_way` is; meanwhile the destination prepares it.
+    /// Durably announces this portion as the next one while `under_way` is published; meanwhile the
+    /// destination prepares it.
     async fn announce(&mut self, portion: &[Ready], under_way: Vec<Record>) -> Result<(), PullError> {
         let staged = portion.iter().filter_map(|ready| ready.content.staged());
         let handles = staged.map(|staged| staged.handle.clone()).collect();
@@ -321,7 +323,7 @@ impl<'a, 'r> Publisher<'a, 'r> {
         Ok(announced?)
     }
 
-    /// Takes the outcomes of a portion into the account. `false`: the run cannot go on.
+    /// Records the outcomes of a portion. `false` if the run cannot continue.
     fn take_in(
         &mut self,
         outcomes: Vec<Result<Published, PublishFailure>>,
@@ -348,11 +350,11 @@ impl<'a, 'r> Publisher<'a, 'r> {
         go_on
     }
 
-    /// Sees to what was not published. Returns what is worth another attempt.
+    /// Handles unpublished files. Returns those that are worth another attempt.
     ///
     /// # Errors
     ///
-    /// The one that stops the run, if there was one.
+    /// The error that stops the run, if there was one.
     async fn clear_the_way(&mut self, unpublished: Vec<Unpublished>) -> Result<Vec<Ready>, PullError> {
         let (fatal, unpublished): (Vec<_>, Vec<_>) =
             unpublished.into_iter().partition(|unpublished| unpublished.error.is_fatal());
@@ -405,7 +407,7 @@ impl<'a, 'r> Publisher<'a, 'r> {
         let mut stopped_by = None;
         for Unpublished { mut ready, error } in fatal {
             self.put_back(&mut ready).await;
-            // What may be in place stays announced, which nothing that is published after it may change.
+            // A file that may be in place stays announced; publishing later files must not change that.
             if ready.is_news() {
                 self.ledger.still_announced(ready.content.record());
             }
@@ -414,7 +416,7 @@ impl<'a, 'r> Publisher<'a, 'r> {
         stopped_by.map_or(Ok(again), |error| Err(error.into()))
     }
 
-    /// Decides what becomes of a file that was found in the place of another. Returns the file that is to take its place, if that
+    /// Handles a file that was found in the place of another. Returns the file to put in its place, if that
     /// is worth another attempt.
     async fn make_place(
         &mut self,
@@ -431,7 +433,7 @@ impl<'a, 'r> Publisher<'a, 'r> {
                 if let Some(target) = ready.transfer.targets.first_mut() {
                     target.replaces = replaces;
                 }
-                // Somebody put this there after another file of its place was kept.
+                // Another program put this here after the file of its place was kept.
                 if let Some(kept) = ready.kept.take() {
                     self.conflict(ready.path().clone(), kept.kept_as);
                 }
@@ -444,7 +446,8 @@ impl<'a, 'r> Publisher<'a, 'r> {
         }
     }
 
-    /// Keeps a user's file under another name. Returns the file that is to take its place, if that is worth another attempt.
+    /// Keeps a user's file under another name. Returns the file to put in its place, if that is worth another
+    /// attempt.
     async fn keep_beside(&mut self, mut ready: Ready) -> Result<Option<Ready>, PullError> {
         let path = ready.content.path().clone();
         match self.destination.keep_beside(&path).await {
@@ -467,7 +470,7 @@ impl<'a, 'r> Publisher<'a, 'r> {
         }
     }
 
-    /// Gives what was kept for a file that does not come its name back.
+    /// Returns a kept file to its name if the file for its place does not arrive.
     async fn put_back(&mut self, ready: &mut Ready) {
         let Some(kept) = ready.kept.take() else { return };
         let path = ready.content.path();
@@ -482,14 +485,14 @@ impl<'a, 'r> Publisher<'a, 'r> {
         }
     }
 
-    /// A file cannot be placed, for a reason that is its own.
+    /// A file cannot be placed, for a reason of its own.
     async fn cannot_be_placed(&mut self, mut ready: Ready, reason: &str) {
         self.put_back(&mut ready).await;
         self.ledger.transfer_failed(&ready.transfer, reason);
     }
 
-    /// A content could not be staged for its first target. The reason may be that path's alone, so that it is staged for the
-    /// next one.
+    /// A content could not be staged for its first target. The reason may concern that path only, so it is
+    /// staged for the next one.
     pub(crate) fn not_staged(&mut self, mut transfer: Transfer, reason: &str) {
         let others = transfer.targets.split_off(1);
         self.ledger.transfer_failed(&transfer, reason);
@@ -498,7 +501,7 @@ impl<'a, 'r> Publisher<'a, 'r> {
         }
     }
 
-    /// Takes a published file into the account.
+    /// Records a published file.
     fn record(&mut self, published: Published, mut transfer: Transfer, origin: Origin, meta: FileMeta) {
         let Some(target) = transfer.targets.pop() else { return };
         let report = &mut self.ledger.report;
@@ -528,7 +531,7 @@ impl<'a, 'r> Publisher<'a, 'r> {
             self.ledger.deleted(1);
         }
         self.progress.placed(meta.size);
-        // What had to be brought is recorded in any case: that is what takes its announcement back.
+        // A file that had to be fetched is always recorded: that clears its announcement.
         let is_known = target.recorded && target.facts.as_deref() == published.facts.as_ref();
         if !(origin == Origin::Touched && is_known) {
             self.progress.file(&target.path, origin.into());
@@ -544,8 +547,8 @@ impl<'a, 'r> Publisher<'a, 'r> {
         }
     }
 
-    /// Moves files and folders aside that are in the way and that the vault knows nothing of. Tells which. At the `places` of
-    /// files it is a folder that is in the way, whatever file is recorded there.
+    /// Moves files and folders aside that are in the way and that are not the vault's. Returns their paths.
+    /// At the `places` of files it is a folder that is in the way, whatever file is recorded there.
     pub(crate) async fn clear(
         &mut self,
         occupants: BTreeSet<VaultPath>,
@@ -556,8 +559,8 @@ impl<'a, 'r> Publisher<'a, 'r> {
             return Ok(cleared);
         }
         self.ledger.commit().await?;
-        // Something is in the way only rarely, so that reading all records is cheap enough; a folder may hold files
-        // of the vault without being one of its folders.
+        // Files are in the way only rarely, so that reading all records is cheap enough; a folder may contain
+        // files of the vault without being one of its folders.
         let records = self.state.all_records().await?;
         for occupant in occupants {
             let is_vaults = records.iter().any(|record| {
@@ -574,7 +577,7 @@ impl<'a, 'r> Publisher<'a, 'r> {
                     cleared.insert(occupant);
                 }
                 Err(error) if error.is_fatal() => return Err(error.into()),
-                // It stays in the way of what is below it, and of nothing else.
+                // It stays in the way of paths below it, and of nothing else.
                 Err(error) => tracing::debug!(%error, "what is in the way cannot be moved"),
             }
         }

@@ -1,4 +1,4 @@
-//! A pull from beginning to end, in the order in which a file goes through it: survey, schedule, carrying it out, finish.
+//! A pull from beginning to end, in the order of its steps: survey, schedule, apply, finish.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -30,17 +30,18 @@ use crate::survey::{CatchesUp, Survey};
 use crate::transfer::{Link, Scout};
 use crate::watermark::Watermark;
 
-/// How many paths or contents are looked up in the state at a time: the answers for a whole vault would be in memory beside
-/// its listing.
+/// Paths or contents looked up in the state at a time: the answers for a whole vault would be in memory
+/// beside its listing.
 const LOOKED_UP: usize = 10_000;
 
-/// Brings a destination in step with a vault.
+/// Brings a destination in sync with a vault.
 ///
-/// A pull that was told to stop, or that could not apply every change, is a success with a report that says so.
+/// A pull that was stopped, or that could not apply every change, is a success with a report that says so.
 ///
 /// # Errors
 ///
-/// When the run as a whole cannot go on. What was done until then is recorded, and the next pull goes on from there.
+/// When the run as a whole cannot continue. Finished work is recorded, and the next pull continues from
+/// there.
 pub async fn pull(
     source: &PullSource,
     destination: Arc<dyn Destination>,
@@ -52,7 +53,7 @@ pub async fn pull(
     pull_over(&Lines::none(), source, destination, state, options, progress, stop).await
 }
 
-/// The same over a session that stays open.
+/// [`pull`] over a session that stays open.
 pub(crate) async fn pull_over(
     lines: &Lines,
     source: &PullSource,
@@ -113,7 +114,7 @@ impl Run<'_> {
         if self.direction == Direction::Both {
             self.give_way(&mut survey, report).await?;
         }
-        // Records that are not believed say nothing of edits. A run has forgotten them by now.
+        // Doubted records say nothing about edits. A run that writes has forgotten them by now.
         if self.direction == Direction::Both && !survey.disbelieved {
             self.carry_edits(&mut survey, report).await?;
             self.merge_contested(&mut survey, report).await?;
@@ -130,7 +131,7 @@ impl Run<'_> {
         self.carry_out(plan, survey, earlier, report).await
     }
 
-    /// Tells what is kept that a user may not expect.
+    /// Warns of kept files that a user may not expect.
     pub(crate) fn warn_of(&self, plan: &Schedule, report: &mut Report) {
         if !plan.unlisted.is_empty() {
             self.warn(kept_unlisted(plan.unlisted.len()), report);
@@ -154,7 +155,7 @@ impl Run<'_> {
             false => self.destination.folds_names(FoldingProbe::Case).await?,
         };
         let mut records = match !is_partial || folds_names.is_any() {
-            // It was not forgotten, because this run is not to write anything.
+            // The doubted records were not forgotten, because this run must not write anything.
             _ if survey.disbelieved => Records::default(),
             true => Records::from(self.state.all_records().await?),
             false => self.records_of(&entries).await?,
@@ -181,7 +182,7 @@ impl Run<'_> {
             full_up_to: survey.known.full_up_to.unwrap_or_default(),
             folds_names,
         });
-        // What is to be looked at again counts among what is to be brought.
+        // Files to check again count among those to fetch.
         for size in plan.transfers.iter().flat_map(Transfer::confirmed_targets) {
             in_place.files = in_place.files.saturating_sub(1);
             in_place.bytes = in_place.bytes.saturating_sub(size);
@@ -204,18 +205,19 @@ impl Run<'_> {
         report: &mut Report,
     ) -> Result<(), PullError> {
         let now = match self.destination.traits().keeps_deleted {
-            // No file goes, but texts can.
+            // No file is removed, but files can become empty.
             true => plan.count_emptied(confirmed),
             false => plan.count_deletions(confirmed),
         };
         if now == 0 {
             return Ok(());
         }
-        // What is held back already counts too: a vault that is emptied in several steps is emptied all the same.
+        // Held-back deletions count too: a vault can also be emptied in several steps.
         let now = now.saturating_add(report.held_back_here());
         let recent = brake::recent(deletions, brake::this_minute());
         let files = self.state.files().await?.saturating_add(recent);
-        // In a place that is in doubt what was deleted in the vault is a question, where nothing may be lost on either side.
+        // In a doubtful destination, deletions in the vault need confirmation: nothing may be lost on either
+        // side.
         let is_question = self.direction == Direction::Both && report.doubt.is_some();
         let limit = match is_question && self.options.max_delete != MaxDelete::Unlimited {
             true => MaxDelete::Files(0),
@@ -228,7 +230,7 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// Looks where the plan would complete a bare git repository, in a destination that may be empty.
+    /// Checks whether the plan would complete a bare git repository, in a destination that may be empty.
     async fn repositories(&self, plan: &Schedule, is_empty: bool) -> Result<Repositories, PullError> {
         let mut repositories = Repositories::wanted(plan.wanted_paths());
         if !is_empty {
@@ -240,7 +242,7 @@ impl Run<'_> {
         Ok(repositories)
     }
 
-    /// Looks up what is recorded of the paths of these entries.
+    /// Looks up the records of these entries' paths.
     async fn records_of(&self, entries: &[RemoteEntry]) -> Result<Records, PullError> {
         let mut records = Records::default();
         for entries in entries.chunks(LOOKED_UP) {
@@ -250,7 +252,7 @@ impl Run<'_> {
         Ok(records)
     }
 
-    /// Looks up where the destination has the contents that are wanted.
+    /// Looks up paths of the destination that have the wanted contents.
     async fn sources(
         &self,
         entries: &[RemoteEntry],
@@ -321,7 +323,7 @@ impl Run<'_> {
         if let Some(destination) = marked? {
             ledger.identify(destination);
         }
-        // A session that nothing was fetched over is one connection all the same.
+        // A session that fetched nothing still counts as one connection.
         let is_unused = link.session.is_some() && !self.lines.keeps();
         ledger.report.connections += u64::from(is_unused) + survey.scout.connections();
         if self.lines.keeps() {
@@ -330,7 +332,7 @@ impl Run<'_> {
         self.finish(ledger, earlier.obsolete, &survey).await
     }
 
-    /// Takes a plan and its listing into the account. Gives back what is to be done.
+    /// Adds a plan and its listing to the account. Returns the remaining work.
     pub(crate) async fn take_on(
         &self,
         publisher: &mut Publisher<'_, '_>,
@@ -338,7 +340,8 @@ impl Run<'_> {
         survey: &mut Survey,
     ) -> Result<Schedule, PullError> {
         if !plan.unchanged.is_empty() && publisher.ledger.retained.is_none() {
-            // Of what needs nothing some may be deletions of files that an earlier run kept. They stay known as that.
+            // Some changes without work may be deletions of files that an earlier run kept. They stay stored
+            // as such.
             let filtered = self.state.deferred(DeferredKind::Filtered).await?;
             publisher.ledger.retained = Some(retained(filtered));
         }
@@ -357,7 +360,7 @@ impl Run<'_> {
         Ok(plan)
     }
 
-    /// Carries the plan out, and what was listed since of contents that were overtaken meanwhile.
+    /// Applies the plan, then newer entries of contents that were replaced meanwhile.
     async fn apply_all(
         &self,
         publisher: &mut Publisher<'_, '_>,
@@ -384,7 +387,7 @@ impl Run<'_> {
         publisher.remove_renamed(unfinished.renamed).await
     }
 
-    /// Carries a plan out, in the order that its fields are in.
+    /// Applies a plan, in the order of its fields.
     async fn apply(
         &self,
         publisher: &mut Publisher<'_, '_>,
@@ -416,8 +419,8 @@ impl Run<'_> {
         publisher.note_made(absent).await?;
         transfers.extend(rescued.later);
         transfers.extend(std::mem::take(&mut publisher.refetch));
-        // Where there was nothing, no folder is in the way of anything, and nothing in the way of a folder: they are made
-        // while contents are fetched.
+        // In an empty destination nothing is in the way of folders, and no folder in the way of files:
+        // folders are created while contents are fetched.
         let may_wait = scout.is_empty && !transfers.is_empty();
         if !may_wait && !self.stop.is_cancelled() {
             publisher.create_folders(std::mem::take(&mut folders)).await?;
@@ -442,7 +445,7 @@ impl Run<'_> {
             report.connections += summary.fetched.connections;
             report.requests += summary.fetched.requests;
             report.bytes_received += summary.fetched.bytes;
-            // Each time round these are fewer paths.
+            // Each iteration has fewer paths.
             transfers = std::mem::take(&mut publisher.refetch);
         }
         Ok(())
@@ -456,11 +459,11 @@ impl Run<'_> {
     ) -> Result<(), PullError> {
         self.progress.phase(Phase::Finishing);
         if self.stop.is_cancelled() {
-            // What is staged is kept for the next run.
+            // Staged contents are kept for the next run.
             return Ok(ledger.commit().await?);
         }
         self.destination.discard_staged().await?;
-        // An older vault says nothing of what came after it.
+        // The listing of an older vault does not cover the entries after it.
         let cursor = match survey.reach {
             Reach::Additions => ledger.cursor(),
             _ => survey.cursor.next(),
@@ -472,7 +475,7 @@ impl Run<'_> {
     }
 }
 
-/// What to tell of files and folders that a full pull does not remove though the vault does not list them.
+/// Warning about files and folders that a full pull does not remove though the vault does not list them.
 fn kept_unlisted(count: usize) -> String {
     format!(
         "the vault lists something whose path cannot be read, which may be anything that is here; so what it does not \
@@ -480,7 +483,7 @@ fn kept_unlisted(count: usize) -> String {
     )
 }
 
-/// What to tell of deletions that are too many.
+/// Warning about too many deletions.
 fn held_back(now: u64, recent: u64, files: u64, limit: MaxDelete) -> String {
     let before = match recent {
         0 => String::new(),
@@ -493,7 +496,7 @@ fn held_back(now: u64, recent: u64, files: u64, limit: MaxDelete) -> String {
     )
 }
 
-/// What to tell of files and folders that a pull that keeps everything does not count to the vault any more.
+/// Warning about files and folders that no longer count as the vault's in a pull that keeps everything.
 fn released(count: usize) -> String {
     format!(
         "{count} files and folders of earlier pulls are not as the vault lists them; they were kept, and obsync neither \
@@ -501,7 +504,7 @@ fn released(count: usize) -> String {
     )
 }
 
-/// The listed files whose content is recorded at their paths.
+/// Listed files whose content is recorded at their paths.
 fn recorded_as_listed(entries: &[RemoteEntry], records: &Records) -> Tally {
     let mut tally = Tally::default();
     for entry in entries {
@@ -514,7 +517,7 @@ fn recorded_as_listed(entries: &[RemoteEntry], records: &Records) -> Tally {
     tally
 }
 
-/// Whether an entry's path can be written in several Unicode forms.
+/// True if an entry's path has several Unicode forms.
 fn is_accented(entry: &RemoteEntry) -> bool {
     !entry.path.as_str().is_ascii()
 }

@@ -1,11 +1,14 @@
-//! Decides when a local change is quiet enough to be sent: a pure state machine, which is given the time.
+//! Decides when a local change is quiet enough to be sent: a pure state machine that gets the time as an
+//! argument.
 //!
-//! - A file that was calm before and is closed after writing, or renamed into place, goes at once: somebody saved it.
-//! - One that changes again and again goes [`QuietRule::quiet_for`] after its last change.
-//! - One that became empty, or lost half of its bytes or more, never goes at once: it may be about to be written anew.
-//! - What is gone never goes at once either: an editor may be about to put it back.
-//! - Hundreds of changes at once (a checkout of another branch) wait until they end. A file that goes on changing after them
-//!   keeps nothing but itself.
+//! - A file that was calm before and is closed after writing, or renamed into place, is sent at once: a user
+//!   saved it.
+//! - A file that changes repeatedly is sent [`QuietRule::quiet_for`] after its last change.
+//! - A file that became empty, or lost half of its bytes or more, is never sent at once: it may be about to
+//!   be written anew.
+//! - A deletion is never sent at once either: an editor may be about to put the file back.
+//! - Hundreds of changes at once (a checkout of another branch) wait until they end. A file that keeps
+//!   changing after them delays only itself.
 //! - Editors that save by renaming, with their temporary files, make one change.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -15,17 +18,17 @@ use obsync_protocol::VaultPath;
 
 /// So many paths that change within a [`MOMENT`] may be the first of hundreds.
 const CROWD: usize = 10;
-/// For so long nothing may have come before those of them go that would go at once.
+/// A crowd must be over for this long before its paths may be sent at once.
 const MOMENT: Duration = Duration::from_millis(50);
 
-/// How long changes wait.
+/// Delays of changes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct QuietRule {
-    /// How long nothing may have happened to a file that does not go at once.
+    /// Quiet time of a file that is not sent at once.
     pub quiet_for: Duration,
-    /// How many paths that change within [`quiet_for`](Self::quiet_for) are a storm. What changed in it goes together, that
-    /// long after the last change that so many others came with. (A slower checkout is sent while it goes on; git's lock
-    /// guards its deletions.)
+    /// So many paths that change within [`quiet_for`](Self::quiet_for) are a storm. Its changes are sent
+    /// together, that long after the last change that came with so many others. (A slower checkout is sent
+    /// while it goes on; git's lock guards its deletions.)
     pub storm: usize,
 }
 
@@ -35,13 +38,13 @@ impl Default for QuietRule {
     }
 }
 
-/// What happened to a path, as far as the watcher knows.
+/// Event of a path, as far as the watcher knows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Touch {
     /// It is being written, or something unknown happened to it.
     Changed,
-    /// A file was closed after writing, or renamed into place: it is complete, and has this many bytes, if it could be looked
-    /// at.
+    /// A file was closed after writing, or renamed into place: it is complete. Has its size, if that could be
+    /// read.
     Saved {
         /// Bytes.
         size: Option<u64>,
@@ -55,13 +58,13 @@ pub enum Touch {
 pub struct Quiet {
     rule: QuietRule,
     waiting: BTreeMap<VaultPath, RestlessPath>,
-    /// When paths were changed last, those that went too: what changes again soon is not calm.
+    /// Time of the last change of each path, including sent ones: a file that changes again soon is not calm.
     changed: BTreeMap<VaultPath, Instant>,
-    /// The same in the order of time. Both are pruned as paths are taken.
+    /// The same ordered by time. Both are pruned as paths are taken.
     by_time: BTreeSet<(Instant, VaultPath)>,
     /// The last change that came in a storm.
     storm: Option<Instant>,
-    /// The last one that came in a crowd, which may become one.
+    /// The last change that came in a crowd, which may become a storm.
     crowd: Option<Instant>,
 }
 
@@ -70,7 +73,7 @@ struct RestlessPath {
     last: Instant,
     /// It is complete, and was calm before.
     at_once: bool,
-    /// It was calm when the first change came that waits here.
+    /// It was calm when the first waiting change came.
     was_calm: bool,
 }
 
@@ -81,7 +84,7 @@ impl Quiet {
         Quiet { rule, ..Quiet::default() }
     }
 
-    /// Notes that something happened to a path. `known`: bytes of the file that is recorded there, if one is.
+    /// Notes an event of a path. `known`: size of the file recorded there in bytes, if any.
     pub fn touch(&mut self, path: &VaultPath, touch: Touch, known: Option<u64>, now: Instant) {
         if is_litter(path.file_name()) {
             return;
@@ -117,24 +120,24 @@ impl Quiet {
         quiet
     }
 
-    /// The paths that wait.
+    /// The waiting paths.
     pub fn paths(&self) -> impl Iterator<Item = &VaultPath> {
         self.waiting.keys()
     }
 
-    /// When to [take](Self::take) next, if something waits.
+    /// Time of the next [`take`](Self::take), if a path waits.
     #[must_use]
     pub fn due(&self) -> Option<Instant> {
         self.waiting.values().map(|waiting| self.when(waiting)).min()
     }
 
-    /// Puts a path back that was taken and turned out to be changing still.
+    /// Puts a taken path back that is still changing.
     pub fn put_back(&mut self, path: &VaultPath, now: Instant) {
         self.note_change(path, now);
         self.touch(path, Touch::Changed, None, now);
     }
 
-    /// How many paths wait.
+    /// Number of waiting paths.
     #[must_use]
     pub fn waiting(&self) -> usize {
         self.waiting.len()
@@ -157,26 +160,26 @@ impl Quiet {
         }
     }
 
-    /// Whether so much changes at once that everything waits. What went a moment ago counts.
+    /// True if so many paths change at once that everything waits. Paths sent a moment ago count.
     fn is_storm(&self, now: Instant) -> bool {
         let newest_first = self.by_time.iter().rev().take(self.rule.storm);
         let recent = newest_first.take_while(|(last, _)| !self.is_over(*last, now));
         recent.count() == self.rule.storm
     }
 
-    /// Whether so much changes in a moment that it may be the beginning of a storm.
+    /// True if so many paths change in a moment that it may be the start of a storm.
     fn is_crowd(&self, now: Instant) -> bool {
         let newest_first = self.by_time.iter().rev().take(CROWD);
         newest_first.take_while(|(last, _)| now.duration_since(*last) < MOMENT).count() == CROWD
     }
 
-    /// When a path goes that does not change any more.
+    /// Time when a path is sent if it does not change any more.
     fn when(&self, waiting: &RestlessPath) -> Instant {
         match self.storm {
             Some(storm) if waiting.last <= storm => storm + self.rule.quiet_for,
             _ if !waiting.at_once => waiting.last + self.rule.quiet_for,
             _ => match self.crowd {
-                // A crowd without an end keeps no path for longer than a path waits that is not calm.
+                // An endless crowd delays no path for longer than a path that is not calm waits.
                 Some(crowd) if waiting.last <= crowd => {
                     (crowd + MOMENT).min(waiting.last + self.rule.quiet_for)
                 }
@@ -190,7 +193,7 @@ impl Quiet {
     }
 }
 
-/// Whether a file became empty or lost half of its bytes or more. One that cannot be looked at may have.
+/// True if a file became empty or lost half of its bytes or more. A file of unknown size may have.
 pub(crate) fn shrank(size: Option<u64>, known: Option<u64>) -> bool {
     match (size, known) {
         (None, _) => true,
@@ -201,8 +204,8 @@ pub(crate) fn shrank(size: Option<u64>, known: Option<u64>) -> bool {
     }
 }
 
-/// Whether a file is one that an editor makes for a moment while it saves: Vim's `4913`, `.swp` and `~`, and what programs name
-/// `.tmp`, with a number after it or not.
+/// True if an editor creates a file of this name for a moment while it saves: Vim's `4913`, `.swp` and `~`,
+/// and names with `.tmp`, with a number after it or not.
 #[must_use]
 pub fn is_litter(name: &str) -> bool {
     let stem = name.trim_end_matches(|digit: char| digit.is_ascii_digit()).trim_end_matches('.');
@@ -218,7 +221,8 @@ pub fn is_litter(name: &str) -> bool {
         || is_of_sed(name)
 }
 
-/// Whether a file is one that `sed -i` makes: `sed` and six random letters or digits, which are hardly ever a word.
+/// True if `sed -i` creates a file of this name: `sed` and six random letters or digits, which are hardly
+/// ever a word.
 fn is_of_sed(name: &str) -> bool {
     let random = name.strip_prefix("sed").filter(|random| random.len() == 6);
     random.is_some_and(|random| {
@@ -233,7 +237,7 @@ mod tests {
 
     const QUIET: u64 = 2000;
 
-    /// What happens, when (milliseconds), and to which path.
+    /// An event, with its time (milliseconds) and path.
     enum Deed {
         Change(&'static str),
         Save(&'static str, u64),
@@ -241,7 +245,8 @@ mod tests {
     }
     use Deed::{Change, Remove, Save};
 
-    /// Plays deeds, and tells when (milliseconds) each path goes. Recorded are files of 100 bytes.
+    /// Plays events and returns the time (milliseconds) when each path is sent. Recorded files have 100
+    /// bytes.
     fn play(deeds: &[(u64, Deed)]) -> Vec<(u64, String)> {
         play_with(QuietRule::default(), deeds)
     }
@@ -279,7 +284,7 @@ mod tests {
     #[test]
     fn a_calm_file_that_is_saved_goes_at_once() {
         assert_eq!(play(&[(0, Save("a.md", 120))]), went(&[(0, "a.md")]));
-        // The writes before it was closed are part of saving it.
+        // Writes before the file was closed are part of saving it.
         assert_eq!(
             play(&[(0, Change("a.md")), (3, Change("a.md")), (5, Save("a.md", 120))]),
             went(&[(5, "a.md")])
@@ -315,9 +320,9 @@ mod tests {
             assert_eq!(play(&[(0, Save("a.md", size))]), went(&[(QUIET, "a.md")]), "{size}");
         }
         assert_eq!(play(&[(0, Save("a.md", 51))]), went(&[(0, "a.md")]));
-        // Truncated, and written back: one change, at once when it is whole.
+        // Truncated and written back: one change, sent at once when the file is whole.
         assert_eq!(play(&[(0, Save("a.md", 0)), (200, Save("a.md", 101))]), went(&[(200, "a.md")]));
-        // A file that nobody knows is empty at first in many programs.
+        // Many programs create a new file empty at first.
         assert!(
             shrank(Some(0), None)
                 && !shrank(Some(1), None)
@@ -339,10 +344,10 @@ mod tests {
         let checkout: Vec<(u64, Deed)> =
             NAMES.iter().enumerate().map(|(number, name)| (number as u64 * 10, Save(name, 120))).collect();
         let gone = play_with(rule, &checkout);
-        // Nobody can know of the first ones.
+        // The first ones are sent before the crowd is known.
         assert_eq!(gone[..3], went(&[(0, "a.md"), (10, "b.md"), (20, "c.md")]));
         assert_eq!(gone[3..], went(&[(50 + QUIET, "d.md"), (50 + QUIET, "e.md"), (50 + QUIET, "f.md")]));
-        // They come in one event of the watcher: none goes at once.
+        // They come in one event of the watcher: none is sent at once.
         let together: Vec<(u64, Deed)> = NAMES.iter().map(|name| (0, Save(name, 120))).collect();
         assert!(play_with(rule, &together).iter().all(|(at, _)| *at == QUIET));
         // And back after five seconds.
@@ -409,7 +414,7 @@ mod tests {
 
     #[test]
     fn editors_that_save_by_renaming_make_one_change() {
-        // Vim: a probe, a backup, the new file, the backup goes.
+        // Vim: a probe, a backup, the new file, the backup is removed.
         let vim = [
             (0, Change(".note.md.swp")),
             (1, Save("4913", 0)),

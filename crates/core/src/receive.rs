@@ -1,5 +1,5 @@
-//! Takes one content from the server: decrypts and hashes it while it arrives, hands it to the destination, and checks tag and
-//! hash before it may be staged as complete.
+//! Receives one content from the server: decrypts and hashes it as it arrives, passes it to the destination,
+//! and checks tag and hash before it may be staged as complete.
 
 use std::sync::Arc;
 
@@ -11,14 +11,15 @@ use crate::governor::Reservation;
 use crate::progress::Progress;
 use crate::schedule::Transfer;
 
-/// A content on its way from the server, with the memory that it may hold until it is published.
+/// A content to receive, with the memory reserved for it until it is published.
 #[derive(Debug)]
 pub(crate) struct Job {
     pub(crate) transfer: Transfer,
     pub(crate) reservation: Reservation,
 }
 
-/// How many bytes are decrypted at a time. A frame has up to 16 MiB: its plaintext need not be there as a whole beside it.
+/// Bytes decrypted at a time. A frame has up to 16 MiB: its plaintext need not be in memory as a whole beside
+/// it.
 const PLAIN_PIECE: usize = 512 << 10;
 
 /// The engine's side of the fetch pool.
@@ -28,21 +29,21 @@ pub(crate) struct ContentReceiver {
     pub(crate) progress: Arc<dyn Progress>,
 }
 
-/// Why a content that the server sent was not taken.
+/// The reason why a received content was rejected.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ReceiveError {
-    /// The connection failed in the middle of it.
+    /// The connection failed while it was received.
     #[error(transparent)]
     Client(#[from] ClientError),
-    /// It is not what was encrypted with the vault's key.
+    /// It was not encrypted with the vault's key.
     #[error("what the server sent is damaged: {0}")]
     Damaged(#[from] ContentError),
-    /// It decrypts to something else than the vault's list says.
+    /// It does not decrypt to the listed content.
     #[error(
         "what the server sent is not the file that the vault lists (its SHA-256 is {found}, not {expected})"
     )]
     WrongHash { expected: ContentHash, found: ContentHash },
-    /// It is not as large as the vault's list says.
+    /// It does not have the listed size.
     #[error(
         "the server announces {announced} bytes for it, but the vault lists {listed}; nothing of it was taken. Save the file \
          again in Obsidian"
@@ -68,7 +69,7 @@ impl Receiver for ContentReceiver {
 
     async fn receive(&self, job: &mut Job, content: &mut Content<'_>) -> Result<Staged, ReceiveError> {
         let (listed, announced) = (encrypted_size(&job.transfer), content.size());
-        // 12 bytes are a nonce alone, which is another way to say nothing (docs/PROTOCOL.md section 1).
+        // 12 bytes are a nonce alone, another form of an empty file (docs/PROTOCOL.md section 1).
         if announced != listed && (job.transfer.size, announced) != (0, 12) {
             return Err(ReceiveError::WrongSize { listed, announced });
         }
@@ -97,12 +98,12 @@ impl Receiver for ContentReceiver {
     }
 }
 
-/// The size of what the server is to send, as its entry says.
+/// Size of the encrypted content, according to its entry.
 fn encrypted_size(transfer: &Transfer) -> u64 {
     if transfer.size == 0 { 0 } else { transfer.size.saturating_add(CONTENT_OVERHEAD) }
 }
 
-/// One content on its way into the destination.
+/// One content being received into the destination.
 struct Incoming<'a> {
     receiver: &'a ContentReceiver,
     job: &'a Transfer,
@@ -128,7 +129,7 @@ impl Incoming<'_> {
         Ok(())
     }
 
-    /// The writer of this content, begun when it is first needed.
+    /// The writer of this content, created on first use.
     async fn take_writer(&mut self) -> Result<Box<dyn FileWriter>, DestinationError> {
         match self.writer.take() {
             Some(writer) => Ok(writer),

@@ -1,46 +1,48 @@
-//! Decides what one path needs: a pure function of what the destination and the vault agreed on last (*base*), what the
-//! destination has (*local*) and what the vault lists (*remote*). The table test is its specification.
+//! Decides the action for one path: a pure function of the version that the destination and the vault last
+//! agreed on (*base*), the destination's state (*local*) and the vault's entry (*remote*). The table test is
+//! its specification.
 //!
-//! [`crate::schedule`] brings the decisions of all paths into a safe order.
+//! [`crate::schedule`] puts the decisions of all paths in a safe order.
 
 use obsync_protocol::Uid;
 
 use crate::model::{KnownContent, Record, RecordKind};
 
-/// How thorough a pull is.
+/// Extent of a pull.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Mode {
-    /// Only what changed in the vault since the last pull.
+    /// Only changes of the vault since the last pull.
     #[default]
     Incremental,
-    /// Every file of the vault is looked at again in the destination, and what the vault no longer has is removed.
+    /// Every file of the vault is checked again in the destination, and files that the vault no longer has
+    /// are removed.
     Full,
 }
 
-/// How far a run may go with files and folders that are recorded.
+/// Limits of a run's changes to recorded files and folders.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Reach {
-    /// They become what the vault lists.
+    /// They become equal to the listing.
     #[default]
     Everything,
-    /// The same, but what the vault does not list at all stays, and records follow entries to lower versions too. The user
-    /// accepted a vault that is older than the destination.
+    /// The same, but files that the vault does not list at all stay, and records follow entries to lower
+    /// versions too. The user accepted a vault that is older than the destination.
     Listed,
     /// Nothing is removed, and only entries above a path's record are applied. The vault is older than the destination.
     Additions,
-    /// Nothing is removed or replaced: a record that the listing does not confirm is given up, and the file becomes a
-    /// conflicted copy where it is in the way.
+    /// Nothing is removed or replaced: a record that the listing does not confirm is dropped, and the file
+    /// becomes a conflicted copy if it is in the way.
     KeepEverything,
 }
 
 impl Reach {
-    /// Whether records follow entries to lower versions.
+    /// True if records follow entries to lower versions.
     pub(crate) fn lowers(self) -> bool {
         matches!(self, Reach::Listed | Reach::KeepEverything)
     }
 }
 
-/// What applies to all paths of a run.
+/// Rules for all paths of a run.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Rules {
     pub(crate) reach: Reach,
@@ -49,99 +51,99 @@ pub(crate) struct Rules {
 }
 
 impl Rules {
-    /// Whether a recorded path with an entry of this version is compared with the destination again.
+    /// True if a recorded path with an entry of this version is compared with the destination again.
     pub(crate) fn is_full_for(&self, uid: Uid) -> bool {
         self.full_above.is_some_and(|above| uid > above)
     }
 
-    /// Whether an entry at `listed` takes a record at `known` to another version.
+    /// True if an entry at `listed` moves a record at `known` to another version.
     fn is_renewal(&self, known: Uid, listed: Uid) -> bool {
         known < listed || (self.reach.lowers() && known != listed)
     }
 }
 
-/// What the destination has at a path.
+/// The destination's state at a path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Local {
-    /// Nobody looked yet: a pull looks only where it is to write.
+    /// Not checked yet: a pull checks only paths that it is going to write.
     NotScanned,
     /// Nothing.
     Absent,
     /// A file with this content.
     File(KnownContent),
-    /// A file with this content, which the vault had at this path before: nobody's change.
+    /// A file with this content, which the vault had at this path before, so it is not a user's change.
     Earlier(KnownContent),
     /// A file that cannot be read, or a link or device.
     Other,
 }
 
-/// What the vault lists for a path.
+/// The vault's entry for a path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Remote {
-    /// Nothing, in a listing from the first version on.
+    /// None, in a listing from the first version on.
     Unlisted,
-    /// A file or folder that the filter leaves out, or the deletion of one.
+    /// A file or folder that the filter excludes, or its deletion.
     LeftOut { uid: Uid, is_folder: bool, is_live: bool },
     /// A file.
     File { content: KnownContent, mtime: i64, uid: Uid },
     /// A folder.
     Folder(Uid),
-    /// That it was deleted.
+    /// A deletion.
     Deleted,
 }
 
-/// What a path needs.
+/// Decision for a path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Decision {
-    /// What becomes of the record before.
+    /// Action on the existing record.
     pub(crate) before: Before,
     pub(crate) action: Action,
 }
 
-/// What becomes of a record before the entry of its path is applied.
+/// Action on a record before the entry of its path is applied.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Before {
-    /// It stays until it is replaced.
+    /// Keep it until it is replaced.
     Keep,
-    /// The recorded file or folder is removed, if it still is what is recorded.
+    /// Remove the recorded file or folder, if it is unchanged.
     Remove,
-    /// The record is given up: what is there belongs to the user.
+    /// Drop the record: the file belongs to the user.
     Release,
 }
 
-/// How an entry is applied.
+/// Action to apply an entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Action {
     /// Nothing to do; an earlier deferral of the path is obsolete.
     Nothing,
-    /// The entry is not applied by this run, and nothing is noted of it.
+    /// This run does not apply the entry, and stores nothing about it.
     Skip,
-    /// The entry is noted as filtered out, for a later run with a wider filter.
+    /// Store the entry as filtered, for a later run with a wider filter.
     DeferFiltered,
-    /// The record follows the entry; the destination is as it should be.
+    /// Update the record; the destination is already correct.
     Renew,
-    /// The times of the file are set.
+    /// Set the times of the file.
     SetTimes,
-    /// The destination is looked at: the content may be there. Then it is decided again.
+    /// Check the destination, which may have the content already, and decide again.
     Compare {
-        /// Size of the content in bytes. Where the content is recorded, as it was counted when it came: the entry's is
-        /// only the server's word.
+        /// Size of the content in bytes. For a recorded content, the size counted when it was received: the
+        /// entry's is only the server's claim.
         size: u64,
         /// The recorded content, which may be replaced.
         replaces: Option<KnownContent>,
     },
-    /// The content is there: the file gets its times and is recorded.
+    /// The content is there already: set the times and record it.
     Adopt,
-    /// The content is put there, in place of `replaces` or of nothing.
+    /// Put the content there, in place of `replaces` or of nothing.
     Put { replaces: Option<KnownContent> },
-    /// What is there belongs to a user. It is moved aside, and the content is put there.
+    /// The file there belongs to a user. Move it aside and put the content there.
     KeepBoth,
-    /// The folder is made if it is not there.
+    /// Create the folder if it does not exist.
     MakeFolder {
-        /// Whether the record of it is exactly as it is to be.
+        /// True if its record is already exactly right.
         is_recorded: bool,
     },
-    /// What is there belongs to a user and stays; the record goes.
+    /// The file there belongs to a user and stays; drop the record.
     KeepLocal,
 }
 
@@ -155,7 +157,7 @@ impl Decision {
     }
 }
 
-/// Decides what one path needs.
+/// Decides the action for one path.
 pub(crate) fn decide(base: Option<&Record>, local: Local, remote: Remote, rules: &Rules) -> Decision {
     if rules.reach == Reach::Additions && !is_addition(base, remote) {
         return Decision::of(Action::Skip);
@@ -173,7 +175,7 @@ pub(crate) fn decide(base: Option<&Record>, local: Local, remote: Remote, rules:
             }
             _ => Decision::of(Action::Nothing),
         },
-        // The deletion of something that never was here is not worth a note.
+        // The deletion of a file that was never here need not be stored.
         Remote::LeftOut { is_live, .. } if is_live || base.is_some() => Decision::of(Action::DeferFiltered),
         Remote::LeftOut { .. } => Decision::of(Action::Nothing),
         Remote::Deleted => decide_deletion(base, local),
@@ -198,7 +200,7 @@ pub(crate) fn decide(base: Option<&Record>, local: Local, remote: Remote, rules:
     }
 }
 
-/// Decides about a path that is to have a content.
+/// Decides the action for a path that has to get a content.
 pub(crate) fn decide_content(recorded: Option<KnownContent>, local: Local, wanted: KnownContent) -> Action {
     match local {
         Local::NotScanned => Action::Compare { size: wanted.size, replaces: recorded },
@@ -212,19 +214,19 @@ pub(crate) fn decide_content(recorded: Option<KnownContent>, local: Local, wante
     }
 }
 
-/// What becomes of a file that a publication found in its place instead of what it expected.
+/// Action on an unexpected file that a publication found in its place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Occupied {
-    /// The publication is tried again, and may replace this content.
+    /// Retry the publication; it may replace this content.
     Retry { replaces: Option<KnownContent> },
-    /// It is a user's: it gets another name, then the publication is tried again.
+    /// The file is a user's: rename it, then retry the publication.
     KeepBoth,
-    /// Another obsync wrote it, for a later version of the vault. It stays.
+    /// Another obsync wrote it for a later version of the vault. It stays.
     Newer,
 }
 
-/// Decides about a file that was `found` where version `uid` of the vault's file is to be put. `version` is what the file says of
-/// itself ([`DestinationError::Changed`](crate::DestinationError::Changed)).
+/// Decides about a file that was `found` where version `uid` of the vault's file should be put. `version` is
+/// the one in the file's own metadata ([`DestinationError::Changed`](crate::DestinationError::Changed)).
 pub(crate) fn decide_occupied(
     recorded: Option<KnownContent>,
     found: Option<KnownContent>,
@@ -254,7 +256,8 @@ fn decide_folder(base: Option<&RecordKind>, uid: Uid, rules: &Rules) -> Decision
         Some(RecordKind::Folder(known)) if rules.is_full_for(uid) => {
             Decision::of(Action::MakeFolder { is_recorded: *known == uid })
         }
-        // The vault may have deleted it in between, and a run that was killed may have removed it without recording that.
+        // The vault may have deleted it in between, and a killed run may have removed it without recording
+        // that.
         Some(RecordKind::Folder(known)) if rules.is_renewal(*known, uid) => {
             Decision::of(Action::MakeFolder { is_recorded: false })
         }
@@ -279,8 +282,8 @@ fn decide_deletion(base: Option<&Record>, local: Local) -> Decision {
     }
 }
 
-/// Whether an entry of a vault that is older than the destination is news all the same: it is above its path's record,
-/// removes nothing, and puts no file in a folder's place or the other way round.
+/// True if an entry of a vault that is older than the destination is news nevertheless: it is above its
+/// path's record, removes nothing, and does not exchange a file for a folder or the other way round.
 fn is_addition(base: Option<&Record>, remote: Remote) -> bool {
     let is_newer = |uid: Uid, is_folder: bool| {
         base.is_none_or(|base| base.uid() < uid && base.file().is_none() == is_folder)
@@ -293,7 +296,7 @@ fn is_addition(base: Option<&Record>, remote: Remote) -> bool {
     }
 }
 
-/// Whether the listing says what the record says.
+/// True if the listing and the record are equal.
 fn is_confirmed(base: &RecordKind, remote: Remote) -> bool {
     match (base, remote) {
         (RecordKind::File(known), Remote::File { content, .. }) => known.hash == content.hash,

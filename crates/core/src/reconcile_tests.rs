@@ -1,5 +1,5 @@
-//! The decisions for every combination of base, local and remote, under every rule: the table in the snapshot is the
-//! specification.
+//! The decisions for every combination of base, local and remote, under every rule. The table in the snapshot
+//! is the specification.
 
 use obsync_protocol::VaultPath;
 
@@ -172,7 +172,7 @@ fn an_older_vault_removes_and_lowers_nothing() {
 fn whoever_keeps_everything_removes_nothing() {
     for (rules, base, local, remote, decision) in all() {
         if rules.reach == Reach::KeepEverything {
-            // What the vault had there itself may go without a record.
+            // The vault's own earlier content may be removed without a record.
             let is_vaults = matches!(local, Local::Earlier(_));
             assert!(decision.before != Before::Remove || is_vaults, "{base:?} {local:?} {remote:?}");
         }
@@ -203,7 +203,7 @@ fn what_obsync_wrote_as_an_earlier_version_is_replaced_and_as_a_later_one_left_a
             assert_eq!(decided(recorded, Some(found), Some(version)), replaced);
         }
         assert_eq!(decided(recorded, Some(found), Some(BASE + 1)), Occupied::Newer);
-        // What is to come is there already, whoever wrote it.
+        // The wanted content is there already, whoever wrote it.
         for version in [None, Some(1), Some(BASE + 1)] {
             assert_eq!(decided(recorded, Some(wanted), version), Occupied::Retry { replaces: recorded });
         }

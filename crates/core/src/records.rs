@@ -1,4 +1,4 @@
-//! What is recorded of the paths that a plan is made for.
+//! Records of the paths of a plan.
 
 use std::borrow::Borrow;
 use std::collections::HashSet;
@@ -10,7 +10,8 @@ use crate::entry::RemoteEntry;
 use crate::model::Record;
 use crate::shrinking::Shrinking;
 
-/// Records by path. A table has up to twice the places that it needs, so they are not in it themselves.
+/// Records by path. A hash table has up to twice the slots that it needs, so the records are not stored in it
+/// directly.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Records(HashSet<ByPath>);
 
@@ -43,12 +44,12 @@ impl Records {
         self.0.get(path).map(|record| &*record.0)
     }
 
-    /// Takes the record of a path out.
+    /// Removes and returns the record of a path.
     pub(crate) fn take(&mut self, path: &VaultPath) -> Option<Box<Record>> {
         self.0.take(path).map(|record| record.0)
     }
 
-    /// Takes out those of which `is_wanted` says so.
+    /// Removes and returns the records for which `is_wanted` returns true.
     pub(crate) fn extract_if(
         &mut self,
         mut is_wanted: impl FnMut(&Record) -> bool,
@@ -61,7 +62,7 @@ impl Records {
         self.0.iter().map(|record| &*record.0)
     }
 
-    /// Has entries share the texts of their paths with the records, which were read by themselves.
+    /// Lets entries share the path texts of the records, which were loaded separately.
     pub(crate) fn share_paths(&self, entries: &mut [RemoteEntry]) {
         for entry in entries {
             if let Some(record) = self.get(&entry.path) {

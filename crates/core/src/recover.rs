@@ -1,4 +1,4 @@
-//! Finds out what a run that died had put in place or removed.
+//! Determines which files a dead run had put in place or removed.
 
 use obsync_protocol::{Uid, VaultPath};
 
@@ -14,18 +14,18 @@ use crate::report::{Conflict, Report};
 use crate::run::Run;
 use crate::state::{Commit, VaultState, commit_beside};
 
-/// What is known of files whose removal was announced.
+/// Results for files whose removal was announced.
 #[derive(Default)]
 struct Recovered {
-    /// They are not there, or not as they are recorded.
+    /// Not there, or not as recorded.
     forgotten: Vec<VaultPath>,
-    /// They cannot be looked at.
+    /// Could not be checked.
     unclear: Vec<VaultPath>,
 }
 
 impl Run<'_> {
-    /// Gives users their files back that a run which was killed had taken out of their places. `intents` is what that run had
-    /// announced; `known` is the state.
+    /// Returns users' files that a killed run had moved out of their places. `intents` are that run's,
+    /// `known` is the state.
     pub(crate) async fn return_taken(
         &self,
         mode: Mode,
@@ -33,7 +33,7 @@ impl Run<'_> {
         intents: &[Intent],
         report: &mut Report,
     ) -> Result<(), PullError> {
-        // A file is taken out only after that was announced. A state that begins anew does not know of it.
+        // A run announces a file before it moves it. A new state has no intents.
         let everywhere = mode == Mode::Full || known.version == 0 || !intents.is_empty();
         if self.options.dry_run || !self.destination.has_taken(everywhere).await? {
             return Ok(());
@@ -46,7 +46,7 @@ impl Run<'_> {
             _ => None,
         });
         let mut journal = Vec::new();
-        // What is announced comes last: of two entries of one path it counts.
+        // Announced records come last: the last of two entries of one path counts.
         for (path, kept_as) in
             self.destination.return_taken(records.chain(announced).chain(exchanged).collect()).await?
         {
@@ -63,8 +63,8 @@ impl Run<'_> {
         Ok(self.state.commit(Commit { journal, state, intents, ..Commit::default() }).await?)
     }
 
-    /// Records what a run that died had put in place but not recorded yet, and claims nothing any more of what it had removed.
-    /// Tells of which files nobody can say whether it had removed them.
+    /// Records files that a dead run had put in place but not recorded yet, and drops the records of those
+    /// that it had removed. Returns the paths for which that is unknown.
     pub(crate) async fn recover(
         &self,
         known: &VaultState,
@@ -82,7 +82,7 @@ impl Run<'_> {
         let sizes: Vec<u64> = records.iter().filter_map(|record| Some(record.file()?.size)).collect();
         let state = known.clone();
         self.state.commit(Commit { records, forgotten, state, intents, ..Commit::default() }).await?;
-        // To that run they do not count: it did not come to say so.
+        // The dead run did not report them.
         self.progress.planned(sizes.len() as u64, sizes.iter().sum());
         for size in sizes {
             report.adopted.add(size);
@@ -91,8 +91,9 @@ impl Run<'_> {
         Ok(unclear)
     }
 
-    /// Forgets those files that the vault has again, of which nobody can say whether a run that died had removed them: their
-    /// records would say that they are here. What is deleted still is to be removed by its record.
+    /// Drops the records of files that the vault has again, if it is unknown whether a dead run had removed
+    /// them: the records would claim that they are here. A file that is still deleted needs its record to be
+    /// removed.
     pub(crate) async fn forget_relisted(
         &self,
         unclear: Vec<VaultPath>,
@@ -108,7 +109,7 @@ impl Run<'_> {
         Ok(commit_beside(self.state.as_ref(), commit).await?)
     }
 
-    /// The records of announced files that are in place.
+    /// Records of announced files that are in place.
     async fn recover_placed(&self, intents: &[Intent]) -> Result<Vec<Record>, PullError> {
         let announced = intents.iter().filter_map(Intent::placed);
         let files: Vec<(&VaultPath, &FileMeta)> =
@@ -119,7 +120,7 @@ impl Run<'_> {
             size: meta.size,
         });
         let present = self.destination.holds(wanted.collect()).await?;
-        // Published once more, in place: that run may have died before it was durable.
+        // Published again in place: that run may have died before the file was durable.
         let publications =
             files.into_iter().zip(present).filter(|(_, present)| *present).map(|((path, meta), _)| {
                 Publication {
@@ -131,7 +132,7 @@ impl Run<'_> {
         let records: Vec<Record> =
             publications.iter().map(|publication| publication.content.record()).collect();
         let mut placed = Vec::new();
-        // After an error that ends the run, what was announced stays so for a run that can find out what became of it.
+        // After an error that ends the run, announced files stay announced for a run that can settle them.
         let published = publish_announced(self.destination.as_ref(), publications).await?;
         for (record, published) in records.into_iter().zip(published) {
             match published {
@@ -142,8 +143,8 @@ impl Run<'_> {
         Ok(placed)
     }
 
-    /// Which files whose removal was announced are not there any more as they are recorded: the vault may have taken the deletion
-    /// back, and their records would say that they are here.
+    /// Files whose removal was announced and that are no longer as recorded: the vault may have undone the
+    /// deletion, and their records would claim that they are here.
     async fn recover_removed(&self, intents: &[Intent]) -> Result<Recovered, PullError> {
         let announced = intents.iter().filter_map(|intent| match intent {
             Intent::Remove { path, content } => Some(Removable { path: path.clone(), content: *content }),
@@ -164,7 +165,7 @@ impl Run<'_> {
         for (Wanted { path, .. }, found) in wanted.into_iter().zip(found) {
             match found {
                 Found::Wanted => {}
-                // Below a file system that is not mounted nothing seems to be there.
+                // Below an unmounted file system all files seem to be missing.
                 Found::Nothing | Found::Other(_) if self.destination.admits(&path).is_ok() => {
                     recovered.forgotten.push(path);
                 }

@@ -1,7 +1,8 @@
-//! A dry run: looks wherever a run would look, and tells what it would do. Nothing is written.
+//! A dry run: checks everything that a run would check, and reports what it would do. Nothing is written.
 //!
-//! The decisions are those of the run itself ([`decide_content`]). What only turns out when something is written is not
-//! foreseen: a name that the file system refuses, a disk that fills up, content that an interrupted run left staged.
+//! The decisions are those of the run itself ([`decide_content`]). Results that only a write can show are not
+//! foreseen: a name that the file system refuses, a disk that fills up, content that an interrupted run left
+//! staged.
 
 use std::collections::{BTreeSet, HashSet};
 
@@ -22,26 +23,26 @@ use crate::schedule::{FileRemoval, FolderChange, Schedule, Source, Target, Trans
 use crate::survey::Survey;
 use crate::transfer::wanted;
 
-/// How many files are looked at at a time.
+/// Files checked at a time.
 const BATCH: usize = 256;
 
-/// What a run would do, in its order.
+/// The steps of a run, in its order.
 struct Rehearsal<'r, 'a> {
     run: &'r Run<'a>,
     report: &'r mut Report,
-    /// The destination holds nothing.
+    /// The destination is empty.
     is_empty: bool,
     historian: Option<Historian>,
-    /// The files that a mirror would have taken away before.
+    /// Files that a mirror would have set aside before.
     set_aside: HashSet<VaultPath>,
-    /// The files that would be gone.
+    /// Files that would be removed.
     removed: HashSet<VaultPath>,
-    /// The folders of which it is known whether a file is in their place.
+    /// Folders already checked for a file in their place.
     cleared: HashSet<VaultPath>,
 }
 
 impl Report {
-    /// Tells what a plan would leave out, hold back and not apply.
+    /// Reports what a plan would exclude, hold back and refuse.
     pub(crate) fn describe(
         &mut self,
         plan: &Schedule,
@@ -82,7 +83,7 @@ impl Report {
 }
 
 impl Run<'_> {
-    /// Tells what carrying out a plan would come to.
+    /// Reports the effects of a plan.
     pub(crate) async fn rehearse(
         &self,
         plan: &Schedule,
@@ -112,7 +113,7 @@ impl Rehearsal<'_, '_> {
         self.report.steps.push(Step { action, path: path.clone(), size, from: None });
     }
 
-    /// Nothing would be recorded of a path: what is there is its user's, or nothing is.
+    /// No record would remain for a path: the file there is its user's, or there is none.
     fn forget(&mut self, path: &VaultPath) {
         self.report.foreseen.forgotten.insert(path.clone());
     }
@@ -151,12 +152,12 @@ impl Rehearsal<'_, '_> {
             .collect())
     }
 
-    /// Which of these files a mirror would have taken away before.
+    /// For each file, true if a mirror would have set it aside before.
     fn gone(&self, wanted: &[Wanted]) -> Vec<bool> {
         wanted.iter().map(|wanted| self.set_aside.contains(&wanted.path)).collect()
     }
 
-    /// Whether a file has a content.
+    /// True if a file has a content.
     async fn has(&self, path: &VaultPath, transfer: &Transfer) -> Result<bool, DestinationError> {
         let wanted = Wanted { path: path.clone(), hash: transfer.hash, size: transfer.size };
         Ok(self.holds(vec![wanted]).await?.first().copied().unwrap_or(false))
@@ -176,7 +177,7 @@ impl Rehearsal<'_, '_> {
         Ok(())
     }
 
-    /// What goes from one path of the destination to others.
+    /// Contents that move from one path of the destination to others.
     async fn rescues(&mut self, rescues: &[Transfer]) -> Result<(), PullError> {
         for rescue in rescues {
             for (target, (action, local)) in rescue.targets.iter().zip(self.decide(rescue).await?) {
@@ -220,7 +221,7 @@ impl Rehearsal<'_, '_> {
         Ok(())
     }
 
-    /// Folders go that are empty then.
+    /// Folders that would be empty are removed.
     async fn folder_removals(
         &mut self,
         folders: &[FolderChange],
@@ -238,7 +239,7 @@ impl Rehearsal<'_, '_> {
         stays.extend(plan.wanted_paths().map(|path| path.as_str().to_owned()));
         for (FolderChange { path, .. }, present) in folders.iter().zip(present) {
             let stays = crate::schedule::is_at_or_below(path.as_str(), &stays);
-            // As the run counts: also one that is gone already.
+            // Counted as in a run: also if it is gone already.
             self.report.folders_deleted += u64::from(!stays);
             match present && !stays {
                 true => self.step(StepAction::RemoveFolder, path, None),
@@ -301,14 +302,14 @@ impl Rehearsal<'_, '_> {
                 (None, Source::Local(from)) if self.has(from, transfer).await? => Some(from.clone()),
                 (None, _) => None,
             };
-            // Nothing need not be copied from anywhere.
+            // An empty content need not be copied.
             let source = source.filter(|_| transfer.hash != ContentHash::EMPTY);
             self.bring(transfer, missing, source);
         }
         Ok(())
     }
 
-    /// What is to be done at each target of a transfer, and what is there.
+    /// Decides the action for each target of a transfer, with the state found there.
     async fn decide(&self, transfer: &Transfer) -> Result<Vec<(Action, Local)>, DestinationError> {
         let content = KnownContent { hash: transfer.hash, size: transfer.size };
         let mut actions = Vec::with_capacity(transfer.targets.len());
@@ -334,7 +335,7 @@ impl Rehearsal<'_, '_> {
         }
     }
 
-    /// What is a user's is kept under another name.
+    /// A user's file is kept under another name.
     async fn beside(
         &mut self,
         target: &Target,
@@ -358,14 +359,14 @@ impl Rehearsal<'_, '_> {
         self.run.foresee_kept(path, what, self.report).await
     }
 
-    /// Whether what would be removed leaves something of a user in a folder.
+    /// True if a folder would still contain a user's file after the removals.
     async fn leaves_something_in(&mut self, folder: &VaultPath) -> Result<bool, DestinationError> {
         let files = self.run.files_here(self.report).await?.iter();
         let below = files.filter_map(|file| VaultPath::parse(file).ok()).filter(|file| file.is_below(folder));
         Ok(below.into_iter().any(|file| !self.removed.contains(&file)))
     }
 
-    /// Files of a user that lie where these folders are to be are kept under another name. What the vault has there stays.
+    /// Users' files in place of these folders are kept under another name. The vault's files stay.
     async fn clear(&mut self, folders: BTreeSet<VaultPath>) -> Result<(), PullError> {
         if self.is_empty || !self.run.destination.traits().has_folders {
             return Ok(());
@@ -392,12 +393,13 @@ impl Rehearsal<'_, '_> {
         Ok(())
     }
 
-    /// Whether what is at a path would still be there.
+    /// True if the file at a path would still be there.
     fn is_in_place(&self, path: &VaultPath) -> bool {
         !self.removed.contains(path) && !self.set_aside.contains(path) && !self.report.foreseen.leaves(path)
     }
 
-    /// A content comes to these targets: to the first from `source` or the vault, to the others from there.
+    /// A content is put at these targets: at the first from `source` or the vault, at the others from the
+    /// first.
     fn bring(&mut self, transfer: &Transfer, targets: Vec<&Target>, source: Option<VaultPath>) {
         let filter = &self.run.options.filter;
         for target in &targets {
@@ -422,7 +424,7 @@ impl Rehearsal<'_, '_> {
     }
 }
 
-/// The folders that targets lie in.
+/// Parent folders of targets.
 fn folders_of(targets: &[Target]) -> BTreeSet<VaultPath> {
     targets.iter().flat_map(|target| target.path.ancestors()).collect()
 }

@@ -80,7 +80,7 @@ pub struct Failure {
 }
 
 impl Failure {
-    /// The failure that a deferred change stands for, if it is one, accepted or not.
+    /// The failure that a deferred change describes, if it is one, accepted or not.
     pub(crate) fn of_deferred(deferred: &Deferred) -> Option<Self> {
         let (DeferredCause::Failed { reason } | DeferredCause::Acknowledged { reason }) = &deferred.cause
         else {
@@ -348,7 +348,7 @@ fn is_zero(value: &u64) -> bool {
 }
 
 impl Report {
-    /// Adds a warning that is not in it yet: several listings of one pull may have the same to say.
+    /// Adds a warning unless the report has it: several listings of one pull may cause the same.
     pub(crate) fn warn(&mut self, warning: String) {
         if !self.warnings.contains(&warning) {
             self.warnings.push(warning);
@@ -421,7 +421,7 @@ impl Report {
         }
     }
 
-    /// Says how it ended.
+    /// Sets the outcome.
     pub(crate) fn conclude(&mut self, dry_run: bool, stopped: bool) {
         self.failures.sort_by(|a, b| a.path.cmp(&b.path));
         self.code.sort();
@@ -436,7 +436,7 @@ impl Report {
         };
     }
 
-    /// Takes in a deletion that is held back.
+    /// Notes a held-back deletion.
     pub(crate) fn hold_back(&mut self, path: &VaultPath, is_folder: bool) {
         if is_folder {
             return;
@@ -447,7 +447,7 @@ impl Report {
         }
     }
 
-    /// Takes in a file that a mirror leaves as it is.
+    /// Notes a file that a mirror leaves as it is.
     pub(crate) fn leave(&mut self, path: &VaultPath) {
         match self.not_taken_back.len() < FAILURES_LISTED {
             true => self.not_taken_back.push(path.clone()),
@@ -455,22 +455,22 @@ impl Report {
         }
     }
 
-    /// How many files a mirror left as they are.
+    /// Number of files that a mirror left as they are.
     pub fn not_taken_back(&self) -> u64 {
         self.not_taken_back.len() as u64 + self.not_taken_back_unlisted
     }
 
-    /// How many deletions are held back, here and in the vault.
+    /// Number of held-back deletions, here and in the vault.
     pub fn held_back(&self) -> u64 {
         self.held_back_here() + self.held_back_in_vault.len() as u64 + self.held_back_in_vault_unlisted
     }
 
-    /// How many deletions are held back here.
+    /// Number of held-back deletions here.
     pub(crate) fn held_back_here(&self) -> u64 {
         self.held_back.len() as u64 + self.held_back_unlisted
     }
 
-    /// Takes in a change of the vault that a push leaves.
+    /// Notes a change of the vault that a push does not apply.
     pub(crate) fn diverge(&mut self, path: &VaultPath) {
         if self.diverged.contains(path) {
             return;
@@ -481,7 +481,7 @@ impl Report {
         }
     }
 
-    /// Takes in a deletion that the vault does not get yet.
+    /// Notes a deletion that is held back from the vault.
     pub(crate) fn hold_back_in_vault(&mut self, path: &VaultPath) {
         match self.held_back_in_vault.len() < FAILURES_LISTED {
             true => self.held_back_in_vault.push(path.clone()),
@@ -489,12 +489,12 @@ impl Report {
         }
     }
 
-    /// How many changes were not applied.
+    /// Number of changes that were not applied.
     pub fn failed(&self) -> u64 {
         self.failures.len() as u64 + self.failures_unlisted
     }
 
-    /// Takes in a file that came, or whose times were set.
+    /// Notes a file that was put in place, or whose times were set.
     pub(crate) fn note_arrival(
         &mut self,
         action: StepAction,
@@ -507,12 +507,12 @@ impl Report {
         }
     }
 
-    /// Takes in that a file was copied. Should the one that it was copied from be removed, it was moved.
+    /// Notes a copied file. If its source is removed, the copy counts as a move.
     pub(crate) fn note_copy(&mut self, path: &VaultPath, from: &VaultPath) {
         self.copied_from.entry(from.clone()).or_insert_with(|| path.clone());
     }
 
-    /// Counts a file that was removed. Returns whether it was moved.
+    /// Counts a removed file. Returns whether it was moved.
     pub(crate) fn count_removal(&mut self, path: &VaultPath, size: u64) -> bool {
         self.deleted.add(size);
         let Some(to) = self.copied_from.remove(path) else { return false };
@@ -523,7 +523,7 @@ impl Report {
         true
     }
 
-    /// Takes in a file that was removed.
+    /// Notes a removed file.
     pub(crate) fn note_removal(&mut self, path: &VaultPath, size: u64) {
         let is_moved = self.count_removal(path, size);
         if !is_moved && self.deleted_files.len() < FAILURES_LISTED {
@@ -532,7 +532,7 @@ impl Report {
         self.note_arrival(StepAction::Remove, path, size, None);
     }
 
-    /// Takes in a file that was deleted in the vault.
+    /// Notes a file that was deleted in the vault.
     pub(crate) fn delete_in_vault(&mut self, path: &VaultPath, size: u64) {
         self.deleted_in_vault.add(size);
         if self.deleted_in_vault_files.len() < FAILURES_LISTED {
@@ -540,20 +540,20 @@ impl Report {
         }
     }
 
-    /// Takes in a file that was merged.
+    /// Notes a merged file.
     pub(crate) fn note_merged(&mut self, path: &VaultPath) {
         self.merged.push(path.clone());
         self.note_step(StepAction::Merge, path, None);
     }
 
-    /// Takes in what a sync did with a path, beside what a pull does.
+    /// Notes a step that a sync has beyond those of a pull.
     pub(crate) fn note_step(&mut self, action: StepAction, path: &VaultPath, size: Option<u64>) {
         if let Some(changes) = &mut self.changes {
             changes.push(Step { action, path: path.clone(), size, from: None });
         }
     }
 
-    /// Takes in a change that was not applied.
+    /// Notes a change that was not applied.
     pub(crate) fn fail(&mut self, failure: Failure) {
         if self.failures.len() < FAILURES_LISTED {
             self.failures.push(failure);
@@ -562,7 +562,7 @@ impl Report {
         }
     }
 
-    /// Takes a failure back: the same run applied a later change of the path.
+    /// Removes a failure: the same run applied a later change of the path.
     pub(crate) fn withdraw_failure(&mut self, path: &VaultPath) {
         match self.failures.iter().position(|failure| failure.path == path.as_str()) {
             Some(listed) => drop(self.failures.remove(listed)),
@@ -574,7 +574,7 @@ impl Report {
         }
     }
 
-    /// Forgets the changes that were not applied, because all of them are tried again.
+    /// Removes all failures, because all of them are retried.
     pub(crate) fn forget_failures(&mut self) {
         self.failures.clear();
         self.held_back.clear();
@@ -588,7 +588,7 @@ impl Report {
         self.has_excludable_failures = false;
     }
 
-    /// Takes in a file that the filter leaves out.
+    /// Notes a file that the filter excludes.
     pub(crate) fn skip(&mut self, path: &VaultPath, reason: SkipReason, bytes: u64, filter: &Filter) {
         self.skipped.add(bytes);
         if let Some(folder) = filter.other_config_dir(path)
@@ -599,19 +599,19 @@ impl Report {
         self.skipped_reasons.entry(reason.name()).or_default().add(bytes);
     }
 
-    /// Names a file with new content if it is code.
+    /// Notes a file with new content if it is code.
     pub(crate) fn note_code(&mut self, path: &VaultPath, filter: &Filter) {
         if self.code.len() < FAILURES_LISTED && filter.is_code(path) {
             self.code.push(path.clone());
         }
     }
 
-    /// Whether nothing had to be done.
+    /// True if nothing had to be done.
     pub fn is_unchanged(&self) -> bool {
         self.did_nothing() && self.failures.is_empty()
     }
 
-    /// Whether nothing was done, whatever could not be.
+    /// True if nothing was done, apart from failures.
     pub fn did_nothing(&self) -> bool {
         self.pulled.files == 0
             && self.copied.files == 0

@@ -1,9 +1,10 @@
 //! Keeps a pull from completing a bare git repository.
 //!
-//! Git takes a folder for a repository when it holds a file `HEAD` beside `objects` and `refs`, or beside a `commondir`, and
-//! then runs programs that the file `config` in it names. A vault can list all of these under names that no rule about
-//! single names refuses. So a folder of the destination has either the head or one of the others, never both: of what is
-//! wanted at once the head is refused, and of what comes later than the others, or than the head, whatever comes later.
+//! Git treats a folder as a repository if it has a file `HEAD` beside `objects` and `refs`, or beside a
+//! `commondir`, and then runs programs that the file `config` in it names. A vault can list all of these
+//! under names that no rule about single names refuses. So a folder of the destination has either the head or
+//! one of the others, never both: if both are wanted at once, the head is refused; if one is there already,
+//! the other is refused.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -12,7 +13,7 @@ use obsync_protocol::{RepositoryPart, VaultPath, alias_key};
 const REFUSED: &str = "with it git would take its folder for a repository and run programs that the vault names; rename it \
                        in Obsidian";
 
-/// The folders in which a part of a bare repository is wanted, and what else of one there is.
+/// Folders in which a part of a bare repository is wanted, with the parts that are there.
 #[derive(Debug, Default)]
 pub(crate) struct Repositories {
     /// By the folder's path as a file system that folds names compares it: `a` and `A` may be one folder.
@@ -33,33 +34,33 @@ impl Parts {
         match part {
             Body => !self.present.contains(&Head),
             Head if self.present.contains(&Body) => false,
-            // What is there already was there first.
+            // A part that is there already came first.
             Head => self.present.contains(&Head) || !self.wanted.contains(&Body),
         }
     }
 }
 
 impl Repositories {
-    /// Looks through the paths that are wanted.
+    /// Collects the parts among the wanted paths.
     pub(crate) fn wanted<'p>(paths: impl Iterator<Item = &'p VaultPath>) -> Self {
         let mut repositories = Repositories::default();
         for path in paths {
             for (folder, part) in parts(path.as_str()) {
                 let parts = repositories.folders.entry(key(folder)).or_default();
                 parts.wanted.insert(part);
-                // Text before a slash of a path is a path.
+                // The part of a path before a slash is a path.
                 parts.spellings.insert(folder.and_then(|folder| VaultPath::parse(folder).ok()));
             }
         }
         repositories
     }
 
-    /// The folders of which has to be known what is in them.
+    /// The folders whose contents must be known.
     pub(crate) fn folders(&self) -> Vec<Option<VaultPath>> {
         self.folders.values().flat_map(|parts| parts.spellings.iter().cloned()).collect()
     }
 
-    /// Takes in what is in these folders, in the order of [`folders`](Self::folders).
+    /// Notes the parts that are in these folders, in the order of [`folders`](Self::folders).
     pub(crate) fn present(&mut self, found: Vec<BTreeSet<RepositoryPart>>) {
         let mut found = found.into_iter();
         for parts in self.folders.values_mut() {
@@ -68,7 +69,7 @@ impl Repositories {
         }
     }
 
-    /// Refuses a path with which git would find a repository.
+    /// Refuses a path that would complete a git repository.
     pub(crate) fn admits(&self, path: &VaultPath) -> Result<(), String> {
         if self.folders.is_empty() {
             return Ok(());
@@ -79,8 +80,8 @@ impl Repositories {
     }
 }
 
-/// For each of the folders, what there is directly in it that is a part of a bare repository, found out by looking
-/// through all files of the place. Folders of one [`alias_key`] are one.
+/// For each of the folders, the parts of a bare repository that are directly in it, found by going through
+/// all files of the place. Folders with one [`alias_key`] are one.
 pub fn repository_parts_among<'f>(
     files: impl Iterator<Item = &'f str>,
     folders: &[Option<VaultPath>],
@@ -99,7 +100,7 @@ pub fn repository_parts_among<'f>(
     keys.iter().map(|key| found.get(key.as_str()).cloned().unwrap_or_default()).collect()
 }
 
-/// The parts of bare repositories on the way to a path, each with the folder that it would make one.
+/// The parts of bare repositories among the components of a path, each with its folder.
 fn parts(path: &str) -> impl Iterator<Item = (Option<&str>, RepositoryPart)> {
     let mut begin = 0_usize;
     path.split('/').filter_map(move |segment| {
@@ -124,7 +125,7 @@ mod tests {
         VaultPath::parse(text).unwrap()
     }
 
-    /// Which of the wanted paths are refused, where these files are present.
+    /// The wanted paths that are refused if these files are present.
     fn refused<'w>(wanted: &[&'w str], present: &[&str]) -> Vec<&'w str> {
         let paths: Vec<VaultPath> = wanted.iter().map(|text| path(text)).collect();
         let mut repositories = Repositories::wanted(paths.iter());

@@ -1,5 +1,5 @@
-//! The parts of a plan that need no server: what is only to be noted, times, and content that is rescued before the plan
-//! itself removes or overwrites it (a renamed file, a swap of two).
+//! The steps of a plan that need no server: records, times, and contents that are rescued before the plan
+//! itself removes or overwrites them (a renamed file, a swap of two).
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::mem::take;
@@ -17,29 +17,30 @@ use crate::shrinking::Shrinking;
 use crate::space::NextRescues;
 use crate::transfer::{Scout, wanted};
 
-/// How many contents are rescued before their sources may go. Bounds the space that a large rename takes. Not fewer: a file
-/// that is made right after others were removed has ext4 look long for an inode (docs/PERFORMANCE.md).
+/// Contents rescued before their sources may be removed. Limits the space that a large rename takes. Not
+/// fewer: ext4 searches long for an inode if a file is created right after others were removed
+/// (docs/PERFORMANCE.md).
 const BATCH: usize = 1024;
-/// How many times are set before it is looked whether the run is to stop.
+/// Times set between two checks for cancellation.
 const TOUCHES: usize = 256;
 
-/// How many changes that are deferred are noted at a time: as they are kept they take several times what an entry takes. (A
-/// table pays for each time.)
+/// Deferred changes stored at a time: in their stored form they take several times the memory of an entry. (A
+/// table charges for each write.)
 const NOTED: usize = 50_000;
 
-/// What is left of the rescues when the sources may go.
+/// Remaining rescues when the sources may be removed.
 #[derive(Default)]
 pub(crate) struct Rescued {
-    /// Staged, but something of the vault is still in their place.
+    /// Staged, but a file of the vault is still in their place.
     pub(crate) waiting: Vec<Ready>,
-    /// Not staged: copies of what is published now, or content that is to be downloaded after all.
+    /// Not staged: copies of contents that are published now, or contents that must be downloaded after all.
     pub(crate) later: Vec<Transfer>,
     /// Sources of these, to be removed once they are in place.
     pub(crate) sources: Vec<Renamed>,
 }
 
-/// Files that go when their content is at other paths. Those of one content are together: each of a thousand equal files
-/// can come to each of a thousand new paths.
+/// Files to remove when their content is at other paths. Files of one content are together: each of a
+/// thousand equal files can move to each of a thousand new paths.
 pub(crate) struct Renamed {
     pub(crate) removals: Vec<FileRemoval>,
     /// The other paths.
@@ -47,7 +48,7 @@ pub(crate) struct Renamed {
 }
 
 impl Renamed {
-    /// Waits for the paths as well that a later plan brings the same content to.
+    /// Also waits for the paths that get the same content from a later plan.
     pub(crate) fn wait_for(&mut self, plan: &Schedule) {
         let contents: HashSet<ContentHash> =
             self.removals.iter().map(|removal| removal.file.content.hash).collect();
@@ -63,7 +64,7 @@ impl Renamed {
 }
 
 impl Publisher<'_, '_> {
-    /// Takes into the account what needs no work, and commits it. Gives back the plan with the rest.
+    /// Records the changes that need no work, and commits them. Returns the rest of the plan.
     pub(crate) async fn note(&mut self, mut plan: Schedule) -> Result<Schedule, PullError> {
         for path in Shrinking::from(take(&mut plan.unchanged)) {
             self.ledger.unneeded(&path);
@@ -86,7 +87,7 @@ impl Publisher<'_, '_> {
         Ok(plan)
     }
 
-    /// Looks at files whose records are in doubt, and claims nothing any more of those that are not as recorded.
+    /// Checks files whose records are doubtful, and drops the records of those that differ.
     pub(crate) async fn doubt(&mut self, doubted: Vec<Wanted>) -> Result<(), PullError> {
         let present = self.destination.holds(doubted.clone()).await?;
         for (Wanted { path, .. }, _) in doubted.into_iter().zip(present).filter(|(_, present)| !present) {
@@ -95,7 +96,7 @@ impl Publisher<'_, '_> {
         Ok(())
     }
 
-    /// Sets times. A file that was changed here is left as it is.
+    /// Sets times. A file that was changed here is left alone.
     pub(crate) async fn touch(&mut self, touches: Vec<Transfer>, scout: &Scout) -> Result<(), PullError> {
         for batch in touches.chunks(TOUCHES) {
             if self.stop.is_cancelled() {
@@ -104,7 +105,7 @@ impl Publisher<'_, '_> {
             let mut changed = batch.to_vec();
             let ready = scout.survey(&mut changed).await?;
             self.publish(ready).await?;
-            // Changed after they were looked at.
+            // Changed after they were checked.
             changed.append(&mut self.refetch);
             let targets: Vec<(&Transfer, &Target)> = changed
                 .iter()
@@ -114,9 +115,10 @@ impl Publisher<'_, '_> {
             let known = self.state.records(&paths).await?;
             for ((transfer, target), known) in targets.into_iter().zip(known) {
                 let kind = RecordKind::File(target.meta(transfer.hash, transfer.size));
-                // A file that its user removed can be missed still: its time is not what they wanted to be rid of.
+                // A file that its user removed still counts as missing: its time was not the reason for
+                // removing it.
                 let witnessed = known.as_ref().is_some_and(|known| known.witnessed);
-                // By them a file is known again that has another name now.
+                // The facts identify a file that has another name now.
                 let is_same = |known: &Record| known.file().is_some_and(|file| file.hash == transfer.hash);
                 let facts = known.filter(is_same).and_then(|known| known.facts);
                 self.ledger.recorded(Record { witnessed, facts, ..Record::new(target.path.clone(), kind) });
@@ -126,8 +128,8 @@ impl Publisher<'_, '_> {
         Ok(())
     }
 
-    /// Copies what the plan is about to remove or overwrite to where it is wanted, and removes each batch's sources as
-    /// soon as its copies are durable.
+    /// Copies contents that the plan is about to remove or overwrite to their new paths, and removes each
+    /// batch's sources as soon as its copies are durable.
     pub(crate) async fn rescue(
         &mut self,
         rescues: Vec<Transfer>,
@@ -155,11 +157,12 @@ impl Publisher<'_, '_> {
             let elsewhere = elsewhere.into_iter();
             rescued.later.extend(elsewhere.map(|transfer| Transfer { source: Source::Remote, ..transfer }));
             let present = scout.mark_present(&mut batch).await?;
-            // A place that is free now comes first: from there the others are copied when theirs are.
+            // A free path comes first: the others are copied from there.
             batch.iter_mut().for_each(|transfer| transfer.targets.sort_by_key(|target| target.obstructed));
             let staged = tokio::select! {
                 biased;
-                // Whoever says so does not wait for all copies of a batch. Nothing of it is visible, and all sources are there.
+                // Cancellation does not wait for all copies of a batch. None of them is visible, and all
+                // sources are there.
                 () = stop.cancelled() => break,
                 staged = scout.stage_all(batch) => staged,
             };
@@ -175,10 +178,12 @@ impl Publisher<'_, '_> {
             for (path, targets) in sources {
                 let Some(removal) = removable.remove(&path) else { continue };
                 let is_missing = targets.iter().any(|target| missing.contains(&target.path));
-                // Of one file under two names there is nothing left when the second is removed after the first was made.
+                // If both names are one file, nothing is left when the second is removed after the first was
+                // created.
                 let are_apart =
                     copied.contains(&path) && !targets.iter().any(|target| present.contains(&target.path));
-                // What needs its place could never come if it stayed; the vault has its content in any case.
+                // A file that needs this place could never be put there if it stayed; the vault has its
+                // content in any case.
                 let may_stay = are_apart && !removal.in_the_way;
                 let paths = targets.into_iter().map(|target| target.path).collect();
                 let renamed = Renamed { removals: vec![removal], paths };
@@ -193,16 +198,16 @@ impl Publisher<'_, '_> {
         Ok(rescued)
     }
 
-    /// Takes out the removals of files whose content is still to come to another path. Of several files of one content only
-    /// one is the source of a copy, and a copy can fail.
+    /// Takes out the removals of files whose content still has to be put at another path. Only one of several
+    /// files with one content is the source of a copy, and a copy can fail.
     pub(crate) async fn keep_what_is_wanted(
         &self,
         removals: &mut Vec<FileRemoval>,
         transfers: &[Transfer],
         rescued: &Rescued,
     ) -> Result<Vec<Renamed>, PullError> {
-        // What needs the place of a file could never come if that stayed; the vault has its content in any case. An empty file
-        // can be made without another one.
+        // A file that needs the place of another could never be put there if that stayed; the vault has its
+        // content in any case. An empty file can be created without another one.
         let may_stay =
             |removal: &FileRemoval| !removal.in_the_way && removal.file.content.hash != ContentHash::EMPTY;
         let vanishing = removals.iter().filter(|removal| may_stay(removal));
@@ -214,7 +219,8 @@ impl Publisher<'_, '_> {
         let coming = transfers.iter().chain(&rescued.later).chain(&self.refetch).chain(waiting);
         let coming: Vec<Transfer> =
             coming.filter(|transfer| vanishing.contains(&transfer.hash)).cloned().collect();
-        // Where names are folded, or through a link, what seems to be at its new path already may be the file that is to go.
+        // If names are folded, or through a link, a file that seems to be at its new path already may be the
+        // one to be removed.
         let present = self.destination.holds(wanted(&coming)).await?;
         let mut present = present.into_iter();
         let mut renamed: HashMap<ContentHash, Renamed> = HashMap::new();
@@ -240,14 +246,14 @@ impl Publisher<'_, '_> {
         Ok(renamed.into_values().filter(|renamed| !renamed.removals.is_empty()).collect())
     }
 
-    /// Targets of rescues that are neither in place nor known to be out of reach.
+    /// Targets of rescues that are neither in place nor known to be impossible.
     fn missing_targets(&self, rescued: &Rescued) -> HashSet<VaultPath> {
         let transfers = rescued.later.iter().chain(&self.refetch);
         let missing = transfers.flat_map(|transfer| &transfer.targets).map(|target| &target.path);
         missing.chain(rescued.waiting.iter().map(Ready::path)).cloned().collect()
     }
 
-    /// Removes files whose content is at its other paths now; those of which a path failed are kept.
+    /// Removes files whose content is at its other paths now; files with a failed path are kept.
     pub(crate) async fn remove_renamed(&mut self, files: Vec<Renamed>) -> Result<(), PullError> {
         let mut done = Vec::new();
         for Renamed { removals, paths } in files {
@@ -261,7 +267,7 @@ impl Publisher<'_, '_> {
         self.remove_files(done).await
     }
 
-    /// Leaves a file where it is as long as its new name cannot be made: better the old name than none.
+    /// Keeps a file until its new name can be created: the old name is better than none.
     fn keep_until_renamed(&mut self, removal: FileRemoval, new_path: &VaultPath) {
         let FileRemoval { file, uid, .. } = removal;
         let kind = EntryKind::Deleted { folder: false };

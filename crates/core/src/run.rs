@@ -1,4 +1,5 @@
-//! The parts of a run: the vault, the destination, the state, and the options; and how every run ends.
+//! The parts of a run: the vault, the destination, the state, and the options; and the common end of every
+//! run.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -20,12 +21,12 @@ use crate::reconcile::Mode;
 use crate::report::{Outcome, Report};
 use crate::state::StateStore;
 
-/// The vault to pull, and what is needed to reach and read it.
+/// The vault to pull, with client, token and keys.
 #[derive(Clone, Debug)]
 pub struct PullSource {
-    /// The way to the service.
+    /// Client of the service.
     pub client: Client,
-    /// Who is asking.
+    /// Token of the account.
     pub token: Token,
     /// The vault as the service lists it.
     pub vault: VaultInfo,
@@ -33,42 +34,44 @@ pub struct PullSource {
     pub keys: VaultKeys,
 }
 
-/// How to pull.
+/// Options of a pull.
 #[derive(Clone, Debug, Default)]
 pub struct PullOptions {
-    /// Chooses the entries that are synced.
+    /// Selects the entries to sync.
     pub filter: Filter,
-    /// How thorough to be.
+    /// Extent of the pull.
     pub mode: Mode,
-    /// Only tell what would be done.
+    /// Only report what would be done.
     pub dry_run: bool,
-    /// Take back what was changed here: it is set aside, and everything is looked at again.
+    /// Undo local changes: changed files are set aside, and everything is checked again.
     pub mirrors: bool,
-    /// Take a vault for what it says that is older on the server than in the destination: the version of the destination
-    /// falls to that of the vault. What the vault does not list is only removed in [`Mode::Full`].
+    /// Accept a vault that is older on the server than in the destination: the version of the destination is
+    /// lowered to that of the vault. Files that the vault does not list are only removed in [`Mode::Full`].
     pub accept_older_vault: bool,
-    /// List the vault from its first version on, remove nothing, and keep what differs under another name: what is not as
-    /// the vault lists it belongs to the user from then on. For a vault that is not the one that was pulled before, or not
-    /// in the form that it had.
+    /// List the vault from its first version on, remove nothing, and keep differing files under another name:
+    /// a file that differs from the listing belongs to the user from then on. For a vault that is not the one
+    /// that was pulled before, or has another form.
     pub keep_everything: bool,
-    /// Accept what fails for good: names that the destination cannot have, and entries that cannot be read. They are no
-    /// failures any more until the vault changes them.
+    /// Accept lasting failures: names that the destination cannot have, and unreadable entries. They do not
+    /// count as failures until the vault changes them.
     pub accept_failures: bool,
-    /// Name every file that changes in the report.
+    /// List every changed file in the report.
     pub list_changes: bool,
-    /// How many files may be deleted before deletions are held back.
+    /// Limit of deleted files; above it, deletions are held back.
     pub max_delete: MaxDelete,
-    /// A doubt about the destination that the caller has and the state does not know of.
+    /// A doubt about the destination that the caller has and that is not in the state.
     pub doubt: Option<Doubt>,
     /// Connections and requests in flight.
     pub fetch: FetchOptions,
-    /// How much the transfers may hold in memory.
+    /// Memory limit of transfers.
     pub governor: Governor,
-    /// How much the listing may take in memory, in bytes; `None`: [`LISTING_MEMORY`](obsync_protocol::limits::LISTING_MEMORY).
+    /// Memory limit of the listing in bytes; `None`:
+    /// [`LISTING_MEMORY`](obsync_protocol::limits::LISTING_MEMORY).
     pub listing_memory: Option<u64>,
-    /// A content that did not come through in the time of the run before.
+    /// A content that the run before could not transfer in its time.
     pub hurdle: Option<Hurdle>,
-    /// A pull of what is synced both ways otherwise: that stays noted, so that the next sync is no first one.
+    /// A pull of a destination that is otherwise synced both ways: the state keeps that, so that the next
+    /// sync is no first one.
     pub is_narrowed: bool,
 }
 
@@ -77,18 +80,18 @@ pub(crate) struct Run<'a> {
     pub(crate) destination: Arc<dyn Destination>,
     pub(crate) state: Arc<dyn StateStore>,
     pub(crate) options: &'a PullOptions,
-    /// Which way the destination is synced; a run is one of its ways.
+    /// The direction in which the destination is synced, of which this run is a part.
     pub(crate) direction: Direction,
     pub(crate) progress: Arc<dyn Progress>,
     pub(crate) stop: CancellationToken,
-    /// Everything is listed, though the state says up to where the vault is known: a dry run does not forget it.
+    /// Everything is listed, though the state has a version: a dry run does not reset it.
     pub(crate) lists_all: bool,
     /// The session of a follower, if this is one of its runs.
     pub(crate) lines: &'a Lines,
 }
 
 impl Run<'_> {
-    /// Ends a run, however it went.
+    /// Ends a run, whatever its result.
     pub(crate) async fn conclude(
         &self,
         outcome: Result<(), PullError>,
@@ -109,7 +112,7 @@ impl Run<'_> {
         Ok(report)
     }
 
-    /// What comes of work that waits for the service, unless the run is told to stop before.
+    /// Result of a request to the service, unless the run is stopped first.
     pub(crate) async fn unless_stopped<T>(
         &self,
         work: impl Future<Output = Result<T, PullError>>,

@@ -1,5 +1,5 @@
-//! The result of a scan, compared with the records. Only differences are named, so that a scan of what
-//! nobody touched costs no memory beyond the records.
+//! The result of a scan, compared with the records. It has only differences, so that a scan of an unchanged
+//! folder needs no memory beyond the records.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
@@ -9,43 +9,45 @@ use tokio::io::AsyncRead;
 
 use crate::model::{KnownContent, LocalFacts, Record};
 
-/// What a scan is to look for.
+/// Input of a scan.
 #[derive(Clone, Debug)]
 pub struct ScanInput {
     /// All records. A file with the facts of its record is not read.
     pub records: Arc<Vec<Record>>,
-    /// What is to be synced. What it leaves out is neither read nor missed.
+    /// The filter. Excluded files are neither read nor reported missing.
     pub filter: Filter,
 }
 
-/// What a scan found.
+/// Result of a scan.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LocalTree {
-    /// Files whose content is not the record's, or that are not recorded. By path.
+    /// Files whose content is not the recorded one, or that are not recorded. By path.
     pub files: Vec<LocalFile>,
-    /// Folders that are not recorded as such. By path.
+    /// Folders that are not recorded as folders. By path.
     pub folders: Vec<VaultPath>,
-    /// Recorded files that have their content still but other facts than the record, which may take these.
+    /// Recorded files with unchanged content but other facts than the record, which may be updated with
+    /// these.
     pub renewed: Vec<(VaultPath, LocalFacts)>,
-    /// Recorded files and folders of which nothing is there, though everything was read where they would be. By path. A
-    /// place that holds something else (a link, a folder in a file's place, a name that is the same but for case or
+    /// Recorded files and folders that are missing, though everything was read where they would be. By path.
+    /// A place with something else (a link, a folder in a file's place, a name that differs only in case or
     /// normalisation) is no absence.
     pub absent: Vec<VaultPath>,
-    /// Recorded files of which nothing is there, in a place where that says nothing: objects may have expired. By path.
+    /// Recorded files that are missing in a place where that says nothing: objects may have expired. By path.
     pub missing: Vec<VaultPath>,
-    /// Recorded paths of which nothing is there but a name that is the same except for case or normalisation, which is among
+    /// Recorded paths that are there only under a name that differs in case or normalisation, which is among
     /// the files or folders: a file that was renamed so. By recorded path.
     pub respelled: Vec<Respelled>,
-    /// Files and folders whose name in the destination is not byte for byte that of their path: it was normalised. By path.
+    /// Files and folders whose name in the destination is not byte for byte that of their path: it was
+    /// normalised. By path.
     pub spellings: Vec<Spelling>,
-    /// Places of which nothing can be said, with everything below them.
+    /// Places that could not be scanned, with everything below them.
     pub unknown: Vec<Unknown>,
-    /// How many files were found, without those that are never synced or that the filter leaves out.
+    /// Number of files found, without those that are never synced or that the filter excludes.
     pub found: u64,
-    /// How many files were read.
+    /// Number of files read.
     pub read: u64,
-    /// Whether a program is rewriting the folder as a whole (`.git/index.lock` is at its top), so that nothing that is
-    /// absent counts.
+    /// True if a program is rewriting the folder as a whole (`.git/index.lock` is at its root), so absence
+    /// does not count.
     pub is_in_flux: bool,
 }
 
@@ -54,7 +56,7 @@ pub struct LocalTree {
 pub struct Respelled {
     /// The recorded path.
     pub recorded: VaultPath,
-    /// What is there instead.
+    /// The path found instead.
     pub found: VaultPath,
 }
 
@@ -63,40 +65,41 @@ pub struct Respelled {
 pub struct Spelling {
     /// The path.
     pub path: VaultPath,
-    /// Its name as the destination has it, relative to its top.
+    /// Its name in the destination, relative to the root.
     pub name: String,
 }
 
-/// A file as a scan found it.
+/// A file found by a scan.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LocalFile {
-    /// Its path in the vault: the local name as it is where that is a known path, else normalised (docs/PROTOCOL.md section 4).
+    /// Its path in the vault: the local name if that is a known path, else the normalised name
+    /// (docs/PROTOCOL.md section 4).
     pub path: VaultPath,
     /// Its content.
     pub content: KnownContent,
     /// Time of the last change, milliseconds since the epoch.
     pub mtime: i64,
-    /// Time of creation, milliseconds since the epoch; that of the last change where nobody knows.
+    /// Time of creation, milliseconds since the epoch; if unknown, that of the last change.
     pub ctime: i64,
-    /// What it was read under.
+    /// Its facts when it was read.
     pub facts: LocalFacts,
 }
 
-/// A place that could not be looked at, or that holds what is never synced.
+/// A place that could not be scanned, or that has something that is never synced.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Unknown {
-    /// Its name as the destination has it, relative to its top.
+    /// Its name in the destination, relative to the root.
     pub path: String,
-    /// Why nothing is known.
+    /// The cause.
     pub why: UnknownCause,
 }
 
-/// Why a scan says nothing of a place.
+/// The reason why a scan says nothing about a place.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum UnknownCause {
     /// It cannot be read.
     Unreadable {
-        /// The system's word.
+        /// The system's error message.
         reason: String,
     },
     /// Another file system was mounted there in an earlier scan, and none is now.
@@ -107,35 +110,35 @@ pub enum UnknownCause {
     Special,
     /// A vault cannot have such a name.
     Name {
-        /// What is wrong with it.
+        /// The reason.
         reason: String,
-        /// The file's number in its file system, by which it is known under another name.
+        /// The file's number in its file system, which identifies it under another name.
         inode: Option<u64>,
     },
-    /// A vault cannot have such a name, which a folder has: it may be any that is missing.
+    /// A folder with a name that a vault cannot have: it may be any missing folder.
     FolderName {
-        /// What is wrong with it.
+        /// The reason.
         reason: String,
     },
-    /// It is the same name as another one, but for case or normalisation.
+    /// Its name equals another one, except for case or normalisation.
     Twin {
         /// The other one.
         of: VaultPath,
     },
-    /// It was changed again and again while it was read. A later scan finds it.
+    /// It changed repeatedly while it was read. A later scan will read it.
     Changing,
 }
 
-/// A file that is opened to be sent.
+/// A file opened to be sent.
 pub struct OpenFile {
     /// Its content from the beginning.
     pub content: Box<dyn AsyncRead + Send + Unpin>,
-    /// What it was opened under.
+    /// Its facts when it was opened.
     pub facts: LocalFacts,
 }
 
 impl LocalTree {
-    /// Whether nothing is known of this path, because of what is there or above it.
+    /// True if the scan says nothing about this path, because of something at it or above it.
     pub fn is_unknown(&self, path: &VaultPath) -> bool {
         let covers = |at: &str| {
             at.is_empty()
@@ -148,7 +151,7 @@ impl LocalTree {
         })
     }
 
-    /// Whether nothing was found that differs from the records.
+    /// True if the scan found no difference from the records.
     pub(crate) fn is_as_recorded(&self) -> bool {
         self.files.is_empty()
             && self.folders.is_empty()
@@ -157,12 +160,12 @@ impl LocalTree {
             && self.respelled.is_empty()
     }
 
-    /// Whether a scan of a few paths can be relied on: nothing is missing, and no name is in doubt.
+    /// True if a scan of a few paths is reliable: nothing is missing, and no name is in doubt.
     pub(crate) fn is_certain(&self) -> bool {
         self.absent.is_empty() && self.respelled.is_empty() && self.unknown.is_empty() && !self.is_in_flux
     }
 
-    /// Adds the folders that files lie in and that are not recorded, where the place has none of its own.
+    /// Adds the unrecorded parent folders of files, for a place without folders.
     pub(crate) fn add_folders(&mut self, records: &[Record]) {
         let known: HashSet<&VaultPath> =
             records.iter().filter(|record| record.file().is_none()).map(|record| &record.path).collect();
@@ -191,7 +194,7 @@ impl LocalTree {
 }
 
 impl LocalTree {
-    /// Takes out what is said of these paths.
+    /// Removes the results for these paths.
     pub(crate) fn leave(&mut self, paths: &HashSet<VaultPath>) {
         if !paths.is_empty() {
             self.files.retain(|file| !paths.contains(&file.path));
@@ -201,8 +204,9 @@ impl LocalTree {
         }
     }
 
-    /// Takes the files out that an earlier scan did not find with the same facts: they are being changed at this moment. Those
-    /// whose content is one of `moved` were given another name, and are whole. Tells the paths of the others.
+    /// Takes out files that an earlier scan did not find with the same facts: they are being changed at this
+    /// moment. Files whose content is one of `moved` were renamed, and are complete. Returns the paths of the
+    /// others.
     pub(crate) fn leave_what_changed_since(
         &mut self,
         earlier: &LocalTree,
@@ -216,17 +220,17 @@ impl LocalTree {
         self.files.extract_if(.., is_changing).map(|file| file.path).collect()
     }
 
-    /// What is absent in this scan and was so in an earlier one.
+    /// Paths that are absent in this scan and in an earlier one.
     pub(crate) fn absent_as_in(&self, earlier: &LocalTree) -> Vec<VaultPath> {
         let before: HashSet<&VaultPath> = earlier.absent.iter().collect();
         self.absent.iter().filter(|path| before.contains(path)).cloned().collect()
     }
 }
 
-/// How many names a sentence has at most.
+/// Names per sentence, at most.
 const NAMED: usize = 5;
 
-/// Some of these names, quoted, and how many more there are.
+/// Some of these names, quoted, and the number of the others.
 pub(crate) fn some_of(names: &[&str]) -> String {
     some_of_quoted(&names.iter().map(|name| format!("{name:?}")).collect::<Vec<_>>())
 }
@@ -240,7 +244,8 @@ fn some_of_quoted(names: &[String]) -> String {
 }
 
 impl Unknown {
-    /// What to call it, and what to say of it and of several such places, where their user may expect them in the vault.
+    /// Its name, and the words about it and about several such places, if the user may expect them in the
+    /// vault.
     fn name_and_words(&self) -> Option<(String, (String, String))> {
         let path = &self.path;
         Some(match &self.why {
@@ -250,7 +255,7 @@ impl Unknown {
                         "cannot be read ({reason}); nothing in {it} is sent, and nothing is taken for deleted"
                     )
                 };
-                // The top has no name.
+                // The root has no name.
                 let name = if path.is_empty() { "the folder".to_owned() } else { format!("{path:?}") };
                 (name, (rest("it"), rest("them")))
             }
@@ -294,17 +299,17 @@ impl Unknown {
     }
 }
 
-/// What to say of one and of several names that are not sent.
+/// Words about one and about several names that are not sent.
 pub(crate) fn stays_here(reason: &str) -> (String, String) {
     (format!("stays here only: {reason}"), format!("stay here only: {reason}"))
 }
 
-/// What to tell of these places: a sentence for each cause, however many they are.
+/// Warnings about these places: one sentence for each cause.
 pub(crate) fn sentences(unknown: &[Unknown]) -> Vec<String> {
     grouped(unknown.iter().filter_map(Unknown::name_and_words))
 }
 
-/// A sentence for all names of which the same is said, of one of them and of several.
+/// One sentence for all names with the same words, about one of them and about several.
 pub(crate) fn grouped(named: impl Iterator<Item = (String, (String, String))>) -> Vec<String> {
     let mut by_words: BTreeMap<(String, String), Vec<String>> = BTreeMap::new();
     for (name, words) in named {

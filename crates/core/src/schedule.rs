@@ -1,8 +1,8 @@
 //! Schedules a run: a pure function of the listing, the state, the filter and the mode. No I/O.
 //!
-//! The order in which a plan is carried out matters, and its fields are in that order: content that the plan itself is
-//! about to remove or overwrite is rescued first, then files and folders go, folders come, and the rest is
-//! copied or downloaded.
+//! The order of a plan's steps matters, and its fields are in that order: content that the plan itself is
+//! about to remove or overwrite is rescued first, then files and folders are removed, folders are created,
+//! and the rest is copied or downloaded.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::hash::{BuildHasher, RandomState};
@@ -19,92 +19,94 @@ use crate::reconcile::{Action, Before, Local, Mode, Reach, Remote, Rules, decide
 use crate::records::Records;
 use crate::shrinking::Shrinking;
 
-/// What a plan is made from.
+/// Input of a plan.
 #[derive(Debug)]
 pub(crate) struct ScheduleInput<'a> {
     /// The latest entry of each path that changed (in full mode, of each path).
     pub(crate) entries: Vec<RemoteEntry>,
-    /// What else the vault lists, as far as that is known.
+    /// The vault's other listed entries, as far as known.
     pub(crate) unclear: Unclear,
-    /// What is recorded of those paths; in full mode, of all paths.
+    /// Records of those paths; in full mode, of all paths.
     pub(crate) records: Records,
-    /// For contents that are wanted, some recorded file that has them.
+    /// For wanted contents, a recorded file that has them.
     pub(crate) sources: HashMap<ContentHash, VaultPath>,
-    /// What is to be synced.
+    /// Selects the entries to sync.
     pub(crate) filter: &'a Filter,
-    /// How thorough to be.
+    /// Extent of the pull.
     pub(crate) mode: Mode,
-    /// How far to go with what is recorded. All but [`Reach::Everything`] need a listing from the first version on, and all
-    /// records.
+    /// Limits on changes of recorded files. All but [`Reach::Everything`] need a listing from the first
+    /// version on, and all records.
     pub(crate) reach: Reach,
-    /// The listing is of what came after an earlier one of this run: it says nothing of other paths.
+    /// The listing has only entries after an earlier one of this run: it says nothing about other paths.
     pub(crate) is_sequel: bool,
-    /// Up to this version an earlier full pull, which was cut short, looked at everything again.
+    /// An earlier full pull, which was cut short, checked everything again up to this version.
     pub(crate) full_up_to: u64,
-    /// Which names the destination takes for one; if any, `records` holds all paths.
+    /// The destination's folding rules; if it folds names, `records` has all paths.
     pub(crate) folds_names: NameFolding,
 }
 
-/// What is to be done, in order.
+/// The steps of a run, in order.
 #[derive(Debug, Default, PartialEq)]
 pub(crate) struct Schedule {
-    /// Content that is here but that the plan is about to remove or overwrite, and that is wanted elsewhere.
+    /// Wanted contents that are here but that the plan is about to remove or overwrite.
     pub(crate) rescues: Vec<Transfer>,
-    /// Files to be removed.
+    /// Files to remove.
     pub(crate) removals: Vec<FileRemoval>,
-    /// Folders to be removed if they are empty, deepest first.
+    /// Folders to remove if they are empty, deepest first.
     pub(crate) folder_removals: Vec<FolderChange>,
-    /// Folders to be made, shortest path first.
+    /// Folders to create, shortest path first.
     pub(crate) folders: Vec<FolderChange>,
     /// Files of which only the times changed; each has one target.
     pub(crate) touches: Vec<Transfer>,
-    /// Contents to be brought into place, in order of uid.
+    /// Contents to put in place, in order of uid.
     pub(crate) transfers: Vec<Transfer>,
-    /// Records to be put without any other work (a newer uid for what is here already).
+    /// Records to write without any other work (a newer uid for the present file).
     pub(crate) renewed: Vec<Record>,
-    /// Changes that need nothing at all.
+    /// Changes that need no work at all.
     pub(crate) unchanged: Vec<VaultPath>,
-    /// What is recorded of files that the filter leaves out, or whose entries make no sense, to be looked at in a full pull:
-    /// where that is no longer so the state must not claim it, or a wider filter or a better entry would find nothing to do.
+    /// Recorded files that the filter excludes, or whose entries are unreadable, to be checked in a full
+    /// pull: if they changed, the state must not claim them, or a wider filter or a better entry would find
+    /// nothing to do.
     pub(crate) doubted: Vec<Wanted>,
-    /// Paths of which the state is to claim nothing any more, before anything else is done: what is there is kept, as if
-    /// somebody else had put it there.
+    /// Paths whose records are dropped before anything else: files there are kept as if a user had put them
+    /// there.
     pub(crate) released: Vec<VaultPath>,
-    /// What the vault does not list and what stays all the same, because there are entries that may be its.
+    /// Files that the vault does not list and that stay nevertheless, because unreadable entries may be
+    /// theirs.
     pub(crate) unlisted: Vec<VaultPath>,
-    /// Changes that the filter leaves out.
+    /// Changes that the filter excludes.
     pub(crate) filtered: Vec<RemoteEntry>,
-    /// Which names the destination takes for one.
+    /// The destination's folding rules.
     pub(crate) folds_names: NameFolding,
-    /// Deletions that are not made before somebody confirms them.
+    /// Deletions that wait for a user's confirmation.
     pub(crate) held_back: Vec<RemoteEntry>,
-    /// Changes that cannot be applied to this destination, and why.
+    /// Changes that cannot be applied to this destination, with the reason.
     pub(crate) refused: Vec<(RemoteEntry, String)>,
 }
 
-/// One content and the paths that it is wanted at.
+/// One content and the paths that need it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Transfer {
     pub(crate) hash: ContentHash,
     /// Bytes of plaintext.
     pub(crate) size: u64,
     pub(crate) source: Source,
-    /// At least one; the first is filled from the source, the others are copies of it.
+    /// At least one; the first is written from the source, the others are copies of it.
     pub(crate) targets: Vec<Target>,
 }
 
 impl Transfer {
-    /// The paths that get other content than they have.
+    /// Paths whose content changes.
     pub(crate) fn renewed_targets(&self) -> impl Iterator<Item = &Target> {
         self.targets.iter().filter(|target| !target.is_recorded_as(self.hash))
     }
 
-    /// The size of each path that has the content already, as far as is known.
+    /// Size of each path that has the content already, as far as known.
     pub(crate) fn confirmed_targets(&self) -> impl Iterator<Item = u64> {
         self.targets.iter().filter(|target| target.is_recorded_as(self.hash)).map(|_| self.size)
     }
 
-    /// The changes that it stands for.
+    /// The changes that it applies.
     pub(crate) fn entries(&self) -> impl Iterator<Item = RemoteEntry> {
         let kind = EntryKind::File { hash: self.hash, size: self.size };
         self.targets.iter().map(move |target| RemoteEntry {
@@ -117,7 +119,7 @@ impl Transfer {
     }
 }
 
-/// Where a content comes from.
+/// Source of a content.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Source {
     /// From the server.
@@ -127,7 +129,7 @@ pub(crate) enum Source {
 }
 
 impl Source {
-    /// The file of the destination, if it is one.
+    /// The file of the destination, if it is the source.
     pub(crate) fn local(&self) -> Option<&VaultPath> {
         match self {
             Source::Remote => None,
@@ -136,54 +138,53 @@ impl Source {
     }
 }
 
-/// A path that a content is wanted at.
+/// A path that needs a content.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Target {
     pub(crate) path: VaultPath,
     pub(crate) uid: Uid,
     pub(crate) mtime: i64,
     pub(crate) ctime: i64,
-    /// The content that obsync put there last.
+    /// The content that obsync last put there.
     pub(crate) replaces: Option<KnownContent>,
-    /// Whether something of the vault is there, above it or below it until the plan's removals are done.
+    /// True if a file of the vault is at the path, above it or below it until the plan's removals are done.
     pub(crate) obstructed: bool,
-    /// Whether the state says of it already what it is to say, in every detail.
+    /// True if its record is already right in every detail.
     pub(crate) recorded: bool,
-    /// What the destination said of the file when it was recorded so.
+    /// The file's facts when it was recorded.
     pub(crate) facts: Option<Box<LocalFacts>>,
 }
 
-/// A file to be removed.
+/// A file to remove.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct FileRemoval {
     pub(crate) file: Removable,
     /// Its size in bytes.
     pub(crate) size: u64,
     pub(crate) uid: Uid,
-    /// Whether something that the plan brings needs its place, so that it cannot stay until that is there.
+    /// True if the plan puts something in its place, so that it cannot stay until that is there.
     pub(crate) in_the_way: bool,
-    /// Whether it counts as a deletion ([`crate::brake`]).
+    /// True if it counts as a deletion ([`crate::brake`]).
     pub(crate) counts: bool,
 }
 
-/// A folder to be made or removed.
+/// A folder to create or remove.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct FolderChange {
     pub(crate) path: VaultPath,
     pub(crate) uid: Uid,
-    /// Whether the state says of it already what it is to say.
+    /// True if its record is already right.
     pub(crate) recorded: bool,
 }
 
 impl Target {
-    /// What the file is to carry.
+    /// Metadata of the file.
     pub(crate) fn meta(&self, hash: ContentHash, size: u64) -> FileMeta {
         FileMeta { hash, size, mtime: self.mtime, ctime: self.ctime, uid: self.uid }
     }
 }
 
 impl Schedule {
-    /// Makes the schedule.
     pub(crate) fn new(mut input: ScheduleInput<'_>) -> Schedule {
         let records = std::mem::take(&mut input.records);
         let mut scheduler = Scheduler::new(records, &input);
@@ -195,7 +196,7 @@ impl Schedule {
             Reach::Everything | Reach::Listed | Reach::Additions => {}
         }
         let mut entries = scheduler.admit(input.entries, input.filter);
-        // By uid and path. They go as the plan comes, from the end.
+        // By uid and path, in reverse: they are taken from the end.
         entries.sort_unstable_by(|a, b| b.uid.cmp(&a.uid).then_with(|| b.path.cmp(&a.path)));
         for entry in Shrinking::from(entries) {
             scheduler.place(entry);
@@ -204,19 +205,19 @@ impl Schedule {
         scheduler.finish()
     }
 
-    /// Whether anything is to be done in the destination.
+    /// True if there is work to do in the destination.
     pub(crate) fn has_work(&self) -> bool {
         let transfers = self.rescues.len() + self.touches.len() + self.transfers.len();
         transfers + self.removals.len() + self.folder_removals.len() + self.folders.len() > 0
     }
 
-    /// The paths of all files and folders that it would bring, or look at again.
+    /// Paths of all files and folders that it would put in place or check again.
     pub(crate) fn wanted_paths(&self) -> impl Iterator<Item = &VaultPath> {
         let targets = self.rescues.iter().chain(&self.transfers).flat_map(|transfer| &transfer.targets);
         targets.map(|target| &target.path).chain(self.folders.iter().map(|folder| &folder.path))
     }
 
-    /// Every change that is still to be done, by uid.
+    /// Every pending change, by uid.
     pub(crate) fn pending(&self) -> impl Iterator<Item = Uid> {
         let transfers = self.rescues.iter().chain(&self.touches).chain(&self.transfers);
         transfers
@@ -231,14 +232,15 @@ impl Schedule {
 
 pub(crate) struct Scheduler {
     pub(crate) schedule: Schedule,
-    /// Those of entries that are not scheduled yet.
+    /// Records of entries that are not scheduled yet.
     pub(crate) records: Records,
     pub(crate) folds_names: NameFolding,
     pub(crate) rules: Rules,
-    /// Contents that are here now and will not be when the plan's removals and overwrites are done.
+    /// Contents that are here now and will be gone after the plan's removals and overwrites.
     vanishing: HashMap<ContentHash, VaultPath>,
     pub(crate) vanishing_paths: HashSet<VaultPath>,
-    /// Where in the plan's transfers a content of some size is: an entry that lies about its size must not fail the others.
+    /// Index into the plan's transfers by content and size: an entry with a wrong size must not fail the
+    /// others.
     wanted: HashTable<u32>,
     hasher: RandomState,
 }
@@ -260,8 +262,9 @@ impl Scheduler {
         }
     }
 
-    /// Plans the removal of what the vault does not list at all. What it lists in a way that makes no sense stays, and as
-    /// long as it cannot be told what that is, everything does: better a file too many than the wrong one removed.
+    /// Plans the removal of files that the vault does not list at all. Files with unreadable entries stay,
+    /// and everything stays as long as an entry's path is unknown: a file too many is better than the wrong
+    /// one removed.
     fn remove_unlisted(&mut self, entries: &[RemoteEntry], unclear: &Unclear, filter: &Filter) {
         let files =
             unclear.paths.iter().filter_map(|path| self.records.get(path)?.file().map(|known| (path, known)));
@@ -272,7 +275,7 @@ impl Scheduler {
             .records
             .iter()
             .filter(|record| !listed.contains(&record.path))
-            // What a narrower filter left behind is not the vault's business any more.
+            // A file that a narrower filter left behind is no longer the vault's.
             .filter(|record| matches!(filter.verdict(&record.path, record.file().is_none()), Verdict::Sync))
             .cloned()
             .collect();
@@ -289,7 +292,7 @@ impl Scheduler {
         }
     }
 
-    /// Gives up every record that the listing does not confirm; of its own paths alone if it is a sequel.
+    /// Drops every record that the listing does not confirm; in a sequel, only those of listed paths.
     fn release(&mut self, entries: &[RemoteEntry], is_sequel: bool) {
         let listed: HashMap<&VaultPath, &RemoteEntry> =
             entries.iter().map(|entry| (&entry.path, entry)).collect();
@@ -302,7 +305,8 @@ impl Scheduler {
             decide(Some(record), Local::NotScanned, remote, rules).before == Before::Release
         };
         for record in records.extract_if(is_released) {
-            // What is in the way of a listed file is moved aside, so whoever else wants its content takes it before.
+            // A file in the way of a listed one is moved aside, so its content must be copied elsewhere
+            // before.
             if let Some(known) = record.file()
                 && listed.get(&record.path).is_some_and(|entry| entry.is_live())
             {
@@ -314,7 +318,7 @@ impl Scheduler {
         schedule.released.sort_unstable();
     }
 
-    /// Schedules one admitted entry. There is one of each path, so its record goes with it.
+    /// Schedules one admitted entry. There is one per path, so its record is taken out.
     fn place(&mut self, entry: RemoteEntry) {
         let mut base = self.records.take(&entry.path);
         let decision = decide(base.as_deref(), Local::NotScanned, entry.remote(), &self.rules);
@@ -331,7 +335,7 @@ impl Scheduler {
                 let Some(base) = base else { return };
                 let size = base.file().map_or(0, |known| known.size);
                 let kind = RecordKind::File(Target::new(entry, None).meta(hash, size));
-                // What is there already is of another version from now on.
+                // The present file belongs to another version from now on.
                 self.schedule.renewed.push(Record { kind, ..*base });
             }
             (Action::SetTimes, EntryKind::File { hash, .. }) => {
@@ -373,7 +377,7 @@ impl Scheduler {
         self.want(hash, size, target);
     }
 
-    /// A content is wanted at one more path.
+    /// Adds a path to the transfer of a content.
     fn want(&mut self, hash: ContentHash, size: u64, target: Target) {
         let Scheduler { schedule: Schedule { transfers, .. }, wanted, hasher, .. } = self;
         let content_at = |at: &u32| (transfers[*at as usize].hash, transfers[*at as usize].size);
@@ -381,7 +385,7 @@ impl Scheduler {
         match wanted.entry(hasher.hash_one((hash, size)), is_it, |at| hasher.hash_one(content_at(at))) {
             Entry::Occupied(at) => transfers[*at.get() as usize].targets.push(target),
             Entry::Vacant(new) => {
-                // There are no more of them than entries, which are counted so in a listing.
+                // There are not more of them than entries, whose number a listing limits.
                 new.insert(transfers.len() as u32);
                 transfers.push(Transfer { hash, size, source: Source::Remote, targets: vec![target] });
             }
@@ -412,11 +416,11 @@ impl Scheduler {
         self.vanishing.entry(hash).or_insert(path);
     }
 
-    /// Finds a source for each content that is wanted. What comes from a file that goes is a rescue.
+    /// Finds a source for each wanted content. If the source is removed, the transfer is a rescue.
     fn find_sources(&mut self, sources: &HashMap<ContentHash, VaultPath>) {
         let Scheduler { schedule, vanishing, vanishing_paths, .. } = self;
         let rescues = schedule.transfers.extract_if(.., |transfer| {
-            // Nothing need not be copied from anywhere.
+            // An empty content need not be copied.
             if transfer.hash == ContentHash::EMPTY {
                 return false;
             }
@@ -457,7 +461,7 @@ impl Scheduler {
         let folders: BTreeSet<String> = schedule.folders.iter().map(|folder| key(&folder.path)).collect();
         for removal in &mut schedule.removals {
             let path = key(&removal.file.path);
-            // Folders above it are there as long as it is.
+            // Its parent folders exist as long as the file does.
             removal.in_the_way = is_obstructed(&path, &files) || is_at_or_below(&path, &folders);
         }
         self.schedule
@@ -478,24 +482,24 @@ impl Target {
         }
     }
 
-    /// Whether the state says that this content is there already.
+    /// True if the state records this content at the path.
     pub(crate) fn is_recorded_as(&self, hash: ContentHash) -> bool {
         self.replaces.is_some_and(|recorded| recorded.hash == hash)
     }
 }
 
-/// Whether a recorded file is as recorded.
+/// The query whether a recorded file is unchanged.
 pub(crate) fn wanted(path: &VaultPath, known: &FileMeta) -> Wanted {
     Wanted { path: path.clone(), hash: known.hash, size: known.size }
 }
 
-/// Whether one of the paths that leave is `path`, above it or below it.
+/// True if one of the leaving paths is `path`, above it or below it.
 fn is_obstructed(path: &str, leaving: &BTreeSet<String>) -> bool {
     let above = path.match_indices('/').any(|(at, _)| leaving.contains(&path[..at]));
     above || is_at_or_below(path, leaving)
 }
 
-/// Whether one of these paths is `path`, or below it.
+/// True if one of these paths is `path`, or below it.
 pub(crate) fn is_at_or_below(path: &str, paths: &BTreeSet<String>) -> bool {
     let below = format!("{path}/");
     paths.contains(path) || paths.range(below.clone()..).next().is_some_and(|first| first.starts_with(&below))

@@ -1,4 +1,4 @@
-//! Each test is a sentence about what a plan holds.
+//! Tests of plans.
 
 use super::*;
 
@@ -243,10 +243,10 @@ fn of_twins_in_normalisation_one_is_had_and_it_is_always_the_same() {
     let plan = folding().plan(twins());
     assert_eq!((targets(&plan.transfers[0]), refused(&plan)), (vec![decomposed], vec![composed]));
     assert!(plan.refused[0].1.contains("normalisation"), "{}", plan.refused[0].1);
-    // Names that differ in case are two there.
+    // Names that differ only in case are two files there.
     assert!(refused(&folding().plan([file("a.md", "one", 1), file("A.md", "two", 2)])).is_empty());
 
-    // The other changes, and both are recorded since another system brought them: what is here stays.
+    // The other one changes; both are recorded since another system pulled them: the present file stays.
     let known = || [known_file(decomposed, "one", 1), known_file(composed, "two", 2)];
     for _ in 0..20 {
         let changed = [file(composed, "three", 3), file(decomposed, "four", 4)];
@@ -489,7 +489,7 @@ fn what_is_moved_aside_by_a_plan_that_keeps_everything_is_rescued_before() {
     let rescues: Vec<_> =
         plan.rescues.iter().map(|rescue| (rescue.source.local(), targets(rescue))).collect();
     assert_eq!(rescues, [(Some(&path("a.md")), vec!["b.md"])]);
-    // What stays in its place under the vault's own deletion is no source that goes.
+    // A file that stays in place despite the vault's deletion is no vanishing source.
     let sources: Vec<_> = plan.transfers.iter().map(|transfer| transfer.source.local()).collect();
     assert_eq!(sources, [None, Some(&path("deleted.md"))]);
 }
@@ -502,7 +502,7 @@ fn a_sequel_removes_nothing_that_it_does_not_list() {
     assert_eq!(removed(&full(false).plan([file("a.md", "one", 1)])), ["unlisted.md"]);
 }
 
-/// Where names are folded, the new name of a file is that very file, whatever its content could be copied from.
+/// If names are folded, the new name of a file is that very file, whatever its content could be copied from.
 #[test]
 fn a_removal_is_in_the_way_of_a_rename_by_case_beside_an_equal_file_that_stays() {
     let known = [known_file("daily.md", "text", 2), known_file("Template.md", "text", 1)];
@@ -533,7 +533,7 @@ fn a_removal_is_in_the_way_of_what_comes_to_its_place_above_or_below_it() {
         plan.removals.iter().map(|removal| (removal.file.path.as_str(), removal.in_the_way)).collect();
     let wanted = [("at", true), ("becomes a folder", true), ("below/a.md", true), ("elsewhere.md", false)];
     assert_eq!(in_the_way, wanted);
-    // Names that begin alike lie elsewhere.
+    // Paths that only begin alike do not overlap.
     let paths: BTreeSet<String> = ["a/b".to_owned(), "ab/c".to_owned()].into();
     for (path, is_there, is_in_its_way) in [
         ("a", true, true),
@@ -550,17 +550,17 @@ fn a_removal_is_in_the_way_of_what_comes_to_its_place_above_or_below_it() {
 
 #[test]
 fn a_content_that_is_at_its_path_already_is_no_source_for_another_that_replaces_it() {
-    // The only file with the content is to get another one, and is wanted with it elsewhere.
+    // The only file with the content gets another one, and its content is wanted elsewhere.
     let plan =
         given([known_file("a.md", "text", 1)]).plan([file("a.md", "other", 2), file("b.md", "text", 3)]);
     assert_eq!(plan.rescues.iter().map(targets).collect::<Vec<_>>(), [vec!["b.md"]]);
     assert_eq!(plan.transfers.iter().map(targets).collect::<Vec<_>>(), [vec!["a.md"]]);
-    // Nothing is rescued of a file that becomes empty for one that is empty.
+    // A file that becomes empty is not rescued for another empty one.
     let plan = given([known_file("a.md", "", 1)]).plan([deleted("a.md", 2), file("b.md", "", 3)]);
     assert!(plan.rescues.is_empty() && plan.transfers[0].source == Source::Remote);
 }
 
-/// A run that was killed can have removed it, and not have recorded that.
+/// A killed run may have removed it without recording that.
 #[test]
 fn a_folder_with_a_newer_uid_is_made_if_it_is_not_there() {
     let plan = given([known_folder("f", 4)]).plan([folder("f", 9)]);

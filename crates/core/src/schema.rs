@@ -1,4 +1,5 @@
-//! JSON schemas of what is printed, for the tests that compare them with docs/schemas. Not part of any program.
+//! JSON schemas of the printed output, for the tests that compare them with docs/schemas. Not part of any
+//! program.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -13,8 +14,8 @@ use crate::problem::SCHEMA_VERSION;
 /// Set to write schemas instead of comparing them.
 const UPDATE: &str = "OBSYNC_UPDATE_SCHEMAS";
 
-/// The schema of a type as it is printed, closed: no object has another field than those named, and every field that is
-/// always there is required.
+/// The schema of a type as it is printed, closed: objects have no other fields than those named, and every
+/// field that is always present is required.
 pub fn of<T: JsonSchema>() -> Value {
     let mut schema = SchemaSettings::draft2020_12()
         .for_serialize()
@@ -25,7 +26,7 @@ pub fn of<T: JsonSchema>() -> Value {
     schema
 }
 
-/// The schema of what one of these describes.
+/// The schema of a value that matches any of these.
 pub fn any_of(title: &str, schemas: impl IntoIterator<Item = Value>) -> Value {
     let mut definitions = Map::new();
     let mut variants = Vec::new();
@@ -57,7 +58,7 @@ fn close(schema: &mut Value) {
                 }
                 object.entry("additionalProperties").or_insert(json!(false));
             }
-            // How wide the program's own numbers are is nobody's business.
+            // The width of the program's own numbers is not part of the contract.
             if object.get("format").and_then(Value::as_str).is_some_and(|format| format.starts_with("uint")) {
                 object.remove("format");
             }
@@ -68,7 +69,7 @@ fn close(schema: &mut Value) {
     }
 }
 
-/// The schema without what is only for people.
+/// The schema without its texts for people.
 fn shape(schema: &Value) -> Value {
     match schema {
         Value::Object(object) => {
@@ -83,11 +84,12 @@ fn shape(schema: &Value) -> Value {
 }
 
 /// Compares a schema with the file of its name in docs/schemas, seen from a crate of the workspace. With
-/// `OBSYNC_UPDATE_SCHEMAS` set it is written instead; a shape of this version only if there is none of it.
+/// `OBSYNC_UPDATE_SCHEMAS` set it is written instead; a changed shape only if there is no schema of this
+/// version yet.
 ///
 /// # Errors
 ///
-/// What is to be done.
+/// Instructions for the developer.
 pub fn keep_current(crate_folder: &str, name: &str, schema: &Value) -> Result<(), String> {
     let file = file(crate_folder, name);
     let shown = file.display();
@@ -115,7 +117,7 @@ pub fn keep_current(crate_folder: &str, name: &str, schema: &Value) -> Result<()
 ///
 /// # Errors
 ///
-/// When there is none.
+/// If there is none.
 pub fn kept(crate_folder: &str, name: &str) -> Result<Value, String> {
     let text = fs::read_to_string(file(crate_folder, name)).map_err(|error| format!("{name}: {error}"))?;
     serde_json::from_str(&text).map_err(|error| format!("{name}: {error}"))
@@ -125,7 +127,7 @@ fn file(crate_folder: &str, name: &str) -> PathBuf {
     Path::new(crate_folder).join("../../docs/schemas").join(format!("{name}.json"))
 }
 
-/// The first version that a schema names.
+/// The first version number in a schema.
 fn version(schema: &Value) -> Option<&Value> {
     match schema {
         Value::Object(object) => {

@@ -1,5 +1,5 @@
-//! Finds out on a scratch vault what two-way sync rests on: echoes and their order, history, renames, uploads that are given up,
-//! requests that are read ahead, several connections.
+//! Checks on a scratch vault the behaviour of the service that two-way sync relies on: echoes and their order,
+//! history, renames, abandoned uploads, pipelined requests, several connections.
 
 use std::io;
 use std::pin::Pin;
@@ -22,11 +22,11 @@ use tokio_util::sync::CancellationToken;
 use crate::entry::{EntryKind, RemoteEntry};
 use crate::model::KnownContent;
 
-/// How long an echo is waited for.
+/// Timeout for an echo.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// How many files are asked for at once.
+/// Files requested at once.
 const AT_ONCE: usize = 16;
-/// How many connections are opened at once.
+/// Connections opened at once.
 const CONNECTIONS: usize = 4;
 
 /// What was found out of one thing.
@@ -58,10 +58,10 @@ pub struct ServiceFact {
     pub details: String,
 }
 
-/// What one look came to: how it is, in words.
+/// Result of one check, with its words.
 type Looked = Result<(Finding, String), ClientError>;
 
-/// Looks at everything, over sessions of two devices. `target` must be a vault that nobody uses.
+/// Runs all checks over sessions of two devices. `target` must be a vault that nobody uses.
 pub async fn check_service(client: &Client, target: &SessionTarget) -> Vec<ServiceFact> {
     let mut facts = Vec::new();
     let mut check = match Check::open(client, target).await {
@@ -301,7 +301,7 @@ impl<'a> Check<'a> {
         Ok((Finding::AsExpected, format!("{CONNECTIONS} more at once")))
     }
 
-    /// The versions of a path, as the service orders them.
+    /// Versions of a path in the order of the service.
     async fn past(&mut self, name: &str) -> Result<Vec<RemoteEntry>, ClientError> {
         let encoded = self.target.keys.encode_path(&path(name)?);
         let page = self.writer.history(&encoded, Uid(0)).await?;
@@ -309,7 +309,7 @@ impl<'a> Check<'a> {
         Ok(page.items.iter().filter_map(|item| RemoteEntry::decode(item, keys).ok()).collect())
     }
 
-    /// The next change of a path that the writing session hears of.
+    /// The next change of a path that the writing session receives.
     async fn next_own(&mut self, name: &str) -> Option<PushMessage> {
         let wanted = path(name).ok()?;
         let keys = self.target.keys.clone();
@@ -330,12 +330,13 @@ impl<'a> Check<'a> {
         timeout(PATIENCE, hear).await.ok().flatten()
     }
 
-    /// Fetches contents over one connection, all requests at once. Tells how many came, and how often answers were mixed up.
+    /// Fetches contents over one connection, all requests at once. Returns how many arrived, and how many
+    /// answers were mixed up.
     async fn fetch(&self, wanted: Vec<AskedContent>) -> Result<(usize, u64), ClientError> {
         let (jobs, job_queue) = mpsc::channel(wanted.len().max(1));
         let (results, mut result_queue) = mpsc::channel(wanted.len().max(1));
         for job in wanted {
-            // There is room for all of them.
+            // The channel has room for all of them.
             let _ = jobs.try_send(job);
         }
         drop(jobs);
@@ -380,13 +381,13 @@ fn reason(failure: PushFailure) -> ClientError {
     failure.error().clone()
 }
 
-/// A content that is wanted.
+/// A content to request.
 struct AskedContent {
     uid: Uid,
     content: KnownContent,
 }
 
-/// Takes contents that are as wanted.
+/// Receives contents and checks them.
 struct Texts {
     keys: obsync_protocol::VaultKeys,
 }

@@ -1,10 +1,10 @@
-//! Takes long lists apart so that their memory is given back on the way: what is made from a list of a million is not beside
-//! all of it.
+//! Takes long lists apart and frees their memory on the way: a list of a million elements and its conversion
+//! are never both in memory as a whole.
 
-/// How many free places are given back at a time.
+/// Free slots before memory is released.
 const PLACES: usize = 1 << 16;
 
-/// The elements of a list, the last one first.
+/// The elements of a list, last one first.
 pub(crate) struct Shrinking<T>(Vec<T>);
 
 impl<T> From<Vec<T>> for Shrinking<T> {

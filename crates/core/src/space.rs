@@ -1,4 +1,5 @@
-//! Compares what is to be written with the space that there is, before it is written: what cannot fit fails alone.
+//! Compares the size of a plan with the free space before anything is written: only files that do not fit
+//! fail.
 
 use std::collections::VecDeque;
 
@@ -8,31 +9,31 @@ use crate::publish::Publisher;
 use crate::schedule::Transfer;
 use crate::transfer::{BACKLOG, Scout};
 
-/// What is to be rescued next.
+/// The next batch of rescues.
 #[derive(Default)]
 pub(crate) struct NextRescues {
-    /// What there is space for.
+    /// Transfers that fit.
     pub(crate) batch: Vec<Transfer>,
-    /// What there is no space for; it is in the ledger as failed.
+    /// Transfers that do not fit; they are in the ledger as failed.
     pub(crate) too_large: Vec<Transfer>,
-    /// What is not where it is to come from.
+    /// Transfers whose source does not have the content.
     pub(crate) elsewhere: Vec<Transfer>,
 }
 
-/// A transfer that does not fit, and why.
+/// A transfer that does not fit, with the reason.
 type TooLarge = (Transfer, Shortage);
 
-/// Why a transfer does not fit, in bytes.
+/// Space of a transfer that does not fit, in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Shortage {
-    /// What it takes.
+    /// Space that it needs.
     needed: u64,
-    /// What others of this run take, which come before it.
+    /// Space that other transfers of this run need first.
     others: u64,
 }
 
 impl Shortage {
-    /// The reason for people. All numbers are bytes: rounded ones can look as if it fitted.
+    /// The reason for the user. All numbers are bytes: rounded ones can look as if it would fit.
     fn reason(self, free: u64, location: &str) -> String {
         let Shortage { needed, others } = self;
         let room = match others {
@@ -57,12 +58,13 @@ impl Publisher<'_, '_> {
         if transfers.iter().map(Need::of).fold(0, |sum: u64, need| sum.saturating_add(need.written)) <= free {
             return Ok(());
         }
-        // What is there already takes none. To look is worth it only now: it reads files.
+        // A content that is there already needs none. Checked only now, because that reads files.
         let needs = match scout.is_empty {
             true => transfers.iter().map(Need::of).collect(),
             false => missing_space(self.destination.as_ref(), transfers).await?,
         };
-        // Complete and not yet in place are a batch, and what arrives while it is published.
+        // At most a batch that is complete and not yet in place, and the files that arrive while it is
+        // published.
         let staged_at_once = self.destination.traits().batch_limit.files + BACKLOG;
         let (fitting, too_large) = divide(std::mem::take(transfers), needs, free, staged_at_once);
         *transfers = fitting;
@@ -72,8 +74,9 @@ impl Publisher<'_, '_> {
         Ok(self.ledger.commit().await?)
     }
 
-    /// Takes the next rescues out: not more than `most`, and not more than there is space for, as each is a copy beside its
-    /// source; `staged` bytes are staged and wait. Those that do not fit when all before them are in place fail alone.
+    /// Takes out the next rescues: not more than `most`, and not more than there is space for, as each is a
+    /// copy beside its source; `staged` bytes are already staged. Rescues that do not fit even after all
+    /// before them are in place fail.
     pub(crate) async fn next_rescues(
         &mut self,
         rescues: &mut VecDeque<Transfer>,
@@ -84,7 +87,7 @@ impl Publisher<'_, '_> {
             let batch = rescues.drain(..most.min(rescues.len())).collect();
             return Ok(NextRescues { batch, ..NextRescues::default() });
         };
-        // What is staged counts as free for whoever comes later; what is staged now is not.
+        // Space of earlier staged content counts as free; space of content staged now does not.
         let left = free.saturating_sub(staged);
         let mut next = NextRescues::default();
         let mut written = 0_u64;
@@ -109,7 +112,7 @@ impl Publisher<'_, '_> {
         Ok(next)
     }
 
-    /// Whether a rescue's content is where it is to come from. If not it may be in place already.
+    /// True if a rescue's content is at its source. If not, it may be in place already.
     async fn is_at_its_source(&self, transfer: &Transfer) -> Result<bool, PullError> {
         let Some(path) = transfer.source.local().cloned() else { return Ok(false) };
         let wanted = Wanted { path, hash: transfer.hash, size: transfer.size };
@@ -125,9 +128,9 @@ impl Publisher<'_, '_> {
 /// Bytes of a transfer.
 #[derive(Clone, Copy)]
 struct Need {
-    /// Of all its targets.
+    /// For all its targets.
     written: u64,
-    /// Of what they replace, which is there until they are complete beside it.
+    /// For the replaced files, which exist until the new ones are complete beside them.
     replaced: u64,
 }
 
@@ -138,13 +141,13 @@ impl Need {
         Need { written, replaced: replaced.fold(0, u64::saturating_add) }
     }
 
-    /// Bytes that stay taken.
+    /// Bytes by which the used space grows.
     fn added(self) -> u64 {
         self.written.saturating_sub(self.replaced)
     }
 }
 
-/// The same for each transfer, without the targets that hold their content already.
+/// The same for each transfer, without the targets that have their content already.
 async fn missing_space(
     destination: &dyn Destination,
     transfers: &[Transfer],
@@ -162,9 +165,10 @@ async fn missing_space(
     Ok(transfers.iter().map(missing).collect())
 }
 
-/// Divides transfers into those that fit and those that do not, in whatever order they are made: beside all that stays, what
-/// is replaced is there twice until it is published, for as many files as are staged at once. The smallest first: one that
-/// claims a size beyond all that there is must not keep the others out. Both in the order in which they came.
+/// Divides transfers into those that fit and those that do not, in any order of execution: beside the added
+/// files, replaced ones take space twice until the new ones are published, for as many files as are staged at
+/// once. Smallest first: a file that claims an impossible size must not exclude the others. Both results keep
+/// the given order.
 fn divide(
     transfers: Vec<Transfer>,
     needs: Vec<Need>,
@@ -174,7 +178,7 @@ fn divide(
     let mut smallest_first: Vec<usize> = (0..needs.len()).collect();
     smallest_first.sort_by_key(|at| needs[*at].written);
     let (mut added, mut taken) = (0_u64, vec![None; needs.len()]);
-    // The smallest come first, so that the last ones are the largest.
+    // Smallest first, so the last ones are the largest.
     let (mut twice, mut all_twice) = (VecDeque::new(), 0_u64);
     for at in smallest_first {
         let need = needs[at];
@@ -268,11 +272,12 @@ mod tests {
         let replacing = || transfer("a.md", 150, Some(100));
         assert_eq!(divided(vec![replacing()], 50).0, [] as [String; 0]);
         assert_eq!(divided(vec![replacing()], 150).0, ["a.md"]);
-        // Of three that are replaced, all can be complete before the first is in place.
+        // If three files are replaced, all can be complete before the first is in place.
         let three = ["a.md", "b.md", "c.md"].map(|path| transfer(path, 100, Some(100)));
         assert_eq!(divided(three.to_vec(), 299).0.len(), 2);
         assert_eq!(divided(three.to_vec(), 300).0.len(), 3);
-        // Not more than are staged at once, so that a whole vault can be replaced on a disk that it half fills.
+        // Not more than are staged at once, so that a whole vault can be replaced on a disk that it half
+        // fills.
         let many: Vec<_> =
             (0..10 * STAGED_AT_ONCE).map(|n| transfer(&format!("{n}.md"), 100, Some(100))).collect();
         assert!(divided(many, 100 * STAGED_AT_ONCE as u64).1.is_empty());

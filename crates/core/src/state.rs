@@ -1,7 +1,7 @@
 //! The state of a destination: the trait that every state database implements.
 //!
-//! The state never claims what is not durable: the engine commits a [`Commit`] only after the destination has published
-//! the files that it speaks of. One commit is one transaction.
+//! The state never claims anything that is not durable: the engine commits a [`Commit`] only after the
+//! destination has published its files. One commit is one transaction.
 
 use async_trait::async_trait;
 use obsync_protocol::{ContentHash, VaultPath};
@@ -18,114 +18,117 @@ pub struct VaultState {
     /// The watermark: every change of the vault up to and including this version is applied, or recorded as
     /// [`Deferred`].
     pub version: u64,
-    /// Whether a first listing was handled to its end (the protocol's `initial` is its opposite).
+    /// True if a first listing was handled completely (the opposite of the protocol's `initial`).
     pub listed: bool,
     /// [Fingerprint](obsync_protocol::Filter::fingerprint) of the filter that decided which entries were deferred;
     /// `None` while a run with another filter is at work, so that an interrupted one is not taken for complete.
     pub filter: Option<String>,
-    /// A full pull or sync was begun and has not come to its end: the next one must be full too. Up to this version everything
-    /// was looked at again already.
+    /// A full pull or sync was begun and is not complete: the next one must be full too. Up to this version
+    /// everything was checked again already.
     pub full_up_to: Option<u64>,
-    /// A pull that keeps everything was begun and has not come to its end: the next one keeps everything, too.
+    /// A pull with `keep_everything` was begun and is not complete: the next one keeps everything, too.
     pub keeping: bool,
-    /// The newest entry of the vault that was listed, by which a vault is recognised that was restored and grew again.
+    /// The newest listed entry of the vault, to recognise a vault that was restored and has grown again.
     pub cursor: Option<CursorEntry>,
-    /// Which way the destination is synced.
+    /// Direction in which the destination is synced.
     pub direction: Direction,
-    /// The destination's identity, if it was ever given one.
+    /// The destination's identity, if it has one.
     pub destination: Option<DestinationIdentity>,
-    /// The deletions of the last hour, a row a minute at most.
+    /// Deletions of the last hour, at most one row per minute.
     pub deletions: Vec<Deletions>,
 }
 
 impl VaultState {
-    /// Whether what was recorded was forgotten because the destination was in doubt, and the run that was to look at
-    /// everything anew did not come to its end: only a listing that was handled to its end leaves a cursor otherwise.
+    /// True if the records were forgotten because the destination was in doubt, and the following full run
+    /// did not complete: otherwise only a complete listing leaves a cursor.
     pub(crate) fn was_doubted(&self) -> bool {
         !self.listed && self.cursor.is_some()
     }
 }
 
-/// One transaction. In this order: `forgotten` records go, `records` are put (over older ones of their path),
-/// `settled` deferred changes go, `deferred` ones are put, `intents` take the place of those before, `state` is set.
+/// One transaction, in this order: `forgotten` records are removed, `records` are written (over older ones of
+/// their path), `resolved` deferred changes are removed, `deferred` ones are written, `intents` replace those
+/// before, `state` is set.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Commit {
-    /// Records of what is no longer in the destination.
+    /// Paths whose records are removed.
     pub forgotten: Vec<VaultPath>,
-    /// Records of what is in the destination now.
+    /// Records of files and folders that are in the destination now.
     pub records: Vec<Record>,
-    /// Deferred changes that are done with. A key that was never deferred is fine.
+    /// Keys of deferred changes that are done. A key that was never deferred is allowed.
     pub resolved: Vec<DeferredKey>,
     /// Changes that were not applied.
     pub deferred: Vec<Deferred>,
-    /// The changes that are made next. Should the process die between that and the commit of its records, the next run knows by this
-    /// that what it finds is its own work and no one else's.
+    /// The changes that are made next. If the process dies between them and the commit of their records, the
+    /// next run knows that they are its own work and no one else's.
     pub intents: Vec<Intent>,
-    /// Lines for the journal: what these records say was changed, and where.
+    /// Lines for the journal: the changes of these records.
     pub journal: Vec<JournalEntry>,
     /// The vault as a whole.
     pub state: VaultState,
 }
 
-/// A database of what is known of one (vault, destination). Holding it means holding the destination's lock or lease.
+/// A database with the state of one (vault, destination). An open store has the destination's lock or lease.
 #[async_trait]
 pub trait StateStore: Send + Sync + 'static {
-    /// The state as committed last; the default for a destination that was never pulled to.
+    /// The last committed state; the default for a destination that was never pulled to.
     async fn load(&self) -> Result<VaultState, StateError>;
 
-    /// The records of these paths, in their order. Costs in proportion to the number of paths.
+    /// Records of these paths, in order. Costs in proportion to the number of paths.
     async fn records(&self, paths: &[VaultPath]) -> Result<Vec<Option<Record>>, StateError>;
 
-    /// For each content the path of some recorded file that has it, in order. A database without an index by content
-    /// may answer `None` for what it has.
+    /// For each content, the path of a recorded file that has it, in order. A database without an index by
+    /// content may return `None` for contents that it has.
     async fn sources(&self, contents: &[ContentHash]) -> Result<Vec<Option<VaultPath>>, StateError>;
 
     /// All records, in no order. Costs in proportion to the vault.
     async fn all_records(&self) -> Result<Vec<Record>, StateError>;
 
-    /// How many files are recorded.
+    /// Number of recorded files.
     async fn files(&self) -> Result<u64, StateError> {
         Ok(self.all_records().await?.iter().filter(|record| record.file().is_some()).count() as u64)
     }
 
-    /// Some records of files, drawn anew each time, `most` at most. A database where that costs a request has none to offer.
+    /// Some records of files, drawn at random, at most `most`. A database where that costs a request returns
+    /// none.
     async fn sample(&self, most: usize) -> Result<Vec<Record>, StateError> {
         let _ = most;
         Ok(Vec::new())
     }
 
-    /// The deferred changes of one kind, by ascending uid.
+    /// Deferred changes of one kind, by ascending uid.
     async fn deferred(&self, kind: DeferredKind) -> Result<Vec<Deferred>, StateError>;
 
     /// The changes that the last commit announced.
     async fn intents(&self) -> Result<Vec<Intent>, StateError>;
 
-    /// Whether it keeps a journal.
+    /// True if it has a journal.
     fn keeps_journal(&self) -> bool {
         false
     }
 
-    /// The newest lines of the journal, newest first, of one path and what is below it if that is given. A database that keeps
-    /// no journal has none.
+    /// The newest lines of the journal, newest first; with `path`, only those of it and below it. Empty for a
+    /// database without a journal.
     async fn journal(&self, path: Option<&VaultPath>, limit: usize) -> Result<Vec<JournalEntry>, StateError> {
         let _ = (path, limit);
         Ok(Vec::new())
     }
 
-    /// Some recorded files of at most `largest` bytes, the newest first, of whose texts it is not known yet whether they are kept
-    /// for merges. A database that keeps none wants none.
+    /// Some recorded files of at most `largest` bytes, newest first, whose texts have not been stored for
+    /// merges or ruled out yet. Empty for a database that stores none.
     async fn texts_wanted(&self, largest: u64, most: usize) -> Result<Vec<Record>, StateError> {
         let _ = (largest, most);
         Ok(Vec::new())
     }
 
-    /// Keeps texts for merges, or that there is none of a content. `false`: there is no room for more, or they cannot be kept.
+    /// Stores texts for merges, or that a content has none. `false` if there is no room for more, or they
+    /// cannot be stored.
     async fn keep_texts(&self, texts: Vec<(ContentHash, Option<Vec<u8>>)>) -> bool {
         let _ = texts;
         false
     }
 
-    /// A text that was kept. The caller compares its hash.
+    /// A stored text. The caller compares its hash.
     async fn text(&self, hash: &ContentHash) -> Option<Vec<u8>> {
         let _ = hash;
         None
@@ -134,14 +137,14 @@ pub trait StateStore: Send + Sync + 'static {
     /// Applies one transaction; durable when it returns.
     async fn commit(&self, commit: Commit) -> Result<(), StateError>;
 
-    /// Whether the destination is still this process's alone, as far as that is known without asking: what cannot be taken back
-    /// is done only then. A lock of the system stays; a lease ends with its time.
+    /// True while this process has the destination to itself, as far as known without a request: irreversible
+    /// changes are made only then. A lock of the system stays; a lease expires.
     fn is_held(&self) -> bool {
         true
     }
 
-    /// Keeps a confirmation for whoever has the lock, or will have it: the uids of held-back deletions. Durable when it
-    /// returns. The one method that writes from a state that was opened to be looked at.
+    /// Stores a confirmation for the process that has or will have the lock: the uids of held-back deletions.
+    /// Durable when it returns. The only method that writes from a state that was opened read-only.
     async fn leave_confirmations(&self, uids: Vec<u64>) -> Result<(), StateError> {
         let _ = uids;
         Err(StateError::Unavailable {
@@ -152,42 +155,42 @@ pub trait StateStore: Send + Sync + 'static {
         })
     }
 
-    /// The confirmations that were left.
+    /// The stored confirmations.
     async fn confirmations(&self) -> Result<Vec<u64>, StateError> {
         Ok(Vec::new())
     }
 
-    /// Forgets confirmations that were taken over.
+    /// Removes confirmations that were taken over.
     async fn forget_confirmations(&self, uids: &[u64]) -> Result<(), StateError> {
         let _ = uids;
         Ok(())
     }
 
-    /// Returns some time after a confirmation was left, for a process that waits. Can be cancelled without loss.
+    /// Returns some time after a confirmation was stored, for a waiting process. Cancel safe.
     async fn confirmed(&self) {
         std::future::pending().await
     }
 
-    /// When a run last found the destination up to date, or made it so, milliseconds since the epoch.
+    /// Time when a run last found the destination up to date, or made it so, in milliseconds since the epoch.
     async fn last_check(&self) -> Result<Option<i64>, StateError>;
 
-    /// How the last run went, as far as that is kept.
+    /// The last run, if stored.
     async fn last_run(&self) -> Result<Option<LastRun>, StateError> {
         Ok(None)
     }
 
-    /// Notes how a run goes, durably: when the power fails, a run is known to be cut short. Where that cannot be written, it is
-    /// no error; what was noted before does not pass for the end of this run then.
+    /// Durably stores the state of a run: after a power failure, the run is known to be cut short. A failed
+    /// write is no error, but then the earlier note must not pass for the end of this run.
     async fn note_run(&self, run: &LastRun) {
         let _ = run;
     }
 
-    /// Notes such a time. Nothing depends on it, so it need not be durable when this returns, and it is lost rather than
-    /// worth an error.
+    /// Stores such a time. Nothing depends on it, so it need not be durable when this returns, and a failed
+    /// write is no error.
     async fn note_check(&self, at: i64);
 }
 
-/// Commits beside what is announced: that stays announced.
+/// Commits without changing the announced changes.
 pub(crate) async fn commit_beside(state: &dyn StateStore, commit: Commit) -> Result<(), StateError> {
     let intents = state.intents().await?;
     state.commit(Commit { intents, ..commit }).await
@@ -202,7 +205,7 @@ pub enum StateError {
          and the next pull adopts the files that are there without downloading them"
     )]
     Corrupt {
-        /// Which database.
+        /// The database's file or table.
         database: String,
         /// The damage.
         reason: String,
@@ -213,7 +216,7 @@ pub enum StateError {
          obsync, or remove the database with `obsync reset DEST`"
     )]
     Newer {
-        /// Which database.
+        /// The database's file or table.
         database: String,
         /// Its format.
         found: i64,
@@ -223,10 +226,10 @@ pub enum StateError {
     /// Another process works on the same destination.
     #[error("another obsync is working on {destination}; wait for it to end, or stop it")]
     Locked {
-        /// The destination, and who works on it where that is known.
+        /// The destination, and the process that works on it if known.
         destination: String,
     },
-    /// Another process took the destination over, because this one gave no sign of life for too long.
+    /// Another process took the destination over, because this one did not renew its lease for too long.
     #[error(
         "another obsync took over {destination} while this one was held up; nothing is lost, and what this one had \
          recorded counts"
@@ -238,17 +241,17 @@ pub enum StateError {
     /// The database cannot be read or written.
     #[error("the state database {database} cannot be used: {reason}")]
     Unavailable {
-        /// Which database.
+        /// The database's file or table.
         database: String,
         /// The problem.
         reason: String,
-        /// The same for scripts.
+        /// The problem's code.
         code: ProblemCode,
     },
 }
 
 impl StateError {
-    /// That another process works on a destination, and who that is, as far as it is known.
+    /// The error for a destination that another process works on, with that process if known.
     pub fn locked(destination: &str, holder: Option<String>) -> Self {
         let destination = match holder {
             Some(holder) => format!("{destination} (held by {holder})"),

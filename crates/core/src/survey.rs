@@ -1,4 +1,4 @@
-//! Looks at the state, the destination and the vault before a run does anything.
+//! Inspects the state, the destination and the vault before a run does anything.
 
 use obsync_client::{ClientError, Session};
 use obsync_protocol::VaultId;
@@ -21,75 +21,75 @@ use crate::run::Run;
 use crate::state::{Commit, VaultState};
 use crate::transfer::Scout;
 
-/// A listing that broke off after so many entries is no failed attempt.
+/// A listing that was interrupted after this many entries does not count as a failed attempt.
 const GOOD_PART: u64 = 256;
 
-/// Whether a run makes up for a full pull that was cut off.
+/// Handling of a full pull that was cut short.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum CatchesUp {
     Yes,
-    /// What was changed here is to stay: in a full pull it would count as damaged.
+    /// Local changes have to stay: in a full pull they would count as damage.
     No,
 }
 
-/// What a run found out before it does anything.
+/// Results of the survey.
 pub(crate) struct Survey {
     pub(crate) mode: Mode,
     pub(crate) reach: Reach,
     pub(crate) known: VaultState,
-    /// The version below which nothing has to be done again.
+    /// The version up to which nothing has to be done again.
     pub(crate) floor: u64,
-    /// What looks at the destination.
+    /// Checks the destination.
     pub(crate) scout: Scout,
-    /// What is known of the destination does not come from the run that filled it.
+    /// The state of the destination does not come from the run that filled it.
     pub(crate) is_lost: bool,
-    /// Nothing that is recorded is believed, though it could not be forgotten.
+    /// The records are not trusted, though they could not be forgotten.
     pub(crate) disbelieved: bool,
-    /// Where the destination has its marker.
+    /// The destination's marker.
     pub(crate) marker: MarkerFound,
     pub(crate) listing: Listing,
-    /// What the listing says of the newest entry.
+    /// Comparison of the listing with the cursor.
     pub(crate) cursor: CursorCheck,
-    /// The version that the listing goes up to.
+    /// The last version of the listing.
     pub(crate) version: u64,
-    /// The session that the listing came over, until it is used up.
+    /// The session of the listing, until it is used up.
     pub(crate) session: Option<Session>,
-    /// The listing is of what came after an earlier one of this run, whose plan was carried out.
+    /// The listing has only entries after an earlier one of this run, whose plan was applied.
     pub(crate) is_sequel: bool,
 }
 
 impl Survey {
-    /// Whether the destination can have files that an earlier run, of which nothing is known any more, put there and that the
-    /// vault deleted since: it is this vault's, and nothing is recorded of it.
+    /// True if the destination can have files that an earlier run put there, whose state is lost, and that
+    /// the vault deleted since: the destination belongs to this vault, and nothing is recorded.
     pub(crate) fn may_have_vanished(&self, vault: &VaultId) -> bool {
         let is_whole = self.known.version == 0 && self.reach == Reach::Everything;
         is_whole && self.is_lost && !self.scout.is_empty && !self.is_sequel && self.marker.is_of(vault)
     }
 
-    /// Whether the listing stands for the whole vault, so that nothing that was deferred before counts beside it.
+    /// True if the listing covers the whole vault, so that earlier deferred changes do not count.
     pub(crate) fn is_whole(&self) -> bool {
         self.mode == Mode::Full || self.reach.lowers()
     }
 }
 
-/// What the server listed.
+/// A listing of the server.
 pub(crate) struct Listed {
     pub(crate) listing: Listing,
     pub(crate) cursor: CursorCheck,
     pub(crate) session: Session,
-    /// The version that was asked from.
+    /// The version that was listed from.
     start: u64,
-    /// It is what a session heard that was open all the time, so that nothing is asked of the server.
+    /// It came over a session that was open all the time, so no request is needed.
     is_heard: bool,
 }
 
 impl Listed {
-    /// The version that the listing goes up to: the highest uid that was received, whatever `ready` says.
+    /// The last version of the listing: the highest received uid, whatever `ready` says.
     pub(crate) fn version(&self) -> u64 {
         self.start.max(self.listing.newest)
     }
 
-    /// The newest version that the server knows of, by its own word or by an entry.
+    /// The newest version that the server knows, by its own claim or by an entry.
     fn server_version(&self) -> u64 {
         let heard = if self.is_heard { self.start } else { 0 };
         self.session.server_version().unwrap_or_default().max(self.listing.newest).max(heard)
@@ -97,14 +97,14 @@ impl Listed {
 }
 
 impl Run<'_> {
-    /// Connects and lists. `None`: told to stop.
+    /// Connects and lists. `None` if the run was stopped.
     pub(crate) async fn survey(
         &self,
         mode: Mode,
         catches_up: CatchesUp,
         report: &mut Report,
     ) -> Result<Option<Survey>, PullError> {
-        // A service that does not answer must not keep whoever wants to stop waiting.
+        // A service that does not respond must not delay cancellation.
         tokio::select! {
             biased;
             () = self.stop.cancelled() => Ok(None),
@@ -112,7 +112,7 @@ impl Run<'_> {
         }
     }
 
-    /// Looks at the state, the destination and the vault.
+    /// Inspects the state, the destination and the vault.
     async fn look(
         &self,
         mode: Mode,
@@ -120,27 +120,27 @@ impl Run<'_> {
         report: &mut Report,
     ) -> Result<Survey, PullError> {
         let mut known = self.state.load().await?;
-        // What a dry run would have forgotten is listed again, too.
+        // Records that a dry run would have forgotten are listed again, too.
         if self.lists_all || !report.foreseen.forgotten.is_empty() {
             known.version = 0;
         }
         let is_empty = self.destination.is_empty().await?;
-        // Before anything is committed: intents say where the files were.
+        // Before anything is committed: intents have the paths of the files.
         let intents = self.state.intents().await?;
         self.return_taken(mode, &known, &intents, report).await?;
         if !self.options.is_narrowed {
             if self.direction == Direction::Pull && known.direction != Direction::Pull {
-                // What a sync has to make up for, a sync does: in a full pull what was changed here would count as damaged.
+                // A pending full sync is left to a sync: in a full pull local changes would count as damage.
                 known.full_up_to = None;
             }
-            // The first run of a direction stays that until its pull came to its end.
+            // The first run of a direction counts as first until its pull completes.
             if known.direction != Direction::Pull || !known.listed {
                 known.direction = self.direction;
             }
         }
         let had_identity = known.destination.is_some();
         let marker = self.judge_destination(&mut known, is_empty, report).await?;
-        // An identity that is not known any more, or is doubted, says that there may be files of an earlier run.
+        // An unknown or doubtful identity means that there may be files of an earlier run.
         let is_lost = !had_identity || report.doubt.is_some() || known.was_doubted();
         if self.options.keep_everything && !known.keeping && !self.options.dry_run {
             known.keeping = true;
@@ -150,7 +150,7 @@ impl Run<'_> {
         let keeps = self.options.keep_everything || known.keeping;
         let unclear = self.recover(&known, intents, report).await?;
         if is_empty || mode == Mode::Full {
-            // What was looked at is gone, or everything is wanted to be looked at from the beginning.
+            // The checked files are gone, or a full check from the beginning is wanted.
             known.full_up_to = known.full_up_to.map(|_| 0);
         }
         let asked = mode;
@@ -173,11 +173,12 @@ impl Run<'_> {
         };
         report.listed += listed.listing.received;
         let server = listed.server_version();
-        // What is recorded may have been forgotten; the newest entry that was listed is not.
+        // The records may have been forgotten; the newest listed entry is kept.
         let newest = known.cursor.map_or(0, |cursor| cursor.uid.0);
         let is_older = server < known.version.max(newest);
         let mode = match is_older && self.options.accept_older_vault && !is_empty {
-            // A full pull that was cut off wanted the vault as it was then; this one may remove only if the user says so.
+            // The interrupted full pull was about the vault at that time; this one may remove files only if
+            // the user asks for it.
             true => {
                 known.full_up_to = known.full_up_to.filter(|_| asked == Mode::Full);
                 asked
@@ -201,7 +202,7 @@ impl Run<'_> {
             Reach::Additions => {
                 report.older_vault = Some(server);
                 self.warn(older(server, known.version.max(newest)), report);
-                // Files are compared with what is listed, not looked at: the listing is not to be trusted that far.
+                // Files are compared with the listing, not checked: an older listing is not trusted that far.
                 Mode::Incremental
             }
             _ => mode,
@@ -217,7 +218,8 @@ impl Run<'_> {
         let version = listed.version();
         let Listed { listing, cursor, session, .. } = listed;
         self.forget_relisted(unclear, &listing, &known).await?;
-        // Where everything is to be kept, the word of the service does not make a content nobody's.
+        // With `keep_everything`, an earlier content of the vault counts as a user's, whatever the service
+        // says.
         let historian = (reach != Reach::KeepEverything)
             .then(|| Historian::new(self.source.client.clone(), self.target(), version));
         let scout = Scout { destination: self.destination.clone(), is_empty, historian };
@@ -239,7 +241,7 @@ impl Run<'_> {
         })
     }
 
-    /// How far to go with what is recorded, when the vault is older than the destination or not.
+    /// Limits on changes of recorded files, depending on whether the vault is older than the destination.
     fn reach(&self, mode: Mode, is_older: bool) -> Reach {
         match (is_older, self.options.accept_older_vault) {
             (true, false) => Reach::Additions,
@@ -248,7 +250,8 @@ impl Run<'_> {
         }
     }
 
-    /// What the session of a follower heard since the last run, as a listing. `None`: it has none that heard everything.
+    /// Changes that a follower's session received since the last run, as a listing. `None` if no session
+    /// received everything.
     fn heard(&self, known: &VaultState) -> Option<Listed> {
         let (session, news) = self.lines.news(known.version)?;
         let mut listing = Listing::within(self.options.listing_memory.unwrap_or(LISTING_MEMORY));
@@ -268,7 +271,7 @@ impl Run<'_> {
         self.list_from(start, start == 0 || !known.listed, known.cursor).await
     }
 
-    /// Lists the entries after `start`, and the one that the cursor tells of. Finds out whether that is proof.
+    /// Lists the entries after `start`, and the cursor's entry. Checks whether that is proof.
     pub(crate) async fn list_from(
         &self,
         start: u64,
@@ -285,8 +288,8 @@ impl Run<'_> {
         };
         match is_borne_out {
             Ok(is_borne_out) => listed.cursor.bear_out(is_borne_out),
-            // A vault that is taken for another costs a complete listing and copies of what differs, so that what cannot be
-            // found out speaks for it. Nobody knows what comes over that session next.
+            // A vault that counts as another one costs a complete listing and copies of differing files, so a
+            // failed check counts as proof. The session may be in any state now.
             Err(error) => {
                 tracing::debug!(%error, "the past of the newest entry cannot be looked up");
                 listed = self.list_entries(start, initial, known).await?;
@@ -306,7 +309,7 @@ impl Run<'_> {
         let mut pauses = retry.pauses();
         let mut listing = Listing::within(self.options.listing_memory.unwrap_or(LISTING_MEMORY));
         let mut cursor = CursorCheck::new(start, known);
-        // Where a listing that broke off goes on.
+        // Start of the next part of an interrupted listing.
         let (mut from, mut breaks) = (cursor.start(), 0);
         loop {
             self.progress.phase(Phase::Connecting);
@@ -330,9 +333,10 @@ impl Run<'_> {
                 Err(error) if !error.is_retryable() => return Err(error.into()),
                 Err(error) => error,
             };
-            // The highest uid that was received once more: a rename's two entries can share one (docs/PROTOCOL.md section 3).
+            // The highest received uid is listed once more: a rename's two entries can share one
+            // (docs/PROTOCOL.md section 3).
             from = from.max(session.version().saturating_sub(1));
-            // The same entries over and over are no progress, and nothing goes on in ever smaller steps.
+            // Repeated entries are no progress, and the parts must not become ever smaller.
             let is_good = listing.received - before >= GOOD_PART && listing.newest > newest;
             if is_good && breaks < LISTING_BREAKS {
                 breaks += 1;
@@ -347,8 +351,8 @@ impl Run<'_> {
         }
     }
 
-    /// Receives a listing to its end, or to where it is too large: where only memory is short, to its end all the same, to
-    /// say how much it takes.
+    /// Receives a listing to its end, or until it is too large; if only memory is short, to its end
+    /// nevertheless, to report how much it needs.
     async fn receive(
         &self,
         session: &mut Session,
@@ -390,7 +394,7 @@ impl Run<'_> {
     }
 }
 
-/// What to tell of a vault that is older than the destination.
+/// Warning about a vault that is older than the destination.
 fn older(server: u64, destination: u64) -> String {
     format!(
         "the vault on the server is at version {server}, but the destination was pulled from version {destination}: the \

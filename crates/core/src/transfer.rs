@@ -1,5 +1,5 @@
-//! Brings contents to their paths: looks at what is there already, copies what it can, downloads the rest over the fetch
-//! pool, and publishes in batches while more arrives.
+//! Puts contents at their paths: checks the files that are there already, copies what it can, downloads the
+//! rest over the fetch pool, and publishes in batches while more arrives.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -25,44 +25,44 @@ use crate::receive::{ContentReceiver, Job, ReceiveError};
 use crate::reconcile::{Action, Local, decide_content};
 use crate::schedule::{FolderChange, Source, Target, Transfer};
 
-/// How long a finished file waits for others before it becomes visible.
+/// Time that a finished file waits for others before it is published.
 const BATCH_LINGER: Duration = Duration::from_millis(250);
-/// How many contents are compared with what the destination holds at a time, at most.
+/// Contents compared with the destination at a time, at most.
 const SURVEY: usize = 256;
-/// How many files are worth a batch while more are on their way.
+/// Files that are enough for a batch while more are on their way.
 const ENOUGH: usize = 1024;
-/// How many finished files may wait for the batch before them.
+/// Finished files that may wait for the batch before them.
 pub(crate) const BACKLOG: usize = 4096;
 
-/// What a transfer talks to.
+/// Connection parameters of a transfer.
 pub(crate) struct Link {
     pub(crate) client: Client,
     pub(crate) target: SessionTarget,
-    /// The version of the listing: further sessions ask for changes after it only.
+    /// The version of the listing: further sessions list only changes after it.
     pub(crate) version: u64,
     pub(crate) options: FetchOptions,
-    /// The session that the listing came over, until it is used up.
+    /// The session of the listing, until it is used up.
     pub(crate) session: Option<Session>,
-    /// That session is to stay open.
+    /// That session stays open.
     pub(crate) keeps: bool,
-    /// Admits what is to be downloaded.
+    /// Admits downloads.
     pub(crate) governor: Governor,
 }
 
-/// What the transfers of a plan came to, besides what is in the ledger.
+/// Results of a plan's transfers, besides those in the ledger.
 #[derive(Debug, Default)]
 pub(crate) struct TransferSummary {
-    /// What the pool did.
+    /// Summary of the pool.
     pub(crate) fetched: FetchSummary,
-    /// Contents that the server no longer has: something newer took their place since the listing.
+    /// Contents that the server no longer has: a newer one replaced them since the listing.
     pub(crate) overtaken: Vec<Transfer>,
 }
 
-/// What reaches the publishing side.
+/// Input of the publishing side.
 enum Arrival {
-    /// A content, at each path that it is for.
+    /// A content, for each of its paths.
     Ready(Vec<Ready>),
-    /// The content cannot be had.
+    /// The content cannot be fetched.
     Failed {
         transfer: Transfer,
         reason: String,
@@ -75,22 +75,22 @@ enum Arrival {
     Fatal(DestinationError),
 }
 
-/// Looks at the destination before anything is downloaded.
+/// Checks the destination before anything is downloaded.
 pub(crate) struct Scout {
     pub(crate) destination: Arc<dyn Destination>,
-    /// The destination holds nothing but what this run brought, so there is nothing to find under any name.
+    /// The destination has only files that this run put there, so there is nothing to find under any name.
     pub(crate) is_empty: bool,
-    /// Tells whether what is there and not recorded is the vault's own.
+    /// Checks whether an unrecorded file is the vault's own.
     pub(crate) historian: Option<Historian>,
 }
 
 impl Scout {
-    /// How many connections it made.
+    /// Number of connections made.
     pub(crate) fn connections(&self) -> u64 {
         self.historian.as_ref().map_or(0, Historian::connections)
     }
 
-    /// Tells which targets of these transfers hold their content already, and takes them out.
+    /// Takes out the targets of these transfers that have their content already, and returns them.
     pub(crate) async fn survey(&self, transfers: &mut Vec<Transfer>) -> Result<Vec<Ready>, DestinationError> {
         if self.is_empty {
             return Ok(Vec::new());
@@ -106,7 +106,7 @@ impl Scout {
             }
             transfer.targets = missing;
             ready.extend(there.into_iter().map(|target| {
-                // What obsync wrote and what is still there is no news.
+                // A file that obsync wrote and that is still there is no news.
                 let known = target.is_recorded_as(transfer.hash);
                 Ready::in_place(target, if known { Origin::Touched } else { Origin::Adopted }, transfer)
             }));
@@ -115,8 +115,8 @@ impl Scout {
         Ok(ready)
     }
 
-    /// Whether each target has its content. Where nothing is recorded of one and it has another content that the vault once
-    /// had there, that is what is to be replaced.
+    /// For each target, true if it has its content. An unrecorded target with another content that the vault
+    /// once had there is marked to be replaced.
     async fn are_present(&self, transfers: &mut [Transfer]) -> Result<Vec<bool>, DestinationError> {
         let all = wanted(transfers);
         let targets = || transfers.iter().flat_map(|transfer| &transfer.targets);
@@ -147,7 +147,7 @@ impl Scout {
         Ok(present)
     }
 
-    /// What the destination has at a path of which nothing is recorded, as a decision sees it.
+    /// State of a path without a record, for a decision.
     async fn local(&self, path: &VaultPath, found: Found, wanted: KnownContent) -> Local {
         match (found, &self.historian) {
             (Found::Nothing, _) => Local::Absent,
@@ -160,8 +160,9 @@ impl Scout {
         }
     }
 
-    /// Marks targets of rescues that seem to hold their content already as obstructed, and tells which. They must not be
-    /// taken for done: on a file system that folds names, or through a link, that may be the very file that is about to go.
+    /// Marks targets of rescues that seem to have their content already as obstructed, and returns them. They
+    /// must not count as done: on a file system that folds names, or through a link, that may be the very
+    /// file that is about to be removed.
     pub(crate) async fn mark_present(
         &self,
         rescues: &mut [Transfer],
@@ -175,8 +176,8 @@ impl Scout {
         Ok(present.collect())
     }
 
-    /// [Stages](Self::stage) many contents, as many at a time as the destination takes. In order, up to the first error that stops
-    /// the run.
+    /// [Stages](Self::stage) many contents, as many at a time as the destination allows. In order, up to the
+    /// first error that stops the run.
     pub(crate) async fn stage_all(
         &self,
         transfers: Vec<Transfer>,
@@ -188,7 +189,7 @@ impl Scout {
             })
             .buffered(self.destination.traits().at_a_time.max(1));
         let mut outcomes = Vec::new();
-        // To the end, before anything else is waited for: requests that nobody drives would hold what others wait for.
+        // Polled to the end before anything else is awaited: requests that nobody polls would block others.
         while let Some((transfer, staged)) = staging.next().await {
             let is_fatal = matches!(&staged, Err(error) if error.is_fatal());
             outcomes.push((transfer, staged));
@@ -199,8 +200,8 @@ impl Scout {
         outcomes
     }
 
-    /// Stages a content from what is at hand: leftovers of an interrupted run, a file of the destination, or nothing at all
-    /// for an empty file. `None`: it must be downloaded.
+    /// Stages a content from local sources: leftovers of an interrupted run, a file of the destination, or
+    /// nothing at all for an empty file. `None` if it must be downloaded.
     async fn stage(&self, transfer: &Transfer) -> Result<Option<(Staged, Origin)>, DestinationError> {
         let Some(target) = transfer.targets.first() else {
             return Ok(None);
@@ -225,7 +226,7 @@ impl Scout {
     }
 }
 
-/// What the targets of these transfers are to hold, in order.
+/// Wanted contents of the targets of these transfers, in order.
 pub(crate) fn wanted(transfers: &[Transfer]) -> Vec<Wanted> {
     let targets =
         transfers.iter().flat_map(|transfer| transfer.targets.iter().map(move |target| (transfer, target)));
@@ -239,8 +240,8 @@ pub(crate) fn wanted(transfers: &[Transfer]) -> Vec<Wanted> {
 }
 
 impl Publisher<'_, '_> {
-    /// Makes folders, and carries the transfers out meanwhile. Returns early when told to stop; what was finished until then
-    /// is committed.
+    /// Creates folders, and runs the transfers meanwhile. Returns early if stopped; finished work is
+    /// committed.
     pub(crate) async fn transfer(
         &mut self,
         folders: Vec<FolderChange>,
@@ -250,7 +251,7 @@ impl Publisher<'_, '_> {
         keys: &VaultKeys,
         stop: &CancellationToken,
     ) -> Result<TransferSummary, PullError> {
-        // Cancelled when the caller says so, and when publishing fails for good.
+        // Cancelled by the caller, and when publishing fails for good.
         let halt = stop.child_token();
         let receiver = ContentReceiver {
             destination: self.destination.clone(),
@@ -303,15 +304,15 @@ impl Publisher<'_, '_> {
         link.session = session;
         published?;
         let mut fetched = fetched?;
-        // The session that the listing came over counts even if nothing was to be fetched over it.
+        // The session of the listing counts even if nothing was fetched over it.
         fetched.connections = fetched.connections.max(open_already);
         Ok(TransferSummary { fetched, overtaken: inbox.overtaken })
     }
 
-    /// Publishes what arrives, until nothing more will, or until the destination says that it was told to stop.
+    /// Publishes arrivals until there are no more, or until the destination reports that it was stopped.
     async fn publish_arrivals(&mut self, inbox: &mut Inbox) -> Result<(), PullError> {
         let published = self.publish_batches(inbox).await;
-        // However it ended, what is in place is recorded.
+        // Files in place are recorded whatever the result.
         let committed = self.ledger.commit().await;
         match published {
             Err(PullError::Store(DestinationError::Stopped { .. })) => inbox.close(),
@@ -334,8 +335,8 @@ impl Publisher<'_, '_> {
         }
     }
 
-    /// Collects the next batch: what there is, and what comes within a moment of it. An empty one is the end. Tells the
-    /// error of a destination that stops the run; the other one is the state's.
+    /// Collects the next batch: everything ready, and everything that arrives within a moment. An empty batch
+    /// is the end. Returns the error of a destination that stops the run; the other error is the state's.
     async fn gather(
         &mut self,
         inbox: &mut Inbox,
@@ -347,7 +348,7 @@ impl Publisher<'_, '_> {
         while batch.len() < limit.files.max(1) && bytes < limit.bytes.max(1) {
             let arrival = match deadline {
                 None => self.first_arrival(inbox).await?,
-                // There is enough to publish, and it is better done while the next arrive.
+                // There is enough to publish; the next files can arrive meanwhile.
                 Some(_) if batch.len() >= ENOUGH => match unconstrained(inbox.next()).now_or_never() {
                     Some(arrival) => arrival,
                     None => break,
@@ -376,7 +377,7 @@ impl Publisher<'_, '_> {
         Ok(None)
     }
 
-    /// The first arrival of a batch. If that takes a while, the batch before it is committed without it.
+    /// The first arrival of a batch. If that takes a while, the batch before it is committed first.
     async fn first_arrival(&mut self, inbox: &mut Inbox) -> Result<Option<Arrival>, PullError> {
         if self.ledger.is_behind() {
             if let Ok(arrival) = timeout(BATCH_LINGER, inbox.next()).await {
@@ -388,9 +389,9 @@ impl Publisher<'_, '_> {
     }
 }
 
-/// Sends each transfer on its way: straight to publishing when its content is at hand, else to the fetch pool.
+/// Routes each transfer: straight to publishing if its content is local, else to the fetch pool.
 ///
-/// A queue whose other end is gone belongs to a run that is ending: there is nobody left to tell.
+/// A queue whose receiver is gone belongs to a run that is ending: its error is ignored.
 struct Feeder<'a> {
     scout: &'a Scout,
     governor: Governor,
@@ -400,13 +401,13 @@ struct Feeder<'a> {
 
 impl Feeder<'_> {
     async fn feed(self, transfers: Vec<Transfer>, halt: &CancellationToken) {
-        // Not more than becomes visible in one go: what was looked at and is not committed is looked at again when the run is
-        // cut short.
+        // Not more than is published at once: files that were checked and not committed are checked again
+        // after an interrupted run.
         let at_once = SURVEY.min(self.scout.destination.traits().batch_limit.portion).max(1);
         let mut rest = transfers.into_iter().peekable();
         while rest.peek().is_some() && !halt.is_cancelled() && !self.jobs.is_closed() {
             let chunk = rest.by_ref().take(at_once).collect();
-            // Whoever halts does not wait for a queue to empty.
+            // Cancellation does not wait for a queue to empty.
             let outcome = tokio::select! {
                 biased;
                 () = halt.cancelled() => return,
@@ -429,7 +430,7 @@ impl Feeder<'_> {
         Ok(())
     }
 
-    /// Sends one transfer on its way. An error is one that stops the run.
+    /// Routes one transfer. An error is one that stops the run.
     async fn feed_one(
         &self,
         transfer: Transfer,
@@ -457,7 +458,7 @@ impl Feeder<'_> {
     }
 }
 
-/// Where publishing takes its work from: what was at hand, and what the pool fetched.
+/// Input queues of publishing: local contents, and fetched ones.
 struct Inbox {
     arrivals: mpsc::Receiver<Arrival>,
     fetched: mpsc::Receiver<FetchResult<ContentReceiver>>,
@@ -466,20 +467,20 @@ struct Inbox {
 }
 
 impl Inbox {
-    /// The next arrival, if one can be expected until then beside what is in `batch`. Safe to cancel.
+    /// The next arrival, if one can be expected until then besides those in `batch`. Cancel safe.
     async fn next_until(&mut self, deadline: Instant, batch: &[Ready]) -> Option<Option<Arrival>> {
         let reserved = batch.iter().filter(|ready| ready.is_reserved()).count();
         let governor = self.governor.clone();
         tokio::select! {
             biased;
             arrival = self.next() => Some(arrival),
-            // A destination that has nothing to do would wait for files that are not admitted before it has done these.
+            // An idle destination would wait for files that are not admitted before these are published.
             () = governor.exhausted_by(reserved) => None,
             () = sleep_until(deadline) => None,
         }
     }
 
-    /// The next arrival; `None` when both sources have ended. Safe to cancel.
+    /// The next arrival; `None` when both sources have ended. Cancel safe.
     async fn next(&mut self) -> Option<Arrival> {
         loop {
             let FetchResult { job: Job { transfer, reservation }, outcome } = tokio::select! {
@@ -504,7 +505,7 @@ impl Inbox {
         }
     }
 
-    /// Takes nothing more, so that nobody waits to hand something over.
+    /// Closes the queues, so that no sender waits.
     fn close(&mut self) {
         self.arrivals.close();
         self.fetched.close();

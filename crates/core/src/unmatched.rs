@@ -1,4 +1,4 @@
-//! Folders that a filter leaves out and that the vault does not have: a slip of the pen, most likely.
+//! Excluded folders that the vault does not have: most likely a typing error.
 
 use std::collections::BTreeSet;
 
@@ -10,13 +10,14 @@ use crate::report::Report;
 use crate::run::Run;
 use crate::survey::Survey;
 
-/// How much two names must be alike for the one to be meant by the other, of 1.
+/// Similarity of two names, up to 1, above which one is suggested for the other.
 const ALIKE: f64 = 0.75;
-/// How many folders are compared at most.
+/// Folders compared at most.
 const COMPARED: usize = 100_000;
 
 impl Run<'_> {
-    /// Warns of excluded folders that are nowhere in the vault. Only where all of it is known without another question.
+    /// Warns of excluded folders that are nowhere in the vault. Only if all of it is known without another
+    /// request.
     pub(crate) async fn warn_of_unmatched(
         &self,
         survey: &Survey,
@@ -44,7 +45,7 @@ impl Run<'_> {
                 .filter_map(|deferred| VaultPath::parse(deferred.key.shown()).ok())
                 .for_each(|path| see(&path));
         }
-        // Of an empty vault nothing is known yet.
+        // Nothing is known of an empty vault yet.
         for excluded in
             filter.excluded.iter().filter(|excluded| !folders.is_empty() && !folders.contains(*excluded))
         {
@@ -63,7 +64,7 @@ fn nothing_left_out(excluded: &VaultPath, nearest: Option<&VaultPath>) -> String
     )
 }
 
-/// The folder whose name is most like the one that is wanted.
+/// The folder with the most similar name.
 fn nearest<'f>(wanted: &VaultPath, folders: &'f BTreeSet<VaultPath>) -> Option<&'f VaultPath> {
     let folded = wanted.fold_key();
     let alike = folders

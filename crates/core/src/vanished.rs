@@ -1,4 +1,4 @@
-//! Finds files that the vault deleted while nothing was recorded of them: a mirror removes them.
+//! Finds unrecorded files that the vault deleted: a mirror removes them.
 
 use obsync_protocol::{ContentHash, Uid, VaultPath};
 
@@ -12,12 +12,12 @@ use crate::run::Run;
 use crate::state::{Commit, commit_beside};
 use crate::survey::Survey;
 
-/// How many files are looked at at a time.
+/// Files checked at a time.
 const LOOKED_AT: usize = 256;
 
 impl Run<'_> {
-    /// Files that are here though the vault deleted them, with a content that it had: what a mirror would have removed, had it
-    /// known of them. Nothing is recorded of them.
+    /// Unrecorded files that are here though the vault deleted them, with a content that it had: a mirror
+    /// would have removed them, had it known of them.
     pub(crate) async fn vanished(
         &self,
         entries: &[RemoteEntry],
@@ -56,7 +56,7 @@ impl Run<'_> {
                 }
             }
             if !found_now.is_empty() && !self.options.dry_run {
-                // Should their removal have to wait, a later run must know of them.
+                // If their removal has to wait, a later run must know of them.
                 let (records, state) = (found_now.clone(), survey.known.clone());
                 let commit = Commit { records, state, ..Commit::default() };
                 commit_beside(self.state.as_ref(), commit).await?;

@@ -1,6 +1,6 @@
-//! Compares a destination with the state: every file is read and hashed, or compared by what its object says of itself. Tells
-//! also what the state itself knows to be missing: a pull that did not come to its end, changes that failed, deletions that
-//! are held back.
+//! Compares a destination with the state: every file is read and hashed, or compared by its object's
+//! metadata. Also reports gaps that the state knows of: an incomplete pull, failed changes, held-back
+//! deletions.
 
 use std::collections::{HashMap, HashSet};
 
@@ -14,7 +14,7 @@ use crate::progress::Progress;
 use crate::report::{Failure, Tally};
 use crate::state::{StateError, StateStore, VaultState};
 
-/// How many files are asked for at once: enough to keep a disk busy, few enough for progress to move.
+/// Files checked at once: enough to keep a disk busy, few enough for progress to move.
 const BATCH: usize = 256;
 
 /// What [`verify`] found.
@@ -113,8 +113,8 @@ pub enum Unfinished {
 }
 
 impl Unfinished {
-    /// The runs that did not come to their end, as a state says. Where somebody `is_at_work`, what that run announced and has
-    /// not done yet is no sign of one that was killed.
+    /// The incomplete runs according to a state. If a run `is_at_work`, its announced and unfinished changes
+    /// are no sign of a killed one.
     pub async fn of(state: &dyn StateStore, is_at_work: bool) -> Result<Vec<Self>, StateError> {
         let known = state.load().await?;
         let mut unfinished = Self::in_state(&known);
@@ -122,7 +122,7 @@ impl Unfinished {
             return Ok(unfinished);
         }
         let intents = state.intents().await?;
-        // What was to be sent says nothing of files here: a run that is told to stop leaves it, too.
+        // Unsent changes say nothing about files here: a stopped run leaves them, too.
         let (sent, put): (Vec<&Intent>, Vec<&Intent>) =
             intents.iter().partition(|intent| matches!(intent, Intent::Push { .. }));
         if !put.is_empty() {
@@ -150,7 +150,8 @@ impl Unfinished {
 }
 
 impl Verification {
-    /// Whether the destination is the vault as it was pulled last: as the state says, and nothing is left to do.
+    /// True if the destination equals the vault as last pulled: the state is right, and nothing is left to
+    /// do.
     pub fn is_clean(&self) -> bool {
         self.is_as_recorded()
             && self.unfinished.is_empty()
@@ -160,12 +161,12 @@ impl Verification {
             && self.confirmed.is_empty()
     }
 
-    /// Whether files of the vault are missing or changed.
+    /// True if files of the vault are missing or changed.
     pub fn differs(&self) -> bool {
         !self.missing.is_empty() || !self.changed.is_empty()
     }
 
-    /// Whether the destination is exactly what the state says, but for what was kept on purpose.
+    /// True if the destination is exactly as recorded, except for files that were kept on purpose.
     pub fn is_as_recorded(&self) -> bool {
         self.missing.is_empty()
             && self.changed.is_empty()
@@ -188,7 +189,7 @@ impl Verification {
     }
 }
 
-/// Why a destination could not be verified.
+/// The reason why a destination could not be verified.
 #[derive(Debug, thiserror::Error)]
 pub enum VerifyError {
     /// The destination cannot be read.
@@ -199,7 +200,8 @@ pub enum VerifyError {
     State(#[from] StateError),
 }
 
-/// Looks at every file of the destination, where nobody is at work, and compares it with the state. Changes nothing. With `lists` every file is named.
+/// Checks every file of the destination, while no run is at work, and compares it with the state. Changes
+/// nothing. With `lists` every file is named.
 pub async fn verify(
     destination: &dyn Destination,
     state: &dyn StateStore,
@@ -265,7 +267,7 @@ pub async fn verify(
 }
 
 impl Verification {
-    /// Takes in one file of the vault that is there.
+    /// Checks one file of the vault that is there.
     async fn take(
         &mut self,
         wanted: &Wanted,
@@ -292,8 +294,8 @@ impl Verification {
     }
 }
 
-/// Adds the changes that were not applied. Returns the files that were deleted here and that the vault still has, because
-/// their deletion waits.
+/// Adds the changes that were not applied. Returns the files that were deleted here and that the vault still
+/// has, because their deletion waits.
 async fn add_deferred(
     state: &dyn StateStore,
     verification: &mut Verification,
@@ -303,10 +305,10 @@ async fn add_deferred(
         let path = deferred.key.shown().to_owned();
         let is_outgoing = deferred.key.is_outgoing();
         match &deferred.cause {
-            // What the vault is to get is as it should be here.
+            // A file with a waiting outgoing change is right here.
             DeferredCause::Failed { .. } if is_outgoing => {}
             DeferredCause::Failed { .. } => verification.failures.extend(Failure::of_deferred(&deferred)),
-            // Folders that are empty then go with their files.
+            // Folders that become empty are removed with their files.
             DeferredCause::HeldBack { .. } if deferred.message.folder => {}
             DeferredCause::HeldBack { confirmed } => {
                 if is_outgoing {
@@ -326,10 +328,10 @@ async fn add_deferred(
     Ok(deleted_here)
 }
 
-/// What no run brings or sends (docs/PROTOCOL.md section 5).
+/// Paths that no run pulls or sends (docs/PROTOCOL.md section 5).
 struct LeftOut {
     filter: Filter,
-    /// Whether runs send, which leave a configuration folder alone.
+    /// True if runs send; then they ignore a configuration folder.
     sends: bool,
 }
 
@@ -345,14 +347,14 @@ impl LeftOut {
     }
 }
 
-/// The paths of files that were kept when the vault deleted them.
+/// Paths of files that were kept when the vault deleted them.
 async fn retained_paths(state: &dyn StateStore) -> Result<HashSet<String>, StateError> {
     let mut deferred = state.deferred(DeferredKind::Filtered).await?;
     deferred.retain(|deferred| deferred.cause == DeferredCause::Retained);
     Ok(deferred.into_iter().map(|deferred| deferred.key.shown().to_owned()).collect())
 }
 
-/// What a run that was killed was about to do.
+/// The announced changes of a killed run.
 struct Killed {
     put: HashMap<VaultPath, FileMeta>,
     removed: HashMap<VaultPath, KnownContent>,

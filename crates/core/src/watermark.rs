@@ -1,41 +1,41 @@
-//! The version that a destination is complete up to: the highest below which nothing is still to be done.
+//! The version up to which a destination is complete: the highest below which nothing is pending.
 //!
-//! Changes are applied in whatever order suits; the watermark is what makes it safe to forget them. It only rises, and
-//! it never passes a change that is neither applied nor recorded as deferred.
+//! Changes are applied in any order; the watermark makes it safe to forget them. It only rises, and it never
+//! passes a change that is neither applied nor recorded as deferred.
 
 use std::collections::BTreeMap;
 
 use obsync_protocol::Uid;
 
-/// Counts the changes still to be done by uid (several can share one, docs/PROTOCOL.md section 3).
+/// Counts the pending changes by uid (several can share one, docs/PROTOCOL.md section 3).
 #[derive(Debug)]
 pub(crate) struct Watermark {
-    /// Where it stood when the run began: it never falls below.
+    /// Its value when the run began: it never falls below.
     floor: u64,
-    /// Where it goes when nothing is left to do.
+    /// Its value when nothing is pending.
     ceiling: u64,
     pending: BTreeMap<u64, u32>,
 }
 
 impl Watermark {
-    /// A watermark that stands at `floor` and may rise to `ceiling`, the version of the listing.
+    /// A watermark at `floor` that may rise to `ceiling`, the version of the listing.
     pub(crate) fn new(floor: u64, ceiling: u64) -> Self {
         Watermark { floor, ceiling: ceiling.max(floor), pending: BTreeMap::new() }
     }
 
-    /// A later version was listed. To be said after the changes up to it were begun.
+    /// A later version was listed. To be called after the changes up to it were begun.
     pub(crate) fn rise(&mut self, ceiling: u64) {
         self.ceiling = self.ceiling.max(ceiling);
     }
 
-    /// Says that the change `uid` is still to be done.
+    /// Adds the pending change `uid`.
     pub(crate) fn begin(&mut self, uid: Uid) {
         if uid.0 > self.floor {
             *self.pending.entry(uid.0).or_default() += 1;
         }
     }
 
-    /// Says that a change that was begun is done.
+    /// Removes a change that was begun and is done.
     pub(crate) fn done(&mut self, uid: Uid) {
         if let Some(count) = self.pending.get_mut(&uid.0) {
             *count -= 1;

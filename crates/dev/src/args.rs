@@ -112,7 +112,7 @@ fn server_notes() -> String {
     text
 }
 
-/// The text in lines of at most so many characters, broken between words.
+/// The text in lines of at most this many characters, broken between words.
 fn wrapped(text: &str, width: usize) -> Vec<String> {
     let mut lines: Vec<String> = Vec::new();
     for word in text.split_whitespace() {
@@ -462,7 +462,7 @@ fn first_of_four(text: &str) -> Result<u16, String> {
     }
 }
 
-/// How long a function may take, in seconds.
+/// A function's timeout in seconds.
 fn timeout(text: &str) -> Result<Duration, String> {
     text.parse()
         .ok()
@@ -471,7 +471,6 @@ fn timeout(text: &str) -> Result<Duration, String> {
         .ok_or_else(|| "it is a number of seconds from 0.1 to 900".to_owned())
 }
 
-/// A share of a whole.
 fn share(text: &str) -> Result<f64, String> {
     text.parse()
         .ok()
@@ -483,7 +482,7 @@ fn vault_path(text: &str) -> Result<VaultPath, String> {
     VaultPath::parse(text).map_err(|error| error.to_string())
 }
 
-/// How long something goes on, in minutes.
+/// A duration in minutes.
 fn minutes(text: &str) -> Result<f64, String> {
     text.parse()
         .ok()
@@ -491,7 +490,7 @@ fn minutes(text: &str) -> Result<f64, String> {
         .ok_or_else(|| "it is a number of minutes from 0 to 10,000".to_owned())
 }
 
-/// What vaults are multiplied by.
+/// The factor of vault sizes.
 fn vault_factor(text: &str) -> Result<f64, String> {
     text.parse()
         .ok()
@@ -499,7 +498,7 @@ fn vault_factor(text: &str) -> Result<f64, String> {
         .ok_or_else(|| "it is a number from 0.001 to 10".to_owned())
 }
 
-/// What sizes are multiplied by.
+/// The factor of file sizes.
 fn factor(text: &str) -> Result<f64, String> {
     text.parse()
         .ok()

@@ -1,8 +1,8 @@
-//! `obsync-dev bench`: what pulls take on this machine, beside what is the least that they could take.
+//! `obsync-dev bench`: measures pulls on this machine, compared with lower bounds of their cost.
 //!
-//! [`catalog`] has the scenarios, [`vaults`] makes their vaults, [`stage`] starts what they need and pulls, [`measuring`]
-//! goes through their steps, [`floor`] and [`bare_puts`] measure the least, [`aims`] has what is wanted, [`row`] and
-//! [`table`] show it all, [`machine`] says where it was.
+//! [`catalog`] has the scenarios, [`vaults`] creates their vaults, [`stage`] starts their services and pulls,
+//! [`measuring`] goes through their steps, [`floor`] and [`bare_puts`] measure the lower bounds, [`aims`] has
+//! the project's targets, [`row`] and [`table`] format everything, [`machine`] describes the machine.
 
 mod aims;
 mod bare_puts;
@@ -27,11 +27,11 @@ use machine::Machine;
 use measuring::Programs;
 use row::Row;
 
-/// What was measured, and where.
+/// The measurements and their machine.
 #[derive(Debug, Serialize)]
 struct Results {
     machine: Machine,
-    /// How often each figure was measured; the medians are given.
+    /// Number of measurements of each figure; the medians are reported.
     runs: u32,
     rows: Vec<Row>,
 }
@@ -39,7 +39,7 @@ struct Results {
 /// Measures, and prints the table or JSON.
 ///
 /// # Errors
-/// When there is no such scenario, a pull fails, or what it brought is not what the vault holds.
+/// When a scenario is unknown, a pull fails, or its result differs from the vault.
 pub(crate) async fn run(options: &BenchOptions) -> Result<()> {
     if options.list {
         say(&catalog::list());
@@ -64,7 +64,7 @@ pub(crate) async fn run(options: &BenchOptions) -> Result<()> {
     Ok(())
 }
 
-/// The file of a program, from wherever it is run.
+/// The file of a program, found from any working directory.
 fn program(given: &Option<PathBuf>) -> Result<Option<PathBuf>> {
     let found = |path: &PathBuf| {
         path.canonicalize().with_context(|| format!("cannot measure the program {}", path.display()))
@@ -72,7 +72,7 @@ fn program(given: &Option<PathBuf>) -> Result<Option<PathBuf>> {
     given.as_ref().map(found).transpose()
 }
 
-/// A folder on the file system that is to be pulled to.
+/// A folder on the file system to pull to.
 fn folder(options: &BenchOptions) -> Result<TempDir> {
     let folder = match &options.dir {
         Some(folder) => tempfile::tempdir_in(folder),

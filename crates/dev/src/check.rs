@@ -1,4 +1,4 @@
-//! Checks that a pulled folder, or a bucket, is exactly the vault.
+//! Checks that a pulled folder, or a bucket, equals the vault exactly.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -10,16 +10,16 @@ use obsync_protocol::ContentHash;
 use obsync_testcloud::StoredObject;
 use obsync_testkit::{ExpectedFile, VaultHandle};
 
-/// How many differences are shown.
+/// Most differences shown.
 const SHOWN: usize = 10;
 
-/// Refuses a folder that is not exactly what the vault has now: content, folders and times.
+/// Refuses a folder that differs from the vault's present state: content, folders and times.
 pub(crate) fn same_as_vault(vault: &VaultHandle, folder: &Path) -> Result<()> {
     let differences = vault.expected()?.differences(folder).context("the pulled folder cannot be read")?;
     refuse(&format!("the pulled folder differs from the vault {:?}", vault.name()), &differences)
 }
 
-/// Refuses objects that are not exactly what the vault has now: keys below `place`, content and metadata.
+/// Refuses objects that differ from the vault's present state: keys below `place`, content and metadata.
 pub(crate) fn same_as_bucket(vault: &VaultHandle, objects: &[StoredObject], place: &str) -> Result<()> {
     let expected = vault.expected()?;
     let mut found: BTreeMap<&str, &StoredObject> = objects
@@ -50,7 +50,7 @@ fn is_right(object: &StoredObject, file: &ExpectedFile) -> bool {
         && object.content_type.is_some()
 }
 
-/// What would show that something in a folder was written: the number, time of change and status change of everything.
+/// Evidence of writes in a folder: the inode number, time of change and status change of everything.
 #[derive(Debug)]
 pub(crate) struct Snapshot(BTreeMap<PathBuf, Stamp>);
 

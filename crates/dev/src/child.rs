@@ -1,8 +1,9 @@
-//! The program obsync as a process of its own: this program, run again under another command, and measured.
+//! The program obsync as a separate process: this program, run again under another command, and measured.
 //!
-//! `obsync-dev obsync ARGS…` is the program obsync; `obsync-dev measured FILE PROGRAM ARGS…` runs a program, waits for it,
-//! and writes to FILE what it took; `obsync-dev bootstrap` is the function for AWS Lambda; `obsync-dev soaking` pulls for the
-//! soak test. All come before the command line of this program is looked at, so that obsync has the process to itself.
+//! `obsync-dev obsync ARGS…` is the program obsync; `obsync-dev measured FILE PROGRAM ARGS…` runs a program,
+//! waits for it, and writes its resource use to FILE; `obsync-dev bootstrap` is the function for AWS Lambda;
+//! `obsync-dev soaking` pulls for the soak test. All are handled before the command line of this program is
+//! parsed, so that obsync has the process to itself.
 
 use std::ffi::{OsStr, OsString};
 use std::fs;
@@ -30,7 +31,7 @@ pub(crate) const BOOTSTRAP: &str = "bootstrap";
 /// The exit status of a process that a signal ended, as shells have it for SIGKILL.
 const KILLED: u8 = 137;
 
-/// Does what the command line asks for if it is one of this module's commands.
+/// Handles a command line with one of this module's commands.
 pub(crate) fn serve(args: &[OsString]) -> Option<ExitCode> {
     match args.get(1)?.to_str()? {
         OBSYNC => Some(obsync_cli::main_with(args[1..].iter().cloned())),
@@ -70,12 +71,12 @@ fn measured(args: &[OsString]) -> ExitCode {
     }
 }
 
-/// Runs obsync as one user of one server, with a home folder of its own.
+/// Runs obsync as one user of one server, with its own home folder.
 #[derive(Debug)]
 pub(crate) struct Obsync {
     /// This program.
     measurer: PathBuf,
-    /// What is run, with the arguments that make it obsync.
+    /// The program, with the arguments that make it obsync.
     program: (PathBuf, &'static [&'static str]),
     home: PathBuf,
     environment: Vec<(String, SecretString)>,
@@ -86,11 +87,11 @@ pub(crate) struct Obsync {
 pub(crate) struct Finished {
     /// Its standard output.
     pub(crate) output: String,
-    /// What it took.
+    /// Its resource use.
     pub(crate) usage: Usage,
 }
 
-/// Who obsync is for its server: the account, and the password of the vault.
+/// Credentials of obsync: the account, and the password of the vault.
 #[derive(Clone, Debug)]
 pub(crate) struct Identity {
     /// The account's address.
@@ -117,12 +118,12 @@ impl Obsync {
         Ok(Self { measurer, program, home: home.to_path_buf(), environment })
     }
 
-    /// Takes another obsync than the one that is in this program.
+    /// Uses another obsync than the built-in one.
     pub(crate) fn with_program(&mut self, program: &Path) {
         self.program = (program.to_path_buf(), &[]);
     }
 
-    /// Gives it more variables, by which it finds a cloud.
+    /// Adds variables, for a cloud.
     pub(crate) fn with_environment(&mut self, variables: Vec<(String, String)>) {
         self.environment.extend(variables.into_iter().map(|(name, value)| (name, SecretString::from(value))));
     }
@@ -130,7 +131,7 @@ impl Obsync {
     /// Runs a command of obsync to its end.
     ///
     /// # Errors
-    /// When it cannot be run, or ends with another status than 0.
+    /// When it cannot be run, or its status is not 0.
     pub(crate) fn run(&self, args: &[&OsStr]) -> Result<Finished> {
         let usage_file = tempfile::NamedTempFile::new().context("cannot make a temporary file")?;
         let (program, first) = &self.program;
@@ -181,7 +182,7 @@ impl Obsync {
     }
 }
 
-/// Whether an environment variable concerns obsync, so that one of the user's must not come through.
+/// True for environment variables of obsync: the user's must not be inherited.
 fn is_ours(name: &OsStr) -> bool {
     let name = name.to_string_lossy();
     ["OBSYNC_", "OBSIDIAN_", "AWS_"].iter().any(|beginning| name.starts_with(beginning))
@@ -191,7 +192,7 @@ fn shown(args: &[&OsStr]) -> String {
     args.iter().map(|arg| arg.to_string_lossy()).collect::<Vec<_>>().join(" ")
 }
 
-/// What a failed process said, its errors first.
+/// The output of a failed process, its errors first.
 fn printed(output: &std::process::Output) -> String {
     let text = [&output.stderr, &output.stdout].map(|bytes| String::from_utf8_lossy(bytes).trim().to_owned());
     text.join("\n").trim().to_owned()

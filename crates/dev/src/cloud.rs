@@ -18,10 +18,10 @@ const SECRET_MAX: usize = 65_536;
 /// Runs the cloud until Ctrl-C or SIGTERM.
 ///
 /// # Errors
-/// When it cannot start, or the secret cannot be read.
+/// When it cannot start, or the secret is unreadable.
 pub(crate) async fn run(options: &CloudOptions) -> Result<()> {
     let secret = options.secret.as_deref().map(read_secret).transpose()?;
-    // Before anything is served: a signal that comes early must not be lost.
+    // Before anything is served: an early signal must not be lost.
     let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
     let services = Services::start(Setup {
         bucket: options.bucket.0.clone(),
@@ -51,14 +51,14 @@ fn read_secret(path: &Path) -> Result<String> {
     if text.len() > SECRET_MAX {
         bail!("the secret {shown} has {} bytes; a secret has at most {SECRET_MAX}", text.len());
     }
-    // What is wrong is told by place alone: an error of the parser may repeat a part of the text.
+    // Only the position of a fault is reported: the parser's error may repeat a part of the text.
     serde_json::from_str::<serde_json::Value>(&text).map_err(|error| {
         anyhow::anyhow!("the secret {shown} is not JSON (line {}, column {})", error.line(), error.column())
     })?;
     Ok(text)
 }
 
-/// Where everything is, and what to type next.
+/// Prints all addresses, and the next commands to type.
 fn welcome(services: &Services) -> String {
     let Services { cloud, bucket, table, .. } = services;
     let mut lines = vec![
@@ -86,7 +86,7 @@ fn welcome(services: &Services) -> String {
     lines.join("\n")
 }
 
-/// What to type once the variables are set.
+/// The commands to type once the variables are set.
 fn next(services: &Services) -> Vec<String> {
     let mut commands = Vec::new();
     if !services.has_secret {
@@ -102,7 +102,7 @@ fn next(services: &Services) -> Vec<String> {
     commands
 }
 
-/// The value as a shell takes it.
+/// The value, quoted for a shell.
 fn quoted(value: &str) -> String {
     let is_plain = |one: char| one.is_ascii_alphanumeric() || "-_./:@%+=,".contains(one);
     match !value.is_empty() && value.chars().all(is_plain) {
@@ -111,7 +111,7 @@ fn quoted(value: &str) -> String {
     }
 }
 
-/// What was asked of each service, and what nobody ran.
+/// The requests to each service, and the events that were never run.
 fn farewell(services: &Services) -> String {
     let mut lines = vec![format!("Served requests: {}.", requests(&services.cloud.counts()))];
     let waiting = services.cloud.lambda().waiting().len() as u64;

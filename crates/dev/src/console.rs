@@ -2,28 +2,28 @@
 
 use std::io::{self, IsTerminal, Write};
 
-/// Prints a line. A reader that went away is no reason to stop, or to panic as `println!` does.
+/// Prints a line. A closed reader is no reason to stop, or to panic as `println!` does.
 pub(crate) fn say(text: &str) {
     let _ = writeln!(io::stdout(), "{text}");
 }
 
-/// Prints a line on standard error: what goes on, where standard output is for results.
+/// Prints a progress line on standard error, where standard output is for results.
 pub(crate) fn note(text: &str) {
     let _ = writeln!(io::stderr(), "{text}");
 }
 
-/// How emphasised text looks.
+/// The style of emphasised text.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Style {
     /// Bold.
     Title,
-    /// Cyan: what a user would type.
+    /// Cyan: a command that a user would type.
     Command,
     /// Green: something that was checked.
     Good,
 }
 
-/// The text in that style, if standard output is a terminal and the user has nothing against colours.
+/// The text in that style, if standard output is a terminal and the user allows colours.
 pub(crate) fn styled(style: Style, text: &str) -> String {
     let plain = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
     if plain || !io::stdout().is_terminal() {

@@ -1,4 +1,5 @@
-//! `obsync-dev demo`: obsync at work between two devices and into a bucket, every result compared with what it must be.
+//! `obsync-dev demo`: obsync at work between two devices and into a bucket, every result compared with the
+//! expected one.
 
 mod bucket;
 mod changes;
@@ -31,10 +32,10 @@ const EMAIL: &str = "demo@example.com";
 /// The size of a file that needs several pieces (of 2 MiB), in bytes.
 const RECORDING: u64 = 7_000_000;
 
-/// Plays the demonstration.
+/// Runs the demonstration.
 ///
 /// # Errors
-/// When anything fails or is not as it must be.
+/// When anything fails or a result differs.
 pub(crate) async fn run(options: &DemoOptions) -> Result<()> {
     if let Some(folder) = &options.keep {
         refuse_occupied(folder)?;
@@ -64,7 +65,7 @@ pub(crate) async fn run(options: &DemoOptions) -> Result<()> {
     Ok(())
 }
 
-/// The first device signs in, makes a vault, and sends everything that it has.
+/// The first device signs in, creates a vault, and sends all its files.
 async fn write_vault(
     story: &mut Story,
     server: &Server,
@@ -91,7 +92,7 @@ async fn write_vault(
     Ok(laptop)
 }
 
-/// What the laptop has: a generated vault, and a recording.
+/// The laptop's files: a generated vault, and a recording.
 fn vault_files(options: &DemoOptions) -> impl Iterator<Item = (String, LocalFile)> {
     let notes = GeneratorOptions {
         files: options.files - 1,
@@ -99,7 +100,7 @@ fn vault_files(options: &DemoOptions) -> impl Iterator<Item = (String, LocalFile
         max_size: 2_000_000,
         ..GeneratorOptions::default()
     };
-    // A picture or sound with a size beyond all bounds has the largest size.
+    // A scaled picture or sound beyond the limit has the largest size.
     let recording = GeneratorOptions {
         files: 1,
         seed: options.seed,
@@ -119,7 +120,7 @@ struct Demo {
     vault: VaultHandle,
     obsync: Arc<Obsync>,
     folder: PathBuf,
-    /// The folder as commands are shown with it.
+    /// The folder as shown in commands.
     shown: String,
 }
 
@@ -231,7 +232,7 @@ impl Demo {
     }
 }
 
-/// What a pull cost.
+/// The resource use of a pull.
 fn figures(report: &PullReport, usage: &Usage) -> String {
     format!(
         "{} over {}; the process: {}, processor {}, peak memory {}",
@@ -243,7 +244,7 @@ fn figures(report: &PullReport, usage: &Usage) -> String {
     )
 }
 
-/// Waits for a process without holding up the server, which is in this one.
+/// Waits for a process without blocking the server, which is in this one.
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
     tokio::task::spawn_blocking(work).await.context("waiting for obsync failed")?
 }

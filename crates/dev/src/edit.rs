@@ -1,4 +1,4 @@
-//! `obsync-dev edit`: changes a vault of a development server, as the official client would.
+//! `obsync-dev edit`: changes a vault of a development server, like the official client.
 
 use std::collections::BTreeMap;
 use std::io::{self, Read};
@@ -20,15 +20,15 @@ use crate::args::{Change, EditOptions};
 use crate::console::say;
 use crate::human;
 
-/// Makes the change and tells what was done.
+/// Makes the change and prints it.
 ///
 /// # Errors
-/// When the server is not one of this machine, nobody can sign in, or there is no such vault or path.
+/// When the server is not on this machine, signing in fails, or there is no such vault or path.
 pub(crate) async fn run(options: &EditOptions) -> Result<()> {
     let vault = match &options.change {
         Change::Write { vault, .. } | Change::Rm { vault, .. } | Change::Mv { vault, .. } => vault,
     };
-    // Before the vault is opened: it may take somebody a while to type.
+    // Before the vault is opened: typing may take a while.
     let content = match &options.change {
         Change::Write { text: Some(text), .. } => text.clone().into_bytes(),
         Change::Write { text: None, .. } => standard_input()?,
@@ -56,7 +56,6 @@ struct Editor {
     client: Client,
     target: SessionTarget,
     session: WritingSession,
-    /// What is in the vault.
     entries: BTreeMap<VaultPath, PushMessage>,
 }
 
@@ -87,7 +86,7 @@ impl Editor {
         let mut entries = BTreeMap::new();
         let (session, _) = session
             .listing(&mut |entry| {
-                // A path that cannot be decoded is none that could be given here.
+                // An undecodable path cannot be named here.
                 let Ok(path) = target.keys.decode_path(&entry.path) else { return };
                 if entry.deleted {
                     entries.remove(&path)
@@ -148,7 +147,7 @@ impl Editor {
         Ok(format!("Moved {from} to {to} ({}).", human::files(contents.len() as u64)))
     }
 
-    /// The files and the folders that a path means, itself included.
+    /// The files and the folders that a path denotes, itself included.
     fn tree(&self, path: &VaultPath) -> Result<(Vec<VaultPath>, Vec<VaultPath>)> {
         let below = self.entries.iter().filter(|(other, _)| *other == path || other.is_below(path));
         let (folders, files): (Vec<_>, Vec<_>) = below.partition(|(_, entry)| entry.folder);
@@ -186,7 +185,7 @@ impl Editor {
 }
 
 impl Editor {
-    /// The contents of files, over a connection of their own.
+    /// The contents of files, over a separate connection.
     async fn contents(&self, files: &[VaultPath]) -> Result<Vec<(VaultPath, Vec<u8>)>> {
         let (feed, jobs) = mpsc::channel(files.len().max(1));
         for path in files {
@@ -208,7 +207,7 @@ impl Editor {
             cancel: CancellationToken::new(),
             first_session: None,
         };
-        // Each result has its place in the channel, so nobody has to read meanwhile.
+        // The channel has room for all results, so nobody has to read meanwhile.
         pool.run().await?;
         let mut contents = Vec::with_capacity(files.len());
         while let Some(FetchResult { job: (path, _), outcome }) = fetched.recv().await {
@@ -219,7 +218,7 @@ impl Editor {
     }
 }
 
-/// Takes contents whole into memory.
+/// Reads whole contents into memory.
 struct Whole {
     keys: VaultKeys,
 }
@@ -250,7 +249,7 @@ impl Receiver for Whole {
     }
 }
 
-/// Nobody is to change a vault of the official service by this.
+/// Prevents changes to a vault of the official service.
 fn check_loopback(api_url: &str) -> Result<()> {
     let url = Url::parse(api_url).with_context(|| format!("{api_url} is no address"))?;
     match url.host_str() {

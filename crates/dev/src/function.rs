@@ -1,4 +1,4 @@
-//! The function for AWS Lambda as a process of this machine: which program it is, what it is given, what came of it.
+//! The function for AWS Lambda as a local process: its program, its variables, its result.
 
 use std::env;
 use std::fmt;
@@ -12,16 +12,16 @@ use serde_json::Value;
 use crate::child::BOOTSTRAP;
 use crate::human;
 
-/// How the program is built.
+/// The command that builds the program.
 const BUILD: &str = "cargo build --release --package obsync-lambda";
 
-/// The beginnings of the names of variables that concern the function, its AWS clients, or its TLS.
+/// Prefixes of variables for the function, its AWS clients, or its TLS.
 const PASSED_ON: [&str; 7] = ["AWS_", "OBSYNC_", "OBSIDIAN_", "S3_", "STATE_", "LAMBDA_", "SSL_CERT_"];
 
-/// What Lambda itself sets, so that it is not taken from anywhere else.
+/// Variables that Lambda itself sets, so that they are never inherited.
 const RESERVED: [&str; 3] = ["AWS_LAMBDA_", "LAMBDA_TASK_ROOT", "LAMBDA_RUNTIME_DIR"];
 
-/// The reserved variable that people set all the same: how much is logged.
+/// The reserved variable that people set all the same: the log level.
 const LOG_LEVEL: &str = "AWS_LAMBDA_LOG_LEVEL";
 
 /// The program that is the function.
@@ -39,7 +39,8 @@ impl Program {
         Ok(Self { path, is_this: true })
     }
 
-    /// The one that is asked for, else the `bootstrap` that was built beside this program, else this program itself.
+    /// The requested program, else the `bootstrap` that was built beside this program, else this program
+    /// itself.
     pub(crate) fn find(asked: Option<&Path>) -> Result<Self> {
         if let Some(path) = asked {
             if !path.is_file() {
@@ -56,7 +57,7 @@ impl Program {
         Ok(if beside.is_file() { Self { path: beside, is_this: false } } else { this })
     }
 
-    /// The function as Lambda is told to run it.
+    /// The function's configuration for Lambda.
     pub(crate) fn options(&self, memory_mb: u32, timeout: Duration) -> LambdaOptions {
         let args = if self.is_this { vec![BOOTSTRAP.into()] } else { Vec::new() };
         LambdaOptions {
@@ -78,7 +79,7 @@ impl fmt::Display for Program {
     }
 }
 
-/// How a function is held to its memory size.
+/// Describes the enforcement of a function's memory limit.
 pub(crate) fn limit(limit: &MemoryLimit) -> &'static str {
     match limit {
         MemoryLimit::Cgroup(_) => "limited by the kernel, in a control group",
@@ -87,7 +88,7 @@ pub(crate) fn limit(limit: &MemoryLimit) -> &'static str {
     }
 }
 
-/// The variables of this process that concern the function and were not meant for this program alone.
+/// The variables of this process for the function, without those meant only for this program.
 ///
 /// # Errors
 /// When one of them is not UTF-8.
@@ -106,13 +107,13 @@ pub(crate) fn variables() -> Result<Vec<(String, String)>> {
 }
 
 fn is_passed_on(name: &str) -> bool {
-    // By HOME the AWS clients find the profiles of this user.
+    // `HOME` leads the AWS clients to the profiles of this user.
     let concerns = name == "HOME" || PASSED_ON.iter().any(|prefix| name.starts_with(prefix));
     let reserved = RESERVED.iter().any(|prefix| name.starts_with(prefix));
     name == LOG_LEVEL || (concerns && !reserved)
 }
 
-/// What an answer says of the sync: that of a direct event, or of one that came by HTTP.
+/// The sync's status in an answer, of a direct event or by HTTP.
 pub(crate) fn status(answer: &Value) -> Option<String> {
     if let Some(status) = answer["status"].as_str() {
         return Some(status.to_owned());
@@ -121,7 +122,7 @@ pub(crate) fn status(answer: &Value) -> Option<String> {
     Some(body["status"].as_str()?.to_owned())
 }
 
-/// What came of an invocation, and what it took: one line.
+/// The result and resource use of an invocation: one line.
 pub(crate) fn summary(invocation: &Invocation, memory_mb: u32) -> String {
     let start = match invocation.init {
         Some(init) => format!("cold start {}", human::seconds(init)),
@@ -134,7 +135,7 @@ pub(crate) fn summary(invocation: &Invocation, memory_mb: u32) -> String {
     format!("{} in {}, {start}, {memory}", outcome(&invocation.outcome), human::seconds(invocation.duration))
 }
 
-/// What came of an invocation, in a word or a sentence.
+/// The result of an invocation, in a word or a sentence.
 pub(crate) fn outcome(outcome: &Outcome) -> String {
     match outcome {
         Outcome::Answer(answer) => status(answer).unwrap_or_else(|| "answered".to_owned()),

@@ -12,10 +12,10 @@ use crate::args::GenerateOptions;
 use crate::console::say;
 use crate::human;
 
-/// Writes the folder and says what is in it.
+/// Writes the folder and prints its contents.
 ///
 /// # Errors
-/// When the folder has something in it already, or cannot be written.
+/// When the folder is not empty, or not writable.
 pub(crate) fn run(options: &GenerateOptions) -> Result<()> {
     refuse_occupied(&options.folder)?;
     let begun = Instant::now();
@@ -32,7 +32,7 @@ pub(crate) fn run(options: &GenerateOptions) -> Result<()> {
     Ok(())
 }
 
-/// Refuses a folder that has something in it: generated files would mix with those of somebody.
+/// Refuses a folder that is not empty: generated files would mix with existing ones.
 pub(crate) fn refuse_occupied(folder: &Path) -> Result<()> {
     match fs::read_dir(folder).map(|mut entries| entries.next().is_some()) {
         Ok(true) => bail!("{} is not empty; give a new or empty folder", folder.display()),

@@ -1,4 +1,4 @@
-//! Numbers as people write them: counts, sizes, times.
+//! Numbers for people: counts, sizes, times.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ pub(crate) fn seconds(duration: Duration) -> String {
     }
 }
 
-/// How many a second: `1,234`; 0 where no time passed.
+/// A rate per second: `1,234`; 0 if no time passed.
 pub(crate) fn per_second(count: u64, duration: Duration) -> String {
     let seconds = duration.as_secs_f64();
     number(if seconds > 0.0 { (count as f64 / seconds).round() as u64 } else { 0 })

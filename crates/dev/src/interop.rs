@@ -1,8 +1,9 @@
-//! `obsync-dev interop`: tries obsync against a server that others wrote, and tells what came of it as rows of a table.
+//! `obsync-dev interop`: tries obsync against another vendor's server, and prints the results as rows of a
+//! table.
 //!
-//! `dev/interop/run` installs and starts the servers. [`remote_place`] is one of them as the conformance suite wants it, [`pulls`]
-//! pulls the fixtures, [`questions`] asks S3 what it does with conditions, [`function`] runs the function in AWS's
-//! emulator, [`row`] is what is printed.
+//! `dev/interop/run` installs and starts the servers. [`remote_place`] adapts one of them to the conformance
+//! suite, [`pulls`] pulls the fixtures, [`questions`] probes how S3 handles conditions, [`function`] runs the
+//! function in AWS's emulator, [`row`] formats the result.
 
 mod bucket;
 mod function;
@@ -23,12 +24,12 @@ use self::row::InteropRow;
 use crate::args::{InteropBucket, InteropFunction, InteropOptions, InteropSubject};
 use crate::console::{note, say};
 
-/// Tries what is asked for, and prints its row.
+/// Runs the requested trial, and prints its row.
 ///
 /// # Errors
-/// When obsync does not do with the server what it promises.
+/// When obsync breaks a guarantee with the server.
 pub(crate) async fn run(options: &InteropOptions) -> Result<()> {
-    // For the HTTP clients that are made here. Nothing else in this process chooses one.
+    // For the HTTP clients that are made here. Nothing else in this process selects one.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let row = match &options.subject {
         InteropSubject::Bucket(options) => bucket_row(options).await?,
@@ -57,7 +58,7 @@ async fn bucket_row(options: &InteropBucket) -> Result<InteropRow> {
     Ok(row)
 }
 
-/// Runs the suite as a task of its own, since a broken promise is a panic.
+/// Runs the suite as a separate task, since a broken guarantee is a panic.
 async fn check_conformance(bucket: RemoteBucket) -> Result<()> {
     let suite = tokio::task::spawn_blocking(move || {
         tokio::runtime::Handle::current().block_on(check_destination(async || bucket.fresh_site()));

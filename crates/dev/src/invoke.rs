@@ -1,4 +1,4 @@
-//! `obsync-dev invoke`: the function, run as AWS Lambda would.
+//! `obsync-dev invoke`: runs the function like AWS Lambda.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -83,7 +83,7 @@ async fn start_services(files: usize, event: &Value) -> Result<Services> {
     Ok(services)
 }
 
-/// The settings of this process, but where everything is, and who asks, as the services on this machine have it.
+/// The settings of this process, with addresses and credentials replaced by those of the local services.
 fn local_variables(services: &Services) -> Result<Vec<(String, String)>> {
     let mut variables = function::variables()?;
     let is_place = |name: &str| {
@@ -105,7 +105,8 @@ async fn invoke_local(services: &Services, function: LambdaOptions, event: Value
     Ok(())
 }
 
-/// Invokes the function until it has nothing left to do, `most` times at most. What it sends to itself comes first.
+/// Invokes the function until it has nothing left to do, `most` times at most. Events that it sends to itself
+/// come first.
 async fn invoke_all(runtime: &LambdaRuntime, lambda: Option<&Lambda>, event: Value, most: u32) -> Result<()> {
     let mut result = Ok(());
     for number in 1..=most {
@@ -127,7 +128,7 @@ async fn invoke_all(runtime: &LambdaRuntime, lambda: Option<&Lambda>, event: Val
     result
 }
 
-/// Prints what whoever invokes the function is told: its answer, or its error as Lambda puts it.
+/// Prints the result for the invoker: the function's answer, or its error in Lambda's format.
 fn tell(number: u32, invocation: &Invocation) -> Result<()> {
     if let Some(answer) = invocation.answer() {
         say(&serde_json::to_string_pretty(answer)?);

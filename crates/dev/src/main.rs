@@ -1,8 +1,8 @@
 //! The program `obsync-dev`: a development server and a cloud, the function as Lambda runs it, generated vaults, a
 //! demonstration, benchmarks and a soak test of obsync.
 //!
-//! [`args`] has the command line; each command is a module of its name. It needs no other program: where obsync is to
-//! run as a process of its own, [`child`] runs this one again.
+//! [`args`] has the command line; each command is a module of its name. It needs no other program: to run
+//! obsync as a separate process, [`child`] runs this one again.
 
 mod args;
 mod bench;
@@ -36,7 +36,7 @@ use tracing_subscriber::EnvFilter;
 use args::{Arguments, Command};
 use console::note;
 
-/// How long interrupted work may take to end by itself.
+/// Time limit for interrupted work to end by itself.
 const INTERRUPTED: Duration = Duration::from_secs(2);
 
 fn main() -> ExitCode {
@@ -74,7 +74,7 @@ fn run(arguments: &Arguments) -> ExitCode {
     }
 }
 
-/// The error and its reasons, each once: many errors tell their reason as part of their own sentence.
+/// The error and its sources, each once: many errors repeat their source in their own sentence.
 fn with_reasons(error: &anyhow::Error) -> String {
     error.chain().map(ToString::to_string).fold(String::new(), |text, reason| match text.contains(&reason) {
         _ if text.is_empty() => reason,
@@ -83,20 +83,20 @@ fn with_reasons(error: &anyhow::Error) -> String {
     })
 }
 
-/// Lets Ctrl-C end some work so that its temporary folders go with it.
+/// Ends some work on Ctrl-C in a way that its temporary folders are removed.
 async fn or_interrupted(work: impl Future<Output = Result<()>>) -> Result<()> {
     tokio::pin!(work);
     tokio::select! {
         result = &mut work => result,
         _ = tokio::signal::ctrl_c() => {
-            // The process that it may be waiting for is interrupted too, and has files open in those folders.
+            // A child process is interrupted too, and has files open in those folders.
             let _ = tokio::time::timeout(INTERRUPTED, work).await;
             bail!("interrupted")
         }
     }
 }
 
-/// Logs to standard error; what the server and the first device do, not what they hold.
+/// Logs to standard error: actions of the server and the first device, never their contents.
 fn log(verbose: u8) {
     let filter = match verbose {
         0 => "warn",

@@ -1,8 +1,8 @@
 //! Measures a process: wall time, processor time, peak memory.
 //!
-//! The system gives the peak memory of a child only as the larger of the child's and of what its parent had when it
-//! made the child (Linux keeps the mark across `execve`). A parent that holds a server with a vault in memory would
-//! measure itself. So a small process stands between: [`run_measured`] is what it does, [`Usage`] what it tells.
+//! The system reports the peak memory of a child only as the larger of the child's and its parent's at the
+//! fork (Linux keeps the mark across `execve`). A parent that holds a server with a vault in memory would
+//! measure itself. So a small process stands between: [`run_measured`] is its work, [`Usage`] its report.
 
 use std::io;
 use std::process::Command;
@@ -12,18 +12,19 @@ use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::time::TimeVal;
 use serde::{Deserialize, Serialize};
 
-/// What one process took from beginning to end.
+/// The resource use of one process.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Usage {
-    /// From before it was started until it had ended.
+    /// From before its start until after its end.
     pub(crate) wall: Duration,
-    /// Processor time of all its threads, in the program and in the system on its behalf.
+    /// Processor time of all its threads, in user and system mode.
     pub(crate) cpu: Duration,
-    /// The most memory that it had resident at a time, in bytes.
+    /// Peak resident memory, in bytes.
     pub(crate) peak_memory: u64,
 }
 
-/// Runs a command, waits for it, and returns its exit code (`None`: killed by a signal) with what it took.
+/// Runs a command, waits for it, and returns its exit code (`None`: killed by a signal) with its resource
+/// use.
 ///
 /// The figures are exact only for the first child of this process.
 pub(crate) fn run_measured(command: &mut Command) -> io::Result<(Option<i32>, Usage)> {
@@ -40,12 +41,12 @@ fn duration(time: TimeVal) -> Duration {
     Duration::from_secs(time.tv_sec().unsigned_abs()) + Duration::from_micros(time.tv_usec().unsigned_abs())
 }
 
-/// The size that `getrusage` gives as `ru_maxrss`: kilobytes, but for Apple's systems, where it is bytes.
+/// The unit of `ru_maxrss` in `getrusage`: kilobytes, except on Apple's systems, where it is bytes.
 fn bytes(max_rss: u64) -> u64 {
     if cfg!(target_vendor = "apple") { max_rss } else { max_rss * 1024 }
 }
 
-/// The middle one of some values, the lower of the two middle ones for an even number; `None` of none.
+/// The median, the lower of the two middle values for an even number; `None` for none.
 pub(crate) fn median<T: Ord + Copy>(values: impl IntoIterator<Item = T>) -> Option<T> {
     let mut values: Vec<T> = values.into_iter().collect();
     values.sort_unstable();

@@ -1,5 +1,5 @@
-//! The reports of `obsync pull --json` and `obsync verify --json`, as far as the demonstration and the benchmarks look
-//! at them.
+//! The parts of the reports of `obsync pull --json` and `obsync verify --json` that the demonstration and the
+//! benchmarks use.
 
 use std::time::Duration;
 
@@ -12,10 +12,10 @@ pub(crate) struct Tally {
     pub(crate) bytes: u64,
 }
 
-/// What a verification found; that nothing is wrong is also its exit status.
+/// The result of a verification; the exit status also shows that nothing is wrong.
 #[derive(Clone, Debug, Deserialize)]
 pub(crate) struct Verification {
-    /// Files that are as they were pulled.
+    /// Files unchanged since the pull.
     pub(crate) intact: Tally,
 }
 
@@ -26,10 +26,9 @@ pub(crate) struct Failure {
     pub(crate) reason: String,
 }
 
-/// What a pull did.
 #[derive(Clone, Debug, Deserialize)]
 pub(crate) struct PullReport {
-    /// `complete`, or another word when it is not.
+    /// `complete`, or another outcome.
     pub(crate) outcome: String,
     /// The vault's version that the folder is complete up to.
     pub(crate) version: u64,
@@ -45,7 +44,7 @@ pub(crate) struct PullReport {
     pub(crate) folders_deleted: u64,
     pub(crate) failures: Vec<Failure>,
     pub(crate) connections: u64,
-    /// Contents asked for.
+    /// Contents requested.
     pub(crate) requests: u64,
     /// Bytes of content received, encrypted.
     pub(crate) bytes_received: u64,
@@ -53,12 +52,12 @@ pub(crate) struct PullReport {
 }
 
 impl PullReport {
-    /// Wall time by obsync's own clock: without the start of the process and the sign-in.
+    /// Wall time by obsync's own clock, without the start of the process and the sign-in.
     pub(crate) fn duration(&self) -> Duration {
         Duration::from_millis(self.duration_ms)
     }
 
-    /// Whether nothing was downloaded, copied, removed or made.
+    /// True if nothing was downloaded, copied, removed or created.
     pub(crate) fn is_unchanged(&self) -> bool {
         let tallies = [self.pulled, self.copied, self.adopted, self.deleted];
         tallies.iter().all(|tally| tally.files == 0) && self.folders_created == 0 && self.folders_deleted == 0

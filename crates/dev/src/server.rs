@@ -13,12 +13,12 @@ use crate::values::Fault;
 /// Runs the server until Ctrl-C or SIGTERM.
 ///
 /// # Errors
-/// When it cannot start, or a vault cannot be made.
+/// When it cannot start, or a vault cannot be created.
 pub(crate) async fn run(options: &ServerOptions) -> Result<()> {
     if options.user.is_empty() && !options.sign_up && options.data.is_none() {
         bail!("nobody could sign in; give --user EMAIL:PASSWORD, or --sign-up for any address and password");
     }
-    // Before anything is served: a signal that comes early must not be lost.
+    // Before anything is served: an early signal must not be lost.
     let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
     let server = start(options).await?;
     make_vaults(&server, options)?;
@@ -54,7 +54,7 @@ async fn start(options: &ServerOptions) -> Result<Server> {
     builder.start().await.context("cannot start the development server")
 }
 
-/// Makes the vaults asked for, but for those that the data folder has already, and fills the empty ones.
+/// Creates the requested vaults, except those that the data folder has already, and fills the empty ones.
 fn make_vaults(server: &Server, options: &ServerOptions) -> Result<()> {
     let managed = options.managed.iter().map(|name| VaultSpec::managed(name));
     let specs = managed.chain(options.create.iter().map(|vault| vault.spec()));
@@ -73,7 +73,7 @@ fn make_vaults(server: &Server, options: &ServerOptions) -> Result<()> {
     Ok(())
 }
 
-/// Where the server is, what it has, and what to type next.
+/// Prints the server's address and contents, and the next commands to type.
 fn welcome(server: &Server, options: &ServerOptions) -> String {
     let mut lines = vec![
         format!("The development server listens on {} (this machine only). Ctrl-C ends it.", server.url()),
@@ -107,12 +107,12 @@ fn described(vault: &VaultHandle) -> String {
             human::files(content.files.len() as u64),
             human::size(content.total_size())
         ),
-        // Only whoever made it knows its password.
+        // Only its creator knows its password.
         Err(_) => format!("{} (id {}, {encryption})", vault.name(), vault.id()),
     }
 }
 
-/// What happened at the server.
+/// The server's statistics.
 fn farewell(stats: &Stats) -> String {
     format!(
         "Served {}, {}, {} and {}: {} sent, {} received.",

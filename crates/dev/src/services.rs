@@ -1,5 +1,5 @@
-//! Everything that the function needs, on this machine: a cloud with a bucket, a table and a secret, and a sync server
-//! with a vault where one is wanted.
+//! The services for the function on this machine: a cloud with a bucket, a table and a secret, and a sync
+//! server with a vault where one is wanted.
 
 use anyhow::{Context, Result};
 use obsync_testcloud::{Cloud, CloudOptions, RequestCounts, Service};
@@ -8,11 +8,10 @@ use serde_json::{Value, json};
 
 use crate::human;
 
-/// The account of the sync server that is started along.
+/// The account of the sync server, if one is started.
 pub(crate) const EMAIL: &str = "me@example.com";
 /// Its password, which guards nothing.
 pub(crate) const PASSWORD: &str = "loopback";
-/// Its vault.
 pub(crate) const VAULT: &str = "Notes";
 /// The vaults that the events in `deploy/events` name.
 const VAULTS_OF_SAMPLES: [&str; 2] = ["My Vault", "Work"];
@@ -23,26 +22,27 @@ pub(crate) const SECRET: &str = "obsync";
 /// The name of the function.
 pub(crate) const FUNCTION: &str = "obsync";
 
-/// What is to be started.
+/// The services to start.
 #[derive(Debug)]
 pub(crate) struct Setup {
-    /// The bucket to be made.
+    /// The bucket to create.
     pub(crate) bucket: String,
-    /// The table to be made.
+    /// The table to create.
     pub(crate) table: String,
     /// The first of four ports; any that are free when it is 0.
     pub(crate) port: u16,
-    /// The text of the secret to be made.
+    /// The text of the secret to create.
     pub(crate) secret: Option<String>,
-    /// The sync server's vault is filled with as many generated files; no sync server without.
+    /// Number of generated files in the sync server's vault; no sync server without.
     pub(crate) files: Option<usize>,
-    /// The event that the function is to get: if it is one of `deploy/events`, there is what it names, too.
+    /// The event for the function: for one of `deploy/events`, the vaults and buckets that it names are
+    /// created, too.
     pub(crate) event: Option<Value>,
     /// Another sync server.
     pub(crate) api_url: Option<String>,
 }
 
-/// What was started.
+/// The started services.
 #[derive(Debug)]
 pub(crate) struct Services {
     pub(crate) cloud: Cloud,
@@ -58,7 +58,7 @@ impl Services {
     /// Starts everything.
     ///
     /// # Errors
-    /// When a port is taken, or the table's name is none.
+    /// When a port is taken, or the table's name is invalid.
     pub(crate) async fn start(setup: Setup) -> Result<Self> {
         let event = setup.event.map(|event| event.to_string()).unwrap_or_default();
         let has_bucket_of_samples = event.contains(BUCKET_OF_SAMPLES);
@@ -85,11 +85,11 @@ impl Services {
         Ok(Self { cloud, server, bucket, table, has_secret, has_bucket_of_samples, api_url })
     }
 
-    /// The variables of the function's own by which it finds what was made.
+    /// The function's own variables for these services.
     pub(crate) fn variables(&self) -> Vec<(String, String)> {
         let secret = self.has_secret.then_some(("OBSYNC_SECRET_NAME", SECRET));
         let api_url = self.api_url.as_deref().map(|url| ("OBSYNC_API_URL", url));
-        // A standard vault is synced when somebody names it.
+        // A standard vault is synced only if it is named.
         let vaults = self.server.is_some().then_some(("OBSYNC_VAULTS", VAULT));
         let always = [("S3_BUCKET", self.bucket.as_str()), ("STATE_TABLE_NAME", self.table.as_str())];
         let other = self.has_bucket_of_samples.then_some(("OBSYNC_ALLOW_DESTINATIONS", BUCKET_OF_SAMPLES));

@@ -1,7 +1,7 @@
-//! `obsync-dev soak`: a large vault pulled over and over through everything that goes wrong on a line, to see that the
-//! destination is exact each time and that nothing grows.
+//! `obsync-dev soak`: pulls a large vault repeatedly through all network faults, and checks that the
+//! destination is exact each time and that no resource use grows.
 //!
-//! [`worker`] is the process that pulls, [`round`] what happens in one round, [`flat`] decides whether something grew.
+//! [`worker`] is the process that pulls, [`round`] one round, [`flat`] decides whether something grew.
 
 mod flat;
 mod process;
@@ -19,24 +19,24 @@ use crate::human;
 use process::Process;
 use round::{Round, Rounds};
 
-/// The command that is the process that pulls.
+/// The command of the pulling process.
 pub(crate) const SOAKING: &str = "soaking";
 
 const EMAIL: &str = "soak@example.com";
 const PASSWORD: &str = "loopback";
 const VAULT: &str = "Notes";
 
-/// The large files' number, and the bytes of each.
+/// Number of large files, and the bytes of each.
 const LARGE: (usize, u64) = (2, 12_000_000);
 
-/// The fewest rounds that say something about growth: three for the allocator, and three for each of the two halves that are
-/// compared. With one round a half, allocator noise was taken for growth.
+/// The fewest rounds that allow a statement about growth: three for the allocator, and three for each of the
+/// two halves that are compared. With one round a half, allocator noise was mistaken for growth.
 const ROUNDS_MIN: u32 = 9;
 
 /// Pulls until the time is over.
 ///
 /// # Errors
-/// When a folder is not what the vault holds, or something grew.
+/// When a folder differs from the vault, or something grew.
 pub(crate) async fn run(options: &SoakOptions) -> Result<()> {
     let server = Server::builder().user(EMAIL, PASSWORD).vault(VaultSpec::managed(VAULT)).start().await?;
     let vault = server.vault(VAULT)?;
@@ -64,7 +64,7 @@ pub(crate) async fn run(options: &SoakOptions) -> Result<()> {
     Ok(())
 }
 
-/// Notes, pictures, and some files that go over the line in many pieces.
+/// Notes, pictures, and some files that need many pieces on the line.
 fn fill(vault: &VaultHandle, options: &SoakOptions) -> Result<()> {
     let (files, seed) = (options.files, options.seed);
     let notes = GeneratorOptions { files, seed, max_size: 1_000_000, ..GeneratorOptions::default() };

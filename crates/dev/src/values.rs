@@ -1,4 +1,4 @@
-//! Values of the command line that have parts or rules: addresses, accounts, vaults, buckets, faults.
+//! Values of the command line with parts or rules: addresses, accounts, vaults, buckets, faults.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -8,7 +8,7 @@ use obsync_protocol::EncryptionVersion;
 use obsync_testkit::{FaultError, Faults, VaultSpec};
 use secrecy::{ExposeSecret, SecretString};
 
-/// An address of this machine alone: the development server speaks plain HTTP and knows passwords.
+/// An address of this machine only: the development server speaks plain HTTP and handles passwords.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Loopback(pub(crate) SocketAddr);
 
@@ -66,7 +66,7 @@ pub(crate) struct EndToEndVault {
 }
 
 impl EndToEndVault {
-    /// What the server is to make.
+    /// The vault for the server to create.
     pub(crate) fn spec(&self) -> VaultSpec {
         VaultSpec::end_to_end(&self.name, self.password.expose_secret()).version(self.version)
     }
@@ -118,7 +118,7 @@ impl FromStr for Bucket {
     }
 }
 
-/// One setting of what the server does wrong: `NAME=VALUE`, or `NAME` for "always".
+/// One fault setting of the server: `NAME=VALUE`, or `NAME` for "always".
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Fault(String);
 

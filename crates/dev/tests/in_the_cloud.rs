@@ -1,4 +1,4 @@
-//! Runs `obsync-dev cloud` and `obsync-dev invoke` as a user would: each is a process, and so is the function.
+//! Runs `obsync-dev cloud` and `obsync-dev invoke` like a user: each is a process, and so is the function.
 
 #![expect(clippy::unwrap_used, reason = "in tests, helper functions included, a failure is told by a panic")]
 
@@ -11,10 +11,10 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
 
-/// An event that asks for everything.
+/// An event for everything.
 const SYNC: &str = r#"{"action":"sync"}"#;
 
-/// The program, with no variables that concern the function but these.
+/// The program, with only these variables for the function.
 fn program(path: &Path, args: &[&str], variables: &[(String, String)]) -> Command {
     let mut command = Command::new(path);
     command.args(args).stdin(Stdio::null());
@@ -41,7 +41,7 @@ fn variable(name: &str, value: &str) -> (String, String) {
 struct Cloud {
     child: Child,
     stdout: BufReader<ChildStdout>,
-    /// What it said to export.
+    /// The variables that it prints for exporting.
     variables: Vec<(String, String)>,
 }
 
@@ -52,7 +52,7 @@ impl Cloud {
         let mut stdout = BufReader::new(child.stdout.take().unwrap());
         let mut variables = Vec::new();
         let mut line = String::new();
-        // What to type next is the last thing that it says.
+        // The next commands are the last line that it prints.
         while !line.starts_with("Then:") {
             line.clear();
             assert!(stdout.read_line(&mut line).unwrap() > 0, "the cloud ended");
@@ -69,7 +69,7 @@ impl Cloud {
         self.variables.iter().find(|(other, _)| other == name).map_or("", |(_, value)| value)
     }
 
-    /// Asks it to end as service managers do; returns what else it printed.
+    /// Sends it SIGTERM, as service managers do; returns the rest of its output.
     fn stop(mut self) -> String {
         kill(Pid::from_raw(i32::try_from(self.child.id()).unwrap()), Signal::SIGTERM).unwrap();
         let mut rest = String::new();
@@ -87,7 +87,7 @@ impl Drop for Cloud {
     }
 }
 
-/// What an invocation printed and how it ended.
+/// The output of an invocation and how it ended.
 struct Invoked {
     answers: Vec<Value>,
     errors: String,
@@ -120,7 +120,7 @@ impl Invoked {
 fn with_input(mut command: Command, input: &str) -> Invoked {
     let mut child =
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    // A program that does not want it may have closed it.
+    // A program that does not read its input may have closed it.
     let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
     Invoked::of(&child.wait_with_output().unwrap())
 }
@@ -203,7 +203,7 @@ fn one_line_tries_the_function_out() {
     }
 }
 
-/// Each event as it is shipped, with nothing prepared for it.
+/// Each shipped event, without any preparation.
 #[test]
 fn every_sample_of_an_event_runs() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../deploy/events");
@@ -223,7 +223,7 @@ fn every_sample_of_an_event_runs() {
         assert!(said["errors"].as_array().is_none_or(Vec::is_empty), "{path}: {answer}");
         let failed = said["batchItemFailures"].as_array().map_or(0, Vec::len);
         assert_eq!(failed, 0, "{path}: {answer}\n{}", invoked.errors);
-        // What only tells of something is acknowledged, and nothing else is left undone.
+        // Notifications are acknowledged, and everything else is done.
         let syncs = !["status", "api-gateway", "object-created", "s3-test"]
             .contains(&sample.file_stem().unwrap().to_str().unwrap());
         assert_eq!(invoked.errors.contains("PutObject"), syncs, "{path}: {answer}\n{}", invoked.errors);
@@ -239,7 +239,7 @@ fn a_function_that_is_not_built_is_this_program_in_its_place() {
     let invoked = with_input(program(&alone, &args, &[]), SYNC);
     assert_eq!(invoked.answer()["status"], "complete");
     assert!(invoked.errors.contains("obsync-dev bootstrap: 256 MB ("), "{}", invoked.errors);
-    // A program that is asked for must be there.
+    // A requested program must exist.
     let missing = invoke_locally(&["--function", "no/such/bootstrap"], SYNC);
     assert_eq!(missing.code, Some(1));
     assert!(missing.errors.contains("cargo build --release --package obsync-lambda"), "{}", missing.errors);
@@ -252,7 +252,7 @@ fn an_invocation_that_fails_is_told_as_lambda_tells_it_and_ends_with_1() {
     assert_eq!(invoked.answers[0]["errorType"], "InvalidEvent");
     assert!(invoked.answers[0]["errorMessage"].as_str().unwrap().contains("dance"));
     assert!(invoked.errors.contains("obsync-dev: invocation 1 failed: InvalidEvent"), "{}", invoked.errors);
-    // Without any variables there is nothing that the function could do.
+    // Without any variables the function can do nothing.
     let unconfigured = invoke(&[], &["--memory", "256"], SYNC);
     assert_eq!(unconfigured.code, Some(1));
     assert!(unconfigured.errors.contains("S3_BUCKET"), "{}", unconfigured.errors);
@@ -274,7 +274,7 @@ fn a_function_is_held_to_its_time_and_its_memory() {
 
 #[test]
 fn the_function_knows_its_deadline_and_answers_before_it() {
-    // Takes connections, and never says a word.
+    // Accepts connections, and never answers.
     let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}", silent.local_addr().unwrap());
     let variables = [
@@ -315,7 +315,7 @@ fn what_is_not_done_in_time_is_gone_on_with_in_the_same_process() {
     let cloud = Cloud::start(&["--server", "--fill", "1500"]);
     let mut variables = cloud.variables.clone();
     variables.push(variable("LAMBDA_BATCH_SIZE", "20"));
-    // Far too little for 1,500 files, and enough for some.
+    // Far too short for 1,500 files, and enough for some.
     let short = ["--memory", "256", "--timeout", "2", "--invocations", "200"];
     let invoked = invoke(&variables, &short, r#"{"action":"sync","vault_id":"Notes"}"#);
     assert_eq!(invoked.code, Some(0), "{}", invoked.errors);

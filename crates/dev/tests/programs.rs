@@ -1,4 +1,4 @@
-//! Runs the program `obsync-dev` as a user would.
+//! Runs the program `obsync-dev` like a user.
 
 #![expect(clippy::unwrap_used, reason = "in tests, helper functions included, a failure is told by a panic")]
 
@@ -51,7 +51,7 @@ impl Running {
         Client::new(ClientOptions { api_url: self.url.clone(), ..ClientOptions::default() }).unwrap()
     }
 
-    /// Asks it to end as service managers do; returns what else it printed, and whether it ended well.
+    /// Sends it SIGTERM, as service managers do; returns the rest of its output, and true if it ended well.
     fn stop(mut self) -> (String, bool) {
         kill(Pid::from_raw(i32::try_from(self.child.id()).unwrap()), Signal::SIGTERM).unwrap();
         let mut rest = String::new();
@@ -228,7 +228,7 @@ fn the_benchmark_measures_the_pulling_process_alone() {
     let results: Value = serde_json::from_slice(&output.stdout).unwrap();
     let first = &results["rows"][0];
     assert_eq!((first["requests"].as_u64(), first["bytes"].as_u64()), (Some(4), Some(80_000_000)));
-    // The benchmark itself has the vault in memory, the process that pulls never has it whole.
+    // The benchmark itself has the vault in memory; the pulling process never has all of it.
     let memory = first["peak_memory_bytes"].as_u64().unwrap();
     assert!((2_000_000..75_000_000).contains(&memory), "{first}");
     let floors: Vec<&str> =

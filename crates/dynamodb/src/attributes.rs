@@ -1,4 +1,4 @@
-//! Between an item's attributes and what they mean. Nothing in an item is trusted to be what was once written.
+//! Parses and builds an item's attributes. Nothing read from an item is trusted to be as obsync wrote it.
 
 use std::collections::HashMap;
 use std::fmt::Display;
@@ -12,10 +12,9 @@ pub(super) const VAULT_ID: &str = "vault_id";
 /// An item as DynamoDB has it.
 pub(super) type Item = HashMap<String, AttributeValue>;
 
-/// What is wrong with an item.
+/// Description of the damage to an item.
 pub(super) type Damage = String;
 
-/// A text attribute.
 pub(super) fn text(value: impl Into<String>) -> AttributeValue {
     AttributeValue::S(value.into())
 }
@@ -30,7 +29,8 @@ pub(super) fn key(value: impl Into<String>) -> Item {
     Item::from([(VAULT_ID.to_owned(), text(value))])
 }
 
-/// Roughly how many bytes DynamoDB counts for an item, and never fewer for the kinds of attributes that obsync writes.
+/// An estimate of an item's size in DynamoDB's terms, in bytes; never too low for the kinds of attributes
+/// that obsync writes.
 pub(super) fn size(item: &Item) -> usize {
     let value_size = |value: &AttributeValue| match value {
         AttributeValue::S(text) => text.len(),
@@ -45,7 +45,6 @@ pub(super) fn size(item: &Item) -> usize {
 pub(super) struct Reader<'a>(pub(super) &'a Item);
 
 impl<'a> Reader<'a> {
-    /// A text that may be missing.
     pub(super) fn find_text(&self, name: &str) -> Result<Option<&'a str>, Damage> {
         match self.0.get(name) {
             None => Ok(None),
@@ -54,12 +53,11 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// A text.
     pub(super) fn text(&self, name: &str) -> Result<&'a str, Damage> {
         self.find_text(name)?.ok_or_else(|| format!("it has no `{name}`"))
     }
 
-    /// A number that may be missing.
+    /// An optional number.
     pub(super) fn find_number<N: FromStr>(&self, name: &str) -> Result<Option<N>, Damage> {
         let wrong = || format!("`{name}` is not a number that it can be");
         match self.0.get(name) {
@@ -74,7 +72,7 @@ impl<'a> Reader<'a> {
         self.find_number(name)?.ok_or_else(|| format!("it has no `{name}`"))
     }
 
-    /// A truth value; one that is missing is false.
+    /// A boolean; a missing one is false.
     pub(super) fn flag(&self, name: &str) -> Result<bool, Damage> {
         match self.0.get(name) {
             None => Ok(false),
@@ -89,32 +87,31 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// An update of one item, as an expression with its names and values. Attributes are named by placeholders: several of
-/// ours are words of DynamoDB's own.
+/// An update of one item: an expression with its names and values. Attributes have placeholders, since
+/// several of ours are reserved words of DynamoDB.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Changes {
     sets: Vec<String>,
     removes: Vec<String>,
-    /// What the placeholders of attributes stand for.
+    /// Attribute names by placeholder.
     pub(super) names: HashMap<String, String>,
-    /// What the placeholders of values stand for.
+    /// Attribute values by placeholder.
     pub(super) values: HashMap<String, AttributeValue>,
 }
 
 impl Changes {
-    /// Gives an attribute a value.
     pub(super) fn set(&mut self, name: &str, value: AttributeValue) {
         let (attribute, operand) = (self.attribute(name), self.operand(name, value));
         self.sets.push(format!("{attribute} = {operand}"));
     }
 
-    /// Gives an attribute the value of an expression.
+    /// Sets an attribute to an expression.
     pub(super) fn set_expression(&mut self, name: &str, expression: &str) {
         let attribute = self.attribute(name);
         self.sets.push(format!("{attribute} = {expression}"));
     }
 
-    /// Takes an attribute away.
+    /// Removes an attribute.
     pub(super) fn remove(&mut self, name: &str) {
         let attribute = self.attribute(name);
         self.removes.push(attribute);
@@ -146,7 +143,7 @@ impl Changes {
         parts.join(" ")
     }
 
-    /// What the placeholders of values stand for; DynamoDB does not take an empty set of them.
+    /// Attribute values by placeholder; DynamoDB rejects an empty map.
     pub(super) fn values(&self) -> Option<HashMap<String, AttributeValue>> {
         (!self.values.is_empty()).then(|| self.values.clone())
     }

@@ -1,4 +1,5 @@
-//! Many items at once: looked up by 100, or found by a scan. What DynamoDB leaves undone is asked for again.
+//! Many items at once: looked up by 100, or found by a scan. Items that DynamoDB leaves unprocessed are
+//! requested again.
 
 use aws_sdk_dynamodb::types::KeysAndAttributes;
 use futures_util::{StreamExt, TryStreamExt, stream};
@@ -10,24 +11,24 @@ use super::error::{CallError, CallFault};
 use super::options::Pauses;
 use super::table::DynamoTable;
 
-/// How many items one request looks up at most, by DynamoDB's rules.
+/// Most items in one look-up request (BatchGetItem).
 const LOOKED_UP: usize = 100;
-/// How many requests of a large look-up are made at a time.
+/// Concurrent requests of a large look-up.
 const AT_A_TIME: usize = 4;
 
-/// Which items a scan is to find.
+/// The items that a scan finds.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Wanted<'a> {
-    /// Those whose key begins so.
+    /// Items whose key begins with this.
     BeginningWith(&'a str),
-    /// Those whose key has this in it, and of them the key only.
+    /// Keys that contain this, without the other attributes.
     KeysWith(&'a str),
-    /// Those whose key does not have this in it.
+    /// Items whose key does not contain this.
     Without(&'a str),
 }
 
 impl DynamoTable {
-    /// One item, as last written.
+    /// Reads one item, strongly consistent.
     pub(super) async fn get(&self, item: &str) -> Result<Option<Item>, StateError> {
         let name = self.name().as_str();
         let request = |client: &aws_sdk_dynamodb::Client| {
@@ -36,7 +37,7 @@ impl DynamoTable {
         Ok(self.send(request).await?.item)
     }
 
-    /// The items of these keys (none twice), in no order; what is not there is left out.
+    /// The items of these keys (distinct), in no order; missing ones are left out.
     pub(super) async fn look_up(&self, keys: Vec<String>) -> Result<Vec<Item>, StateError> {
         let batches: Vec<Vec<String>> = keys.chunks(LOOKED_UP).map(<[String]>::to_vec).collect();
         let answers =
@@ -64,7 +65,7 @@ impl DynamoTable {
         Ok(found)
     }
 
-    /// Hands all items that are wanted to `take`. Reads the whole table, a megabyte a request.
+    /// Passes all wanted items to `take`. Reads the whole table, a megabyte a request.
     pub(super) async fn scan(
         &self,
         wanted: Wanted<'_>,
@@ -103,7 +104,8 @@ impl DynamoTable {
         Err(self.unavailable("the table has no end: it names the same page again, or has more than 100 GB"))
     }
 
-    /// Waits before the rest of a batch is asked for again. As long as some of it is done each time it goes on.
+    /// Waits before the rest of a batch is requested again. Continues as long as each request processes some
+    /// of it.
     async fn pause_for_rest(&self, asked: usize, left: usize, pauses: &mut Pauses) -> Result<(), StateError> {
         if left == 0 {
             return Ok(());
@@ -117,7 +119,7 @@ impl DynamoTable {
         Ok(())
     }
 
-    /// The error of a request that has no condition.
+    /// The error of an unconditional request.
     pub(super) fn without_condition<E>(&self, error: CallError<E>) -> StateError {
         error.unconditional(|| self.error(CallFault::Condition, 1))
     }

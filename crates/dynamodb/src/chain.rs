@@ -1,16 +1,17 @@
-//! Invocations that hand on: which step of a chain a run is, written in the head beside the lease.
+//! Chains of invocations: the step of a run, stored in the head beside the lease.
 //!
-//! A function that runs out of time invokes itself for the rest. Each such invocation is a *step*: 0 is the one that an event
-//! began, 1 the first that it handed on to. Continuations are delivered twice, and late, so a step begins by the same
-//! conditional write that takes the lease:
+//! A function that runs out of time invokes itself for the rest. Each such invocation is a *step*: 0 was
+//! started by an event, 1 by the first continuation. Continuations may be delivered twice, and late, so a
+//! step begins by the same conditional write that takes the lease:
 //!
-//! - step `n` begins if the step before handed on to `n`, or if `n` began before, has not ended, and has no lease any more;
-//! - any other step is passed: its event does nothing;
-//! - an event that is no continuation begins a chain, or the step that was handed on to and has not begun, so that there is
-//!   one chain at a time.
+//! - step `n` begins if the step before handed on to `n`, or if `n` began before, has not ended, and its
+//!   lease has ended;
+//! - any other step has passed: its event does nothing;
+//! - an event that is no continuation begins a chain, or the step that was handed on to and has not begun, so
+//!   that there is one chain at a time.
 //!
-//! An event carries no more than its step's number. That is enough: whichever event fulfils a step, the others find it
-//! passed. The chain's id is for logs.
+//! An event carries only its step's number. That suffices: whichever event performs a step, the others find
+//! it passed. The chain's id is for logs.
 //!
 //! | attribute | holds |
 //! | --- | --- |
@@ -27,37 +28,37 @@ use super::attributes::{Changes, Damage, Item, Reader, number, text};
 use super::head::names;
 use super::state::DynamoState;
 
-/// How long a step that was handed on to is waited for, in milliseconds. Later events begin a chain of their own.
+/// A handed-on step is waited for this long, in milliseconds. Later events begin a new chain.
 const DUE: i64 = 15 * 60 * 1000;
 /// Milliseconds of a day.
 const DAY: i64 = 24 * 60 * 60 * 1000;
 
-/// What an event asks of a chain.
+/// The role of an event in a chain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ChainEntry {
-    /// A chain of its own, or the next step of the one that is waited for.
+    /// Starts a new chain, or the next step of the one that waits for it.
     First,
-    /// This step of the chain that is there.
+    /// This step of the existing chain.
     Step(u32),
 }
 
-/// What becomes of a chain when its step lets go of the lease.
+/// The chain's state when its step releases the lease.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ChainEnd {
     /// The step failed: it may begin again.
     Again,
     /// The chain is over.
     Over,
-    /// The next step is to come.
+    /// The next step follows.
     HandOn {
-        /// How many steps in a row made nothing durable, this one included.
+        /// Consecutive steps without durable progress, this one included.
         idle: u32,
-        /// Whether all work of this step has ended. Else its lease has to run out before the next step begins.
+        /// All work of this step has ended. Otherwise its lease has to run out before the next step begins.
         is_quiet: bool,
     },
 }
 
-/// A chain as a head has it.
+/// A chain as stored in a head.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Chain {
     pub(super) id: Option<String>,
@@ -71,16 +72,16 @@ pub(super) struct Chain {
     pub(super) day_base: u64,
 }
 
-/// The step that a run is.
+/// The step of a run.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ChainStep {
     /// The chain's id.
     pub chain: String,
     /// The step's number.
     pub step: u32,
-    /// How many steps in a row before this one made nothing durable.
+    /// Consecutive earlier steps without durable progress.
     pub idle: u32,
-    /// How many invocations began today (by UTC), this one included.
+    /// Invocations started today (UTC), this one included.
     pub today: u64,
 }
 
@@ -99,18 +100,18 @@ impl Chain {
         })
     }
 
-    /// Whether this step can neither begin nor begin again.
+    /// True if this step can neither begin nor begin again.
     pub(super) fn has_passed(&self, step: u32) -> bool {
         let may_begin_again = self.due.is_none() && self.open && self.step == step;
         self.id.is_some() && self.due != Some(step) && !may_begin_again
     }
 
-    /// The step that was handed on to and is waited for still.
+    /// The handed-on step that is still waited for.
     pub(super) fn awaited(&self, now: i64) -> Option<u32> {
         self.due.filter(|_| self.handed.is_some_and(|handed| handed >= now - DUE))
     }
 
-    /// The step that a run has become, given the chain as its lease found it.
+    /// The step of a run that took the lease with this chain in the head.
     pub(super) fn run(&self, now: i64) -> ChainStep {
         ChainStep {
             chain: self.id.clone().unwrap_or_default(),
@@ -120,7 +121,7 @@ impl Chain {
         }
     }
 
-    /// What `invocations` was before today.
+    /// The value of `invocations` before today.
     fn base(&self, now: i64) -> u64 {
         match self.day == now.div_euclid(DAY) {
             true => self.day_base.min(self.invocations),
@@ -128,7 +129,7 @@ impl Chain {
         }
     }
 
-    /// What is written of a chain when its step lets go.
+    /// Adds the chain's attributes for a step that releases its lease.
     pub(super) fn ending(&self, end: ChainEnd, now: i64, changes: &mut Changes) {
         changes.set(names::DAY, number(now.div_euclid(DAY)));
         changes.set(names::DAY_BASE, number(self.base(now)));
@@ -149,7 +150,8 @@ impl Chain {
 }
 
 impl ChainEntry {
-    /// Adds to the update that takes a lease, and gives what has to hold for it. `id` is that of a chain that begins.
+    /// Adds the chain's attributes to the update that takes a lease, and returns the condition. `id` is that
+    /// of a new chain.
     pub(super) fn begin(self, changes: &mut Changes, id: &str, now: i64) -> &'static str {
         changes.operand("chain", text(id));
         changes.set(names::CHAIN_OPEN, AttributeValue::Bool(true));
@@ -172,8 +174,8 @@ impl ChainEntry {
         }
     }
 
-    /// How to begin when a lease was refused over this head: this way again, or as the step that is waited for. `None`: the
-    /// step has passed.
+    /// The next attempt when a lease was refused over this head: with the same entry, or as the step that is
+    /// waited for. `None`: the step has passed.
     pub(super) fn after_refusal(self, found: &Item, now: i64) -> Result<Option<ChainEntry>, Damage> {
         let chain = Chain::read(Reader(found))?;
         Ok(match self {
@@ -182,19 +184,19 @@ impl ChainEntry {
         })
     }
 
-    /// Whether it is this very step that a head is held by.
+    /// True if the head's lease belongs to this very step.
     pub(super) fn is_under_way(self, found: &Item) -> bool {
         let chain = Chain::read(Reader(found)).unwrap_or_default();
         matches!(self, ChainEntry::Step(step) if chain.open && chain.step == step && chain.due.is_none())
     }
 }
 
-/// A state that was asked for by an event of a chain.
+/// The result of opening a state for an event of a chain.
 #[derive(Debug)]
 pub enum Opened {
     /// The step began.
     Step(Box<DynamoState>, ChainStep),
-    /// The step has passed, or is under way.
+    /// The step has passed, or is running.
     Superseded,
 }
 

@@ -1,4 +1,4 @@
-//! Writes a commit: its records, its deferred changes, what is about to be done, and the head that tells of them.
+//! Writes a commit: its records, its deferred changes, its intents, and the head.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
@@ -15,16 +15,16 @@ use super::rows::{self, IntentRow};
 use super::table::DynamoTable;
 use super::transaction::{Write, WritePlan};
 
-/// How many bytes of intents one item holds.
+/// Most bytes of intents in one item.
 const INTENTS: usize = 256 << 10;
 
-/// What is known of a state without asking: true as long as the lease is held and every commit succeeded.
+/// Cached contents of a state: valid as long as the lease is held and every commit succeeds.
 #[derive(Debug, Default)]
 pub(super) struct Known {
     pub(super) head: Head,
-    /// What is recorded for paths that were looked at.
+    /// Records of the paths looked up so far.
     presence: HashMap<Fingerprint, Presence>,
-    /// Whether all that is recorded is in `presence`.
+    /// `presence` covers all records.
     is_complete: bool,
     failed: Index,
     filtered: Index,
@@ -32,11 +32,11 @@ pub(super) struct Known {
 
 impl Known {
     pub(super) fn new(head: Head) -> Self {
-        // As long as there never was a record there is none to be looked up.
+        // A state that never had a record needs no look-up.
         Known { is_complete: !head.recorded, head, ..Known::default() }
     }
 
-    /// What is known of one kind of deferred changes.
+    /// The index of one kind of deferred changes.
     pub(super) fn index(&mut self, kind: DeferredKind) -> &mut Index {
         match kind {
             DeferredKind::Failed => &mut self.failed,
@@ -44,12 +44,12 @@ impl Known {
         }
     }
 
-    /// Notes what is recorded for a path.
+    /// Caches the record of a path.
     pub(super) fn note(&mut self, path: &VaultPath, presence: Presence) {
         self.presence.insert(Fingerprint::of(path.as_str()), presence);
     }
 
-    /// Notes all that is recorded.
+    /// Caches all records.
     pub(super) fn note_all(&mut self, records: &[Record]) {
         records.iter().for_each(|record| self.note(&record.path, Presence::from(Some(record))));
         self.is_complete = true;
@@ -62,7 +62,7 @@ impl Known {
         }
     }
 
-    /// Whether a commit would change nothing.
+    /// True if a commit would change nothing.
     pub(super) fn has_all_of(&self, commit: &Commit) -> bool {
         let is_empty = commit.forgotten.is_empty()
             && commit.records.is_empty()
@@ -72,8 +72,7 @@ impl Known {
         is_empty && self.head.intent_pages == 0 && self.head.state == commit.state
     }
 
-    /// Plans a commit. What is known is brought up to date as if it had succeeded already: it must be thrown away
-    /// when it does not.
+    /// Plans a commit. Updates the cache as if it had succeeded already: discard the cache if it does not.
     pub(super) async fn plan(
         &mut self,
         table: &DynamoTable,
@@ -89,13 +88,14 @@ impl Known {
         plan.with_head = intents;
         let obsolete = plan.head.intent_pages..self.head.intent_pages;
         plan.after.extend(obsolete.map(|page| Write::removal(keys.intents(page), Counts::default())));
-        // One more will say how far the run is.
+        // The write of the progress record is the extra one.
         plan.needs_arrivals = has_moved && !plan.is_single(1);
         Ok(plan)
     }
 
-    /// Plans only what a commit adds to the deferred changes. To be carried out before a commit that moves some from
-    /// one kind to the other in several transactions: at no time must one be in neither.
+    /// Plans only the additions of a commit to the deferred changes. Carry this out before a commit that
+    /// moves changes from one kind to the other in several transactions: at no time may a change be in
+    /// neither.
     pub(super) async fn plan_arrivals(
         &mut self,
         table: &DynamoTable,
@@ -108,7 +108,7 @@ impl Known {
         Ok(plan)
     }
 
-    /// Adds to a plan what is written for deferred changes. Tells whether one moves from one kind to the other.
+    /// Plans the writes of deferred changes. Returns true if a change moves from one kind to the other.
     async fn plan_deferred(
         &mut self,
         table: &DynamoTable,
@@ -132,7 +132,7 @@ impl Known {
         Ok(has_moved)
     }
 
-    /// What is written for records: one write for each path, whatever a commit says of it.
+    /// Plans the writes of records: one for each path, however often a commit names it.
     async fn plan_records(
         &mut self,
         table: &DynamoTable,
@@ -165,7 +165,7 @@ impl Known {
     }
 }
 
-/// What is recorded of some paths.
+/// The records of some paths.
 pub(super) async fn look_up(
     table: &DynamoTable,
     keys: &ItemKeys,
@@ -178,13 +178,12 @@ pub(super) async fn look_up(
     records.collect()
 }
 
-/// The record of an item.
+/// Parses the record of an item.
 pub(super) fn read_record(table: &DynamoTable, item: super::attributes::Item) -> Result<Record, StateError> {
     let key = super::attributes::Reader(&item).key().unwrap_or_default().to_owned();
     records::read(item).map_err(|damage| table.corrupt(&key, damage))
 }
 
-/// The items that say what is about to be done.
 fn plan_intents(keys: &ItemKeys, intents: &[Intent]) -> Result<Vec<Write>, String> {
     let mut pages: Vec<Vec<IntentRow>> = Vec::new();
     let mut size = usize::MAX;

@@ -1,5 +1,5 @@
-//! Deletions that somebody confirmed while a run had the lease: an item of their uids beside the state, written without the
-//! lease.
+//! Deletions that a user confirmed while a run had the lease: an item with their uids beside the state,
+//! written without the lease.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -15,21 +15,22 @@ use super::keys::ItemKeys;
 use super::progress::TTL;
 use super::table::DynamoTable;
 
-/// How often a process that waits looks for them.
+/// Interval at which a waiting process looks for them.
 pub(super) const LOOKED_FOR: Duration = Duration::from_secs(30);
-/// The attribute that has the uids.
+/// The attribute with the uids.
 const UIDS: &str = "uids";
-/// How many uids a request adds at most: an item has room for 400 KB.
+/// Most uids added by one request: an item has room for 400 KB.
 const MOST: usize = 10_000;
-/// How long they count, in seconds, if no run takes them over: what is deleted again after that is another question.
+/// Their lifetime in seconds if no run takes them over: later deletions of the same entries need a new
+/// confirmation.
 const KEPT: i64 = 7 * 24 * 3600;
-/// How often they are added when the item runs out or is begun anew in that moment.
+/// Attempts to add them if the item expires or is replaced at that moment.
 const ATTEMPTS: usize = 3;
 
-/// The uids that were confirmed.
+/// The confirmed uids.
 pub(super) async fn read(table: &DynamoTable, keys: &ItemKeys) -> Result<Vec<u64>, StateError> {
     let item = table.get(&keys.confirmed()).await?.unwrap_or_default();
-    // DynamoDB removes an item up to some days after its time.
+    // DynamoDB removes an item up to some days after its expiry.
     if Reader(&item).find_number::<i64>(TTL).ok().flatten().is_some_and(|ttl| ttl <= table.now() / 1000) {
         return Ok(Vec::new());
     }
@@ -37,9 +38,8 @@ pub(super) async fn read(table: &DynamoTable, keys: &ItemKeys) -> Result<Vec<u64
     Ok(uids.iter().filter_map(|uid| uid.parse().ok()).collect())
 }
 
-/// Adds to them.
 pub(super) async fn add(table: &DynamoTable, keys: &ItemKeys, uids: &[u64]) -> Result<(), StateError> {
-    // A rename shares its uid, and a set has nothing twice.
+    // A rename shares its uid, and a set rejects duplicates.
     let uids: Vec<u64> = uids.iter().copied().collect::<BTreeSet<u64>>().into_iter().collect();
     if uids.len() > MOST {
         let reason = format!(
@@ -49,7 +49,7 @@ pub(super) async fn add(table: &DynamoTable, keys: &ItemKeys, uids: &[u64]) -> R
         return Err(table.unavailable(reason));
     }
     let seconds = table.now() / 1000;
-    // An item that is past its time can be there still, and must not count again with what is added now.
+    // An expired item may still be there; its uids must not become valid again with the new ones.
     const COUNTS: &str = "attribute_not_exists(#ttl) OR #ttl > :now";
     let (adding, replacing) = (COUNTS.to_owned(), format!("NOT ({COUNTS})"));
     for _ in 0..ATTEMPTS {
@@ -74,7 +74,7 @@ pub(super) async fn add(table: &DynamoTable, keys: &ItemKeys, uids: &[u64]) -> R
     Err(table.unavailable("others keep changing the deletions that were confirmed; confirm them again"))
 }
 
-/// Takes from them. Others that are added in this moment stay.
+/// Removes uids. Others added at this moment stay.
 pub(super) async fn remove(table: &DynamoTable, keys: &ItemKeys, uids: &[u64]) -> Result<(), StateError> {
     if uids.is_empty() {
         return Ok(());

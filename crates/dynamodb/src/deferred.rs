@@ -1,4 +1,4 @@
-//! The changes that were not applied: reading them, and what a commit makes of their pages.
+//! Deferred changes: reads them, and plans the writes of their pages.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::AtomicU64;
@@ -16,10 +16,10 @@ use super::rows::{self, DeferredRow, stored_key};
 use super::table::DynamoTable;
 use super::transaction::{WRITES, Write, WriteError, Writer};
 
-/// How many pages are in memory at a time while many are read.
+/// Pages in memory at a time while many are read.
 const AT_A_TIME: usize = 25;
 
-/// Of which kinds a state has more changes than any run remembers: each would be in memory.
+/// The kinds with more changes than any run remembers: all of them would have to be in memory.
 pub(super) fn surplus(head: &Head) -> Vec<DeferredKind> {
     let exceeds = |count: i64, most: usize| usize::try_from(count).is_ok_and(|count| count > most);
     let failed = exceeds(head.counts.failed, DEFERRED_CHANGES).then_some(DeferredKind::Failed);
@@ -27,7 +27,7 @@ pub(super) fn surplus(head: &Head) -> Vec<DeferredKind> {
     failed.into_iter().chain(filtered).collect()
 }
 
-/// Forgets all changes of a kind. The next run looks at everything again. `false`: the lease is another's.
+/// Drops all changes of a kind. The next run checks everything again. `false`: another run has the lease.
 pub(super) async fn forget(
     kind: DeferredKind,
     table: &DynamoTable,
@@ -56,7 +56,7 @@ pub(super) async fn forget(
         match writer.write_beside(removals).await {
             Ok(()) => {}
             Err(WriteError::LeaseLost | WriteError::Stale) => return Ok(false),
-            // Nothing tells of them any more; a reset removes them.
+            // Nothing refers to these pages any more; a reset removes them.
             Err(WriteError::State(error)) => {
                 tracing::debug!(%error, "pages of forgotten changes stay");
                 break;
@@ -66,34 +66,35 @@ pub(super) async fn forget(
     Ok(true)
 }
 
-/// What a commit does to the changes of one kind.
+/// The effect of a commit on the changes of one kind.
 #[derive(Debug, Default)]
 pub(super) struct Changed {
-    /// Those that are not deferred any more, or not for this reason.
+    /// No longer deferred, or for another reason.
     gone: BTreeSet<String>,
     /// Those of them that are deferred for the other reason from now on.
     moved: BTreeSet<String>,
-    /// Those that are, over older ones with their keys.
+    /// Newly deferred; replaces older ones with the same keys.
     put: BTreeMap<String, DeferredRow>,
 }
 
-/// What is written for it.
+/// The writes for one kind.
 #[derive(Debug, Default)]
 pub(super) struct PagesPlan {
-    /// What is written before the head tells of it.
+    /// Writes before the head's update.
     pub(super) before: Vec<Write>,
-    /// What is removed once the head does not tell of it any more.
+    /// Removals after the head's update.
     pub(super) after: Vec<Write>,
-    /// How many pages there are from then on.
+    /// The new number of pages.
     pub(super) pages: u32,
-    /// What the head's counts change by from then on, beyond what single writes change.
+    /// Change of the head's counts beyond those of the single writes.
     pub(super) delta: Counts,
-    /// Whether a change leaves these pages for those of the other kind. It must be there before it is gone here.
+    /// A change moves from these pages to those of the other kind. It must be written there before it is
+    /// removed here.
     pub(super) has_moved: bool,
 }
 
 impl Changed {
-    /// What a commit does to the changes of each kind.
+    /// The effect of a commit on the changes of each kind.
     pub(super) fn of(commit: &Commit) -> [(DeferredKind, Changed); 2] {
         let resolved =
             || Changed { gone: commit.resolved.iter().map(stored_key).collect(), ..Changed::default() };
@@ -114,7 +115,7 @@ impl Changed {
         [(DeferredKind::Failed, failed), (DeferredKind::Filtered, filtered)]
     }
 
-    /// The part of it that only adds.
+    /// Its additions only.
     pub(super) fn arrivals(self) -> Self {
         Changed { put: self.put, ..Changed::default() }
     }
@@ -125,9 +126,9 @@ pub(super) struct DeferredPages<'a> {
     table: &'a DynamoTable,
     keys: &'a ItemKeys,
     kind: DeferredKind,
-    /// How many there are.
+    /// Number of pages.
     pages: u32,
-    /// How many changes are on them.
+    /// Number of changes on them.
     count: i64,
 }
 
@@ -154,7 +155,7 @@ impl<'a> DeferredPages<'a> {
         Ok(all)
     }
 
-    /// What is to be written for a change of changes.
+    /// Plans the writes for changed changes.
     pub(super) async fn plan(&self, changed: Changed, index: &mut Index) -> Result<PagesPlan, StateError> {
         let Changed { gone, moved, put } = changed;
         if self.pages == 0 {
@@ -187,7 +188,7 @@ impl<'a> DeferredPages<'a> {
         Ok(PagesPlan { has_moved, ..plan })
     }
 
-    /// Pages that are written over what they were, if they change; all are removed when nothing is left on any.
+    /// Pages to overwrite, if they change; all are removed when none has a change left.
     fn rewriting(&self, old: &Pages, new: &Pages, index: &mut Index) -> Result<PagesPlan, StateError> {
         let lengths = |pages: &Pages| pages.values().map(Page::len).sum::<usize>();
         if lengths(new) == 0 && i64::try_from(lengths(old)) == Ok(self.count) {
@@ -203,7 +204,7 @@ impl<'a> DeferredPages<'a> {
         Ok(plan)
     }
 
-    /// More pages than there were, with everything that is on them.
+    /// A larger number of pages, with all changes.
     async fn redivision(
         &self,
         old: Pages,
@@ -219,8 +220,8 @@ impl<'a> DeferredPages<'a> {
         self.division(new.into_values().flat_map(Page::into_values), count, index)
     }
 
-    /// A new division of all changes into pages, where there were `old` of them. The keys of its items are not those of the
-    /// old one, so that it does not count before the head says so.
+    /// A new division of all changes into pages; there were `old` pages before. Its items have other keys, so
+    /// that it is not valid before the head refers to it.
     fn division(
         &self,
         rows: impl IntoIterator<Item = DeferredRow>,
@@ -237,7 +238,7 @@ impl<'a> DeferredPages<'a> {
         Ok(plan)
     }
 
-    /// What removes all pages that there are.
+    /// Removes all pages.
     fn removal(&self) -> Vec<Write> {
         let page = |number| self.keys.page(kind_name(self.kind), self.pages, number);
         (0..self.pages).map(|number| Write::removal(page(number), Counts::default())).collect()
@@ -264,7 +265,7 @@ impl<'a> DeferredPages<'a> {
         }
     }
 
-    /// Some pages, each of which must be there.
+    /// Reads some pages, each of which must exist.
     async fn read(&self, numbers: &[u32]) -> Result<Pages, StateError> {
         let key = |number: u32| self.keys.page(kind_name(self.kind), self.pages, number);
         let mut wanted: BTreeMap<String, u32> =

@@ -1,4 +1,4 @@
-//! Measures how long the parts of a run take.
+//! Measures the stages of a run.
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -7,18 +7,18 @@ use std::time::{Duration, Instant};
 use obsync_core::Phase;
 use obsync_core::blocking::lock;
 
-/// How long a run took for its stages. They overlap: what has arrived is published and recorded while more arrives.
+/// Durations of a run's stages. They overlap: received contents are published and recorded while more arrive.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct RunDurations {
     /// Connecting, receiving the list of changes and comparing it with the state.
     pub list: Duration,
-    /// From the plan to the last piece of content that arrived.
+    /// From the plan to the last piece of content received.
     pub fetch: Duration,
     /// Commits to the state.
     pub commit: Duration,
 }
 
-/// Measures that.
+/// Measures the stages.
 #[derive(Debug)]
 pub(super) struct Stopwatch {
     begun: Instant,
@@ -45,7 +45,7 @@ impl Stopwatch {
         }
     }
 
-    /// Notes that a stretch of work begins.
+    /// Marks the beginning of a phase.
     pub(super) fn phase(&self, phase: Phase) {
         let (mut marks, now) = (lock(&self.marks), Instant::now());
         match phase {
@@ -55,12 +55,12 @@ impl Stopwatch {
         }
     }
 
-    /// Notes that content arrived.
+    /// Records that content arrived.
     pub(super) fn received(&self) {
         self.received.store(microseconds(self.begun.elapsed()).max(1), Ordering::Relaxed);
     }
 
-    /// Notes a commit.
+    /// Records a commit.
     pub(super) fn committed(&self, took: Duration) {
         self.committing.fetch_add(microseconds(took), Ordering::Relaxed);
     }

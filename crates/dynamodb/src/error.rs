@@ -1,4 +1,4 @@
-//! Translates errors of DynamoDB into what is to be done about them.
+//! Classifies errors of DynamoDB by the reaction that they need.
 
 use aws_sdk_dynamodb::error::{ConnectorError, ProvideErrorMetadata, SdkError};
 use aws_sdk_dynamodb::operation::transact_write_items::TransactWriteItemsError;
@@ -8,10 +8,10 @@ use obsync_protocol::with_reasons;
 
 use super::table::TableName;
 
-/// What DynamoDB says, among other words, of a request whose key is not the table's.
+/// Parts of DynamoDB's messages about a request whose key is not the table's.
 const WRONG_KEY: [&str; 4] = ["key element", "schema", "mismatch for key", "keys is invalid"];
 
-/// Why a call has no answer.
+/// Why a call failed.
 #[derive(Debug)]
 pub(super) enum CallError<E> {
     /// The condition of the request was not met. Nothing was written.
@@ -21,7 +21,7 @@ pub(super) enum CallError<E> {
 }
 
 impl<E> CallError<E> {
-    /// The error of a request that has no condition.
+    /// The error of an unconditional request.
     pub(super) fn unconditional(self, unexpected: impl FnOnce() -> StateError) -> StateError {
         match self {
             CallError::Refused(_) => unexpected(),
@@ -30,46 +30,46 @@ impl<E> CallError<E> {
     }
 }
 
-/// What is wrong with a request, or with the table.
+/// The fault of a request, or of the table.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum CallFault {
     /// A condition was not met.
     Condition,
-    /// The table or the account takes no more requests for now.
+    /// The table or the account throttles.
     Throttled,
-    /// Another request works on the same items.
+    /// Another request is using the same items.
     Contended,
-    /// No answer, or one that says that the service is not well.
+    /// No answer, or a server error.
     Unreachable(String),
-    /// There is no way to the service, and there will be none in a moment.
+    /// No connection is possible, and a retry does not help.
     NoWay(ProblemCode, String),
     /// There is no such table.
     NoTable,
-    /// The caller may not do this.
+    /// The caller lacks a permission.
     Forbidden(String),
-    /// Nobody said in which region the table is.
+    /// No region is configured.
     NoRegion,
-    /// It is asked at the address of another region.
+    /// The request went to the endpoint of another region.
     OtherRegion(String),
-    /// Nobody knows who is calling.
+    /// There are no credentials.
     NoCredentials(String),
-    /// The clock here is too far from that of AWS for signatures to be valid.
+    /// The local clock differs too much from that of AWS for valid signatures.
     WrongClock(String),
-    /// The table has another key than ours.
+    /// The table has another key schema than ours.
     WrongKey(String),
-    /// An item has attributes of kinds that it cannot have.
+    /// An item has attributes of invalid types.
     Damaged(String),
-    /// Anything else that the service says.
+    /// Any other error of the service.
     Other(String),
 }
 
 impl CallFault {
-    /// Whether the same request can succeed a little later.
+    /// True if a retry may succeed a little later.
     pub(super) fn passes(&self) -> bool {
         matches!(self, CallFault::Throttled | CallFault::Contended | CallFault::Unreachable(_))
     }
 
-    /// Why a request is repeated, as the end of a sentence about the table; `None` where that is usual.
+    /// Why a request is retried, as the end of a sentence about the table; `None` for usual reasons.
     pub(super) fn reason_to_wait(&self) -> Option<String> {
         match self {
             CallFault::Throttled => Some("throttles requests".to_owned()),
@@ -78,7 +78,7 @@ impl CallFault {
         }
     }
 
-    /// What to tell a person.
+    /// The message for a person.
     pub(super) fn sentence(&self, table: &TableName, attempts: usize) -> String {
         let name = table.as_str();
         match self {
@@ -121,7 +121,7 @@ impl CallFault {
         }
     }
 
-    /// The same for scripts.
+    /// The code for scripts.
     pub(super) fn code(&self) -> ProblemCode {
         match self {
             CallFault::Throttled | CallFault::Contended => ProblemCode::Overloaded,
@@ -137,7 +137,7 @@ impl CallFault {
     }
 }
 
-/// What is wrong when a request ended with this error.
+/// Classifies the error of a request.
 pub(super) fn fault<E>(error: &SdkError<E>) -> CallFault
 where
     E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
@@ -170,13 +170,13 @@ where
     }
 }
 
-/// Whether the connection is to blame. One that the other side closes before it has answered is an "other" error, of the
-/// only kind that other errors are told with: one that passes.
+/// True if the connection failed. One that the other side closes before it answers is an "other" error; all
+/// others of that kind are transient, too.
 fn broke_off(error: &ConnectorError) -> bool {
     error.is_io() || error.is_timeout() || error.as_other().is_some()
 }
 
-/// As [`fault`], for a transaction: a cancelled one says for each of its items why.
+/// As [`fault`], for a transaction: a cancelled one has a reason for each of its items.
 pub(super) fn transaction_fault(error: &SdkError<TransactWriteItemsError>) -> CallFault {
     let Some(TransactWriteItemsError::TransactionCanceledException(cancelled)) = error.as_service_error()
     else {

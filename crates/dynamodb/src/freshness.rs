@@ -15,24 +15,25 @@ use super::table::DynamoTable;
 pub struct Freshness {
     /// When its first run began, milliseconds since the epoch.
     pub created: i64,
-    /// When a run last found the destination up to date or made it so, milliseconds since the epoch; none ever did if `None`.
+    /// When a run last found or made the destination up to date, milliseconds since the epoch; `None`: never.
     pub checked: Option<i64>,
 }
 
 impl DynamoTable {
-    /// How fresh these states are, in their order; `None` where no run has begun, or where the state cannot be read. One
-    /// request for every hundred of them, and one more for every hundred that are a vault's further destinations.
+    /// The freshness of these states, in order; `None` where no run has begun, or where the state is
+    /// unreadable. One request for every hundred of them, and one more for every hundred further destinations
+    /// of vaults.
     ///
     /// # Errors
     ///
-    /// [`StateError::Unavailable`] if the table cannot be used.
+    /// [`StateError::Unavailable`] if the table is unusable.
     pub async fn freshness(&self, states: &[StateKey]) -> Result<Vec<Option<Freshness>>, StateError> {
         let mut found: Vec<Option<Freshness>> = vec![None; states.len()];
         let mut missing: Vec<usize> = (0..states.len()).collect();
         let ways: [fn(&StateKey) -> ItemKeys; 2] =
             [|state| ItemKeys::of_vault(&state.vault_id), ItemKeys::of_destination];
         for keys_of in ways {
-            // A vault may be meant at several destinations; no key may be asked for twice.
+            // A vault may have several destinations; no key may be requested twice.
             let mut wanted: HashMap<String, Vec<usize>> = HashMap::new();
             for index in missing.drain(..) {
                 if let Some(state) = states.get(index) {

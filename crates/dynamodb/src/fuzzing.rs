@@ -1,4 +1,4 @@
-//! Items that anybody may have written, read as every kind of item that there is.
+//! Arbitrary items, parsed as every kind of item.
 
 use std::collections::HashMap;
 use std::sync::LazyLock;
@@ -19,7 +19,7 @@ use super::table::{DynamoTable, TableName};
 use super::{DynamoOptions, StateKey, lease, pages, records};
 use obsync_protocol::fuzzing::Input;
 
-/// Every attribute that obsync has.
+/// All attributes of obsync.
 const NAMES: [&str; 56] = [
     "vault_id",
     "format",
@@ -79,14 +79,14 @@ const NAMES: [&str; 56] = [
     "#",
 ];
 
-/// A table that nothing is asked of.
+/// A table that is never called.
 static TABLE: LazyLock<DynamoTable> = LazyLock::new(|| {
     let config =
         Config::builder().behavior_version(BehaviorVersion::latest()).region(Region::from_static("eu-1"));
     DynamoTable::new(&Client::from_conf(config.build()), TableName::default(), DynamoOptions::default())
 });
 
-/// An item with the attributes that the input describes, read as every kind of item.
+/// Builds an item with the attributes that the input describes, and parses it as every kind of item.
 pub fn dynamodb_items(data: &[u8]) {
     let mut input = Input(data);
     let mut item = right(input.byte());
@@ -111,7 +111,7 @@ pub fn dynamodb_items(data: &[u8]) {
     }
 }
 
-/// What an item is begun with: one that obsync wrote itself, so that little has to be changed to get far.
+/// A valid item to start from, so that few changes reach deep code.
 fn right(kind: u8) -> Item {
     let texts: &[(&str, &str)] = match kind % 5 {
         0 => &[("vault_id", "vault-1"), ("vault_name", "Notes"), ("place", "s3://bucket/prefix")],

@@ -1,4 +1,4 @@
-//! The head of a state: the one item that every commit updates, with version, counts and lease.
+//! The head of a state: the item that every commit updates, with version, counts and lease.
 
 use aws_sdk_dynamodb::types::AttributeValue;
 use obsync_core::{CursorEntry, Deletions, DestinationIdentity, Direction, RandomId, VaultState};
@@ -9,13 +9,14 @@ use super::chain::Chain;
 use super::pages::MOST_PAGES;
 use super::rows::content_hash;
 
-/// The newest format of states that this program knows. Those of earlier ones are read, and written as this one.
+/// The newest format of states that this program supports. Earlier ones are read, and written in this one.
 ///
-/// - 2: the table has pins: a release that knows none refuses the state, instead of passing them over. The destination is
-///   under another name than format 1 had it, because a release that reads a destination looks for its own in another head of
-///   the vault, and would begin a state without pins there.
-/// - 3: records have facts, changes have more causes, there are intents besides files put in place, and the head has the
-///   newest entry that was listed and the destination's identity. What is missing is not known.
+/// - 2: the table has pins: a release that does not know them refuses the state instead of ignoring them. The
+///   destination has another attribute than in format 1, because older releases look for their own
+///   destination under another head if this one names a different destination, and would begin a state
+///   without pins there.
+/// - 3: records have facts, changes have more causes, there are other intents than files put in place, and
+///   the head has the newest listed entry and the destination's identity. Missing attributes mean unknown.
 pub(super) const FORMAT: i64 = 3;
 
 pub(super) mod names {
@@ -24,7 +25,7 @@ pub(super) mod names {
     pub(crate) const FORMAT: &str = "format";
     pub(crate) const VAULT_NAME: &str = "vault_name";
     pub(crate) const PLACE: &str = "place";
-    /// What format 1 has in place of [`PLACE`].
+    /// Format 1's counterpart of [`PLACE`].
     pub(crate) const DESTINATION: &str = "destination";
     pub(crate) const CREATED: &str = "created";
     pub(crate) const LAST_SYNC: &str = "last_sync";
@@ -68,12 +69,12 @@ pub(super) mod names {
     pub(crate) const DAY: &str = "day";
     pub(crate) const DAY_BASE: &str = "day_base";
 
-    /// What tells who works on the destination.
+    /// The attributes of the lease.
     pub(crate) const LEASE: [&str; 3] = [LEASE_OWNER, LEASE_ID, LEASE_EXPIRES];
-    /// What tells which step of a chain of invocations comes next.
+    /// The attributes of the chain of invocations.
     pub(crate) const CHAIN: [&str; 6] =
         [CHAIN_ID, CHAIN_STEP, CHAIN_OPEN, CHAIN_DUE, CHAIN_HANDED, CHAIN_IDLE];
-    /// What tells of the vault and its files.
+    /// The attributes of the vault and its files.
     pub(crate) const STATE: [&str; 27] = [
         LAST_SYNC,
         VERSION,
@@ -105,12 +106,12 @@ pub(super) mod names {
     ];
 }
 
-/// How many there are of what a state holds; as a difference, how many more.
+/// Counts of a state's contents; as a difference, their change.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Counts {
     pub(super) files: i64,
     pub(super) folders: i64,
-    /// The files' bytes.
+    /// Total size of the files in bytes.
     pub(super) bytes: i64,
     /// Changes that could not be applied.
     pub(super) failed: i64,
@@ -119,7 +120,7 @@ pub(super) struct Counts {
 }
 
 impl Counts {
-    /// These and those.
+    /// The sum.
     pub(super) fn plus(self, more: Counts) -> Counts {
         Counts {
             files: self.files.saturating_add(more.files),
@@ -131,12 +132,12 @@ impl Counts {
     }
 }
 
-/// Who works on a destination, and until when without a sign of life.
+/// The owner of a destination's lease, and its expiry.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Holder {
-    /// The owner as told to people.
+    /// The owner's name, for people.
     pub(super) owner: String,
-    /// Tells this lease from every other.
+    /// Unique id of this lease.
     pub(super) id: String,
     /// Milliseconds since the epoch.
     pub(super) expires: i64,
@@ -152,35 +153,34 @@ pub(super) struct Head {
     /// When something was last committed, milliseconds since the epoch.
     pub(super) last_sync: Option<i64>,
     pub(super) state: VaultState,
-    /// Whether there ever was a record. As long as there was none, none needs to be looked for.
+    /// A record existed at some time. Without one, no look-ups are needed.
     pub(super) recorded: bool,
     pub(super) counts: Counts,
-    /// How many pages the failed changes are divided into; 0 when there are none.
+    /// Number of pages of the failed changes; 0 when there are none.
     pub(super) failed_pages: u32,
-    /// How many pages the filtered changes are divided into; 0 when there are none.
+    /// Number of pages of the filtered changes; 0 when there are none.
     pub(super) filtered_pages: u32,
-    /// How many items hold what is about to be done. (The attribute is named as in format 1.)
+    /// Number of items with intents. (The attribute is named as in format 1.)
     pub(super) intent_pages: u32,
     /// When a run last found the destination up to date, milliseconds since the epoch.
     pub(super) checked: Option<i64>,
-    /// The number of the last lease that was given.
+    /// The number of the last lease granted.
     pub(super) fencing: u64,
     /// The number of the last transaction under that lease.
     pub(super) revision: u64,
-    /// Whether a reset was begun and did not come to its end: some items are gone, and others may be there.
+    /// A reset began and did not finish: some items are gone, and others may remain.
     pub(super) resetting: bool,
     pub(super) holder: Option<Holder>,
-    /// The chain of invocations that a function works in.
+    /// The chain of invocations of a function.
     pub(super) chain: Chain,
 }
 
 impl Head {
-    /// The format of the state that an item is the head of; anything written by an obsync has one.
+    /// The format of a head; every head that obsync wrote has one.
     pub(super) fn format(item: &Item) -> Result<i64, Damage> {
         Reader(item).number(names::FORMAT)
     }
 
-    /// The destination whose state an item is the head of.
     pub(super) fn destination<'a>(item: Reader<'a>) -> Result<Option<&'a str>, Damage> {
         match (item.find_text(names::PLACE)?, item.find_text(names::DESTINATION)?) {
             (Some(_), Some(_)) => Err(format!("it has both `{}` and `{}`", names::PLACE, names::DESTINATION)),
@@ -188,7 +188,7 @@ impl Head {
         }
     }
 
-    /// Reads a head.
+    /// Parses a head.
     pub(super) fn read(item: &Item) -> Result<Self, Damage> {
         let item = Reader(item);
         let state = VaultState {
@@ -229,12 +229,12 @@ impl Head {
         })
     }
 
-    /// Why no run can work with it, though it can be read.
+    /// Why no run can use it, although it is readable.
     pub(super) fn obstacle(&self) -> Option<Damage> {
         self.resetting.then(|| "a reset of it did not come to its end".to_owned())
     }
 
-    /// The update that a transaction makes: everything but whose state it is and who holds the lease.
+    /// The update of a transaction: everything except the state's key and the lease.
     pub(super) fn changes(&self) -> Changes {
         let mut changes = Changes::default();
         let mut set = |name: &str, value: i64| changes.set(name, number(value));
@@ -274,7 +274,7 @@ impl Head {
         put(names::MARKER_TAG, destination.and_then(|destination| destination.tag.as_ref()).map(text));
         let next = destination.and_then(|destination| destination.next);
         put(names::NEXT_GENERATION, next.map(|next| text(next.to_string())));
-        // It has nothing in it that JSON cannot hold.
+        // It contains nothing that JSON cannot represent.
         let deletions = (!deletions.is_empty()).then(|| serde_json::to_string(deletions).unwrap_or_default());
         put(names::DELETIONS, deletions.map(text));
         changes
@@ -288,7 +288,7 @@ fn cursor(item: Reader<'_>) -> Result<Option<CursorEntry>, Damage> {
     Ok(Some(CursorEntry { uid: Uid(uid), path, entry }))
 }
 
-/// How a direction is stored; that of a pull is not.
+/// The stored direction; a pull's is not stored.
 fn direction_name(direction: Direction) -> Option<&'static str> {
     match direction {
         Direction::Pull => None,
@@ -326,7 +326,7 @@ fn deletions(item: Reader<'_>) -> Result<Vec<Deletions>, Damage> {
     serde_json::from_str(deletions).map_err(|error| format!("`{}` cannot be read: {error}", names::DELETIONS))
 }
 
-/// A number of pages. It decides how much is asked for, so a number that there never is must not be believed.
+/// A number of pages. It decides how much is requested, so implausible numbers are rejected.
 fn pages(item: Reader<'_>, name: &str) -> Result<u32, Damage> {
     match item.find_number(name)?.unwrap_or_default() {
         pages if pages <= MOST_PAGES => Ok(pages),
@@ -335,7 +335,7 @@ fn pages(item: Reader<'_>, name: &str) -> Result<u32, Damage> {
 }
 
 impl Holder {
-    /// Reads who holds the lease of a head; nobody does when it was let go.
+    /// Parses the lease in a head; `None` after a release.
     pub(super) fn read(item: Reader<'_>) -> Result<Option<Self>, Damage> {
         let Some(expires) = item.find_number::<f64>(names::LEASE_EXPIRES)? else {
             return Ok(None);

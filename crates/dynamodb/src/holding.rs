@@ -1,4 +1,4 @@
-//! A lease while it is held: renewed in the background until its owner lets go of it or is gone.
+//! A held lease: renewed in the background until its owner releases it or is dropped.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
@@ -14,8 +14,8 @@ use super::lease::{self, Lease};
 use super::state::read_head;
 use super::table::DynamoTable;
 
-/// A moment by both clocks, taken before the request that a lease counts from is sent: its answer may come late. A process that
-/// was frozen has a steady clock that stood still.
+/// A moment by both clocks, taken before the request that a lease counts from is sent: its answer may come
+/// late. In a frozen process the steady clock may have stood still.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Moment {
     steady: Instant,
@@ -28,21 +28,20 @@ impl Moment {
     }
 }
 
-/// A lease, and what has become of it.
+/// A lease, and its present state.
 #[derive(Debug)]
 pub(super) struct Holding {
     pub(super) lease: Lease,
-    /// The chain that it is held by a step of.
+    /// The chain whose step holds it.
     chain: Option<Chain>,
     /// See [`Writer::revisions`](super::transaction::Writer::revisions).
     pub(super) revisions: AtomicU64,
     /// When it was last taken or renewed.
     renewed: watch::Sender<Moment>,
-    /// Whether another run has it now.
+    /// Another run has it now.
     lost: watch::Sender<bool>,
-    /// Nothing is to be written under it any more.
+    /// Nothing may be written under it any more.
     closed: AtomicBool,
-    /// Others can have it.
     released: AtomicBool,
     /// When the run found the destination up to date, milliseconds since the epoch; 0: it did not.
     checked: AtomicI64,
@@ -59,20 +58,20 @@ impl Drop for Keeper {
 }
 
 impl Keeper {
-    /// Starts to renew a lease. Must be called within a tokio runtime.
+    /// Starts to renew a lease. Call it within a tokio runtime.
     pub(super) fn of(table: &DynamoTable, keys: &ItemKeys, holding: &Arc<Holding>) -> Self {
         let (table, keys, holding) = (table.clone(), keys.clone(), holding.clone());
         Keeper(tokio::spawn(async move { holding.keep(&table, &keys).await }).abort_handle())
     }
 
-    /// Does not renew it any more.
+    /// Stops renewing.
     pub(super) fn stop(&self) {
         self.0.abort();
     }
 }
 
 impl Holding {
-    /// A lease that was asked for at this moment.
+    /// A lease requested at this moment.
     pub(super) fn new(lease: Lease, chain: Option<Chain>, taken: Moment) -> Self {
         Holding {
             lease,
@@ -86,12 +85,12 @@ impl Holding {
         }
     }
 
-    /// Notes that the lease was renewed by a request of this moment, with a commit or without.
+    /// Records that a request of this moment renewed the lease, by a commit or otherwise.
     pub(super) fn note_renewal(&self, asked: Moment) {
         self.renewed.send_replace(asked);
     }
 
-    /// Whether nobody else can have the lease yet: it has not run out by either clock.
+    /// True if nobody else can have the lease yet: it has expired by neither clock.
     pub(super) fn is_held(&self, clock: &dyn Clock) -> bool {
         let (now, renewed) = (Moment::now(clock), *self.renewed.borrow());
         let by_wall = now.wall.duration_since(renewed.wall);
@@ -101,41 +100,41 @@ impl Holding {
         is_within && !self.is_lost() && !self.is_closed()
     }
 
-    /// Notes that another run has the lease.
+    /// Records that another run has the lease.
     pub(super) fn note_loss(&self) {
         self.lost.send_replace(true);
     }
 
-    /// Whether it is known that another run has the lease.
+    /// True if it is known that another run has the lease.
     pub(super) fn is_lost(&self) -> bool {
         *self.lost.borrow()
     }
 
     /// Returns when another run has the lease.
     pub(super) async fn lost(&self) {
-        // The sender lives as long as this borrow, so there always is an answer.
+        // The sender outlives this borrow, so there always is an answer.
         if self.lost.subscribe().wait_for(|lost| *lost).await.is_err() {
             std::future::pending().await
         }
     }
 
-    /// Has nothing written under it any more.
+    /// Stops all writing under it.
     pub(super) fn close(&self) {
         self.closed.store(true, Ordering::Relaxed);
     }
 
-    /// Whether nothing is to be written under it any more.
+    /// True if nothing may be written under it any more.
     pub(super) fn is_closed(&self) -> bool {
         self.closed.load(Ordering::Relaxed)
     }
 
-    /// Has such a time written when the lease is let go.
+    /// Sets the time when the run was up to date, to be written when the lease is released.
     pub(super) fn note_check(&self, at: i64) {
         self.checked.store(at, Ordering::Relaxed);
     }
 
-    /// Lets others have it, unless they have it already. Can be called again after an error. Whether it was this call that
-    /// did.
+    /// Releases it, unless another run has it already. May be called again after an error. Returns true if
+    /// this call released it.
     pub(super) async fn release(
         &self,
         table: &DynamoTable,
@@ -156,7 +155,7 @@ impl Holding {
         }
     }
 
-    /// Whether an attempt to hand on was carried out whose answer was lost.
+    /// True if an earlier attempt to hand on succeeded although its answer was lost.
     async fn has_handed_on(
         &self,
         table: &DynamoTable,
@@ -171,7 +170,7 @@ impl Holding {
         }))
     }
 
-    /// Renews the lease whenever a third of it has passed, unless a commit did.
+    /// Renews the lease whenever a third of it has passed without a commit.
     async fn keep(&self, table: &DynamoTable, keys: &ItemKeys) {
         let (third, soon) = (self.lease.duration / 3, self.lease.duration / 12);
         loop {
@@ -219,7 +218,7 @@ mod tests {
         assert!(held.is_held(&clock));
         tokio::time::advance(Duration::from_secs(1)).await;
         assert!(!held.is_held(&clock));
-        // The answer of a request came late: the lease counts from when that was sent.
+        // The answer of a request came late: the lease counts from when the request was sent.
         held.note_renewal(asked);
         assert!(!held.is_held(&clock));
         held.note_renewal(Moment::now(&clock));

@@ -1,29 +1,29 @@
-//! The names of a state's items: everything is found by the table's one key, `vault_id`.
+//! Keys of a state's items: all items are addressed by the table's one key, `vault_id`.
 
 use obsync_protocol::{ContentHash, VaultId, VaultPath};
 
-/// How many hexadecimal digits of a path's hash are in its item's key: 128 bits.
+/// Hexadecimal digits of a path's hash in its item's key: 128 bits.
 const PATH_DIGITS: usize = 32;
-/// How many hexadecimal digits of a destination's hash are in the keys of a vault's further destinations.
+/// Hexadecimal digits of a destination's hash in the keys of a vault's further destinations.
 const DESTINATION_DIGITS: usize = 16;
-/// How many hexadecimal digits of a hash are in the key of a pin: all, as it guards against a service that chooses names.
+/// Hexadecimal digits of a hash in the key of a pin: all, as it guards against a service that chooses names.
 const PIN_DIGITS: usize = 64;
 
-/// Whose state it is.
+/// The vault and destination of a state.
 ///
-/// The first destination that a vault is brought to with some table has its state under the vault's plain id, so that it
-/// can be found by that alone. Each further one has it under `<vault id>@<hash of the destination>`.
+/// The first destination of a vault in a table has its state under the vault's plain id, so that it can be
+/// found by that alone. Each further one has it under `<vault id>@<hash of the destination>`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StateKey {
     /// The vault.
     pub vault_id: VaultId,
     /// The vault's name, for people. It may change.
     pub vault_name: String,
-    /// The destination, always written the same way (`s3://bucket/prefix`).
+    /// The destination in its canonical form (`s3://bucket/prefix`).
     pub destination: String,
 }
 
-/// The names of one state's items.
+/// The keys of one state's items.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct ItemKeys {
     base: String,
@@ -35,7 +35,7 @@ impl ItemKeys {
         ItemKeys { base: vault.as_str().to_owned() }
     }
 
-    /// The vault whose head has this key, if it is the key of a head.
+    /// The vault of a head's key, if it is one.
     pub(super) fn vault_of_head(key: &str) -> Option<VaultId> {
         let vault = key.split_once('@').map_or(key, |(vault, _)| vault);
         VaultId::try_new(vault).ok()
@@ -47,7 +47,7 @@ impl ItemKeys {
         ItemKeys { base: format!("{}@{hash}", key.vault_id) }
     }
 
-    /// The item that holds everything but files and changes.
+    /// The head: everything except files and changes.
     pub(super) fn head(&self) -> &str {
         &self.base
     }
@@ -57,19 +57,19 @@ impl ItemKeys {
         format!("file#{}#{}", self.base, digits(path.as_str(), PATH_DIGITS))
     }
 
-    /// What the keys of all files and folders begin with.
+    /// Prefix of the keys of all files and folders.
     pub(super) fn files(&self) -> String {
         format!("file#{}#", self.base)
     }
 
-    /// Whether a key is one of these, the head's left out.
+    /// True if a key is one of this state's, except the head's.
     pub(super) fn own(&self, key: &str) -> bool {
         let Some((_, rest)) = key.split_once('#') else { return false };
         rest.strip_prefix(&self.base).is_some_and(|rest| rest.is_empty() || rest.starts_with('#'))
     }
 
-    /// Page `number` of `pages` of a kind of deferred changes. A division into more pages has other keys, so that it can be
-    /// written before it counts.
+    /// Page `number` of `pages` of a kind of deferred changes. A division into more pages has other keys, so
+    /// that it can be written before it is valid.
     pub(super) fn page(&self, kind: &str, pages: u32, number: u32) -> String {
         match pages {
             0 | 1 => format!("{kind}#{}", self.base),
@@ -77,7 +77,7 @@ impl ItemKeys {
         }
     }
 
-    /// Page `number` of what is about to be done.
+    /// Page `number` of the intents.
     pub(super) fn intents(&self, number: u32) -> String {
         match number {
             0 => format!("announced#{}", self.base),
@@ -85,23 +85,24 @@ impl ItemKeys {
         }
     }
 
-    /// The deletions that were confirmed while a run was at work.
+    /// The deletions that were confirmed during a run.
     pub(super) fn confirmed(&self) -> String {
         format!("confirmed#{}", self.base)
     }
 
-    /// How far a run is.
+    /// The progress record of a run.
     pub(super) fn progress(&self) -> String {
         format!("progress#{}", self.base)
     }
 }
 
-/// The item that remembers where the vaults below a place lie.
+/// The item with the names of the vaults below a place.
 pub(super) fn places(root: &str) -> String {
     format!("places#{}", digits(root, PATH_DIGITS))
 }
 
-/// The item of a pin that is filed under these texts. The lengths keep two lists of texts apart.
+/// The item of a pin filed under these texts. Their lengths are hashed, too, which keeps two lists of texts
+/// apart.
 pub(super) fn pin(under: &[&str]) -> String {
     let text: String = under.iter().map(|text| format!("{}:{text}", text.len())).collect();
     format!("pin#{}", digits(&text, PIN_DIGITS))

@@ -1,22 +1,23 @@
-//! One run at a time: a lease in the head, which expires unless its holder shows that it lives.
+//! One run at a time: a lease in the head, which expires unless its holder renews it.
 //!
-//! Each lease that is given has a number, one higher than the last (the fencing number). Everything that the holder writes is
-//! conditional on that number, so what a lease guarantees for the state does not depend on clocks: they only decide when
+//! Each lease has a number, one higher than the last (the fencing number). All writes of the holder are
+//! conditional on that number, so the lease protects the state independently of clocks: they only decide when
 //! another run may take over.
 //!
 //! # Clocks
 //!
-//! When a lease runs out is written by the clock of its holder and read by that of whoever wants it. Of two machines whose
-//! clocks differ by less than two thirds of a lease (it is renewed at a third), none takes over from the other while that
-//! one lives. Where they differ by more, the one that is ahead can: its predecessor learns of it at its next renewal or
-//! commit, stops, and has written nothing since. The one that is behind waits for the difference in vain. What
-//! claims to run out more than a day ahead was not written by any obsync: it is told as damage, not waited for.
+//! The holder's clock sets the expiry, and the clock of another run reads it. Between two machines whose
+//! clocks differ by less than two thirds of a lease (it is renewed at a third), none takes over from a live
+//! one. If they differ by more, the one that is ahead can: its predecessor detects that at its next renewal
+//! or commit, stops, and has written nothing since. The one that is behind waits for the difference in vain.
+//! An expiry more than a day ahead was not written by any obsync: it is reported as damage, not waited for.
 //!
 //! # The destination
 //!
-//! A lease does not fence the destination itself. A run that was frozen while it published can wake up and finish what is
-//! announced (that portion of a batch and the next), but nothing else: everything is announced first, under the lease. How
-//! much harm that could do is the store's affair; a bucket refuses to replace objects that changed meanwhile.
+//! A lease does not fence the destination itself. A run that was frozen while it published can wake up and
+//! finish the announced files (that portion of a batch and the next), but nothing else: everything is
+//! announced first, under the lease. The store limits the harm; a bucket refuses to replace objects that
+//! changed meanwhile.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -36,32 +37,32 @@ use super::keys::{ItemKeys, StateKey};
 use super::rows::shorten;
 use super::table::DynamoTable;
 
-/// The shortest lease, so that renewing it is not all that a run does.
+/// The shortest lease, so that renewals do not dominate a run.
 const SHORTEST: Duration = Duration::from_millis(100);
-/// The longest lease: how long a destination can be out of reach after its run died.
+/// The longest lease: the longest time that a destination is blocked after its run died.
 const LONGEST: Duration = Duration::from_secs(60 * 60);
-/// How far ahead the end of a lease can be by a clock that is wrong, in milliseconds.
+/// The farthest plausible expiry, with a wrong clock, in milliseconds ahead.
 const FARTHEST: i64 = 24 * 60 * 60 * 1000;
-/// How long a lease may outlast its holder's deadline.
+/// A lease may outlast its holder's deadline by this much.
 pub const LEASE_AFTER_DEADLINE: Duration = Duration::from_secs(2);
-/// How often a lease that is free is asked for when the chain in its head moved meanwhile.
+/// Attempts at a free lease when the chain in its head moves meanwhile.
 const ATTEMPTS: usize = 4;
-/// How long it may take to give back a lease that is not used.
+/// Timeout of releasing an unused lease.
 const GIVING_BACK: Duration = Duration::from_secs(3);
-/// The longest name of a vault or an owner that is kept whole, in bytes.
+/// The longest name of a vault or an owner that is stored whole, in bytes.
 const LONGEST_NAME: usize = 1 << 10;
 
-/// Who takes a lease, and for how long.
+/// The owner and duration of a lease.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LeaseOptions {
-    /// Who works on the destination, as told to others that want to: a host and process, a request id.
+    /// The owner's name, shown to other runs: a host and process, a request id.
     pub owner: String,
-    /// How long after the last sign of life another run may take over. Renewed at a third of it. Less than 100 ms is
-    /// taken as that, more than an hour as an hour.
+    /// Time after the last renewal when another run may take over. Renewed at a third of it. Clamped to 100
+    /// ms through one hour.
     pub duration: Duration,
-    /// When its holder is killed, if that is known: the lease ends two seconds later, however often it is renewed.
+    /// When the holder is killed, if known: the lease ends two seconds later, however often it is renewed.
     pub deadline: Option<SystemTime>,
-    /// How long another's lease is waited for that runs out soon.
+    /// Longest wait for another's lease that expires soon.
     pub patience: Duration,
 }
 
@@ -82,27 +83,27 @@ impl LeaseOptions {
     }
 }
 
-/// A lease that this run was given.
+/// A lease granted to this run.
 #[derive(Clone, Debug)]
 pub(super) struct Lease {
     /// Its number.
     pub(super) fencing: u64,
-    /// Tells it from every other, even from those of a state that was removed and begun anew.
+    /// Unique id, different even from those of a state that was removed and begun anew.
     pub(super) id: String,
-    /// How long it lasts without being renewed.
+    /// Its duration without renewal.
     pub(super) duration: Duration,
-    /// When it ends at the latest, milliseconds since the epoch.
+    /// Its latest end, milliseconds since the epoch.
     pub(super) latest: Option<i64>,
 }
 
 impl Lease {
-    /// When it runs out if it is taken or renewed now, milliseconds since the epoch.
+    /// Its expiry if it is taken or renewed now, milliseconds since the epoch.
     pub(super) fn expiry(&self, now: i64) -> i64 {
         let expiry = now.saturating_add(milliseconds(self.duration));
         self.latest.map_or(expiry, |latest| expiry.min(latest))
     }
 
-    /// Whether a head has this lease.
+    /// True if a head has this lease.
     pub(super) fn holds(&self, head: &Head) -> bool {
         head.fencing == self.fencing && head.holder.as_ref().is_some_and(|holder| holder.id == self.id)
     }
@@ -117,21 +118,21 @@ impl Lease {
     }
 }
 
-/// A lease that was taken, with the head as it is then.
+/// A granted lease, with the head at that moment.
 pub(super) struct Taken {
     pub(super) keys: ItemKeys,
     pub(super) lease: Lease,
     pub(super) head: Head,
 }
 
-/// Why a lease was not given.
+/// Why a lease was refused.
 #[derive(Debug)]
 pub(super) enum Denied {
     /// The head is damaged.
     Damaged {
-        /// Whose head it is.
+        /// The keys of the damaged head.
         keys: ItemKeys,
-        /// What is wrong with it.
+        /// The damage.
         error: StateError,
     },
     /// Anything else.
@@ -152,28 +153,28 @@ impl From<Denied> for StateError {
     }
 }
 
-/// What came of asking for a lease in one head.
+/// The result of requesting a lease in one head.
 enum Attempt {
-    /// It was given; the head as it is then.
+    /// Granted; the head at that moment.
     Given(Item),
     /// The head is that of another destination.
     Others,
-    /// The step of a chain that it was asked for has passed.
+    /// The requested step of a chain has passed.
     Superseded,
-    /// It is free, but the chain wants it to be asked for in this way.
+    /// It is free, but because of the chain it has to be requested with this entry.
     Again(Option<ChainEntry>, StateError),
     /// Another run has it.
     Held {
-        /// Until then, milliseconds since the epoch, unless it is renewed.
+        /// Until then, milliseconds since the epoch, unless renewed.
         expires: i64,
-        /// That run is the step that it was asked for.
+        /// That run is the requested step.
         is_this_step: bool,
-        /// What to say of that.
+        /// The error to report.
         error: StateError,
     },
 }
 
-/// Takes the lease of a state. One request, for a vault's further destinations two.
+/// Takes the lease of a state. One request; two for a vault's further destinations.
 pub(super) async fn take(
     table: &DynamoTable,
     state: &StateKey,
@@ -183,7 +184,7 @@ pub(super) async fn take(
     take_for(table, state, options, None).await?.ok_or_else(locked)
 }
 
-/// Takes the lease of a state for a step of a chain, or for none. `None`: the step has passed, or is under way.
+/// Takes the lease of a state for a step of a chain, or for none. `None`: the step has passed, or is running.
 pub(super) async fn take_for(
     table: &DynamoTable,
     state: &StateKey,
@@ -204,19 +205,19 @@ pub(super) async fn take_for(
     Err(Denied::damaged(table, ItemKeys::of_destination(state), damage))
 }
 
-/// Reads the head whose lease was given.
+/// Reads the head whose lease was granted.
 async fn ready(table: &DynamoTable, keys: ItemKeys, lease: Lease, item: &Item) -> Result<Taken, Denied> {
     match Head::read(item) {
         Ok(head) => Ok(Taken { lease: Lease { fencing: head.fencing, ..lease }, keys, head }),
         Err(damage) => {
-            // It is of no use to us, and must not keep a reset out.
+            // It is of no use to us, and would block a reset.
             give_back(table, &keys, &lease.id).await;
             Err(Denied::damaged(table, keys, damage))
         }
     }
 }
 
-/// Asks for the lease in one head.
+/// Requests the lease in one head.
 struct Asking<'a> {
     table: &'a DynamoTable,
     state: &'a StateKey,
@@ -226,7 +227,8 @@ struct Asking<'a> {
 }
 
 impl Asking<'_> {
-    /// Asks until there is an answer that holds: while the chain moves, and while another's lease runs out soon.
+    /// Requests it until the answer is final: repeats while the chain moves, and while another's lease
+    /// expires soon.
     async fn take(&self, entry: Option<ChainEntry>) -> Result<Attempt, Denied> {
         let patient_until = self.table.now().saturating_add(milliseconds(self.options.patience));
         let (mut asked, mut attempts) = (entry, 0);
@@ -246,11 +248,11 @@ impl Asking<'_> {
         }
     }
 
-    /// Asks once.
+    /// Requests it once.
     async fn ask(&self, entry: Option<ChainEntry>) -> Result<Attempt, Denied> {
         let Asking { table, state, options, keys, lease } = *self;
         let (changes, condition) = taking(state, options, lease, entry, table.now());
-        // Whether the latest attempt is known not to have been carried out.
+        // The latest attempt certainly failed.
         let refused = AtomicBool::new(false);
         let request = |client: &Client| {
             refused.store(false, Ordering::Relaxed);
@@ -288,7 +290,7 @@ impl Asking<'_> {
         }
     }
 
-    /// What a refusal over this head means.
+    /// Interprets a refusal over this head.
     fn judge_refusal(&self, found: Item, entry: Option<ChainEntry>) -> Result<Attempt, Denied> {
         let damaged = |damage| Denied::damaged(self.table, self.keys.clone(), damage);
         let error = match obstacle(self.table, self.state, &found, &self.lease.id).map_err(damaged)? {
@@ -349,13 +351,13 @@ fn taking(
     (changes, condition)
 }
 
-/// Whether a head is that of another destination.
+/// True if a head is that of another destination.
 fn is_others(state: &StateKey, found: &Item) -> Result<bool, Damage> {
     let destination = Head::destination(Reader(found))?;
     Ok(destination.is_some_and(|destination| destination != state.destination))
 }
 
-/// Why the lease in a head was refused. `None`: an earlier attempt of ours, whose answer was lost, has got it.
+/// Why the lease in a head was refused. `None`: an earlier attempt of ours, whose answer was lost, got it.
 pub(super) fn obstacle(
     table: &DynamoTable,
     state: &StateKey,
@@ -379,7 +381,7 @@ pub(super) fn obstacle(
     }
 }
 
-/// A destination with who works on it.
+/// A destination and its lease holder, as error text.
 fn held_by(destination: &str, holder: Option<Holder>, now: i64) -> String {
     match holder {
         Some(Holder { owner, expires, .. }) => {
@@ -390,7 +392,7 @@ fn held_by(destination: &str, holder: Option<Holder>, now: i64) -> String {
     }
 }
 
-/// The error for a state whose format this program does not know.
+/// The error for a state of an unknown format.
 pub(super) fn too_new(table: &DynamoTable, format: i64) -> Option<StateError> {
     (format > FORMAT).then(|| StateError::Newer {
         database: table.name().to_string(),
@@ -399,15 +401,15 @@ pub(super) fn too_new(table: &DynamoTable, format: i64) -> Option<StateError> {
     })
 }
 
-/// Gives a lease another term. `false`: it is not ours any more.
+/// Renews a lease. `false`: it is not ours any more.
 pub(super) async fn renew(table: &DynamoTable, keys: &ItemKeys, lease: &Lease) -> Result<bool, StateError> {
     let mut changes = Changes::default();
     changes.set(names::LEASE_EXPIRES, number(seconds(lease.expiry(table.now()))));
     update_under_lease(table, keys, lease, changes).await
 }
 
-/// Lets go of a lease, and notes when its holder last found the destination up to date, if it did, and what becomes of the
-/// chain that it is a step of. `false`: it was not ours any more.
+/// Releases a lease. Records when its holder last found the destination up to date, if it did, and the state
+/// of its chain. `false`: it was not ours any more.
 pub(super) async fn release(
     table: &DynamoTable,
     keys: &ItemKeys,
@@ -428,8 +430,7 @@ pub(super) async fn release(
     update_under_lease(table, keys, lease, changes).await
 }
 
-/// Lets go of a lease that this run has no use for, if it was given one. When the table does not answer soon, the lease has to
-/// run out.
+/// Releases an unused lease, if it was granted. If the table does not answer soon, the lease has to run out.
 pub(super) async fn give_back(table: &DynamoTable, keys: &ItemKeys, id: &str) {
     let mut changes = Changes::default();
     names::LEASE.iter().for_each(|name| changes.remove(name));
@@ -454,7 +455,7 @@ pub(super) async fn update_under_lease(
     update_if(table, keys, changes, &condition).await
 }
 
-/// Updates a head on a condition. `false`: it was not met.
+/// Updates a head conditionally. `false`: the condition was not met.
 async fn update_if(
     table: &DynamoTable,
     keys: &ItemKeys,
@@ -503,7 +504,7 @@ fn milliseconds(duration: Duration) -> i64 {
     i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
 }
 
-/// Milliseconds as a number of seconds, as DynamoDB's own times are.
+/// Milliseconds as seconds, DynamoDB's unit of time.
 pub(super) fn seconds(milliseconds: i64) -> String {
     format!("{}.{:03}", milliseconds.div_euclid(1000), milliseconds.rem_euclid(1000))
 }

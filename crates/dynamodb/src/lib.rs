@@ -16,29 +16,31 @@
 //!
 //! # What a commit guarantees
 //!
-//! A commit is a DynamoDB transaction that also updates the head, on the condition that the head still carries the
-//! fencing number of this run's lease and the revision that this run saw last. So nothing at all is written by a run that
-//! lost its lease, nor by a request that was given up and arrives late.
+//! A commit is a DynamoDB transaction that also updates the head, on the condition that the head still has
+//! the fencing number of this run's lease and the revision that this run last saw. So a run that lost its
+//! lease cannot write, nor can a request that was given up and arrives late.
 //!
-//! A commit of more than 99 items (or of several megabytes) is several such transactions, one after the other: records
-//! first, then deferred changes, and in the last one, with the head, what is announced, the progress and the version.
-//! Whenever the run dies, the version is not ahead of its records, what is announced is as before or as it is to be, each
-//! deferred change is in one list or in both, and the counts are exact.
+//! A commit of more than 99 items (or of several megabytes) is several such transactions, one after the
+//! other: records first, then deferred changes, and in the last one, with the head, the announcements, the
+//! progress and the version. Whenever the run dies, the version is not ahead of its records, the
+//! announcements are the old or the new ones, each deferred change is in one list or in both, and the counts
+//! are exact.
 //!
 //! # Why nothing is written in batches
 //!
-//! `BatchWriteItem` takes 25 items, costs half as much, and cannot be conditional. A single `PutItem` can, but only on the
-//! item that it writes, not on the lease. Either way a run that was frozen and wakes up without its lease could
-//! put old records over those of its successor, or remove them. A check of the lease before each batch does not help: the
-//! freeze can come between. So all writing is by transactions, 100 items each. They cannot be made at the same time,
-//! since all of them need the head.
+//! `BatchWriteItem` takes 25 items, costs half as much, and cannot be conditional. A single `PutItem` can,
+//! but only on the item that it writes, not on the lease. Either way a run that was frozen and wakes up
+//! without its lease could overwrite its successor's records with old ones, or remove them. A check of the
+//! lease before each batch does not help: the freeze may happen in between. So all writes are transactions of
+//! 100 items each. They cannot run concurrently, since all of them update the head.
 //!
 //! # What it costs
 //!
-//! An incremental run costs one request to take the lease (which also reads the head), one to look up every 100 changed
-//! paths, one for each announcement, one for each 99 items committed, and one to let go of the lease: five for ten
-//! changes, and one more that says which marker the destination gets. A first pull of 10,000 files in batches of 100 costs
-//! 204: each batch is recorded, in two requests, with the announcement of the next. Batches of at most 97 files take one.
+//! An incremental run costs one request to take the lease (which also reads the head), one to look up every
+//! 100 changed paths, one for each announcement, one for each 99 items committed, and one to release the
+//! lease: five for ten changes, and one more that records the destination's marker. A first pull of 10,000
+//! files in batches of 100 costs 204: each batch is recorded, in two requests, with the announcement of the
+//! next. Batches of at most 97 files take one.
 //!
 //! Reading *all* records ([`StateStore::all_records`](obsync_core::StateStore::all_records), in full runs and syncs) scans
 //! the table, with the items of all vaults in it. There is no index by content: a copy of a file that the same listing does
@@ -52,11 +54,14 @@
 //!
 //! # Rooms
 //!
-//! - `table`: the way to the table; `options`: patience with it; `error`: what it says.
-//! - `keys`: names of items; `attributes`: between attributes and values; `batch`: many items at once.
-//! - `head`, `records`, `rows`, `pages`, `index`, `deferred`: what the items mean.
-//! - `lease`: one run at a time; `chain`: invocations that hand on; `holding`: a lease while it is held; `state`: the state itself; `commit`, `transaction`: the one way to write.
-//! - `progress`: how far a run is; `tracker`: counting that; `durations`: timing that. `confirmations`: left for whoever has the lease. `places`: where vaults lie. `pins`: how they are encrypted. `summary`: a state at a glance; `freshness`: how old many are. `reset`: removing one.
+//! - `table`: requests to the table; `options`: timeouts and retries; `error`: classification of errors.
+//! - `keys`: keys of items; `attributes`: attributes and values; `batch`: many items at once.
+//! - `head`, `records`, `rows`, `pages`, `index`, `deferred`: contents of the items.
+//! - `lease`: one run at a time; `chain`: chains of invocations; `holding`: renewal of a held lease; `state`:
+//!   the state itself; `commit`, `transaction`: the only way to write.
+//! - `progress`: progress records; `tracker`: counts for them; `durations`: times for them. `confirmations`:
+//!   messages to the lease holder. `places`: locations of vaults. `pins`: encryption of vaults. `summary`: a
+//!   state at a glance; `freshness`: ages of many states. `reset`: removal of a state.
 
 mod attributes;
 mod batch;

@@ -1,22 +1,22 @@
-//! Timeouts and retries of requests to a table that throttles, or does not answer.
+//! Timeouts and retries of requests.
 
 use std::time::Duration;
 
 use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
 use tokio::time::Instant;
 
-/// How often and how long to try. The defaults bear about twenty seconds of throttling.
+/// Timeouts and retries. The defaults tolerate about twenty seconds of throttling.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DynamoOptions {
-    /// How often a request is made at most before it counts as failed.
+    /// Most attempts at a request.
     pub attempts: usize,
     /// The first pause between attempts. Each further one is twice as long, with some randomness.
     pub min_delay: Duration,
     /// The longest pause.
     pub max_delay: Duration,
-    /// How long to wait for the answer to one attempt.
+    /// Timeout of one attempt.
     pub answer: Duration,
-    /// After how long no further attempt is made.
+    /// Total time after which no further attempt is made.
     pub within: Duration,
 }
 
@@ -33,7 +33,7 @@ impl Default for DynamoOptions {
 }
 
 impl DynamoOptions {
-    /// The pauses between the attempts of one request, the first of which is made now.
+    /// The pauses between the attempts of one request; its first attempt is made now.
     pub(super) fn pauses(&self) -> Pauses {
         let delays = ExponentialBuilder::default()
             .with_jitter()
@@ -46,7 +46,7 @@ impl DynamoOptions {
     }
 }
 
-/// Pauses between attempts, until there were enough, or it took too long.
+/// Yields pauses until the attempts or the time are used up.
 #[derive(Debug)]
 pub(super) struct Pauses {
     delays: ExponentialBackoff,
@@ -56,7 +56,7 @@ pub(super) struct Pauses {
 }
 
 impl Pauses {
-    /// How many attempts were made.
+    /// Attempts made.
     pub(super) fn attempts(&self) -> usize {
         self.attempts
     }

@@ -1,7 +1,7 @@
-//! Deferred changes of one kind, divided into pages by the hash of what they are filed under.
+//! Deferred changes of one kind, divided into pages by the hash of their keys.
 //!
-//! A page is an item. When one grows too large, all are divided into more, a power of two: which page a change is on follows
-//! from its key alone, so a change is found, replaced and removed without reading the others.
+//! A page is an item. When one grows too large, all are divided into more pages, a power of two: a change's
+//! page follows from its key alone, so a change is found, replaced and removed without reading the others.
 
 use std::collections::BTreeMap;
 
@@ -10,14 +10,14 @@ use obsync_protocol::ContentHash;
 
 use super::rows::DeferredRow;
 
-/// How large a page may grow, in bytes, before the changes are divided into more.
+/// Largest page in bytes before the changes are divided into more pages.
 const PAGE_SIZE: usize = 64 << 10;
-/// The most pages that there can be. From then on pages grow.
+/// The most pages. Beyond that, pages grow.
 pub(super) const MOST_PAGES: u32 = 4096;
 /// The largest page that can be written, in bytes: an item has at most 400 KB with its key.
 pub(super) const LARGEST_PAGE: usize = 390 << 10;
 
-/// What the items of a kind of changes are called.
+/// Name of a kind of changes in item keys.
 pub(super) fn kind_name(kind: DeferredKind) -> &'static str {
     match kind {
         DeferredKind::Failed => "failed",
@@ -25,7 +25,7 @@ pub(super) fn kind_name(kind: DeferredKind) -> &'static str {
     }
 }
 
-/// Where a key belongs, and a short name for it.
+/// A hash that determines the page of a key and stands for the key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(super) struct Fingerprint(u64);
 
@@ -35,30 +35,30 @@ impl Fingerprint {
         Fingerprint(hash.as_bytes().iter().take(8).fold(0, |number, byte| number << 8 | u64::from(*byte)))
     }
 
-    /// The page of `pages` (a power of two) that it is on.
+    /// Its page of `pages` (a power of two).
     pub(super) fn page(self, pages: u32) -> u32 {
         // The remainder is smaller than a u32.
         (self.0 % u64::from(pages.max(1))) as u32
     }
 }
 
-/// The changes of one page, by what they are filed under.
+/// The changes of one page, by key.
 pub(super) type Page = BTreeMap<String, DeferredRow>;
 
-/// The pages of one kind of changes that are in memory, by their number.
+/// The pages of one kind of changes in memory, by number.
 pub(super) type Pages = BTreeMap<u32, Page>;
 
-/// Roughly how many bytes a page takes, and never fewer than it does.
+/// An estimate of a page's bytes, never too low.
 pub(super) fn page_size(page: &Page) -> usize {
     page.values().map(|row| serde_json::to_string(row).map_or(0, |json| json.len() + 1)).sum::<usize>() + 2
 }
 
-/// Whether a page is too large for how many there are.
+/// True if a page is too large for this number of pages.
 pub(super) fn is_too_large(page: &Page, pages: u32) -> bool {
     page.len() > 1 && pages < MOST_PAGES && page_size(page) > PAGE_SIZE
 }
 
-/// Divides changes into as few pages as keep each small enough, at least `at_least`.
+/// Divides changes into the fewest pages, at least `at_least`, that are all small enough.
 pub(super) fn divide(rows: impl IntoIterator<Item = DeferredRow>, at_least: u32) -> (u32, Pages) {
     let mut count = at_least.clamp(1, MOST_PAGES).next_power_of_two();
     let mut pages = divide_into(rows, count);
@@ -69,7 +69,7 @@ pub(super) fn divide(rows: impl IntoIterator<Item = DeferredRow>, at_least: u32)
     (count, pages)
 }
 
-/// Divides changes into so many pages; every one is there, if only empty.
+/// Divides changes into this many pages; empty ones are included.
 fn divide_into(rows: impl IntoIterator<Item = DeferredRow>, count: u32) -> Pages {
     let mut pages: Pages = (0..count).map(|number| (number, Page::new())).collect();
     for row in rows {

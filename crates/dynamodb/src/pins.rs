@@ -1,8 +1,9 @@
 //! Pins of vaults in a table, shared by every machine that uses it.
 //!
-//! A pin is filed three times: under the vault, under its name and under the destination, so that neither a new id under
-//! an old name nor another vault for the same destination is a first contact. The three are written in one transaction, on
-//! the condition that each is as it was read. No reset removes them.
+//! A pin is filed three times: under the vault, under its name and under the destination, so that neither a
+//! new id under an old name nor another vault for the same destination counts as a first contact. The three
+//! are written in one transaction, on the condition that each is unchanged since it was read. No reset
+//! removes them.
 
 use std::collections::BTreeSet;
 
@@ -23,7 +24,7 @@ const PIN: &str = "pin";
 #[derive(Clone, Debug)]
 pub struct TablePins {
     filed: [Filed; 3],
-    /// Pins of other vaults that go by the id of this one, or by its name as an id. Never written.
+    /// Pins of other vaults whose key has this vault's id, or its name as an id. Never written.
     others: [Filed; 2],
 }
 
@@ -32,7 +33,7 @@ pub struct TablePins {
 struct Filed {
     key: String,
     is_of_destination: bool,
-    /// The pin that was found there, and its text.
+    /// The pin found there, and its text.
     found: Option<(Pin, String)>,
 }
 
@@ -46,19 +47,20 @@ impl TablePins {
         self.filed.iter().chain(&self.others).filter_map(found).collect()
     }
 
-    /// Whether they all are this one, so that nothing needs to be written.
+    /// True if they all equal this one, so that nothing needs to be written.
     pub fn are(&self, pin: &Pin) -> bool {
         self.filed.iter().all(|filed| filed.found.as_ref().is_some_and(|(found, _)| found == pin))
     }
 }
 
 impl DynamoTable {
-    /// The pins of a vault (`listed` is the [pin](Pin::of) of what the service lists) and of a destination, which is
-    /// always written the same way (`s3://bucket/prefix`). One request.
+    /// The pins of a vault (`listed` is the [pin](Pin::of) of the service's listing) and of a destination in
+    /// its canonical form (`s3://bucket/prefix`). One request.
     ///
     /// # Errors
     ///
-    /// [`StateError::Unavailable`] if one cannot be understood (that is never a first contact), or the table cannot be used.
+    /// [`StateError::Unavailable`] if a pin cannot be parsed (that is never a first contact), or the table is
+    /// unusable.
     pub async fn pins(&self, listed: &Pin, destination: &str) -> Result<TablePins, StateError> {
         let place = |key, is_of_destination| Filed { key, is_of_destination, found: None };
         let (service, vault) = (&listed.service, listed.vault.as_str());
@@ -71,7 +73,7 @@ impl DynamoTable {
             place(keys::pin(&["name", service, vault]), false),
             place(keys::pin(&["vault", service, &listed.name]), false),
         ];
-        // One request must not ask for a key twice.
+        // One request must not name a key twice.
         let keys: BTreeSet<String> = filed.iter().chain(&others).map(|filed| filed.key.clone()).collect();
         for item in self.look_up(keys.into_iter().collect()).await? {
             let reader = Reader(&item);
@@ -83,12 +85,12 @@ impl DynamoTable {
         Ok(TablePins { filed, others })
     }
 
-    /// Files a pin in place of those that were found. `false`: another run filed one meanwhile; they are to be read and
-    /// judged again. One request, and none if they are this one already.
+    /// Files a pin in place of those found. `false`: another run filed one meanwhile; read and judge them
+    /// again. One request, and none if they equal this one already.
     ///
     /// # Errors
     ///
-    /// [`StateError::Unavailable`] if the table cannot be used.
+    /// [`StateError::Unavailable`] if the table is unusable.
     pub async fn keep_pin(&self, pin: &Pin, seen: &TablePins) -> Result<bool, StateError> {
         if seen.are(pin) {
             return Ok(true);
@@ -105,7 +107,7 @@ impl DynamoTable {
         }
     }
 
-    /// No reset helps here, nor would it be right.
+    /// Advises no reset: it would neither help nor be right.
     fn unreadable_pin(&self, key: &str, damage: &str) -> StateError {
         self.unavailable(format!(
             "its item {key}, which says how a vault was encrypted, cannot be understood: {damage}. Restore the item from a \

@@ -1,8 +1,8 @@
-//! The folders of vaults below one prefix: an item for each such place that remembers which vault was given
-//! which name, so that a vault stays where it is when it is renamed.
+//! The folders of vaults below one prefix: an item for each such place with the name of each vault's folder,
+//! so that a vault keeps its folder when it is renamed.
 //!
-//! The item is written on the condition that it still is as it was read, so two runs that give out places at
-//! the same time never give one to two vaults.
+//! The item is written on the condition that it is unchanged since it was read, so two simultaneous runs
+//! never give one folder to two vaults.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -16,21 +16,22 @@ use super::error::CallError;
 use super::keys;
 use super::table::DynamoTable;
 
-/// The attribute with the place that the names are below.
+/// The attribute with the place.
 const ROOT: &str = "root";
-/// The attribute with the names, by the ids of the vaults.
+/// The attribute with the names, by vault id.
 const PLACES: &str = "places";
-/// The attribute with the number of times that the item was written.
+/// The attribute with the revision of the item.
 const REVISION: &str = "revision";
-/// How often places are given out anew because another run was faster.
+/// Attempts at assigning places when other runs do so at the same time.
 const ATTEMPTS: usize = 10;
 
-/// The names below one root under which vaults lie.
+/// The names of the vaults' folders below one root.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Places {
-    /// The name of each vault that has one.
+    /// The name of each vault's folder.
     pub names: BTreeMap<VaultId, String>,
-    /// Vaults whose entry is no name: their place is unknown until somebody corrects or removes the entry.
+    /// Vaults whose entry is no valid name: their place is unknown until somebody corrects or removes the
+    /// entry.
     pub damaged: BTreeSet<VaultId>,
 }
 
@@ -39,21 +40,20 @@ pub struct Places {
 pub(super) struct Remembered {
     pub(super) revision: u64,
     pub(super) places: BTreeMap<VaultId, String>,
-    /// Entries that are no vault's name, as they are: written again unchanged, so that no vault loses its place
-    /// by the damage of another's.
+    /// Invalid entries in their original form: written again unchanged, so that damage to one entry costs no
+    /// other vault its place.
     damaged: HashMap<String, AttributeValue>,
 }
 
 impl DynamoTable {
-    /// The names below `root` (such as `s3://bucket/prefix`) under which vaults lie, by their ids, after
-    /// `give` was asked for those of vaults that have none yet. What `give` returns is added to what it is
-    /// shown, and remembered; it may be asked again, if another run was faster. A vault whose entry is damaged
-    /// is given nothing. One request, one more if there is anything new.
+    /// The names of the vaults' folders below `root` (such as `s3://bucket/prefix`), by id. Calls `give` for
+    /// vaults without one, and stores the names that it returns; it is called again if another run was
+    /// faster. A vault with a damaged entry gets no name. One request, one more if there is anything new.
     ///
     /// # Errors
     ///
-    /// [`StateError::Corrupt`] if the item as a whole is damaged, [`StateError::Unavailable`] if the table
-    /// cannot be used.
+    /// [`StateError::Corrupt`] if the item as a whole is damaged, [`StateError::Unavailable`] if the table is
+    /// unusable.
     pub async fn places(
         &self,
         root: &str,
@@ -79,7 +79,7 @@ impl DynamoTable {
         Err(self.unavailable("other runs keep giving out places; run again later"))
     }
 
-    /// Writes the item if it still is at the revision `seen`. `false`: it is not.
+    /// Writes the item if its revision is still `seen`. `false`: it is not.
     async fn remember(
         &self,
         key: &str,
@@ -107,12 +107,11 @@ impl DynamoTable {
 }
 
 impl Remembered {
-    /// What it is to be after this one. There is room: see [`read`](Self::read).
+    /// The next revision. It does not overflow: see [`read`](Self::read).
     pub(super) fn next(&self, places: BTreeMap<VaultId, String>) -> Self {
         Remembered { revision: self.revision + 1, places, damaged: self.damaged.clone() }
     }
 
-    /// The item of this key.
     pub(super) fn item(&self, key: &str, root: &str) -> Item {
         let names = self.places.iter().map(|(vault, name)| (vault.as_str().to_owned(), text(name)));
         let damaged = self.damaged.iter().map(|(vault, entry)| (vault.clone(), entry.clone()));
@@ -124,8 +123,8 @@ impl Remembered {
         ])
     }
 
-    /// Reads an item; an entry that is no vault's name damages nothing but itself. An item that could not be written
-    /// again, for its revision is at its end, is refused.
+    /// Parses an item; an invalid entry affects only itself. An item with the highest possible revision is
+    /// refused, since it could not be written again.
     pub(super) fn read(item: &Item) -> Result<Self, Damage> {
         let empty = HashMap::new();
         let names = match item.get(PLACES) {

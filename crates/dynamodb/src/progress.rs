@@ -1,7 +1,7 @@
-//! The progress of a run: an item of its own for each state, with the progress as JSON and a time to live.
+//! The progress of a run: a separate item for each state, with the progress as JSON and a time to live.
 //!
-//! Nothing depends on it. What counts is the state; a progress record that is missing, unreadable or out of date costs at
-//! most that something is looked at once more.
+//! Nothing depends on it. Only the state counts; a missing, unreadable or outdated progress record costs at
+//! most a repeated check.
 
 use std::time::Duration;
 
@@ -23,30 +23,30 @@ use super::transaction::Write;
 
 /// The attribute with the record as JSON.
 const DATA: &str = "data";
-/// The attribute by which DynamoDB removes the item, in seconds since the epoch.
+/// The item's expiry for DynamoDB, in seconds since the epoch.
 pub(super) const TTL: &str = "ttl";
-/// How long a record is kept, in seconds: a function that runs once a month is to know of its failures in a row, too.
+/// Lifetime of a record in seconds: long enough that a monthly function counts its consecutive failures.
 const KEPT: i64 = 90 * 24 * 60 * 60;
-/// The longest error that is kept whole, in bytes.
+/// The longest error that is stored whole, in bytes.
 const LONGEST_ERROR: usize = 4 << 10;
-/// The longest resume token that is kept, in bytes of JSON: an item has at most 400 KB.
+/// The longest resume token that is stored, in bytes of JSON: an item has at most 400 KB.
 const LONGEST_TOKEN: usize = 256 << 10;
 
-/// What a run is at.
+/// The status of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ProgressStatus {
-    /// At work, or killed at it.
+    /// Running, or killed while running.
     Running,
-    /// It ended before everything was done, as it was meant to, and can be gone on with.
+    /// It was interrupted in an orderly way, and can be resumed.
     Interrupted,
     /// Everything is done.
     Complete,
-    /// It could not go on.
+    /// It failed.
     Failed,
 }
 
-/// How far a run is, over all invocations that it took.
+/// The progress of a run, over all its invocations.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ProgressRecord {
     /// The vault.
@@ -54,56 +54,57 @@ pub struct ProgressRecord {
     /// When it began.
     #[serde(with = "rfc3339")]
     pub start_time: Timestamp,
-    /// When this was written.
+    /// When this record was written.
     #[serde(with = "rfc3339")]
     pub last_update: Timestamp,
-    /// Files to be brought over in all.
+    /// Files to transfer in all.
     pub files_total: u64,
-    /// Files that are there and recorded.
+    /// Files transferred and recorded.
     pub files_complete: u64,
-    /// Bytes to be brought over in all.
+    /// Bytes to transfer in all.
     pub bytes_total: u64,
-    /// Bytes that are there and recorded.
+    /// Bytes transferred and recorded.
     pub bytes_complete: u64,
-    /// What it is at.
+    /// The run's status.
     pub status: ProgressStatus,
-    /// What went wrong, if something did.
+    /// The error, if there is one.
     #[serde(default)]
     pub error: Option<String>,
-    /// Whether a next run may go on with what is in flight here.
+    /// A next run may resume from the token.
     pub resumable: bool,
     /// The vault's version that the state had when this was written.
     pub last_version: u64,
-    /// What is in flight, as whoever wrote it understands it.
+    /// Position of the run, in a format of its writer.
     #[serde(default)]
     pub resume_token: Option<String>,
-    /// How many invocations it took so far.
+    /// Invocations so far.
     pub invocations: u32,
-    /// How many runs in a row failed, or did not apply everything, this one included.
+    /// Consecutive runs that failed, or did not apply everything, this one included.
     #[serde(default)]
     pub failures_in_a_row: u32,
-    /// What went wrong last, in this run or an earlier one.
+    /// The last error, of this run or an earlier one.
     #[serde(default)]
     pub last_error: Option<RunError>,
-    /// Whether this run, or one before it that none made good, ended while it brought changes over.
+    /// This run was cut short while transferring changes, or an earlier one was and no later one made up for
+    /// it.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub cut_short: bool,
-    /// Whether it brings nothing, or nothing more; see [`LastRun::sending`].
+    /// It transfers no changes from the vault (any more); see [`LastRun::sending`].
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub sending: bool,
-    /// A file that did not come through in the time there was.
+    /// A file that did not arrive within the available time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hurdle: Option<SlowFile>,
 }
 
-/// A file that did not come through in the time of an invocation.
+/// A file that did not arrive within the time of an invocation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SlowFile {
-    /// The entry that it is asked for by.
+    /// The entry's uid.
     pub uid: u64,
-    /// In how many invocations in a row it did not.
+    /// Consecutive invocations in which it did not arrive.
     pub tries: u32,
-    /// How many seconds it needs, at the pace at which it came.
+    /// Seconds that it needs at its present speed.
     pub seconds: u64,
 }
 
@@ -122,14 +123,14 @@ mod rfc3339 {
     }
 }
 
-/// What is found where a progress record should be.
+/// A stored progress record.
 #[derive(Clone, Debug, PartialEq)]
 pub enum StoredProgress {
-    /// Nothing, or a record whose time is over.
+    /// None, or an expired one.
     Missing,
     /// Something that is not a progress record.
     Unreadable {
-        /// Why it is not.
+        /// The reason.
         reason: String,
     },
     /// A record.
@@ -137,7 +138,7 @@ pub enum StoredProgress {
 }
 
 impl StoredProgress {
-    /// The last run. If something is there that does not say how it ended, it may have been cut short.
+    /// The last run. If there is a record that does not say how it ended, it may have been cut short.
     pub fn last_run(&self) -> Option<LastRun> {
         match self {
             StoredProgress::Found(record) => Some(record.last_run()),
@@ -147,20 +148,20 @@ impl StoredProgress {
     }
 }
 
-/// What a next run can go on with.
+/// Where a next run can resume.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Resumption {
-    /// What was in flight.
+    /// The position of the interrupted run.
     Token(String),
-    /// The last checkpoint: what the state says.
+    /// The last checkpoint: the recorded state.
     Checkpoint {
-        /// Why there is no more than that.
+        /// Why there is no newer position.
         reason: String,
     },
 }
 
 impl ProgressRecord {
-    /// The record where there is none.
+    /// The record when none is stored.
     fn of_nothing(vault_id: VaultId, began: Timestamp, version: u64) -> Self {
         ProgressRecord {
             vault_id,
@@ -184,10 +185,10 @@ impl ProgressRecord {
         }
     }
 
-    /// How long a resume token counts unless something else is said.
+    /// Default lifetime of a resume token.
     pub const FRESHNESS: Duration = Duration::from_secs(60 * 60);
 
-    /// The run in the words of every state.
+    /// The run in the engine's terms.
     pub fn last_run(&self) -> LastRun {
         let (ended, outcome) = match (self.status, &self.error) {
             (ProgressStatus::Running, _) => (None, RunOutcome::Running),
@@ -215,7 +216,7 @@ impl ProgressRecord {
         }
     }
 
-    /// How a run ended that did everything but what its error names.
+    /// The outcome of a run that did everything except its error.
     fn left_to_do(&self) -> RunOutcome {
         let code = self.last_error.as_ref().map(|error| error.code.as_str());
         match code {
@@ -225,7 +226,7 @@ impl ProgressRecord {
         }
     }
 
-    /// The record after a run that began at this time and ended before it could go on with what this says.
+    /// The record after a run that began at this time and ended before it could resume from this record.
     fn after_failure(self, status: ProgressStatus, problem: &Problem, began: Timestamp) -> Self {
         let last = self.last_run();
         let now = Timestamp::now();
@@ -249,14 +250,14 @@ impl ProgressRecord {
                 .failures_in_a_row
                 .saturating_add(u32::from(status == ProgressStatus::Failed)),
             last_error: Some(RunError::of(problem, now)),
-            // It did not come as far as to leave anything undone itself.
+            // It did not come far enough to leave anything undone itself.
             cut_short: last.is_cut_short(),
             sending: false,
             ..counts
         }
     }
 
-    /// The item of a record that is written at `now`, in milliseconds since the epoch.
+    /// The item of a record written at `now`, in milliseconds since the epoch.
     fn item(&self, keys: &ItemKeys, now: i64) -> Result<Item, Damage> {
         let data = serde_json::to_string(&self.bounded()).map_err(|error| error.to_string())?;
         let ttl = now / 1000 + KEPT;
@@ -267,12 +268,12 @@ impl ProgressRecord {
         ]))
     }
 
-    /// What writes a record at `now`.
+    /// Writes a record at `now`.
     pub(super) fn write(&self, keys: &ItemKeys, now: i64) -> Result<Write, Damage> {
         Ok(Write::put(keys.progress(), self.item(keys, now)?, Counts::default()))
     }
 
-    /// The record, small enough for an item.
+    /// The record, shortened to fit an item.
     pub(super) fn bounded(&self) -> Self {
         let mut record = self.clone();
         if let Some(error) = &mut record.error {
@@ -288,8 +289,7 @@ impl ProgressRecord {
 }
 
 impl StoredProgress {
-    /// What a run that begins now can go on with. A resume token counts for as long as `freshness` after it was
-    /// written.
+    /// Where a run that begins now can resume. A resume token is valid for `freshness` after it was written.
     pub fn resumption(&self, freshness: Duration) -> Resumption {
         let checkpoint = |reason: &str| Resumption::Checkpoint { reason: reason.to_owned() };
         let record = match self {
@@ -304,7 +304,7 @@ impl StoredProgress {
             _ if !record.resumable => checkpoint("the progress record is marked as not resumable"),
             _ if record.status == ProgressStatus::Complete => checkpoint("the last run was complete"),
             None => checkpoint("the progress record has no resume token"),
-            // A clock that is behind makes a record look younger than none.
+            // With a clock that is behind, a record seems to be from the future.
             Some(_) if Duration::try_from(age).is_ok_and(|age| age > freshness) => {
                 checkpoint(&format!("the resume token is older than {} s", freshness.as_secs()))
             }
@@ -315,7 +315,7 @@ impl StoredProgress {
     pub(super) fn of_item(item: Option<&Item>, now: i64) -> Self {
         let Some(item) = item.map(Reader) else { return StoredProgress::Missing };
         let read = || -> Result<Self, Damage> {
-            // DynamoDB takes its time, up to days, to remove what is over.
+            // DynamoDB removes expired items with a delay of up to days.
             if item.find_number::<i64>(TTL)?.is_some_and(|ttl| ttl <= now / 1000) {
                 return Ok(StoredProgress::Missing);
             }
@@ -327,11 +327,11 @@ impl StoredProgress {
 }
 
 impl DynamoTable {
-    /// How far the last run came that brought a vault to its first destination. One request.
+    /// The progress of the last run to a vault's first destination. One request.
     ///
     /// # Errors
     ///
-    /// [`StateError::Unavailable`] if the table cannot be used. A record that is damaged is not an error.
+    /// [`StateError::Unavailable`] if the table is unusable. A damaged record is not an error.
     pub async fn progress(&self, vault: &VaultId) -> Result<StoredProgress, StateError> {
         self.read_progress(&ItemKeys::of_vault(vault)).await
     }
@@ -342,13 +342,13 @@ impl DynamoTable {
 }
 
 impl DynamoState {
-    /// Writes down that a run failed, or was stopped, before it had the lease. What another run wrote meanwhile stays, and so
-    /// does what the run itself wrote since it `began`. A run that had the lease when this state was opened to be looked at is
-    /// not over because another one failed: then nothing is written.
+    /// Records that a run failed, or was stopped, before it had the lease. Keeps a record that another run
+    /// wrote meanwhile, and one that this run wrote since it `began`. If a run had the lease when this state
+    /// was opened for reading, nothing is written: that run continues although this one failed.
     ///
     /// # Errors
     ///
-    /// [`StateError::Unavailable`] if the table cannot be used.
+    /// [`StateError::Unavailable`] if the table is unusable.
     pub async fn note_failure(
         &self,
         status: ProgressStatus,

@@ -8,7 +8,7 @@ use super::attributes::{Damage, Item};
 use super::head::Counts;
 use super::rows::content_hash;
 
-/// A record as an item. What a folder does not have, and what nobody looked at, is left out.
+/// A record as an item. Attributes that a folder lacks, and unknown ones, are left out.
 #[derive(Serialize, Deserialize)]
 struct RecordItem {
     vault_id: String,
@@ -23,7 +23,7 @@ struct RecordItem {
     mtime: Option<i64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     ctime: Option<i64>,
-    // What the destination said of a file: see `LocalFacts`.
+    // The destination's facts of a file: see `LocalFacts`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     seen_size: Option<u64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -83,7 +83,7 @@ impl RecordItem {
         }
     }
 
-    /// The facts; what is incomplete says nothing.
+    /// The facts; incomplete ones are ignored.
     fn facts(&self) -> Option<LocalFacts> {
         let size = self.seen_size?;
         match (&self.entity_tag, self.modified, self.changed, self.inode) {
@@ -96,12 +96,11 @@ impl RecordItem {
     }
 }
 
-/// The item of this key for a record.
 pub(super) fn item(key: &str, record: &Record) -> Result<Item, Damage> {
     serde_dynamo::to_item(RecordItem::new(key, record)).map_err(|error| error.to_string())
 }
 
-/// The record of an item.
+/// Parses the record of an item.
 pub(super) fn read(item: Item) -> Result<Record, Damage> {
     let item: RecordItem = serde_dynamo::from_item(item).map_err(|error| error.to_string())?;
     let path = VaultPath::parse(&item.path).map_err(|error| format!("its path is not one: {error}"))?;
@@ -112,12 +111,12 @@ pub(super) fn read(item: Item) -> Result<Record, Damage> {
     Ok(Record { path, kind, facts: item.facts(), witnessed: item.witnessed.unwrap_or_default() })
 }
 
-/// What is known to be recorded for a path, as far as counting needs it.
+/// The recorded entry of a path, as far as counting needs it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Presence {
     Absent,
     Folder,
-    /// A file of so many bytes.
+    /// A file of this many bytes.
     File(u64),
 }
 
@@ -132,7 +131,7 @@ impl From<Option<&Record>> for Presence {
 }
 
 impl Presence {
-    /// What counting changes by when this takes the place of `old`.
+    /// The change of the counts when this replaces `old`.
     pub(super) fn instead_of(self, old: Presence) -> Counts {
         let (new, old) = (self.counts(), old.counts());
         Counts {

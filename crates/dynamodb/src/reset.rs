@@ -1,8 +1,9 @@
-//! Removes a state, also one that is damaged: the next pull begins anew and adopts what is in the destination.
+//! Removes a state, even a damaged one: the next pull begins anew and adopts existing files of the
+//! destination.
 //!
-//! The items go in transactions that check the lease, so that a reset that was frozen and wakes up cannot remove what a
-//! later run wrote. The head is marked first and emptied last: a reset that was cut off has to be done again before
-//! anything else, since what it left is neither the old state nor an empty one.
+//! The items are removed in transactions that check the lease, so that a reset that was frozen and wakes up
+//! cannot remove a later run's items. The head is marked first and emptied last: an interrupted reset has to
+//! be repeated before anything else, since its remains are neither the old state nor an empty one.
 
 use std::sync::atomic::AtomicU64;
 
@@ -19,13 +20,13 @@ use super::table::DynamoTable;
 use super::transaction::{WRITES, Write, WriteError, Writer};
 
 impl DynamoTable {
-    /// Removes what is known of a destination, as far as it is in this table. Reads the whole table, and makes a request
-    /// for every 99 items that are removed.
+    /// Removes the state of a destination from this table. Reads the whole table, and makes a request for
+    /// every 99 removed items.
     ///
     /// # Errors
     ///
-    /// [`StateError::Locked`] if a run works on the destination, [`StateError::LeaseLost`] if one took over meanwhile,
-    /// [`StateError::Unavailable`] if the table cannot be used.
+    /// [`StateError::Locked`] if a run works on the destination, [`StateError::LeaseLost`] if one took over
+    /// meanwhile, [`StateError::Unavailable`] if the table is unusable.
     pub async fn reset(&self, state: &StateKey, options: &LeaseOptions) -> Result<(), StateError> {
         let Taken { keys, lease, .. } = self.take_for_reset(state, options).await?;
         match self.reset_under(&keys, &lease).await {
@@ -38,14 +39,14 @@ impl DynamoTable {
         }
     }
 
-    /// Does it under a lease, which goes with the rest.
+    /// Removes it under a lease, which is removed with the rest.
     async fn reset_under(&self, keys: &ItemKeys, lease: &Lease) -> Result<bool, StateError> {
         Ok(self.mark(keys, lease).await?
             && self.remove_items(keys, lease).await?
             && self.empty_head(keys, lease).await?)
     }
 
-    /// Says in the head that a reset is under way. `false`, here and below: the lease is another's.
+    /// Marks the head: a reset is in progress. `false`, here and below: another run has the lease.
     async fn mark(&self, keys: &ItemKeys, lease: &Lease) -> Result<bool, StateError> {
         let mut changes = Changes::default();
         changes.set(names::RESETTING, AttributeValue::Bool(true));
@@ -85,16 +86,16 @@ impl DynamoTable {
         Ok(true)
     }
 
-    /// Empties the head last, as long as the lease in it is ours. It stays, with no more than whose state it is: without it
-    /// the next destination to be opened would take the place that belongs to this one.
+    /// Empties the head last, as long as it has our lease. The head itself stays, with only the key of its
+    /// state: without it the next destination to be opened would take the place that belongs to this one.
     async fn empty_head(&self, keys: &ItemKeys, lease: &Lease) -> Result<bool, StateError> {
         let mut changes = Changes::default();
         names::STATE.iter().chain(&names::LEASE).chain(&names::CHAIN).for_each(|name| changes.remove(name));
         lease::update_under_lease(self, keys, lease, changes).await
     }
 
-    /// Takes the lease, also of a state whose head is too damaged for that: nobody else can have it then, so another head
-    /// takes its place first.
+    /// Takes the lease. If the head is too damaged for that, replaces it first: nobody else can have the
+    /// lease then.
     async fn take_for_reset(&self, state: &StateKey, options: &LeaseOptions) -> Result<Taken, StateError> {
         match lease::take(self, state, options).await {
             Err(Denied::Damaged { keys, error }) => {
@@ -106,7 +107,7 @@ impl DynamoTable {
         }
     }
 
-    /// Puts the head of a state whose reset was begun over a damaged one.
+    /// Replaces a damaged head by one whose reset has begun.
     async fn replace_head(&self, keys: &ItemKeys, state: &StateKey) -> Result<(), StateError> {
         let item = Item::from([
             (VAULT_ID.to_owned(), text(keys.head())),

@@ -1,4 +1,4 @@
-//! Changes and intents as they are kept: rows of JSON in the attribute `data` of an item.
+//! Stored changes and intents: rows of JSON in the attribute `data` of an item.
 
 use obsync_core::{Deferred, DeferredCause, DeferredKey, FileMeta, Intent, KnownContent, Record, RecordKind};
 use obsync_protocol::{ContentHash, PushMessage, Uid, VaultPath};
@@ -9,11 +9,11 @@ use super::attributes::{Damage, Item, Reader, VAULT_ID, text};
 
 /// The attribute that holds rows.
 const DATA: &str = "data";
-/// The longest encoded path or hash that is kept whole, in bytes. No path that can be decoded is as long as this when it is
-/// encoded, so nothing is lost but what cannot be used. It keeps every row below an item's 400 KB, even one of control
-/// characters, which take six bytes each in JSON.
+/// The longest encoded path or hash that is stored whole, in bytes. No decodable path is that long when
+/// encoded, so only unusable ones are shortened. It keeps every row below an item's 400 KB, even one of
+/// control characters, which take six bytes each in JSON.
 const LONGEST_NAME: usize = 10 << 10;
-/// The longest reason, device or user that is kept whole, in bytes.
+/// The longest reason, device or user that is stored whole, in bytes.
 const LONGEST_TEXT: usize = 2 << 10;
 
 /// The item of this key with these rows.
@@ -28,23 +28,23 @@ pub(super) fn read<R: DeserializeOwned>(item: &Item) -> Result<Vec<R>, Damage> {
         .map_err(|error| format!("its rows are unreadable: {error}"))
 }
 
-/// Something that is about to be done.
+/// A stored intent.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct IntentRow {
     path: String,
-    /// The version that a file has, or that a push is made from.
+    /// The file's version, or the base version of a push.
     #[serde(default)]
     uid: u64,
-    /// What is done; formats 1 and 2 know only of files put in place.
+    /// The kind; formats 1 and 2 know only of files put in place.
     #[serde(default, skip_serializing_if = "is_place")]
     kind: IntentKind,
     /// A file that is put in place.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     file: Option<FileRow>,
-    /// What comes out, is removed or is pushed.
+    /// The content that results, is removed or is pushed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     content: Option<ContentRow>,
-    /// The staged file, or the path that was renamed.
+    /// The staged file, or the old path of a rename.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     other: Option<String>,
 }
@@ -129,7 +129,7 @@ impl From<&Intent> for IntentRow {
 }
 
 impl IntentRow {
-    /// What is about to be done.
+    /// Parses the intent.
     pub(super) fn intent(self) -> Result<Intent, Damage> {
         let path = vault_path(&self.path)?;
         let (uid, content) = (Uid(self.uid), self.content.as_ref().map(ContentRow::content).transpose()?);
@@ -163,22 +163,21 @@ fn vault_path(path: &str) -> Result<VaultPath, Damage> {
     VaultPath::parse(path).map_err(|error| format!("a path is not one: {error}"))
 }
 
-/// A content hash from its hexadecimal digits.
+/// Parses a content hash in hexadecimal.
 pub(super) fn content_hash(digits: &str) -> Result<ContentHash, Damage> {
     digits.parse().map_err(|_| "a content hash is not one".to_owned())
 }
 
-/// A change that was not applied. One that the filter left out has no reason.
+/// A stored change that was not applied. A filtered one has no reason.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct DeferredRow {
-    /// What it is filed under.
     pub(super) key: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     reason: Option<String>,
-    /// Set where a reason, or none, does not say it.
+    /// Set unless `reason` implies it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     cause: Option<RarerCause>,
-    /// When a held back deletion was confirmed.
+    /// When a held-back deletion was confirmed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     confirmed: Option<i64>,
     uid: u64,
@@ -235,7 +234,7 @@ impl From<&Deferred> for DeferredRow {
 }
 
 impl DeferredRow {
-    /// The change.
+    /// Parses the change.
     pub(super) fn deferred(self) -> Deferred {
         let message = PushMessage {
             uid: Uid(self.uid),
@@ -263,12 +262,12 @@ impl DeferredRow {
     }
 }
 
-/// What a change is filed under, as it is kept: one and the same for every key, and of bounded length.
+/// The stored form of a change's key: unique for every key, and of bounded length.
 pub(super) fn stored_key(key: &DeferredKey) -> String {
     shorten(key.as_str(), LONGEST_NAME)
 }
 
-/// A text that is too long, cut, with a hash of the whole so that two of them stay two.
+/// Shortens a long text, and adds a hash of the whole so that two of them stay distinct.
 pub(super) fn shorten(text: &str, longest: usize) -> String {
     if text.len() <= longest {
         return text.to_owned();

@@ -1,4 +1,4 @@
-//! The state of one destination in a table, held by one run at a time.
+//! The state of one destination in a table, used by one run at a time.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex as Slot};
@@ -27,36 +27,37 @@ use super::table::DynamoTable;
 use super::transaction::{WriteError, WritePlan, Writer};
 use obsync_core::blocking::lock;
 
-/// How often a commit is planned anew because an earlier request was carried out late.
+/// Attempts at planning a commit when earlier requests take effect late.
 const PLANS: usize = 5;
-/// How often something is read that another run keeps changing.
+/// Attempts at reading when another run keeps changing the state.
 const LOOKS: usize = 3;
 
-/// What is known of one destination, in a DynamoDB table.
+/// The state of one destination, in a DynamoDB table.
 ///
-/// One that was [opened](Self::open) holds the destination's lease, and renews it by itself, until it is
-/// [closed](Self::close). One that is only dropped leaves the lease to run out.
+/// An [opened](Self::open) state holds the destination's lease, and renews it in the background, until it is
+/// [closed](Self::close). If it is only dropped, the lease has to run out.
 #[derive(Debug)]
 pub struct DynamoState {
     table: DynamoTable,
     key: StateKey,
     keys: ItemKeys,
-    /// `None` when the state is only looked at.
+    /// `None` when the state is opened for reading.
     lease: Option<(Arc<Holding>, Keeper)>,
-    /// `None` after something went wrong in the middle of a commit: it is read again then.
+    /// `None` after a failure in the middle of a commit: it is read again then.
     known: Mutex<Option<Known>>,
-    /// What the next commit is to say of the run's progress.
+    /// The progress record to write with the next commit.
     progress: Slot<Option<ProgressRecord>>,
 }
 
 impl DynamoState {
-    /// Takes the lease of a destination's state and opens it to work with it. Must be called within a tokio runtime.
-    /// One request; two for each but the first destination of a vault.
+    /// Takes the lease of a destination's state and opens it. Call it within a tokio runtime. One request;
+    /// two for further destinations of a vault.
     ///
     /// # Errors
     ///
     /// [`StateError::Locked`] if another run has it, [`StateError::Corrupt`] if the state is damaged,
-    /// [`StateError::Newer`] if a newer obsync wrote it, [`StateError::Unavailable`] if the table cannot be used.
+    /// [`StateError::Newer`] if a newer obsync wrote it, [`StateError::Unavailable`] if the table is
+    /// unusable.
     pub async fn open(
         table: &DynamoTable,
         key: StateKey,
@@ -67,7 +68,7 @@ impl DynamoState {
         DynamoState::of(table, key, taken, asked, false).await
     }
 
-    /// The same for an invocation of a function that hands on: it becomes a step of a chain, if that step may begin.
+    /// The same for an invocation in a chain: begins the given step, if it may begin.
     ///
     /// # Errors
     ///
@@ -88,7 +89,7 @@ impl DynamoState {
         }
     }
 
-    /// The state whose lease was taken.
+    /// The state of a granted lease.
     async fn of(
         table: &DynamoTable,
         key: StateKey,
@@ -106,12 +107,12 @@ impl DynamoState {
         Ok(DynamoState::new(table, key, taken.keys, Some((holding, keeper)), taken.head))
     }
 
-    /// Opens a destination's state to look at it: no lease is taken, nothing is written, and a commit is an error. A state
-    /// that is not there is that of a destination that was never pulled to.
+    /// Opens a destination's state for reading: takes no lease, writes nothing, and a commit is an error. A
+    /// missing state is that of a destination that was never pulled to.
     ///
     /// # Errors
     ///
-    /// As for [`open`](Self::open), but for the lease.
+    /// As for [`open`](Self::open), without those of the lease.
     pub async fn read(table: &DynamoTable, key: StateKey) -> Result<Self, StateError> {
         let mut keys = ItemKeys::of_vault(&key.vault_id);
         let mut head = read_head(table, &keys).await?;
@@ -133,17 +134,18 @@ impl DynamoState {
         DynamoState { table: table.clone(), key, keys, lease, known, progress: Slot::new(None) }
     }
 
-    /// Lets go of the lease, so that another run need not wait for it to run out. Nothing can be committed from then on.
+    /// Releases the lease, so that another run need not wait for its expiry. Nothing can be committed from
+    /// then on.
     ///
     /// # Errors
     ///
-    /// [`StateError::Unavailable`] if the table cannot be used; the lease runs out by itself then.
+    /// [`StateError::Unavailable`] if the table is unusable; the lease then expires by itself.
     pub async fn close(&self) -> Result<(), StateError> {
         self.close_step(ChainEnd::Again).await.map(drop)
     }
 
-    /// The same, and says what becomes of the chain that this is a step of: the last write of the step. `false`: it was not
-    /// written, because another run has the lease.
+    /// The same, and records the state of the chain that this step belongs to: the last write of the step.
+    /// `false`: it was not written, because another run has the lease.
     ///
     /// # Errors
     ///
@@ -152,13 +154,13 @@ impl DynamoState {
         let Some((holding, keeper)) = &self.lease else { return Ok(false) };
         holding.close();
         keeper.stop();
-        // A commit that is under way comes to its end first.
+        // A commit under way finishes first.
         let _alone = self.known.lock().await;
         holding.release(&self.table, &self.keys, end).await
     }
 
-    /// Returns when it turns out that another run has the lease now: whatever is still done is of no use. Does not return
-    /// as long as it is held.
+    /// Returns when another run has the lease: all further work is useless. Never returns while the lease is
+    /// held.
     pub async fn lost(&self) {
         match &self.lease {
             Some((holding, _)) => holding.lost().await,
@@ -175,31 +177,34 @@ impl DynamoState {
         &self.keys
     }
 
-    /// Whose state it is.
+    /// The state's key.
     pub fn key(&self) -> &StateKey {
         &self.key
     }
 
-    /// Whether nothing was ever recorded: no run has done anything yet. Costs a request only after a failed commit.
+    /// True if nothing was ever recorded: no run has done anything yet. Costs a request only after a failed
+    /// commit.
     ///
     /// # Errors
     ///
-    /// [`StateError::LeaseLost`] if another run has the lease, [`StateError::Unavailable`] if the table cannot be used.
+    /// [`StateError::LeaseLost`] if another run has the lease, [`StateError::Unavailable`] if the table is
+    /// unusable.
     pub async fn is_blank(&self) -> Result<bool, StateError> {
         Ok(self.known().await?.get().head.last_sync.is_none())
     }
 
-    /// Has the next commit that changes anything write how far the run is, in the same transaction: that costs no further
-    /// request. Its `last_version` becomes that of the commit.
+    /// Adds the progress record to the next commit that changes anything, in the same transaction, without a
+    /// further request. Its `last_version` becomes that of the commit.
     pub fn note_progress(&self, record: ProgressRecord) {
         *lock(&self.progress) = Some(record);
     }
 
-    /// Writes how far the run is now. One request.
+    /// Writes the progress record now. One request.
     ///
     /// # Errors
     ///
-    /// [`StateError::LeaseLost`] if another run has the lease, [`StateError::Unavailable`] if the table cannot be used.
+    /// [`StateError::LeaseLost`] if another run has the lease, [`StateError::Unavailable`] if the table is
+    /// unusable.
     pub async fn write_progress(&self, record: &ProgressRecord) -> Result<(), StateError> {
         let holding = self.holding()?;
         *lock(&self.progress) = None;
@@ -213,19 +218,19 @@ impl DynamoState {
         }
     }
 
-    /// How far the last run came. One request.
+    /// The progress of the last run. One request.
     ///
     /// # Errors
     ///
-    /// [`StateError::Unavailable`] if the table cannot be used. A record that is damaged is not an error.
+    /// [`StateError::Unavailable`] if the table is unusable. A damaged record is not an error.
     pub async fn progress(&self) -> Result<StoredProgress, StateError> {
         self.table.read_progress(&self.keys).await
     }
 }
 
-/// What the trait's methods are made of.
+/// Building blocks of the trait's methods.
 impl DynamoState {
-    /// The lease, as long as it can be written under.
+    /// The lease, as long as writing under it is allowed.
     fn holding(&self) -> Result<&Holding, StateError> {
         let Some((holding, _)) = &self.lease else {
             return Err(self.table.unavailable("its state was opened to be looked at only"));
@@ -239,7 +244,7 @@ impl DynamoState {
         }
     }
 
-    /// Notes that another run has the lease now.
+    /// Records that another run has the lease now.
     fn lease_lost(&self, holding: &Holding) -> StateError {
         holding.note_loss();
         StateError::LeaseLost { destination: self.key.destination.clone() }
@@ -249,7 +254,7 @@ impl DynamoState {
         Writer { table: &self.table, keys: &self.keys, lease: &holding.lease, revisions: &holding.revisions }
     }
 
-    /// What is known, read again if need be. It is in the place that is locked.
+    /// The cache, read again if need be, with its lock. It is not empty.
     async fn known(&self) -> Result<KnownGuard<'_>, StateError> {
         let mut place = self.known.lock().await;
         if place.is_none() {
@@ -258,12 +263,12 @@ impl DynamoState {
         Ok(KnownGuard(place))
     }
 
-    /// The head as it was last read, if nothing went wrong since.
+    /// The cached head, unless a failure emptied the cache.
     pub(super) async fn seen_head(&self) -> Option<Head> {
         self.known.lock().await.as_ref().map(|known| known.head.clone())
     }
 
-    /// The head as it is now, as long as no other run has the lease.
+    /// Reads the head, as long as no other run has the lease.
     async fn read_head(&self) -> Result<Head, StateError> {
         let head = read_head(&self.table, &self.keys).await?;
         match (&self.lease, head) {
@@ -273,9 +278,9 @@ impl DynamoState {
         }
     }
 
-    /// Finds out why something was not as the head says: because another run took over, which is the error then; or because
-    /// another run is at work while this one only looks, or a request that this one gave up was carried out after all, in
-    /// which cases it is to be read again. If neither, it is damaged.
+    /// Called when something differs from the head. Returns true if the head changed: another run is active
+    /// while this one only reads, or a given-up request of this one took effect after all; the caller then
+    /// reads again. False means damage. If another run took over the lease, that is the error.
     async fn is_overtaken(&self) -> Result<bool, StateError> {
         let head = self.read_head().await?;
         let mut place = self.known.lock().await;
@@ -324,10 +329,10 @@ impl DynamoState {
         Ok(intents)
     }
 
-    /// One attempt at a commit. `false`: a request that was given up earlier came between; it is to be planned anew.
+    /// One attempt at a commit. `false`: an earlier given-up request took effect; plan it anew.
     async fn try_commit(&self, holding: &Holding, commit: &Commit) -> Result<bool, StateError> {
         let mut place = self.known().await?.0;
-        // Out of its place as long as the commit is under way: should this be dropped, it is not there any more.
+        // Taken out of the cache during the commit: if this future is dropped, the cache stays empty.
         let Some(mut known) = place.take() else { return Ok(false) };
         if known.has_all_of(commit) {
             *place = Some(known);
@@ -358,14 +363,14 @@ impl DynamoState {
         let is_done = self.carry_out(holding, plan, &mut known).await?;
         if is_done {
             *place = Some(known);
-            // One that was noted meanwhile waits for the next commit.
+            // A record set meanwhile waits for the next commit.
             lock(&self.progress).take_if(|newer| noted.as_ref() == Some(newer));
         }
         Ok(is_done)
     }
 
-    /// A plan that was made from the head `before`. What looks like damage to a run that has been overtaken is the work of its
-    /// successor, an error then; and `None` if a request that was given up earlier came between.
+    /// The result of planning from the head `before`. For an overtaken run apparent damage is its successor's
+    /// work: then an error; `None` if an earlier given-up request took effect.
     async fn unless_stale(
         &self,
         plan: Result<WritePlan, StateError>,
@@ -377,7 +382,7 @@ impl DynamoState {
         }
     }
 
-    /// Carries a plan out. `false`: a request that was given up earlier came between.
+    /// Carries a plan out. `false`: an earlier given-up request took effect.
     async fn carry_out(
         &self,
         holding: &Holding,
@@ -397,13 +402,13 @@ impl DynamoState {
     }
 }
 
-/// The head of a state, if there is one that was begun.
+/// The head of a state, if there is one.
 pub(super) async fn read_head(table: &DynamoTable, keys: &ItemKeys) -> Result<Option<Head>, StateError> {
     let Some(item) = table.get(keys.head()).await? else { return Ok(None) };
     head_of(table, keys.head(), &item).map(Some)
 }
 
-/// The head that the item of this key is, if one can work with it.
+/// Parses the item of this key as a usable head.
 pub(super) fn head_of(table: &DynamoTable, key: &str, item: &Item) -> Result<Head, StateError> {
     let damaged = |damage| table.corrupt(key, damage);
     if let Some(error) = too_new(table, Head::format(item).map_err(damaged)?) {
@@ -413,7 +418,7 @@ pub(super) fn head_of(table: &DynamoTable, key: &str, item: &Item) -> Result<Hea
     head.obstacle().map_or(Ok(head), |obstacle| Err(damaged(obstacle)))
 }
 
-/// What is known, in its place and locked. The place is not empty.
+/// The cache with its lock. It is not empty.
 struct KnownGuard<'a>(MutexGuard<'a, Option<Known>>);
 
 impl KnownGuard<'_> {
@@ -422,7 +427,7 @@ impl KnownGuard<'_> {
     }
 }
 
-/// Refuses a state that cannot be worked with, and rids it of what is more than any run remembers.
+/// Refuses an unusable state, and drops deferred changes beyond the limit.
 async fn make_ready(table: &DynamoTable, key: &StateKey, taken: &mut lease::Taken) -> Result<(), StateError> {
     if let Some(obstacle) = taken.head.obstacle() {
         return Err(table.corrupt(taken.keys.head(), obstacle));
@@ -437,7 +442,7 @@ async fn make_ready(table: &DynamoTable, key: &StateKey, taken: &mut lease::Take
 
 #[async_trait]
 impl StateStore for DynamoState {
-    /// Costs nothing: the lease came with it.
+    /// No request: the lease came with it.
     async fn load(&self) -> Result<VaultState, StateError> {
         Ok(self.known().await?.get().head.state.clone())
     }
@@ -453,7 +458,7 @@ impl StateStore for DynamoState {
             false => HashMap::new(),
         };
         let mut known = self.known().await?;
-        // What a commit wrote meanwhile is newer.
+        // A simultaneous commit wrote newer records.
         if known.get().head.revision == revision {
             paths.iter().for_each(|path| known.get().note(path, Presence::from(found.get(path))));
         }
@@ -465,7 +470,7 @@ impl StateStore for DynamoState {
         Ok(vec![None; contents.len()])
     }
 
-    /// Reads the whole table, a request for every megabyte, and nothing as long as nothing is recorded.
+    /// Reads the whole table, a request for every megabyte; no request as long as nothing is recorded.
     async fn all_records(&self) -> Result<Vec<Record>, StateError> {
         let revision = self.known().await?.get().head.revision;
         let records = self.read_all_records().await?;
@@ -476,7 +481,7 @@ impl StateStore for DynamoState {
         Ok(records)
     }
 
-    /// Costs nothing when there are none.
+    /// No request if there are none.
     async fn deferred(&self, kind: DeferredKind) -> Result<Vec<Deferred>, StateError> {
         for _ in 1..LOOKS {
             match self.read_deferred(kind).await {
@@ -487,7 +492,7 @@ impl StateStore for DynamoState {
         self.read_deferred(kind).await
     }
 
-    /// Costs nothing when the last run ended well.
+    /// No request if the last run ended well.
     async fn intents(&self) -> Result<Vec<Intent>, StateError> {
         for _ in 1..LOOKS {
             match self.read_intents().await {
@@ -508,7 +513,7 @@ impl StateStore for DynamoState {
         Err(self.table.unavailable("requests that were given up keep coming in; run again later"))
     }
 
-    /// Costs nothing: the lease came with it.
+    /// No request: the lease came with it.
     async fn files(&self) -> Result<u64, StateError> {
         Ok(u64::try_from(self.known().await?.get().head.counts.files).unwrap_or_default())
     }
@@ -543,12 +548,12 @@ impl StateStore for DynamoState {
         Ok(self.progress().await?.last_run())
     }
 
-    /// Costs nothing: the lease came with it.
+    /// No request: the lease came with it.
     async fn last_check(&self) -> Result<Option<i64>, StateError> {
         Ok(self.known().await?.get().head.checked)
     }
 
-    /// Costs nothing: it is written when the lease is let go.
+    /// No request: it is written when the lease is released.
     async fn note_check(&self, at: i64) {
         if let Some((holding, _)) = &self.lease {
             holding.note_check(at);

@@ -10,7 +10,7 @@ use super::keys::{ItemKeys, StateKey};
 use super::state::{DynamoState, head_of, read_head};
 use super::table::DynamoTable;
 
-/// What the head of a state says.
+/// The contents of a state's head.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DynamoSummary {
     /// The vault's name as of the last run.
@@ -19,51 +19,52 @@ pub struct DynamoSummary {
     pub destination: String,
     /// When the first run began, milliseconds since the epoch.
     pub created: i64,
-    /// When something was last recorded, milliseconds since the epoch; never if the first run recorded nothing.
+    /// When something was last recorded, milliseconds since the epoch; `None` if the first run recorded
+    /// nothing.
     pub committed: Option<i64>,
     /// Every change of the vault up to this version is applied or deferred.
     pub version: u64,
-    /// Whether a first listing was handled to its end.
+    /// A first listing was processed completely.
     pub listed: bool,
     /// Files in the destination.
     pub files: u64,
     /// Their bytes.
     pub bytes: u64,
-    /// Folders that the vault has as such.
+    /// Folders that are entries of the vault.
     pub folders: u64,
-    /// Changes that the filter left out, and files that were kept when the vault deleted them.
+    /// Filtered changes, and files that were kept when the vault deleted them.
     pub filtered: u64,
     /// Changes that could not be applied.
     pub failed: u64,
-    /// Who works on the destination now.
+    /// The present lease holder.
     pub holder: Option<LeaseHolder>,
 }
 
-/// Who works on a destination.
+/// The lease holder of a destination.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LeaseHolder {
-    /// The owner as it named itself.
+    /// The owner's name.
     pub owner: String,
-    /// When its lease runs out unless it is renewed, milliseconds since the epoch.
+    /// Its lease's expiry unless renewed, milliseconds since the epoch.
     pub expires: i64,
 }
 
 /// A state that was found in a table.
 #[derive(Debug)]
 pub struct FoundState {
-    /// Whose state it is.
+    /// The state's key.
     pub key: StateKey,
-    /// What it says; an error if it is damaged, or a newer obsync wrote it.
+    /// Its contents; an error if it is damaged, or a newer obsync wrote it.
     pub summary: Result<DynamoSummary, StateError>,
 }
 
 impl FoundState {
-    /// Whether there is nothing to be known from it: it was reset, or its first run recorded nothing and is over.
+    /// True if it is empty: it was reset, or its first run recorded nothing and is over.
     pub fn is_blank(&self) -> bool {
         self.summary.as_ref().is_ok_and(|summary| summary.committed.is_none() && summary.holder.is_none())
     }
 
-    /// Reads an item as a head; `None` if it is none of obsync's.
+    /// Parses an item as a head; `None` if it is none.
     pub(super) fn read(table: &DynamoTable, item: &Item) -> Option<Self> {
         let reader = Reader(item);
         let key = StateKey {
@@ -77,7 +78,7 @@ impl FoundState {
 }
 
 impl DynamoSummary {
-    /// What a head says at `now`, in milliseconds since the epoch.
+    /// The contents of a head at `now`, in milliseconds since the epoch.
     pub(super) fn of(head: Head, now: i64) -> Self {
         let count = |count: i64| u64::try_from(count).unwrap_or_default();
         let holder = head.holder.filter(|holder| holder.expires > now);
@@ -99,7 +100,7 @@ impl DynamoSummary {
 }
 
 impl DynamoTable {
-    /// What the state of a vault's first destination says; `None` if the vault has none in this table. It tells the
+    /// The state of a vault's first destination; `None` if the vault has none in this table. It names the
     /// destination. One request.
     ///
     /// # Errors
@@ -114,7 +115,7 @@ impl DynamoTable {
     ///
     /// # Errors
     ///
-    /// [`StateError::Unavailable`] if the table cannot be used. What is wrong with one state is told with it.
+    /// [`StateError::Unavailable`] if the table is unusable. A fault of one state is part of its result.
     pub async fn states(&self) -> Result<Vec<FoundState>, StateError> {
         let mut found = Vec::new();
         let take = |item: Item| {
@@ -130,7 +131,7 @@ impl DynamoTable {
 }
 
 impl DynamoState {
-    /// What the state says now; `None` if there is none yet. One request.
+    /// The present contents of the state; `None` if there is none yet. One request.
     ///
     /// # Errors
     ///
@@ -140,15 +141,15 @@ impl DynamoState {
         Ok(head.map(|head| DynamoSummary::of(head, self.table().now())))
     }
 
-    /// What the state said when it was opened to be looked at, or when it was last read; `None` if there was none yet. No
-    /// request.
+    /// The contents of the state when it was opened for reading, or last read; `None` if there was none yet.
+    /// No request.
     pub async fn seen(&self) -> Option<DynamoSummary> {
         let head = self.seen_head().await.filter(|head| !head.destination.is_empty())?;
         Some(DynamoSummary::of(head, self.table().now()))
     }
 
-    /// How many files were kept when the vault deleted them, of what a summary counts as left out by the filter. No request
-    /// where nothing was left out, else one for each page of that.
+    /// Number of files kept when the vault deleted them, which a summary counts as filtered. No request if
+    /// nothing is filtered, else one for each page of filtered changes.
     ///
     /// # Errors
     ///

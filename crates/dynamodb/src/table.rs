@@ -1,4 +1,4 @@
-//! One DynamoDB table and the way to talk to it: every request is counted, limited in time, and made again where that can
+//! One DynamoDB table and the requests to it: each is counted, limited in time, and retried where that can
 //! help.
 
 use std::fmt;
@@ -25,7 +25,7 @@ use super::lease::since_epoch;
 use super::options::DynamoOptions;
 use super::progress::TTL;
 
-/// What a location that names a table begins with.
+/// The URL scheme of a table.
 const SCHEME: &str = "dynamodb://";
 
 /// The name of a table, 3 to 255 characters of `a-z`, `A-Z`, `0-9`, `_`, `-` and `.`.
@@ -43,7 +43,7 @@ pub struct TableNameError {
 }
 
 impl TableName {
-    /// The table that is meant when none is named.
+    /// The default table.
     pub const DEFAULT: &str = "obsync-state";
 
     /// The name as text.
@@ -58,7 +58,7 @@ impl Default for TableName {
     }
 }
 
-/// Takes a plain name or `dynamodb://NAME`; `dynamodb://` alone is the default table.
+/// Parses a plain name or `dynamodb://NAME`; `dynamodb://` alone is the default table.
 impl FromStr for TableName {
     type Err = TableNameError;
 
@@ -100,27 +100,27 @@ struct Inner {
     hurried: watch::Sender<Option<Instant>>,
     /// Requests fail and wait together.
     waits: Throttle,
-    /// Whether DynamoDB has ever answered.
+    /// DynamoDB has answered at least once.
     answered: AtomicBool,
 }
 
-/// The time between two events that say why requests are repeated.
+/// The interval between log lines about retries.
 const WAIT_EVERY: Duration = Duration::from_secs(10);
-/// For how long a resolver that does not work yet is asked again.
+/// Time limit for retrying a failing resolver.
 const NAMES_LIMIT: Duration = Duration::from_secs(90);
-/// How long a call may last that is under way when the program is asked to end.
+/// Time limit of calls under way when the program is asked to end.
 const UNDER_WAY: Duration = Duration::from_secs(3);
-/// How long a call may last at least that is made after that, such as one that lets a lease go.
+/// Minimum time limit of later calls, such as the one that releases a lease.
 const AFTERWARDS: Duration = Duration::from_secs(1);
 
 impl DynamoTable {
-    /// The attribute that is the table's only key: a hash key of type `S`.
+    /// The table's only key attribute: a hash key of type `S`.
     pub const KEY_ATTRIBUTE: &str = VAULT_ID;
-    /// The attribute with the time, in seconds since 1970, after which DynamoDB may remove an item.
+    /// The table's expiry attribute, in seconds since 1970: DynamoDB may remove an item after it.
     pub const EXPIRY_ATTRIBUTE: &str = TTL;
 
-    /// The table of this name as `client` reaches it. Nothing is asked yet. The client's own retries are replaced by those of
-    /// `options`, and its limit for one attempt set to that of `options` unless it has one.
+    /// The table of this name, by `client`. Sends no request yet. The retries of `options` replace the
+    /// client's own, and the client's timeout for one attempt is set to that of `options` unless it has one.
     pub fn new(client: &Client, name: TableName, options: DynamoOptions) -> Self {
         let requests = Arc::new(AtomicU64::new(0));
         let limits = TimeoutConfig::builder().operation_attempt_timeout(options.answer).build();
@@ -149,14 +149,14 @@ impl DynamoTable {
         }
     }
 
-    /// The same table with leases and times by another clock.
+    /// The same table with another clock for leases and times.
     #[doc(hidden)]
     #[must_use]
     pub fn with_clock(self, clock: Arc<dyn Clock>) -> Self {
         DynamoTable { clock, ..self }
     }
 
-    /// Where leases and times come from.
+    /// The clock of leases and times.
     pub(super) fn clock(&self) -> &dyn Clock {
         self.clock.as_ref()
     }
@@ -171,18 +171,18 @@ impl DynamoTable {
         &self.inner.name
     }
 
-    /// How many requests were sent so far, by all clones, attempts counted one by one.
+    /// Requests sent so far, by all clones; each attempt counts.
     pub fn requests(&self) -> u64 {
         self.inner.requests.load(Ordering::Relaxed)
     }
 
-    /// How patient it is.
+    /// Timeouts and retries.
     pub(super) fn options(&self) -> &DynamoOptions {
         &self.inner.options
     }
 
-    /// Makes every call end soon, those under way too, because the program was asked to end: within three seconds, later
-    /// ones within one, as far as the table does not answer or throttles.
+    /// Hurries all calls, including those under way, because the program was asked to end: if the table does
+    /// not answer or throttles, they end within three seconds, later ones within one.
     pub fn hurry(&self) {
         self.inner.hurried.send_if_modified(|hurried| match hurried {
             None => {
@@ -193,7 +193,7 @@ impl DynamoTable {
         });
     }
 
-    /// Whether the program was asked to end: what takes many calls is not gone on with.
+    /// True if the program was asked to end: long sequences of calls should stop.
     pub(super) fn is_hurried(&self) -> bool {
         self.inner.hurried.borrow().is_some()
     }
@@ -208,8 +208,8 @@ impl DynamoTable {
         }
     }
 
-    /// Sends a request about the table itself, with the retries, the limits and the errors of all other requests. `None`: the
-    /// service refused it with the error code `refusal`.
+    /// Sends a request about the table itself, with the retries, limits and errors of all requests. `None`:
+    /// the service refused it with the error code `refusal`.
     ///
     /// # Errors
     ///
@@ -234,7 +234,7 @@ impl DynamoTable {
         }
     }
 
-    /// Sends a request about the table itself that no answer refuses.
+    /// Sends a request about the table itself. Every refusal is an error.
     ///
     /// # Errors
     ///
@@ -247,7 +247,7 @@ impl DynamoTable {
         self.call(request).await.map_err(|error| self.without_condition(error))
     }
 
-    /// Makes a request, again and again while the answer is one that passes. A condition that was not met is handed back.
+    /// Makes a request, and retries transient errors. Returns unmet conditions to the caller.
     pub(super) async fn call<T, E, F>(&self, request: impl Fn(&Client) -> F) -> Result<T, CallError<E>>
     where
         F: Future<Output = Result<T, SdkError<E>>>,
@@ -256,7 +256,7 @@ impl DynamoTable {
         self.call_judged(request, fault).await
     }
 
-    /// As [`call`](Self::call), with another judgement of errors.
+    /// As [`call`](Self::call), with another classification of errors.
     pub(super) async fn call_judged<T, E, F>(
         &self,
         request: impl Fn(&Client) -> F,
@@ -274,7 +274,7 @@ impl DynamoTable {
         }
     }
 
-    /// As [`call_judged`](Self::call_judged), in whatever time it takes.
+    /// As [`call_judged`](Self::call_judged), without a limit on the total time.
     async fn call_patiently<T, E, F>(
         &self,
         request: impl Fn(&Client) -> F,
@@ -318,8 +318,8 @@ impl DynamoTable {
         }
     }
 
-    /// The same trouble, but as one that does not pass, where a service that has never answered refuses the connection.
-    /// So is one of a proxy that wants another password.
+    /// The same fault, but marked as permanent, if a service that has never answered refuses the connection,
+    /// or a proxy demands another password.
     fn final_fault<E>(&self, fault: CallFault, error: &SdkError<E>) -> CallFault {
         if let Some(refused @ ConnectError::Proxy { temporary: false, .. }) = connect_error(error) {
             return CallFault::NoWay(ProblemCode::Proxy, format!("there is no way to it: {refused}"));
@@ -344,7 +344,7 @@ impl DynamoTable {
         }
     }
 
-    /// The error for what is wrong after this many attempts.
+    /// The error for a fault after this many attempts.
     pub(super) fn error(&self, fault: CallFault, attempts: usize) -> StateError {
         if let CallFault::Damaged(reason) = fault {
             return StateError::Corrupt { database: self.inner.name.to_string(), reason };
@@ -353,7 +353,7 @@ impl DynamoTable {
         StateError::Unavailable { database, reason, code: fault.code() }
     }
 
-    /// The error for a table that cannot be used.
+    /// The error for an unusable table.
     pub(super) fn unavailable(&self, reason: impl Into<String>) -> StateError {
         StateError::Unavailable {
             database: self.inner.name.to_string(),
@@ -362,7 +362,7 @@ impl DynamoTable {
         }
     }
 
-    /// The error for an item that is not what obsync wrote.
+    /// The error for a damaged item.
     pub(super) fn corrupt(&self, item: &str, reason: impl fmt::Display) -> StateError {
         StateError::Corrupt {
             database: self.inner.name.to_string(),
@@ -371,7 +371,7 @@ impl DynamoTable {
     }
 }
 
-/// Why no connection came about, if that is the error.
+/// Why connecting failed, if that is the error.
 fn connect_error<E>(error: &SdkError<E>) -> Option<ConnectError> {
     let SdkError::DispatchFailure(failure) = error else { return None };
     ConnectError::within(failure.as_connector_error()?).cloned()

@@ -1,5 +1,5 @@
-//! Tracks the run on a vault, for its progress record and for whoever reports on it; over all the invocations that it
-//! takes, be they of a function or of the command line.
+//! Tracks the run on a vault, for its progress record and for reports, over all its invocations, by a
+//! function or the command line.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -22,28 +22,28 @@ use obsync_core::blocking::lock;
 #[derive(Debug)]
 pub struct Tracker {
     vault: VaultId,
-    /// Tells whether a later invocation goes on with this run: the kind of sync that it is.
+    /// Kind of the run's sync: a later invocation resumes it only with an equal token.
     token: String,
-    /// What earlier invocations of this run came to.
+    /// Totals of earlier invocations of this run.
     before: Before,
     history: Mutex<History>,
     planned: Count,
     placed: Count,
-    /// What of it is recorded.
+    /// The recorded part of them.
     durable: Mutex<Tally>,
     begun: Instant,
-    /// Larger contents that are on their way.
+    /// Larger contents under way.
     receiving: Mutex<HashMap<Uid, Receiving>>,
-    /// The file that did not come through before.
+    /// The file that did not arrive in time before.
     hurdle: Option<SlowFile>,
-    /// It is not tried again.
+    /// It is skipped.
     gave_up: AtomicBool,
     bringing: Mutex<Bringing>,
     versions: Mutex<Versions>,
     stopwatch: Stopwatch,
 }
 
-/// The versions that the destination was known to be complete up to.
+/// The versions up to which the destination was known to be complete.
 #[derive(Clone, Copy, Debug, Default)]
 struct Versions {
     /// When the run began; `None` before that.
@@ -51,12 +51,12 @@ struct Versions {
     now: u64,
 }
 
-/// Contents of this size and more can take all the time there is.
+/// Contents of this size and more may take all the available time.
 const LARGE: u64 = 1 << 20;
-/// In so many invocations in a row a file is tried that does not come through.
+/// Consecutive invocations after which a file that does not arrive is given up.
 const TRIES: u32 = 2;
 
-/// A content on its way.
+/// A content under way.
 #[derive(Clone, Copy, Debug)]
 struct Receiving {
     begun: Instant,
@@ -64,7 +64,7 @@ struct Receiving {
     bytes: u64,
 }
 
-/// What the progress record of an earlier invocation adds to this one.
+/// Data from the progress record of an earlier invocation.
 #[derive(Clone, Debug)]
 struct Before {
     start: jiff::Timestamp,
@@ -73,7 +73,7 @@ struct Before {
     invocations: u32,
 }
 
-/// How the runs before this one ended.
+/// The outcomes of the runs before this one.
 #[derive(Clone, Debug, Default)]
 struct History {
     failures_in_a_row: u32,
@@ -105,11 +105,11 @@ impl History {
 }
 
 impl Tracker {
-    /// Goes on with what was stored, if its resume token counts still and is of the same kind of sync; else
-    /// begins at the checkpoint, with new counts. That costs nothing but the counts: what is done is in the
-    /// state.
+    /// Resumes from a stored record, if its resume token is still valid and of the same kind of sync;
+    /// otherwise begins at the checkpoint, with new counts. Only the counts are lost then: finished work is
+    /// in the state.
     ///
-    /// `sync_type` is the word for how thorough the run is, `within` how long a resume token counts.
+    /// `sync_type` names the mode of the run, `within` is the lifetime of a resume token.
     pub fn new(
         vault: &VaultId,
         sync_type: &str,
@@ -159,27 +159,27 @@ impl Tracker {
         }
     }
 
-    /// The version that the destination is known to be complete up to.
+    /// The version up to which the destination is known to be complete.
     pub fn version(&self) -> u64 {
         lock(&self.versions).now
     }
 
-    /// That version when the run began.
+    /// That version at the beginning of the run.
     pub fn previous_version(&self) -> u64 {
         lock(&self.versions).before.unwrap_or_default()
     }
 
-    /// What is in place because of this invocation, and recorded.
+    /// Recorded results of this invocation.
     pub fn durable_so_far(&self) -> Tally {
         *lock(&self.durable)
     }
 
-    /// Whether this goes on with a run of the same kind that was cut short.
+    /// True if this resumes an interrupted run of the same kind.
     pub fn goes_on(&self) -> bool {
         self.before.invocations > 0
     }
 
-    /// What was planned and is not recorded.
+    /// Planned and not yet recorded.
     pub fn remaining(&self) -> Tally {
         let (planned, durable) = (self.planned.get(), self.durable_so_far());
         Tally {
@@ -188,8 +188,8 @@ impl Tracker {
         }
     }
 
-    /// The file that did not come through in the invocation before, and what a run is to do about it that has this much
-    /// time: bring it first and alone, or give it up after that, unless the time suffices.
+    /// The file that did not arrive in the invocation before, and how a run with this much time treats it:
+    /// first and alone; if it failed that way before, it is given up, unless the time suffices.
     pub fn hurdle(&self, time: Duration) -> Option<Hurdle> {
         let SlowFile { uid, tries, seconds } = self.hurdle?;
         let gives_up = tries >= TRIES && time.as_secs() < seconds;
@@ -204,7 +204,7 @@ impl Tracker {
         Some(Hurdle { uid: Uid(uid), give_up })
     }
 
-    /// The file that took at least half of the time until now and has not come through.
+    /// The file that took at least half of the time until now and has not arrived.
     fn slow_file(&self) -> Option<SlowFile> {
         let receiving = lock(&self.receiving);
         let (uid, slowest) = receiving.iter().min_by_key(|(_, receiving)| receiving.begun)?;
@@ -217,12 +217,12 @@ impl Tracker {
         Some(SlowFile { uid: uid.0, tries: before + 1, seconds: seconds.ceil() as u64 })
     }
 
-    /// Whether the next invocation does without a file that did not come through in this one.
+    /// True if the next invocation gives up a file that did not arrive in this one.
     pub fn gives_up_next(&self) -> bool {
         self.slow_file().is_some_and(|slow| slow.tries >= TRIES)
     }
 
-    /// What the next invocation is to know of a file that does not come through.
+    /// The slow file to record for the next invocation.
     fn next_hurdle(&self, status: ProgressStatus) -> Option<SlowFile> {
         let given_up = self.hurdle.filter(|_| self.gave_up.load(Ordering::Relaxed));
         match status {
@@ -232,24 +232,24 @@ impl Tracker {
         }
     }
 
-    /// How long this invocation took for what.
+    /// The durations of this invocation's stages.
     pub fn durations(&self) -> RunDurations {
         self.stopwatch.durations()
     }
 
-    /// In how many invocations the run got here, this one included.
+    /// Invocations of the run so far, this one included.
     pub fn invocations(&self) -> u32 {
         self.before.invocations.saturating_add(1)
     }
 
-    /// The next run of a follower begins, after one that ended so.
+    /// The next run of a follower begins, after one with this result.
     pub fn begin_again(&self, record: &ProgressRecord) {
         *lock(&self.history) = History::of(record);
         let mut bringing = lock(&self.bringing);
         *bringing = bringing.next(record.last_run().is_cut_short());
     }
 
-    /// The progress record of a run that came to its end.
+    /// The progress record of a finished run.
     pub fn record_of(&self, report: &Report) -> ProgressRecord {
         let (status, problem) = match report.outcome {
             Outcome::Interrupted => (ProgressStatus::Interrupted, None),
@@ -271,7 +271,7 @@ impl Tracker {
         self.record(status, self.version(), problem.as_ref())
     }
 
-    /// The progress record as of now, with what is wrong.
+    /// The present progress record, with an error.
     pub fn record(&self, status: ProgressStatus, version: u64, problem: Option<&Problem>) -> ProgressRecord {
         let (planned, placed) = (self.planned.get(), self.placed.get());
         let resumable = status != ProgressStatus::Complete;
@@ -353,13 +353,13 @@ impl Progress for Tracker {
         }
     }
 
-    /// Not above this level: there are titles in it.
+    /// At debug level at most: it contains titles of notes.
     fn notice(&self, text: &str) {
         tracing::debug!(vault_id = %self.vault, "{text}");
     }
 }
 
-/// A state that writes, with each commit, how far the run is.
+/// A state that writes the progress record with each commit.
 #[derive(Debug)]
 pub struct TrackedState {
     state: Arc<DynamoState>,
@@ -368,7 +368,7 @@ pub struct TrackedState {
 }
 
 impl TrackedState {
-    /// This state, for the run that `tracker` follows; without `notes` nothing is written of it.
+    /// This state, for the tracked run; without `notes` no progress is written.
     pub fn new(state: Arc<DynamoState>, tracker: Arc<Tracker>, notes: bool) -> Self {
         TrackedState { state, tracker, notes }
     }
@@ -441,13 +441,13 @@ impl StateStore for TrackedState {
         self.state.note_check(at).await;
     }
 
-    /// The record goes into the same transaction, so it costs no request of its own.
+    /// The record is part of the same transaction, so it costs no further request.
     async fn commit(&self, commit: Commit) -> Result<(), StateError> {
         let version = commit.state.version;
         if self.notes {
             self.state.note_progress(self.tracker.record(ProgressStatus::Running, version, None));
         }
-        // The commit records what was placed before it.
+        // The commit records files that were put in place before it.
         let placed = self.tracker.placed.get();
         let begun = Instant::now();
         let committed = self.state.commit(commit).await;
@@ -535,7 +535,7 @@ mod tests {
             assert_eq!(tracker.hurdle(Duration::ZERO), alone);
             tracker.receiving(Uid(7), 1 << 20, 100 << 20);
             tracker.receiving(Uid(8), 10, 100);
-            // Most of the time that it had.
+            // Most of the available time.
             std::thread::sleep(Duration::from_millis(20));
             let record = tracker.record(ProgressStatus::Interrupted, 0, None);
             assert_eq!(record.hurdle.map(|slow| (slow.uid, slow.tries)), Some((7, tries)));

@@ -1,4 +1,5 @@
-//! The one way to write to a state: transactions that update the head, on the condition that nobody else did.
+//! The only way to write to a state: transactions that update the head, on the condition that nobody else
+//! did.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -17,20 +18,19 @@ use super::keys::ItemKeys;
 use super::lease::{Lease, seconds};
 use super::table::DynamoTable;
 
-/// How many items one transaction writes besides the head. DynamoDB takes 100 altogether.
+/// Most items that one transaction writes besides the head. DynamoDB allows 100 altogether.
 pub(super) const WRITES: usize = 99;
-/// How many bytes of items one transaction writes. DynamoDB takes 4 MB.
+/// Most bytes of items in one transaction. DynamoDB allows 4 MB.
 const BYTES: usize = 3 << 20;
 
-/// One item to be put or removed.
+/// One item to put or remove.
 #[derive(Clone, Debug)]
 pub(super) struct Write {
     key: String,
     /// The item; `None` removes it.
     item: Option<Item>,
-    /// What the head's counts change by.
+    /// Change of the head's counts.
     delta: Counts,
-    /// Whether it is a record.
     is_record: bool,
 }
 
@@ -67,32 +67,32 @@ impl Write {
     }
 }
 
-/// All that a commit writes.
+/// All writes of a commit.
 #[derive(Debug, Default)]
 pub(super) struct WritePlan {
-    /// What is written before the head is brought up to date, in this order, in as many transactions as it takes.
+    /// Written before the head's update, in this order, in as many transactions as needed.
     pub(super) before: Vec<Write>,
-    /// What is written in the head's own transaction, as far as one holds it.
+    /// Written in the head's own transaction, as far as it has room.
     pub(super) with_head: Vec<Write>,
-    /// What is removed once it is.
+    /// Removed after the head's update.
     pub(super) after: Vec<Write>,
-    /// The head as it is to be. Its counts and revision are kept up to date here.
+    /// The new head. Its counts and revision are updated here.
     pub(super) head: Head,
-    /// What the counts change by beyond what single writes change.
+    /// Change of the counts beyond those of the single writes.
     pub(super) delta: Counts,
-    /// Whether deferred changes must be written before this is begun, see
+    /// Deferred changes must be written before this plan starts, see
     /// [`Known::plan_arrivals`](super::commit::Known::plan_arrivals).
     pub(super) needs_arrivals: bool,
 }
 
 impl WritePlan {
-    /// Whether one transaction holds all that counts, with room for `more` writes of no size to speak of.
+    /// True if one transaction has room for all writes before the removals, and for `more` small ones.
     pub(super) fn is_single(&self, more: usize) -> bool {
         let writes = || self.before.iter().chain(&self.with_head);
         fits(writes().count() + more, writes().map(Write::size).sum())
     }
 
-    /// The transactions up to that of the head, which is the last one, and what is left to be removed after it.
+    /// The transactions up to the head's, which is the last one, and the removals after it.
     fn divided(self) -> (Vec<Vec<Write>>, Vec<Write>) {
         let (mut parts, mut tied, mut after) = (divide(self.before), divide(self.with_head), self.after);
         let last = tied.pop().unwrap_or_default();
@@ -103,19 +103,19 @@ impl WritePlan {
             _ => parts.push(last),
         }
         if let Some(part) = parts.last_mut() {
-            // Removals have no size to speak of.
+            // The size of removals is negligible.
             part.extend(after.drain(..after.len().min(WRITES - part.len())));
         }
         (parts, after)
     }
 }
 
-/// Why a transaction was not carried out.
+/// Why a transaction failed.
 #[derive(Debug)]
 pub(super) enum WriteError {
-    /// A request that was given up earlier was carried out after all, so that the head is not what was thought.
+    /// An earlier given-up request took effect after all, so the head differs from the cached one.
     Stale,
-    /// The lease is another's.
+    /// Another run has the lease.
     LeaseLost,
     /// Anything else.
     State(StateError),
@@ -126,8 +126,8 @@ pub(super) struct Writer<'a> {
     pub(super) table: &'a DynamoTable,
     pub(super) keys: &'a ItemKeys,
     pub(super) lease: &'a Lease,
-    /// The number of the last transaction that was tried under this lease. None is used twice, whether it was
-    /// carried out or not.
+    /// The number of the last attempted transaction under this lease. None is used twice, whether it
+    /// succeeded or not.
     pub(super) revisions: &'a AtomicU64,
 }
 
@@ -153,8 +153,8 @@ impl Writer<'_> {
         Ok(())
     }
 
-    /// One transaction; tells the revision that it has. Answers that are lost on the way do no harm: what was carried out
-    /// already is recognised by its revision.
+    /// Runs one transaction; returns its revision. Lost answers do no harm: a transaction that took effect is
+    /// recognised by its revision.
     async fn transact(&self, writes: &[Write], head: &Head, seen: u64) -> Result<u64, WriteError> {
         let revision = self.revisions.fetch_add(1, Ordering::Relaxed) + 1;
         let failed = |error: BuildError| WriteError::State(self.table.unavailable(error.to_string()));
@@ -172,7 +172,7 @@ impl Writer<'_> {
         }
     }
 
-    /// Writes beside the state, at most [`WRITES`] items, if the lease still is ours.
+    /// Writes at most [`WRITES`] items beside the state, if the lease is still ours.
     pub(super) async fn write_beside(&self, writes: &[Write]) -> Result<(), WriteError> {
         let failed = |error: BuildError| WriteError::State(self.table.unavailable(error.to_string()));
         let name = self.table.name().as_str();
@@ -196,7 +196,8 @@ impl Writer<'_> {
         }
     }
 
-    /// Sends a transaction whose first item is the head. `Some`: its condition was not met, by this head.
+    /// Sends a transaction whose first item is the head. `Some`: its condition was not met, because of this
+    /// head.
     async fn send(&self, items: Vec<TransactWriteItem>) -> Result<Option<Item>, WriteError> {
         let request =
             |client: &Client| client.transact_write_items().set_transact_items(Some(items.clone())).send();
@@ -239,12 +240,12 @@ impl Writer<'_> {
     }
 }
 
-/// Whether one transaction holds so many writes with so many bytes altogether.
+/// True if one transaction has room for this many writes and bytes.
 fn fits(count: usize, bytes: usize) -> bool {
     count <= WRITES && bytes <= BYTES
 }
 
-/// Divides writes into transactions, in their order.
+/// Divides writes into transactions, in order.
 fn divide(writes: Vec<Write>) -> Vec<Vec<Write>> {
     let mut parts: Vec<Vec<Write>> = Vec::new();
     let mut bytes = 0;

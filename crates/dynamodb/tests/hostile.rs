@@ -1,6 +1,6 @@
-//! A table service that attacks whoever asks it: each answer is bounded in memory, and each list comes to an end.
+//! A hostile table service: each answer is bounded in memory, and each list comes to an end.
 //!
-//! A process of its own, because the peak of its resident memory is what is measured.
+//! A separate process, because its peak resident memory is measured.
 
 #![expect(clippy::unwrap_used, reason = "in tests, helper functions included, a failure is told by a panic")]
 
@@ -19,14 +19,14 @@ use scene::{DESTINATION, Scene, client, key, quick};
 
 const JSON: &str = "application/x-amz-json-1.0";
 
-/// A table at a service that answers every request so.
+/// A table at a service that gives this answer to every request.
 async fn table(answer: impl Fn(&str, &str) -> RogueAnswer + Send + Sync + 'static) -> (Rogue, DynamoTable) {
     let rogue = Rogue::start(answer).await.unwrap();
     let client = client(&rogue.endpoint(), "eu-central-1", ("key", "secret"));
     (rogue, DynamoTable::new(&client, TableName::default(), quick()))
 }
 
-/// What opening a state says of such a service, which must not take long.
+/// The error of opening a state at such a service, which must come quickly.
 async fn refused(table: &DynamoTable, scene: &Scene) -> String {
     let begun = Instant::now();
     let outcome = DynamoState::open(table, key(DESTINATION), &scene.lease_of("a test")).await;

@@ -1,4 +1,4 @@
-//! How fast the stores are: `cargo bench -p obsync-folder`. Each figure is the time for the whole lot.
+//! Speed of the stores: `cargo bench -p obsync-folder`. Each figure is the time for all items together.
 
 #![expect(clippy::expect_used, reason = "a benchmark that cannot run is told by a panic")]
 
@@ -47,7 +47,7 @@ async fn stage_and_publish(store: &FolderDestination) {
     store.discard_staged().await.expect("discard");
 }
 
-/// 10,000 files of 2 KB, staged one after the other and published by the thousand.
+/// 10,000 files of 2 KB, staged one after the other and published in batches of a thousand.
 #[divan::bench(sample_count = 5, sample_size = 1, args = [Durability::FileSystem, Durability::EachFile])]
 fn pull_10000_files(bencher: Bencher<'_, '_>, durability: &Durability) {
     let runtime = runtime();
@@ -62,7 +62,7 @@ fn pull_10000_files(bencher: Bencher<'_, '_>, durability: &Durability) {
         .bench_refs(|(_, store)| runtime.block_on(stage_and_publish(store)));
 }
 
-/// One file of 190 MB in pieces of 2 MiB, with publishing.
+/// One file of 190 MB in pieces of 2 MiB, including publishing.
 #[divan::bench(sample_count = 3, sample_size = 1)]
 fn pull_190_megabytes(bencher: Bencher<'_, '_>) {
     let runtime = runtime();
@@ -164,8 +164,8 @@ fn look_up_100000_paths(bencher: Bencher<'_, '_>) {
         .bench_local(|| runtime.block_on(state.records(&paths)).expect("records").len());
 }
 
-/// A path for each of 100,000 contents: after a first pull, when contents have no index yet, and after another commit,
-/// when they have.
+/// A path for each of 100,000 contents: after a first pull, when contents have no index yet, and after
+/// another commit, when they have.
 #[divan::bench(sample_count = 5, sample_size = 1, args = [false, true])]
 fn find_100000_sources(bencher: Bencher<'_, '_>, is_indexed: bool) {
     let runtime = runtime();

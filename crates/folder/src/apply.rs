@@ -1,4 +1,5 @@
-//! Makes the changes of a run: what [`Destination::apply`](obsync_core::Destination::apply) does for each kind.
+//! Makes the changes of a run: [`Destination::apply`](obsync_core::Destination::apply) for each kind of
+//! change.
 
 use std::sync::{Arc, Mutex};
 
@@ -13,7 +14,7 @@ use super::{FolderDestination, publish, remove};
 
 impl FolderDestination {
     pub(super) async fn put(&self, batch: Vec<Publication>) -> Vec<Result<Published, PublishFailure>> {
-        // Shared with the thread, so that nothing of the batch is lost if that never runs.
+        // Shared with the thread, so that the batch is not lost if the thread never runs.
         let batch = Arc::new(Mutex::new(batch));
         let (context, handed) = (self.context.clone(), batch.clone());
         let published =

@@ -1,7 +1,7 @@
-//! Staged content that is flushed while more arrives, so that publishing does not have to wait for all of it at once.
+//! Flushes staged content while more arrives, so that publishing does not have to wait for all of it at once.
 //!
-//! Files that are complete are numbered. A flush covers those that had a number when it began. Publishing asks whether all
-//! of its batch are covered, and flushes itself if not.
+//! Complete files are numbered. A flush covers those that had a number when it began. Publishing checks
+//! whether all files of its batch are covered, and flushes itself if not.
 
 use std::sync::Arc;
 
@@ -10,14 +10,14 @@ use obsync_core::DestinationError;
 use super::context::Context;
 
 impl Context {
-    /// Flushes what is staged and not durable yet. Blocks.
+    /// Flushes staged files that are not durable yet. Blocks.
     pub(super) fn flush_behind(&self) {
         if !self.options.durability.is_by_file() && !self.flushes.is_level() {
             self.flushes.flush(|| self.flush_root());
         }
     }
 
-    /// Flushes everything, and lets go of the files that were taken out of their places. Blocks.
+    /// Flushes everything, and releases the files that were taken out of their places. Blocks.
     pub(super) fn flush(&self) -> Result<(), DestinationError> {
         let flushed = self.flushes.flush_all(|| self.flush_root());
         self.release_all_taken()?;
@@ -28,13 +28,13 @@ impl Context {
         self.root()?.map_or(Ok(()), |root| root.flush())
     }
 
-    /// Has what is staged flushed by a thread of its own, if it is time for that. For threads that may block.
+    /// Flushes staged files on a thread of its own, if a flush is due. For threads that may block.
     pub(super) fn flush_in_background(self: &Arc<Self>) {
         if self.options.durability.is_by_file() || !self.flushes.is_due() {
             return;
         }
         let context = self.clone();
-        // Not waited for here: publishing does, and discarding.
+        // Not awaited here: publishing and discarding wait for it.
         drop(tokio::task::spawn_blocking(move || {
             context.flushes.flush(|| context.flush_root());
         }));

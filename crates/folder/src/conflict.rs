@@ -1,4 +1,4 @@
-//! Conflicted copies: what is in the way and was not written by obsync gets a free name beside its own.
+//! Conflicted copies: a file in the way that obsync did not write gets a free name beside its own.
 
 use cap_std::fs::Dir;
 use obsync_core::DestinationError;
@@ -15,14 +15,14 @@ use super::steps::Step;
 use super::taken::Replaced;
 use obsync_core::conflicted_copy;
 
-/// How many conflicted copies of one file can be made within one minute.
+/// Conflicted copies of one file within one minute, at most.
 const COPIES: u32 = 10_000;
-/// How many of those that are there are read, to find one with the same content.
+/// Existing copies read, at most, to find one with the same content.
 const COMPARED: usize = 100;
 
-/// Renames what is at `path`, whose open parent is `dir`, and tells its new path. Nothing is overwritten, and a link is renamed
-/// itself. A file of which a conflicted copy has the content already goes, as one that is removed does: it is taken out of its
-/// place and compared once more.
+/// Renames the file or folder at `path`, whose open parent is `dir`, and returns its new path. Nothing is
+/// overwritten, and a link is renamed itself. A file that already has a conflicted copy with its content is
+/// removed like any other: it is taken out of its place and compared once more.
 pub(super) fn set_aside(
     context: &Context,
     root: &Root,
@@ -44,7 +44,7 @@ pub(super) fn set_aside(
     move_beside(root, dir, path.file_name(), dir, path, ends_with_mark)
 }
 
-/// Remembers the rights of a file that gets another name, for what comes in its place.
+/// Saves the rights of a renamed file, for the file that takes its place.
 fn note_rights(context: &Context, dir: &Dir, path: &VaultPath) {
     match Rights::at(dir, path.file_name()) {
         Ok(rights) => rights.into_iter().for_each(|rights| context.rights.note(path, rights)),
@@ -52,8 +52,8 @@ fn note_rights(context: &Context, dir: &Dir, path: &VaultPath) {
     }
 }
 
-/// Takes a file out that has an equal copy. `false`: it has its place still, or again, because that is not certain any more
-/// or cannot be done here.
+/// Removes a file that has an equal copy. `false`: it stays or is back in its place, because the copy is not
+/// certain any more, or it cannot be taken out here.
 fn goes_for_a_copy(context: &Context, root: &Root, dir: &Dir, path: &VaultPath, copy: &EqualCopy) -> bool {
     context.steps.reach(Step::CopyFound, Some(path));
     let taken = context.staging_folder().and_then(|staging| {
@@ -69,7 +69,7 @@ fn goes_for_a_copy(context: &Context, root: &Root, dir: &Dir, path: &VaultPath, 
     })
 }
 
-/// Gives a file of another folder a free name beside `path`, whose open parent is `dir`.
+/// Renames a file of another folder to a free name beside `path`, whose open parent is `dir`.
 pub(super) fn place_beside(
     root: &Root,
     from: &Dir,
@@ -106,16 +106,17 @@ fn move_beside(
     Err(failed(Errno::EXIST))
 }
 
-/// A conflicted copy that has the content of a file.
+/// A conflicted copy with the content of a file.
 struct EqualCopy {
     name: String,
     content: ContentHash,
-    /// What the file was like when it was read, and what the copy was.
+    /// Facts of the file and of the copy when they were read.
     facts: Facts,
     copy_facts: Facts,
 }
 
-/// A conflicted copy of the file `name` that has its content, if there is one: each run would leave one more.
+/// A conflicted copy of the file `name` with its content, if there is one: otherwise each run would leave one
+/// more.
 fn equal_copy(root: &Root, dir: &Dir, name: &str, ends_with_mark: bool, facts: Facts) -> Option<EqualCopy> {
     let limit = root.name_max();
     let names = dir.entries().ok()?.flatten().filter_map(|entry| entry.file_name().into_string().ok());
@@ -138,7 +139,7 @@ fn equal_copy(root: &Root, dir: &Dir, name: &str, ends_with_mark: bool, facts: F
     })
 }
 
-/// Gives what was set aside its name back, if that is still free. `false`: it keeps the new one.
+/// Returns a file that was set aside to its name, if that is still free. `false` if it keeps the new one.
 pub(super) fn put_back(root: &Root, dir: &Dir, path: &VaultPath, copy_path: &VaultPath) -> bool {
     match rename_new(dir, copy_path.file_name(), dir, path.file_name()) {
         Ok(()) => {
@@ -157,6 +158,6 @@ fn beside(errors: &ErrorContext, path: &VaultPath, name: &str) -> Result<VaultPa
         Some(folder) => folder.join(name),
         None => VaultPath::parse(name),
     };
-    // The one thing that can be wrong with it is the length of the whole.
+    // Only the length of the whole path can be wrong.
     copy_path.map_err(|_| errors.too_long(path.as_str()))
 }

@@ -1,4 +1,5 @@
-//! The state that all parts of a folder destination share: the root, opened or made when it is first needed, and its staging.
+//! The state shared by all parts of a folder destination: the root, opened or created on first use, and its
+//! staging.
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -38,13 +39,13 @@ pub(super) struct Context {
     pub(super) folds_normalization: OnceLock<bool>,
     colons: OnceLock<Option<&'static str>>,
     root: Mutex<Option<Arc<Root>>>,
-    /// Held while the root is made: until that is durable nobody else may claim what is in it.
+    /// Locked while the root is created: until that is durable no other thread may claim files in it.
     making: Mutex<()>,
     lock_wanted: AtomicBool,
-    /// What is to be written before anything else is.
+    /// Written before anything else.
     pin: Mutex<Option<Pin>>,
     staging: Mutex<Staging>,
-    /// What is known to be mounted below the root, once it was asked for.
+    /// The known mounts below the root, once loaded.
     mounts: Mutex<Option<Arc<Mounts>>>,
     pub(super) write_buffer: WriteBuffer,
     pub(super) flushes: FlushTracker,
@@ -52,15 +53,15 @@ pub(super) struct Context {
     pub(super) copied: Copied,
     /// There are files whose times obsync may not set.
     pub(super) untimed: AtomicBool,
-    /// Files that came out of their places and are to be compared once more.
+    /// Files taken out of their places, to be compared once more.
     pub(super) taken: Mutex<Vec<Taken>>,
-    /// What was kept of them, as sentences.
+    /// Sentences about kept files among them.
     pub(super) kept: Mutex<Vec<String>>,
-    /// The folder in the trash of the run that is under way, once something is put there.
+    /// The folder of this run in the trash, once a file is put there.
     pub(super) trash_run: Mutex<Option<String>>,
-    /// The rights of files that were kept under another name.
+    /// Rights of files that were kept under another name.
     pub(super) rights: KeptRights,
-    /// Files cannot change places here.
+    /// Files cannot be exchanged here.
     pub(super) no_exchange: AtomicBool,
     pub(super) steps: Steps,
     pub(super) listing_faults: ListingFaults,
@@ -96,7 +97,7 @@ impl Context {
         }
     }
 
-    /// The root, if the folder is there.
+    /// The root, if the folder exists.
     pub(super) fn root(&self) -> Result<Option<Arc<Root>>, DestinationError> {
         let mut kept = lock(&self.root);
         if kept.is_none() {
@@ -111,7 +112,7 @@ impl Context {
         Ok(kept.clone())
     }
 
-    /// The root, made if it is not there.
+    /// The root, created if it does not exist.
     pub(super) fn make_root(&self) -> Result<Arc<Root>, DestinationError> {
         let _one = lock(&self.making);
         if let Some(root) = self.root_to_write()? {
@@ -122,7 +123,7 @@ impl Context {
             .ok_or_else(|| self.errors.unavailable("it was removed at once after it was made"))
     }
 
-    /// The root, if the folder is there, with the lock that writing to it needs, and with the pin in it.
+    /// The root, if the folder exists, with the lock that writing needs, and with the pin written.
     pub(super) fn root_to_write(&self) -> Result<Option<Arc<Root>>, DestinationError> {
         let Some(root) = self.root()? else { return Ok(None) };
         if self.lock_wanted.load(Ordering::Acquire) {
@@ -137,18 +138,18 @@ impl Context {
         Ok(Some(root))
     }
 
-    /// Has a pin written before anything else is.
+    /// Sets a pin to be written before anything else.
     pub(super) fn pin_before_writing(&self, pin: Pin) {
         *lock(&self.pin) = Some(pin);
     }
 
-    /// Writes it now, if one waits. A run that has none to write touches nothing.
+    /// Writes the waiting pin now, if there is one. A run without one touches nothing.
     pub(super) fn write_waiting_pin(&self) -> Result<(), DestinationError> {
         let waits = lock(&self.pin).is_some();
         if waits { self.root_to_write().map(drop) } else { Ok(()) }
     }
 
-    /// Takes the lock now if its file is there, else before the first write.
+    /// Takes the lock now if its file exists, else before the first write.
     pub(super) fn lock(&self) -> Result<(), DestinationError> {
         let root = self.root()?;
         self.lock_wanted.store(true, Ordering::Release);
@@ -170,7 +171,7 @@ impl Context {
             );
             return Err(self.errors.refused(path.as_str(), &reason));
         }
-        // A folder that is not there yet is not looked for anew for every path.
+        // A missing folder is not looked up again for every path.
         let root = lock(&self.root).clone();
         let name_max = root.as_ref().map_or(COMMON_NAME_MAX, |root| root.name_max());
         root.map_or(Ok(()), |root| self.mounts(&root)?.check(&root, path, Action::Write))?;
@@ -180,7 +181,7 @@ impl Context {
         }
     }
 
-    /// The file systems that are known to be mounted below the root.
+    /// The known mounts below the root.
     pub(super) fn mounts(&self, root: &Root) -> Result<Arc<Mounts>, DestinationError> {
         let mut mounts = lock(&self.mounts);
         if mounts.is_none() {
@@ -189,19 +190,19 @@ impl Context {
         Ok(mounts.clone().unwrap_or_default())
     }
 
-    /// The same, read anew: their user may have changed the list.
+    /// The same, read again: the user may have changed the list.
     pub(super) fn read_mounts(&self, root: &Root) -> Result<Arc<Mounts>, DestinationError> {
         *lock(&self.mounts) = None;
         self.mounts(root)
     }
 
-    /// Remembers these.
+    /// Stores the mounts.
     pub(super) fn remember_mounts(&self, root: &Root, mounts: Mounts) {
         mounts.write(root);
         *lock(&self.mounts) = Some(Arc::new(mounts));
     }
 
-    /// The type of the file system, if names on it must not have a colon.
+    /// Type of the file system, if it does not allow a colon in names.
     fn without_colons(&self) -> Option<&'static str> {
         match self.options.refuses_colons {
             Some(refuses) => refuses.then_some("as it was set"),
@@ -214,30 +215,30 @@ impl Context {
         self.staging_folder()?.create(path, meta.hash)
     }
 
-    /// Says that a staged file is complete, closes it and gives its name.
+    /// Marks a staged file as complete, closes it and returns its name.
     pub(super) fn keep(&self, staged: StagedFile) -> String {
         let name = staged.keep();
         self.flushes.completed(&name);
         name
     }
 
-    /// The staging folder, made if it is not there.
+    /// The staging folder, created if it does not exist.
     pub(super) fn staging_folder(&self) -> Result<Arc<StagingFolder>, DestinationError> {
         lock(&self.staging).make(&*self.make_root()?)
     }
 
-    /// The staging folder, if it is there.
+    /// The staging folder, if it exists.
     pub(super) fn find_staging(&self, root: &Root) -> Result<Option<Arc<StagingFolder>>, DestinationError> {
         lock(&self.staging).find(root)
     }
 
-    /// Whether something was staged already: the first file goes there at once, so that a destination that cannot be
-    /// written to is found out before more is downloaded.
+    /// True if a file was staged already: the first file is staged at once, so that an unwritable destination
+    /// is detected before more is downloaded.
     pub(super) fn has_staging(&self) -> bool {
         lock(&self.staging).is_open()
     }
 
-    /// Whether it is known, without looking, that no earlier run left a file that promises this content.
+    /// True if it is known, without a lookup, that no earlier run left a staged file for this content.
     pub(super) fn has_no_leftover(&self, content: ContentHash) -> bool {
         lock(&self.staging).has_no_leftover(content)
     }
@@ -253,7 +254,7 @@ impl Context {
             return Ok(None);
         };
         loop {
-            // Not in the condition of the loop: the lock would be held while the file is read.
+            // Not in the condition of the loop: the lock would be kept while the file is read.
             let leftover = lock(&self.staging).leftover(&root, &meta)?;
             let Some((folder, handle)) = leftover else {
                 return Ok(None);
@@ -298,10 +299,10 @@ impl Context {
         Ok(Some(Staged { path: to, meta, handle: self.keep(staged) }))
     }
 
-    /// Bytes that can be written here, counting those of earlier runs that are staged and will be used or removed. `None` if
-    /// the file system does not say: some report nothing but zeros.
+    /// Bytes that can be written here, including those of staged files of earlier runs, which will be used or
+    /// removed. `None` if the file system does not report them: some report only zeros.
     pub(super) fn free_space(&self) -> Result<Option<u64>, DestinationError> {
-        // A destination that is not there yet is made where the nearest folder above it is.
+        // A missing destination is created in the file system of its nearest existing ancestor.
         let Some(facts) = self.dest.ancestors().find_map(|folder| {
             let folder = if folder.as_os_str().is_empty() { std::path::Path::new(".") } else { folder };
             rustix::fs::statvfs(folder).ok()
@@ -316,7 +317,7 @@ impl Context {
         Ok(Some(free.saturating_add(staged)))
     }
 
-    /// Removes everything that is staged.
+    /// Removes all staged files.
     pub(super) fn discard_staged(&self) -> Result<(), DestinationError> {
         self.release_all_taken()?;
         self.write_buffer.discard();
@@ -328,18 +329,18 @@ impl Context {
         lock(&self.staging).discard(&root)
     }
 
-    /// The error for work that was not begun any more.
+    /// The error for work that was not begun.
     pub(super) fn stopped(&self, _: Stopped) -> DestinationError {
         self.errors.unavailable(Stopped::REASON)
     }
 }
 
-/// Whether a path is in obsync's own folder, also where names are folded.
+/// True if a path is in obsync's own folder, also where names are folded.
 pub(super) fn is_own(path: &VaultPath) -> bool {
     path.segments().next().is_some_and(is_own_name)
 }
 
-/// Bytes that a user may still write to a file system; `None` if it does not say.
+/// Bytes that a user may still write to a file system; `None` if it does not report them.
 fn free_bytes(facts: &rustix::fs::StatVfs) -> Option<u64> {
     (facts.f_blocks > 0).then(|| facts.f_bavail.saturating_mul(facts.f_frsize))
 }

@@ -1,11 +1,11 @@
-//! The names of staged files of which copies were made.
+//! Names of staged files that were copied.
 
 use std::collections::HashSet;
 use std::sync::Mutex;
 
 use obsync_core::blocking::lock;
 
-/// The names of staged files of which copies were made: they have the times of the first path.
+/// Names of staged files that were copied: they have the times of the first path.
 #[derive(Debug, Default)]
 pub(super) struct Copied(Mutex<HashSet<String>>);
 

@@ -1,5 +1,5 @@
-//! Copies of staged files, for contents that go to several paths: each gets a staged file of its own before the batch is
-//! flushed, so that it is published like any other.
+//! Copies staged files for contents with several paths: each path gets a staged file of its own before the
+//! batch is flushed, so that it is published like any other.
 
 use std::collections::HashMap;
 use std::io;
@@ -14,7 +14,7 @@ use super::staging::StagingFolder;
 use super::steps::Step;
 
 impl Context {
-    /// Makes the copies that a batch wants. What could not be copied is in `failed`, by its place in the batch.
+    /// Makes the copies of a batch. Failures go to `failed`, by index in the batch.
     pub(super) fn make_copies(
         &self,
         batch: &mut [Publication],
@@ -53,7 +53,7 @@ impl Context {
         let source = open_file(&folder.dir, handle).map_err(failed)?;
         let (mut source, _) = source.ok_or_else(|| self.errors.not_found(Action::Place, path.as_str()))?;
         let mut copy = self.stage(path, meta)?;
-        // Where the file system shares blocks between files, nothing is read.
+        // Where the file system shares blocks between files, no data is read.
         let written = io::copy(&mut source, &mut copy.file).map_err(failed)?;
         if written != meta.size {
             return Err(failed(io::Error::other("the staged file is not complete any more")));

@@ -47,7 +47,7 @@ impl Describe for FolderDestination {
     async fn identify(&self, _known: Option<&str>) -> Result<MarkerFound, DestinationError> {
         self.run(|context| {
             let Some(root) = context.root()? else { return Ok(MarkerFound::Absent) };
-            // The marker of a folder that is not in its place any more says nothing of what is there now.
+            // The marker of a folder that was moved away says nothing about the one in its place.
             scan::check_place(context, &root)?;
             marker::read(&root)
         })
@@ -114,7 +114,7 @@ impl Inspect for FolderDestination {
         self.run(move |context| {
             let Some(root) = context.root()? else { return Ok(vec![false; folders.len()]) };
             let mut parents = Parents::new(&root);
-            // What cannot be entered is met by the run.
+            // The run itself will fail at folders that cannot be entered.
             Ok(folders.iter().map(|folder| matches!(parents.find(Some(folder)), Ok(Some(_)))).collect())
         })
         .await
@@ -216,7 +216,7 @@ impl Receive for FolderDestination {
 
     async fn prepare(&self, handles: Vec<String>) {
         let context = self.context.clone();
-        // What goes wrong waits for whoever publishes it.
+        // Errors are reported when the files are published.
         let _ = blocking(move || {
             context.write_buffer.write_these(&handles);
             context.flush_behind();
@@ -316,7 +316,7 @@ impl Destination for FolderDestination {
     }
 }
 
-/// Stops a scan that nobody waits for any more: it may have to read a whole disk.
+/// Stops an abandoned scan: it may have to read a whole disk.
 struct StopOnDrop(Arc<AtomicBool>);
 
 impl Drop for StopOnDrop {
@@ -325,7 +325,7 @@ impl Drop for StopOnDrop {
     }
 }
 
-/// What the file system says of a file.
+/// Facts of a file.
 fn facts(parents: &mut Parents<'_>, path: &VaultPath) -> Option<LocalFacts> {
     let dir = parents.find(path.parent().as_ref()).ok().flatten()?;
     let found = entry::look(&*dir, path.file_name()).ok().flatten()?;
@@ -333,7 +333,7 @@ fn facts(parents: &mut Parents<'_>, path: &VaultPath) -> Option<LocalFacts> {
     is_file.then(|| found.local())
 }
 
-/// What is at a path: the content that is wanted, or which other one.
+/// The state of a path: the wanted content, another one, or none.
 fn find(context: &Context, parents: &mut Parents<'_>, wanted: &Wanted) -> Found {
     let path = &wanted.path;
     let dir = match parents.find(path.parent().as_ref()) {
@@ -346,7 +346,7 @@ fn find(context: &Context, parents: &mut Parents<'_>, wanted: &Wanted) -> Found 
         Ok(None) => return Found::Nothing,
         _ => return Found::Unknown,
     };
-    // A sparse file of terabytes is nothing that a vault ever had.
+    // A sparse file of terabytes never was in a vault.
     if size > LARGEST_CONTENT {
         return Found::Unknown;
     }
@@ -361,7 +361,7 @@ fn find(context: &Context, parents: &mut Parents<'_>, wanted: &Wanted) -> Found 
     }
 }
 
-/// Whether a file has the wanted content. What cannot be read is not held.
+/// True if a file has the wanted content. An unreadable file does not.
 fn holds(context: &Context, parents: &mut Parents<'_>, wanted: &Wanted) -> bool {
     let Wanted { path, hash, size } = wanted;
     let Ok(Some(dir)) = parents.find(path.parent().as_ref()) else {

@@ -1,4 +1,5 @@
-//! One entry of an open folder, named by a single segment: what it is, its content, its times. Links are never followed.
+//! One entry of an open folder, named by a single segment: its kind, its content, its times. Links are never
+//! followed.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -12,39 +13,40 @@ use rustix::io::Errno;
 
 use super::file_system::device;
 
-/// How much of a file is read at once, in bytes.
+/// Bytes of a file read at once.
 const READ_SIZE: usize = 128 * 1024;
-/// And at least: what a file grew by since it was looked at is not read byte by byte.
+/// Lower limit of that, so that a file that grew is not read byte by byte.
 const LEAST_READ: usize = 4 * 1024;
-/// The largest file, in bytes, that is read once more where facts leave a doubt of a moment.
+/// The largest file, in bytes, that is read once more if facts leave a moment of doubt.
 pub(super) const LARGEST_REREAD: u64 = 1 << 20;
-/// The largest file, in bytes, that is read to see which content it has: the service has limits of 200 MB and less.
+/// The largest file, in bytes, that is read to identify its content: the service has limits of 200 MB and
+/// less.
 pub(super) const LARGEST_CONTENT: u64 = 1 << 30;
 
-/// What kind of thing an entry is.
+/// Kind of an entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
     File,
     Folder,
-    /// A link, a device, a pipe or a socket: nothing that obsync makes.
+    /// A link, a device, a pipe or a socket: obsync creates none of them.
     Foreign,
 }
 
-/// What tells whether an entry is still the same, unchanged.
+/// Facts that show whether an entry is unchanged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Facts {
     pub(super) kind: Kind,
     pub(super) size: u64,
     /// Device and inode.
     pub(super) identity: (u64, u64),
-    /// Seconds and nanoseconds since the epoch of the last change of the content.
+    /// Time of the last change of the content, in seconds and nanoseconds since the epoch.
     pub(super) modified: (i64, i64),
-    /// The same of the last change of any kind, which no program can set.
+    /// Time of the last change of any kind, which no program can set.
     pub(super) changed: (i64, i64),
 }
 
 impl Facts {
-    /// The same as the engine knows it.
+    /// The same in the engine's form.
     pub(super) fn local(&self) -> LocalFacts {
         let nanoseconds =
             |(seconds, rest): (i64, i64)| seconds.saturating_mul(1_000_000_000).saturating_add(rest);
@@ -56,15 +58,15 @@ impl Facts {
         }
     }
 
-    /// Whether it is still the same, unchanged. Some file systems have no lasting inodes, and programs that make backups
-    /// touch the time of the last change of any kind: one of the two has to be as it was.
+    /// True if it is still the same file, unchanged. Some file systems have no stable inodes, and backup
+    /// programs change the time of the last change of any kind: one of the two must be equal.
     pub(super) fn is_still(&self, before: &Facts) -> bool {
         (self.kind, self.size, self.modified) == (before.kind, before.size, before.modified)
             && (self.identity == before.identity || self.changed == before.changed)
     }
 }
 
-// The fields of `Stat` have other types on each system.
+// The fields of `Stat` have different types on each system.
 #[allow(clippy::unnecessary_cast)]
 impl From<&Stat> for Facts {
     fn from(stat: &Stat) -> Self {
@@ -83,12 +85,12 @@ impl From<&Stat> for Facts {
     }
 }
 
-/// What an open file is like.
+/// Facts of an open file.
 pub(super) fn facts_of_open(file: &File) -> rustix::io::Result<Facts> {
     rustix::fs::fstat(file).map(|stat| Facts::from(&stat))
 }
 
-/// What is at `name` in `dir`, if anything.
+/// Facts of the entry at `name` in `dir`, if it exists.
 pub(super) fn look(dir: impl AsFd, name: &str) -> rustix::io::Result<Option<Facts>> {
     match rustix::fs::statat(dir, name, AtFlags::SYMLINK_NOFOLLOW) {
         Ok(stat) => Ok(Some(Facts::from(&stat))),
@@ -97,9 +99,9 @@ pub(super) fn look(dir: impl AsFd, name: &str) -> rustix::io::Result<Option<Fact
     }
 }
 
-/// The regular file at `name`, open for reading; `None` when there is none or something else is there.
+/// The regular file at `name`, open for reading; `None` if there is none, or something else.
 pub(super) fn open_file(dir: impl AsFd, name: &str) -> io::Result<Option<(File, Facts)>> {
-    // Looked at first: to open a device or a pipe can do something.
+    // Checked first: opening a device or a pipe can have effects.
     match look(&dir, name)? {
         Some(facts) if facts.kind == Kind::File => {}
         _ => return Ok(None),
@@ -107,7 +109,7 @@ pub(super) fn open_file(dir: impl AsFd, name: &str) -> io::Result<Option<(File, 
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
     let file = match rustix::fs::openat(dir, name, flags, Mode::empty()) {
         Ok(file) => File::from(file),
-        // Another process was quicker.
+        // Another process was faster.
         Err(Errno::NOENT | Errno::LOOP | Errno::MLINK) => return Ok(None),
         Err(error) => return Err(error.into()),
     };
@@ -128,8 +130,9 @@ pub(super) fn open_to_flush(dir: impl AsFd, name: &str) -> io::Result<Option<Fil
     }
 }
 
-/// SHA-256 of the regular file at `name` if its size is one of `sizes` (bytes), with the facts for which it holds; `None`
-/// when there is no such file. A file of another size is not read: a sparse one of terabytes takes an hour.
+/// SHA-256 of the regular file at `name` if its size is one of `sizes` (bytes), with its facts at that time;
+/// `None` if there is no such file. A file of another size is not read: a sparse one of terabytes takes an
+/// hour.
 pub(super) fn content_of(
     dir: impl AsFd,
     name: &str,
@@ -143,7 +146,8 @@ pub(super) fn content_of(
     Ok(Some((content, facts)))
 }
 
-/// Whether the regular file at `name` has exactly this content. The size saves reading a file that cannot be it.
+/// True if the regular file at `name` has exactly this content. The size saves reading a file that cannot
+/// have it.
 pub(super) fn has_content(dir: impl AsFd, name: &str, content: ContentHash, size: u64) -> io::Result<bool> {
     match open_file(dir, name)? {
         Some((file, facts)) if facts.size == size => Ok(hash(&file, size, &mut |_| Ok(()))? == content),
@@ -151,7 +155,7 @@ pub(super) fn has_content(dir: impl AsFd, name: &str, content: ContentHash, size
     }
 }
 
-/// SHA-256 of what is left to read of `file`, which is about `size` bytes; `part` sees every stretch of it.
+/// SHA-256 of the rest of `file`, about `size` bytes; `part` is called for each part of it.
 pub(super) fn hash(
     mut file: &File,
     size: u64,
@@ -172,7 +176,7 @@ pub(super) fn hash(
     }
 }
 
-/// How much to read at once of a file of `size` bytes, both in bytes: most notes are far smaller than the most that is.
+/// Bytes to read at once of a file of `size` bytes: most notes are far smaller than the limit.
 fn read_size(size: u64) -> usize {
     usize::try_from(size).unwrap_or(READ_SIZE).clamp(LEAST_READ, READ_SIZE)
 }
@@ -186,7 +190,7 @@ pub(super) fn moment(milliseconds: i64) -> (i64, i64) {
 pub(super) fn set_file_time(file: &File, mtime: i64) -> rustix::io::Result<()> {
     static WARNED: AtomicBool = AtomicBool::new(false);
     match set_open_time(file, mtime) {
-        // Some file systems of phones and network drives allow it to nobody. The content is worth more.
+        // Some file systems of phones and network drives do not allow it. The content matters more.
         Err(error @ (Errno::PERM | Errno::ACCESS)) => {
             if !WARNED.swap(true, Ordering::Relaxed) {
                 tracing::warn!(%error, "the destination's file system does not let obsync set the times of files");
@@ -202,7 +206,7 @@ pub(super) fn set_open_time(file: &File, mtime: i64) -> rustix::io::Result<()> {
     set_time(mtime, |times| rustix::fs::futimens(file, times))
 }
 
-/// Sets the modification time of an open file to this moment.
+/// Sets the modification time of an open file to now.
 pub(super) fn set_time_to_now(file: &File) -> rustix::io::Result<()> {
     let at = |tv_nsec| Timespec { tv_sec: 0, tv_nsec };
     rustix::fs::futimens(file, &Timestamps { last_access: at(UTIME_OMIT), last_modification: at(UTIME_NOW) })
@@ -213,7 +217,7 @@ pub(super) fn set_entry_time(dir: impl AsFd, name: &str, mtime: i64) -> rustix::
     set_time(mtime, |times| rustix::fs::utimensat(&dir, name, times, AtFlags::SYMLINK_NOFOLLOW))
 }
 
-/// Sets the time, or the nearest one that the file system takes: a vault can name the year 300,000.
+/// Sets the time, or the nearest one that the file system supports: a vault can have the year 300,000.
 fn set_time(mtime: i64, set: impl Fn(&Timestamps) -> rustix::io::Result<()>) -> rustix::io::Result<()> {
     let (seconds, nanoseconds) = moment(mtime);
     let ranges = [(i64::MIN, i64::MAX), (i64::from(i32::MIN), i64::from(i32::MAX)), (0, i64::from(i32::MAX))];

@@ -1,4 +1,4 @@
-//! Turns system errors about a path into the engine's [`DestinationError`].
+//! Converts system errors about a path into the engine's [`DestinationError`].
 
 use std::io;
 use std::path::Path;
@@ -7,7 +7,7 @@ use std::sync::Arc;
 use obsync_core::{DestinationError, KnownContent, ProblemCode};
 use rustix::io::Errno;
 
-/// What was tried when an error came up; completes the sentence "cannot … the file".
+/// The failed action; completes the sentence "cannot … the file".
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Action {
     Read,
@@ -36,7 +36,7 @@ impl Action {
         }
     }
 
-    /// Whether "invalid argument" can only mean the name: these calls take no other argument of ours.
+    /// True if "invalid argument" can only mean the name: these calls have no other argument of ours.
     fn gives_name(self) -> bool {
         matches!(self, Action::Place | Action::MakeFolder | Action::SetAside)
     }
@@ -55,18 +55,18 @@ impl ErrorContext {
         self.0.to_string()
     }
 
-    /// The destination's name as a path, to be shown.
+    /// The destination's name as a path, for display.
     pub(super) fn path(&self) -> &Path {
         Path::new(&*self.0)
     }
 
-    /// Whether the destination as a whole can only be read, as far as that can be found out.
+    /// True if the whole destination is read-only, as far as known.
     fn is_read_only(&self) -> bool {
         let found = rustix::fs::statvfs(self.path());
         found.map_or(true, |found| found.f_flag.contains(rustix::fs::StatVfsMountFlags::RDONLY))
     }
 
-    /// The error for what the system answered when `action` was tried on `path`.
+    /// The error for the system's answer to `action` on `path`.
     pub(super) fn error(&self, action: Action, path: &str, error: impl Into<io::Error>) -> DestinationError {
         let error = error.into();
         if is_escape(&error) {
@@ -103,7 +103,7 @@ impl ErrorContext {
         }
     }
 
-    /// The error for something that concerns the root as a whole: it ends the run.
+    /// The error for a problem of the root as a whole: it ends the run.
     pub(super) fn root_error(&self, action: Action, error: impl Into<io::Error>) -> DestinationError {
         match self.error(action, ".", error) {
             fatal if fatal.is_fatal() => fatal,
@@ -148,17 +148,17 @@ impl ErrorContext {
     }
 }
 
-/// Whether a path led out of the root: cap-std says so by an error of its own, which has no number.
+/// True if a path led out of the root: cap-std has an error of its own for it, without an error number.
 pub(super) fn is_escape(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::PermissionDenied && error.raw_os_error().is_none()
 }
 
-/// Whether there is nothing at a path: it is not there, or something above it is not a folder.
+/// True if there is nothing at a path: it does not exist, or one of its parents is not a folder.
 pub(super) fn is_missing(error: &io::Error) -> bool {
     matches!(Errno::from_io_error(error), Some(Errno::NOENT | Errno::NOTDIR))
 }
 
-/// The same error once more, for the other members of a batch.
+/// A copy of an error, for the other members of a batch.
 pub(super) fn again(error: &DestinationError) -> DestinationError {
     match error {
         DestinationError::NameTooLong { path, location } => {

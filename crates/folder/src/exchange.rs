@@ -1,14 +1,14 @@
-//! Takes files out of their places by renaming, and compares what came out with what was expected: nothing that somebody saves
-//! between a look and a replacement is lost.
+//! Takes files out of their places by renaming, and compares them with the expected content: no file is lost
+//! that a user saves between a check and a replacement.
 //!
-//! A new file and the one that it replaces change places in one step (renameat2, `RENAME_EXCHANGE`). What came out lies in the
-//! staging folder under a name that says where it was and which content was expected. If it is another file it gets its place
-//! back. If it is the expected one it stays until the batch is durable, and is compared once more: a program that had it open
-//! may have written to it. A run that was killed in between leaves it there, and the next one judges it
-//! ([`Context::return_taken`]).
+//! A new file and the one that it replaces are exchanged in one step (renameat2, `RENAME_EXCHANGE`). The old
+//! one is then in the staging folder, under a name with its former path and the expected content. If it is
+//! another file, it is put back. If it is the expected one, it stays until the batch is durable, and is
+//! compared once more: a program that had it open may have written to it. A run that is killed in between
+//! leaves it there, and the next one judges it ([`Context::return_taken`]).
 //!
-//! Where a file system cannot exchange files, and where the destination has another file system mounted below it, the last
-//! look is right before the replacement.
+//! If a file system cannot exchange files, or another file system is mounted below the destination, the last
+//! check is right before the replacement.
 
 use std::collections::HashMap;
 use std::sync::atomic::Ordering;
@@ -32,11 +32,11 @@ use super::steps::Step;
 use super::taken::{Replaced, Taken, is_taken, parse, rename_to_taken};
 use obsync_core::blocking::lock;
 
-/// The paths that a file in the staging folder may be of, by their hashes, with the content that was to come there.
+/// Possible paths of files in the staging folder, by their hashes, with the content that was to be put there.
 type KnownPaths<'k> = HashMap<ContentHash, &'k (VaultPath, Option<KnownContent>)>;
 
-/// The facts of a file that came out, if it seems to be the one that was looked at. To be renamed changes the time of the last
-/// change of any kind; some file systems give a file another number then, so that its content decides.
+/// Facts of a taken file, if it seems to be the checked one. Renaming changes the time of the last change of
+/// any kind; some file systems also give the file another number, so then its content decides.
 fn same(staging: &StagingFolder, name: &str, before: &Facts, content: ContentHash) -> Option<Facts> {
     let now = look(&staging.dir, name).ok()??;
     let looks_alike = (now.kind, now.size, now.modified) == (before.kind, before.size, before.modified);
@@ -46,8 +46,8 @@ fn same(staging: &StagingFolder, name: &str, before: &Facts, content: ContentHas
     is_same.then_some(now)
 }
 
-/// Whether a file that came out has still the content that was expected. A program can set the time back after it wrote, so
-/// small files are read; larger ones are if anything at all changed them since they came out.
+/// True if a taken file still has the expected content. A program can reset the time after it wrote, so small
+/// files are read; larger ones are read if anything at all changed since they were taken.
 fn is_unchanged(
     staging: &StagingFolder,
     name: &str,
@@ -61,13 +61,13 @@ fn is_unchanged(
 }
 
 impl Context {
-    /// Whether files can change places here, as far as is known.
+    /// True if files can be exchanged here, as far as known.
     pub(super) fn exchanges(&self) -> bool {
         !self.no_exchange.load(Ordering::Relaxed)
     }
 
-    /// Puts the staged file `handle` in the place of another. [`Errno::EXIST`]: there is something else by now.
-    /// [`Errno::OPNOTSUPP`]: files cannot change places here. In both cases nothing happened.
+    /// Exchanges the staged file `handle` with another. [`Errno::EXIST`]: something else is there now.
+    /// [`Errno::OPNOTSUPP`]: files cannot be exchanged here. In both cases nothing was changed.
     pub(super) fn exchange(
         &self,
         staging: &StagingFolder,
@@ -100,13 +100,13 @@ impl Context {
         swap(&staging.dir, &taken, dir, name)?;
         match look(&staging.dir, &taken)? {
             Some(found) if found.identity == ours.identity => restore().and(Err(Errno::EXIST)),
-            // Yet another file was saved there in the meantime. It is newer than the one that has its place back: the next run
-            // keeps it under another name.
+            // Yet another file was saved there in the meantime. It is newer than the one that was put back:
+            // the next run keeps it under another name.
             _ => Err(Errno::BUSY),
         }
     }
 
-    /// Takes a file out of its place. `false`: it is not the one that was looked at, and has its place back.
+    /// Takes a file out of its place. `false`: it is not the checked one, and was put back.
     pub(super) fn take_out(
         &self,
         root: &Root,
@@ -118,7 +118,7 @@ impl Context {
         self.take_out_if(root, staging, dir, path, replaced, || true)
     }
 
-    /// The same, if `may_go` says so once it is out; else it has its place back as well.
+    /// The same, if `may_go` returns true once it is out; else it is put back as well.
     pub(super) fn take_out_if(
         &self,
         root: &Root,
@@ -137,7 +137,7 @@ impl Context {
             return Ok(true);
         }
         match rename_new(&staging.dir, &taken, dir, path.file_name()) {
-            // Somebody saved once more.
+            // A user saved once more.
             Err(Errno::EXIST) => match place_beside(root, &staging.dir, &taken, dir, path) {
                 Ok(kept_as) => {
                     let kept = format!(
@@ -157,7 +157,8 @@ impl Context {
         lock(&self.taken).push(Taken { path: path.clone(), name, facts, content });
     }
 
-    /// Removes what came out and is still as expected. What a program wrote to that had it open is kept under another name.
+    /// Removes taken files that are still as expected. If a program that had one open wrote to it, the file
+    /// is kept under another name.
     pub(super) fn release_taken(&self, root: &Root, staging: &StagingFolder) {
         let taken = std::mem::take(&mut *lock(&self.taken));
         if taken.is_empty() {
@@ -187,7 +188,7 @@ impl Context {
         self.steps.reach(Step::Released, None);
     }
 
-    /// Removes a file that came out of its place as expected, or moves it to the trash.
+    /// Removes a taken file that is as expected, or moves it to the trash.
     fn dispose(&self, root: &Root, staging: &StagingFolder, name: &str, path: &VaultPath) {
         if !self.options.trash {
             return staging.remove_file(name);
@@ -201,7 +202,7 @@ impl Context {
         }
     }
 
-    /// The same, wherever staging is.
+    /// The same for every staging folder.
     pub(super) fn release_all_taken(&self) -> Result<(), DestinationError> {
         if !lock(&self.taken).is_empty()
             && let Some(root) = self.root()?
@@ -212,7 +213,7 @@ impl Context {
         Ok(())
     }
 
-    /// Whether a killed run left files that it had taken out of their places.
+    /// True if a killed run left files that it had taken out of their places.
     pub(super) fn has_taken(&self, everywhere: bool) -> Result<bool, DestinationError> {
         let Some(root) = self.root()? else { return Ok(false) };
         for staging in StagingFolder::open_all(&root, everywhere)? {
@@ -223,9 +224,9 @@ impl Context {
         Ok(false)
     }
 
-    /// Judges the files that a killed run had taken out of their places. What has the expected content, or that which was to
-    /// come (`known`: the paths that may be theirs, with it), goes; anything else is a user's, and gets its name back or
-    /// another one.
+    /// Judges the files that a killed run had taken out of their places. A file with the expected content, or
+    /// with the content that was to be put there (`known` has the possible paths with it), is removed; any
+    /// other is a user's, and is put back or gets another name.
     pub(super) fn return_taken(
         &self,
         known: &[(VaultPath, Option<KnownContent>)],
@@ -270,7 +271,7 @@ impl Context {
                 _ => {}
             }
             let given_back = match self.give_back(root, &mut parents, staging, &name, path) {
-                // Its folder is not there any more, or cannot be written to.
+                // Its folder does not exist any more, or cannot be written to.
                 Err(error) if !error.is_fatal() => self.give_back(root, &mut parents, staging, &name, None),
                 given_back => given_back,
             };
@@ -291,7 +292,7 @@ impl Context {
         Ok(kept)
     }
 
-    /// The content of a file in the staging folder, if it can be read.
+    /// Content of a file in the staging folder, if it can be read.
     fn content_taken(
         &self,
         staging: &StagingFolder,
@@ -303,7 +304,8 @@ impl Context {
         Ok(found.and_then(|(content, _)| content))
     }
 
-    /// Gives a file in the staging folder the name that it had, or a free one that says "Conflicted copy" where that is taken.
+    /// Renames a file in the staging folder to its former name, or to a free one with "Conflicted copy" if
+    /// that is taken.
     fn give_back(
         &self,
         root: &Root,
@@ -326,12 +328,12 @@ impl Context {
     }
 }
 
-/// The name of a file of which nobody knows where it was.
+/// Name for a file whose former path is unknown.
 fn recovered(errors: &ErrorContext) -> Result<VaultPath, DestinationError> {
     VaultPath::parse("Recovered.md").map_err(|_| errors.unavailable("a name is refused"))
 }
 
-/// Removes a file that cannot be taken out, because staging is in another file system: after one more look.
+/// Removes a file that cannot be taken out, because staging is in another file system, after one more check.
 pub(super) fn remove_after_a_look(dir: &Dir, name: &str, before: &Facts) -> rustix::io::Result<bool> {
     if look(dir, name)?.is_some_and(|now| now != *before) {
         return Ok(false);

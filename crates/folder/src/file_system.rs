@@ -1,10 +1,10 @@
-//! Differences between types of file systems: what a colon in a name means, and how data is flushed.
+//! Differences between types of file systems: the meaning of a colon in a name, and how data is flushed.
 
 use std::path::Path;
 
-/// Types of file systems (statfs(2), linux/magic.h, and the sources of ntfs3 and of the SMB client) on which a name with a
-/// colon names a stream of another file, or becomes another name. NTFS-3G is one of many behind FUSE, and a folder of
-/// Windows in WSL is behind 9P, which do not tell what is behind them.
+/// Types of file systems (statfs(2), linux/magic.h, and the sources of ntfs3 and of the SMB client) on which
+/// a name with a colon names a stream of another file, or becomes another name. NTFS-3G is one of many behind
+/// FUSE, and a folder of Windows in WSL is behind 9P; these do not say which file system is behind them.
 const WITH_STREAMS: &[(u64, &str)] = &[
     (0x5346_544e, "NTFS"),
     (0x7366_746e, "NTFS"),
@@ -17,8 +17,8 @@ const WITH_STREAMS: &[(u64, &str)] = &[
     (0x0102_1997, "9P, which may be NTFS"),
 ];
 
-/// Types of file systems on which flushing the whole of it reaches neither a disk nor a server: behind FUSE nobody passes it
-/// on, and those of networks (9P, SMB, NFS, AFS, Ceph, Lustre) promise it for single files only.
+/// Types of file systems on which a flush of the whole reaches neither a disk nor a server: FUSE does not
+/// pass it on, and network file systems (9P, SMB, NFS, AFS, Ceph, Lustre) promise it for single files only.
 #[cfg(any(target_os = "linux", test))]
 const FLUSHED_BY_FILE: &[u64] = &[
     0x6573_5546,
@@ -32,7 +32,7 @@ const FLUSHED_BY_FILE: &[u64] = &[
     0x0bd0_0bd0,
 ];
 
-/// Whether each file has to be flushed by itself on the file system that an open file or folder is on.
+/// True if each file has to be flushed by itself on the file system of an open file or folder.
 #[cfg(target_os = "linux")]
 pub(super) fn is_flushed_by_file(handle: impl rustix::fd::AsFd) -> bool {
     rustix::fs::fstatfs(handle).is_ok_and(|facts| FLUSHED_BY_FILE.contains(&u64::from(facts.f_type as u32)))
@@ -43,8 +43,8 @@ pub(super) fn is_flushed_by_file(_handle: impl rustix::fd::AsFd) -> bool {
     true
 }
 
-/// The name of the type of the file system that a path is on, or would be if it existed, when names there must not have a
-/// colon. The official client writes no such name anywhere (docs/PROTOCOL.md, names), so nothing honest is lost.
+/// Type of the file system of a path (existing or not), if it does not allow a colon in names. The official
+/// client writes no such name anywhere (docs/PROTOCOL.md, names), so no real note is lost.
 pub(super) fn without_colons(path: &Path) -> Option<&'static str> {
     let existing = path.ancestors().find_map(|above| {
         let above = if above.as_os_str().is_empty() { Path::new(".") } else { above };
@@ -59,7 +59,7 @@ fn name_of(kind: u64) -> Option<&'static str> {
 
 #[cfg(target_os = "linux")]
 fn type_of(path: &Path) -> Option<u64> {
-    // The number is one of 32 bits, in a field that is signed on some machines.
+    // The number has 32 bits, in a field that is signed on some machines.
     rustix::fs::statfs(path).ok().map(|facts| u64::from(facts.f_type as u32))
 }
 
@@ -68,7 +68,7 @@ fn type_of(_path: &Path) -> Option<u64> {
     None
 }
 
-/// The device of a file, which has another type on each system.
+/// The device of a file; its type differs between systems.
 #[allow(clippy::unnecessary_cast)]
 pub(super) fn device(facts: &rustix::fs::Stat) -> u64 {
     facts.st_dev as u64
@@ -97,7 +97,7 @@ mod tests {
         for kind in [0xef53, 0x9123_683e, 0x5846_5342, 0x0102_1994, 0x2fc1_2fc1, 0x794c_7630] {
             assert!(!FLUSHED_BY_FILE.contains(&kind), "{kind:x}");
         }
-        // As in every container that this is tested in.
+        // True in every container in which this is tested.
         let folder = std::fs::File::open("/dev/shm").unwrap();
         assert_eq!(is_flushed_by_file(folder), cfg!(not(target_os = "linux")));
     }

@@ -1,7 +1,7 @@
 //! Tracks which staged files are durable.
 //!
-//! Files that are complete are numbered. A flush covers those that had a number when it began. Publishing asks whether all
-//! of its batch are covered, and flushes itself if not.
+//! Complete files are numbered. A flush covers those that had a number when it began. Publishing checks
+//! whether all files of its batch are covered, and flushes itself if not.
 
 use std::collections::HashMap;
 use std::sync::Mutex;
@@ -11,31 +11,31 @@ use obsync_core::blocking::lock;
 
 use super::error::again;
 
-/// A flush is begun when so many files are complete since the last one began. Their bytes do not count: flushing large
-/// files while they are written makes the writers wait, and was slower.
+/// A flush is started when this many files are complete since the last one began. Their bytes do not count:
+/// flushing large files while they are written makes the writers wait, and was slower.
 const FILES: u64 = 512;
 
-/// What is known of the durability of staged files.
+/// Durability of staged files.
 #[derive(Debug, Default)]
 pub(super) struct FlushTracker {
     account: Mutex<Account>,
-    /// Held while a flush is under way.
+    /// Locked during a flush.
     flushing: Mutex<()>,
 }
 
 #[derive(Debug, Default)]
 struct Account {
-    /// How many files were completed.
+    /// Number of completed files.
     completed: u64,
-    /// Up to which of them all are durable.
+    /// All files up to this number are durable.
     durable: u64,
     /// The numbers of files by their names in the staging folder.
     numbers: HashMap<String, u64>,
-    /// How many of them since the last flush began.
+    /// Files completed since the last flush began.
     files: u64,
     /// A flush was ordered and has not begun.
     ordered: bool,
-    /// Why a flush failed. The system tells it only once.
+    /// The error of a failed flush. The system reports it only once.
     failed: Option<DestinationError>,
 }
 
@@ -49,7 +49,7 @@ impl FlushTracker {
         account.numbers.insert(name.to_owned(), number);
     }
 
-    /// Whether it is time for a flush, which the caller then has to see to.
+    /// True if a flush is due; then the caller has to start it.
     pub(super) fn is_due(&self) -> bool {
         let mut account = lock(&self.account);
         let due = !account.ordered && account.files >= FILES;
@@ -57,13 +57,13 @@ impl FlushTracker {
         due
     }
 
-    /// Whether everything that is complete is durable.
+    /// True if all complete files are durable.
     pub(super) fn is_level(&self) -> bool {
         let account = lock(&self.account);
         account.durable == account.completed
     }
 
-    /// Flushes what is complete so far. An error is kept for [`make_durable`](Self::make_durable).
+    /// Flushes the files that are complete so far. An error is kept for [`make_durable`](Self::make_durable).
     pub(super) fn flush(&self, flush: impl FnOnce() -> Result<(), DestinationError>) {
         let _one = lock(&self.flushing);
         if let Err(error) = self.flush_now(flush) {
@@ -75,7 +75,7 @@ impl FlushTracker {
     ///
     /// # Errors
     ///
-    /// That a flush failed, this one or one before it. Nothing that is staged can be trusted then.
+    /// If this or an earlier flush failed. Then no staged file can be trusted.
     pub(super) fn make_durable<'n>(
         &self,
         names: impl Iterator<Item = &'n str>,
@@ -85,11 +85,11 @@ impl FlushTracker {
         if self.covers(names)? { Ok(()) } else { self.flush_now(flush) }
     }
 
-    /// Flushes for the sake of what is not staged: names, folders.
+    /// Flushes for names and folders, not for staged files.
     ///
     /// # Errors
     ///
-    /// That a flush failed, this one or one before it, which may have been told what this one is not.
+    /// If this flush failed, or an earlier one, whose error the system does not repeat.
     pub(super) fn flush_all(
         &self,
         flush: impl FnOnce() -> Result<(), DestinationError>,
@@ -101,7 +101,7 @@ impl FlushTracker {
         self.flush_now(flush)
     }
 
-    /// Whether all of these are durable. Each is asked for once.
+    /// True if all of these are durable. Each is asked about once.
     fn covers<'n>(&self, names: impl Iterator<Item = &'n str>) -> Result<bool, DestinationError> {
         let mut account = lock(&self.account);
         if let Some(error) = &account.failed {
@@ -113,7 +113,7 @@ impl FlushTracker {
         Ok(uncovered.count() == 0)
     }
 
-    /// Flushes, and takes into the account what that covers.
+    /// Flushes, and records the files that it covers.
     fn flush_now(
         &self,
         flush: impl FnOnce() -> Result<(), DestinationError>,
@@ -129,7 +129,7 @@ impl FlushTracker {
         Ok(())
     }
 
-    /// Forgets everything, because what was staged is gone.
+    /// Forgets everything, because the staged files are gone.
     pub(super) fn forget(&self) {
         let _one = lock(&self.flushing);
         *lock(&self.account) = Account::default();
@@ -150,7 +150,7 @@ mod tests {
         }
     }
 
-    /// Whether publishing these files would flush.
+    /// True if publishing these files would flush.
     fn would_flush(flushes: &FlushTracker, names: &[&str]) -> bool {
         let mut flushed = false;
         flushes
@@ -185,7 +185,7 @@ mod tests {
         flushes.completed("a");
         flushes.flush(|| Ok(()));
         assert!(would_flush(&flushes, &["a", "left by another run"]));
-        // Nor is a name that was asked for before: another file may have it now.
+        // Nor is a name that was asked about before: another file may have it now.
         assert!(would_flush(&flushes, &["a"]));
     }
 

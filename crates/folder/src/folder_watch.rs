@@ -1,4 +1,4 @@
-//! Wakes a follower that sends, when changes of the folder have come to rest.
+//! Wakes a sending follower when changes of the folder have come to rest.
 
 use std::collections::HashSet;
 use std::fmt;
@@ -13,23 +13,23 @@ use obsync_protocol::{Filter, VaultPath};
 
 use super::watch::{LocalEvent, WatchOptions, Watcher};
 
-/// A folder that is watched.
+/// A watched folder.
 pub struct FolderWatch {
     watcher: Option<Watcher>,
-    /// An event that was received and is not taken in yet: whoever waits may be cancelled in between.
+    /// A received event that is not handled yet: the wait may be cancelled in between.
     received: Option<LocalEvent>,
-    /// Whether everything was watched before the first run looked at the folder; `None` until one did.
+    /// True if everything was watched before the first run scanned the folder; `None` until one did.
     stood_first: Option<bool>,
     state: Arc<dyn StateStore>,
     quiet: Quiet,
-    /// What came to rest; `None`: something was missed.
+    /// Paths that came to rest; `None` if something was missed.
     touched: Option<HashSet<VaultPath>>,
-    /// Why it does not see every change.
+    /// The reason why it does not see every change.
     blind: Option<String>,
 }
 
 impl FolderWatch {
-    /// Begins to watch a folder. What is recorded in the state says whether a file shrank.
+    /// Starts to watch a folder. The records in the state show whether a file shrank.
     pub fn new(folder: &Path, filter: Filter, rule: QuietRule, state: Arc<dyn StateStore>) -> Self {
         FolderWatch {
             watcher: Some(Watcher::new(folder, filter, WatchOptions::default())),
@@ -42,13 +42,13 @@ impl FolderWatch {
         }
     }
 
-    /// Takes in what the system said. `true`: the folder is to be scanned at once. Nothing is lost if it is cancelled.
+    /// Handles an event of the system. `true`: the folder has to be scanned at once. Cancel safe.
     async fn take(&mut self) -> bool {
         let Some(LocalEvent::Paths(paths)) = &self.received else {
             return self.received.take().is_some_and(|event| self.is_missing_changes(event));
         };
         let names: Vec<VaultPath> = paths.keys().cloned().collect();
-        // Where nobody knows how large a file was it may have lost nothing.
+        // A file of unknown earlier size may have lost nothing.
         let records = self.state.records(&names).await.unwrap_or_default();
         let Some(LocalEvent::Paths(paths)) = self.received.take() else { return false };
         let now = Instant::now();
@@ -60,11 +60,11 @@ impl FolderWatch {
         false
     }
 
-    /// Whether an event says that changes may have been missed.
+    /// True if, according to an event, changes may have been missed.
     fn is_missing_changes(&mut self, event: LocalEvent) -> bool {
         match event {
             LocalEvent::Paths(_) => false,
-            // The scan of the first run may have been over before.
+            // The first run may have finished its scan before.
             LocalEvent::Standing => self.stood_first != Some(true),
             LocalEvent::Overflow => true,
             LocalEvent::Failed(reason) => {

@@ -1,4 +1,5 @@
-//! Finds out whether names that differ only in letter case or Unicode normalisation are one name in a destination.
+//! Finds out whether names that differ only in letter case or Unicode normalisation are equal in a
+//! destination.
 
 use std::fs::File;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
@@ -15,27 +16,28 @@ use super::file_system::device;
 use super::own_folder::OWN_FOLDER;
 use super::root::Root;
 
-/// How many entries are looked at before giving up on finding one whose name can be written otherwise.
+/// Entries checked at most to find one whose name has another spelling.
 const ENTRIES: usize = 256;
-/// A name with an accent. It begins as those of staging do, so that nobody takes it for a file of the vault.
+/// A name with an accent. It begins like those of staging, so that it is not taken for a file of the vault.
 const ACCENTED: &str = ".obsync-\u{e9}";
 
-/// Whether names that differ in letter case are one. Looks up something that is there under its name with the case of the
-/// letters swapped; only in an empty folder a name has to be made for that, which is removed at once. A destination that is
-/// not there yet is judged by the folder that it would be made in.
+/// True if names that differ in letter case are equal. Looks an existing entry up under its name with swapped
+/// case; only in an empty folder an entry has to be created for that, which is removed at once. A missing
+/// destination is judged by its nearest existing ancestor.
 pub(super) fn folds_case(root: Option<&Root>, dest: &Path) -> bool {
     let probed = root.and_then(|root| by_entries(&root.handle, swap_case).or_else(|| by_probe(root)));
     probed.unwrap_or_else(|| seems_to_fold_case(root, dest))
 }
 
-/// Whether names that differ in Unicode normalisation are one. Where no name tells, one is made and removed at once.
+/// True if names that differ in Unicode normalisation are equal. If no existing name decides it, one is
+/// created and removed at once.
 pub(super) fn folds_normalization(root: &Root) -> bool {
     let probed = by_entries(&root.handle, swap_normalization).or_else(|| by_accented_probe(root));
     probed.unwrap_or(false)
 }
 
-/// Which names are one, found out without making anything: an empty folder is judged by its own name. (A folder can differ in
-/// this from the one that it is in, but hardly any does.)
+/// The folding rules, found without creating anything: an empty folder is judged by its own name. (A folder
+/// can differ in this from its parent, but hardly any does.)
 pub(super) fn seems_to_fold_names(root: Option<&Root>, dest: &Path) -> NameFolding {
     if seems_to_fold_case(root, dest) {
         return NameFolding::Case;
@@ -54,17 +56,17 @@ fn seems_to_fold_case(root: Option<&Root>, dest: &Path) -> bool {
     known.unwrap_or(cfg!(target_vendor = "apple"))
 }
 
-/// Whether an entry is found by another spelling of its name, too.
+/// True if an entry is found under another spelling of its name, too.
 pub(super) fn has_other_spelling(dir: impl AsFd, name: &OsStr) -> bool {
     [swap_case, swap_normalization]
         .into_iter()
         .any(|respell: Respell| by_entry(&dir, name, respell) == Some(true))
 }
 
-/// Another way to write a name; nothing when there is none.
+/// Another spelling of a name; `None` if there is none.
 type Respell = fn(&OsStr) -> Option<OsString>;
 
-/// By the entries of an open folder.
+/// Decides by the entries of an open folder.
 fn by_entries(dir: &File, respell: Respell) -> Option<bool> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let readable = rustix::fs::openat(dir, ".", flags, Mode::empty()).ok()?;
@@ -72,7 +74,7 @@ fn by_entries(dir: &File, respell: Respell) -> Option<bool> {
     entries.take(ENTRIES).flatten().find_map(|entry| by_entry(dir, &entry.file_name(), respell))
 }
 
-/// By one entry; nothing when its name is written in one way only, or when it is gone.
+/// Decides by one entry; `None` if its name has only one spelling, or it is gone.
 fn by_entry(dir: impl AsFd, name: &OsStr, respell: Respell) -> Option<bool> {
     let swapped = respell(name)?;
     let entry = statat(&dir, name, AtFlags::SYMLINK_NOFOLLOW).ok()?;
@@ -83,13 +85,13 @@ fn by_entry(dir: impl AsFd, name: &OsStr, respell: Respell) -> Option<bool> {
     }
 }
 
-/// By making a folder and removing it again.
+/// Decides by creating a folder and removing it again.
 fn by_probe(root: &Root) -> Option<bool> {
     let name = OsStr::new(OWN_FOLDER);
     by_entry(&root.handle, name, swap_case).or_else(|| by_made(&root.handle, name, swap_case))
 }
 
-/// The same with a name that has an accent, in obsync's own folder if that is there.
+/// The same with a name that has an accent, in obsync's own folder if that exists.
 fn by_accented_probe(root: &Root) -> Option<bool> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let own = rustix::fs::openat(&root.handle, OWN_FOLDER, flags, Mode::empty());
@@ -97,7 +99,7 @@ fn by_accented_probe(root: &Root) -> Option<bool> {
     by_made(dir, OsStr::new(ACCENTED), swap_normalization)
 }
 
-/// By a folder that is made and removed again. (One that is there was left by a run that was killed.)
+/// Decides by a folder that is created and removed again. (An existing one was left by a killed run.)
 fn by_made(dir: impl AsFd, name: &OsStr, respell: Respell) -> Option<bool> {
     match rustix::fs::mkdirat(&dir, name, Mode::from_raw_mode(0o700)) {
         Ok(()) | Err(Errno::EXIST) => {}
@@ -110,7 +112,7 @@ fn by_made(dir: impl AsFd, name: &OsStr, respell: Respell) -> Option<bool> {
     found
 }
 
-/// By the folder's own name in the folder above it, if that is of the same file system.
+/// Decides by the folder's own name in its parent, if that is in the same file system.
 fn by_own_name(dest: &Path) -> Option<bool> {
     let path = dest.canonicalize().ok()?;
     let above = File::open(path.parent()?).ok()?;
@@ -118,7 +120,7 @@ fn by_own_name(dest: &Path) -> Option<bool> {
     same_device.then(|| by_entry(&above, path.file_name()?, swap_case)).flatten()
 }
 
-/// By the nearest folder above that is there.
+/// Decides by the nearest existing ancestor.
 fn by_ancestor(dest: &Path) -> Option<bool> {
     let absolute: PathBuf = std::path::absolute(dest).ok()?;
     let above = absolute.ancestors().find(|above| above.is_dir())?;
@@ -129,7 +131,7 @@ fn is_same(one: &Stat, other: &Stat) -> bool {
     (device(one), one.st_ino) == (device(other), other.st_ino)
 }
 
-/// The name with the case of its ASCII letters swapped; nothing when it has none.
+/// The name with the case of its ASCII letters swapped; `None` if it has none.
 fn swap_case(name: &OsStr) -> Option<OsString> {
     let swap = |byte: &u8| {
         if byte.is_ascii_uppercase() { byte.to_ascii_lowercase() } else { byte.to_ascii_uppercase() }
@@ -138,7 +140,7 @@ fn swap_case(name: &OsStr) -> Option<OsString> {
     (swapped != name.as_bytes()).then(|| OsString::from_vec(swapped))
 }
 
-/// The name with its accents as characters of their own, or the other way round; nothing when it has none.
+/// The name with its accents as characters of their own, or the other way round; `None` if it has none.
 fn swap_normalization(name: &OsStr) -> Option<OsString> {
     let name = name.to_str().filter(|name| !name.is_ascii())?;
     let forms = [name.nfd().collect::<String>(), name.nfc().collect()];
@@ -159,7 +161,7 @@ mod tests {
     fn two_files_whose_names_differ_in_case_are_proof_that_names_are_not_folded() {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("a"), "").unwrap();
-        // Where names are folded this is the same file once more.
+        // Where names are folded this is the same file.
         std::fs::write(folder.path().join("A"), "").unwrap();
         let files = std::fs::read_dir(folder.path()).unwrap().count();
         assert_eq!(by_entries(&File::open(folder.path()).unwrap(), swap_case), Some(files == 1));
@@ -183,7 +185,7 @@ mod tests {
         }
         let files = std::fs::read_dir(folder.path()).unwrap().count();
         assert_eq!(by_entries(&dir, swap_normalization), Some(files == 1));
-        // So says a name that is made for that, and it goes again.
+        // A name created for the check decides it, and is removed again.
         assert_eq!(by_made(&dir, OsStr::new(ACCENTED), swap_normalization), Some(files == 1));
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), files);
     }

@@ -1,21 +1,23 @@
 //! A vault as files of a local folder.
 //!
-//! Everything happens beneath the handle of the folder that was opened at the beginning: folders are opened through
-//! cap-std, which follows no link out of it (by `openat2` on Linux), and files are named by one segment in an open folder,
-//! where the last segment is never followed if it is a link.
+//! Everything happens beneath the handle of the folder that was opened at the beginning: folders are opened
+//! through cap-std, which follows no link out of it (by `openat2` on Linux), and files are named by one
+//! segment in an open folder, where the last segment is never followed if it is a link.
 //!
-//! - `options`: how its user wants it. `context`: the destination, opened or made when needed; `root`, its handle; `lock` and `locking`, the
-//!   lock on it; `parents`, folders in it; `own_folder`, what is obsync's own.
-//! - `destination`: what the engine asks. Files that are not visible yet: `staging`, `writer` (by `portion`s), `write_buffer`, `copies` (`copied`),
-//!   `background_flush` (`flush_tracker`). `publish`: how they become so, with `rename`, `exchange` (`taken`: what came out of its place),
-//!   `conflict` (conflicted copies) and `transplant` (other file systems below the root).
-//! - `scan`: what differs from the records, and files opened to be sent. `listing_faults`: a disk that fails meanwhile, for tests.
-//! - `watch`: tells what others change meanwhile.
-//! - `trash`: what was replaced or removed, for a while.
-//! - `sync`: what is made durable, and `unsynced`, what is not yet. `remove`, `walk`, `folding`: what their names say. `entry`: one entry of an
-//!   open folder.
-//! - `pin`: how the vault was encrypted. `marker`: which destination this is. `mounts`: other file systems in it. `own_file`: all three are such.
-//!   `error`: errors.
+//! - `options`: the user's options. `context`: the destination, opened or created on first use; `root`, its
+//!   handle; `lock` and `locking`, its lock; `parents`, folders in it; `own_folder`, obsync's own folder.
+//! - `destination`: the engine's traits. Files that are not visible yet: `staging`, `writer` (by `portion`s),
+//!   `write_buffer`, `copies` (`copied`), `background_flush` (`flush_tracker`). `publish`: makes them
+//!   visible, with `rename`, `exchange` (`taken`: files taken out of their places), `conflict` (conflicted
+//!   copies) and `transplant` (other file systems below the root).
+//! - `scan`: differences from the records, and files opened to be sent. `listing_faults`: a failing disk, for
+//!   tests.
+//! - `watch`: reports changes of other programs.
+//! - `trash`: keeps replaced and removed files for a while.
+//! - `sync`: durability, and `unsynced`, changes that are not durable yet. `remove`, `walk`, `folding`: as
+//!   their names say. `entry`: one entry of an open folder.
+//! - `pin`: the encryption of the vault. `marker`: the identity of the destination. `mounts`: other file
+//!   systems in it. `own_file`: the files of these three. `error`: errors.
 
 #![cfg(unix)]
 
@@ -85,27 +87,28 @@ use self::parents::Parents;
 use self::root::Root;
 use self::steps::Steps;
 
-/// A vault as files of a local folder. The folder need not exist: it is made when something is first written.
+/// A vault as files of a local folder. The folder need not exist: the first write creates it.
 ///
-/// The folder `.obsync` in it is obsync's own: it has the [lock](Self::lock), the [pin](obsync_core::pin), and what is staged.
+/// The folder `.obsync` in it is obsync's own: it has the [lock](Self::lock), the [pin](obsync_core::pin),
+/// and the staged files.
 #[derive(Clone, Debug)]
 pub struct FolderDestination {
     context: Arc<Context>,
 }
 
 impl FolderDestination {
-    /// Opens the folder `dest`, or remembers to make it.
+    /// Opens the folder `dest`, or notes that it has to be created.
     ///
     /// # Errors
     ///
-    /// [`DestinationError::Unavailable`] if something else than a folder is there, or if it cannot be read.
+    /// [`DestinationError::Unavailable`] if something else than a folder is there, or it cannot be read.
     pub fn open(dest: &Path, options: FolderOptions) -> Result<Self, DestinationError> {
         let context = Context::new(PathBuf::from(dest), options);
         context.root()?;
         Ok(FolderDestination { context: Arc::new(context) })
     }
 
-    /// The same, with somebody who sees each step of writing before the next one: for tests.
+    /// The same with a callback that is called at each step of writing before the next one, for tests.
     ///
     /// # Errors
     ///
@@ -122,7 +125,8 @@ impl FolderDestination {
         Ok(FolderDestination { context: Arc::new(context) })
     }
 
-    /// The same on a disk whose listings fail as a test decides, by the name of the folder and how many of its entries were read.
+    /// The same on a disk whose listings fail as a test decides, by the name of the folder and the number of
+    /// entries read.
     ///
     /// # Errors
     ///
@@ -139,26 +143,28 @@ impl FolderDestination {
         Ok(FolderDestination { context: Arc::new(context) })
     }
 
-    /// Replaces files as on a file system where two files cannot change places: for tests.
+    /// Replaces files as on a file system that cannot exchange two files, for tests.
     #[doc(hidden)]
     pub fn without_exchange(self) -> Self {
         self.context.no_exchange.store(true, std::sync::atomic::Ordering::Relaxed);
         self
     }
 
-    /// Takes the lock on the folder, for as long as this destination lives: an advisory lock on the file `.obsync/lock`, which
-    /// dies with its holder. If that file, or the folder, does not exist yet the lock is taken before the first write, so
-    /// that a run that only reads leaves nothing. A file system without locks is tolerated with a warning.
+    /// Takes the lock on the folder for as long as this destination lives: an advisory lock on the file
+    /// `.obsync/lock`, which ends with its process. If that file, or the folder, does not exist yet, the lock
+    /// is taken before the first write, so that a run that only reads leaves nothing. A file system without
+    /// locks causes a warning.
     ///
     /// # Errors
     ///
-    /// [`DestinationError::Locked`] with the holder's name if another process has it, [`DestinationError::Unavailable`] if the folder
-    /// cannot be opened.
+    /// [`DestinationError::Locked`] with the holder's name if another process has it,
+    /// [`DestinationError::Unavailable`] if the folder cannot be opened.
     pub fn lock(&self) -> Result<(), DestinationError> {
         self.context.lock()
     }
 
-    /// The error for a folder that another process works on, which was found out by another lock than the folder's own.
+    /// The error for a folder that another process works on, if another lock than the folder's own showed
+    /// that.
     pub fn locked(&self) -> DestinationError {
         let root = self.context.root().ok().flatten();
         let location =
@@ -166,26 +172,26 @@ impl FolderDestination {
         DestinationError::Locked { location }
     }
 
-    /// Who holds the folder's lock, or held it last, as far as its file says that.
+    /// The present or last holder of the folder's lock, according to its file.
     pub fn holder(&self) -> Option<String> {
         self.context.root().ok().flatten().and_then(|root| locking::holder(&root))
     }
 
-    /// How the vault was encrypted that was brought here last.
+    /// The encryption of the vault that was last pulled to this folder.
     ///
     /// # Errors
     ///
-    /// [`DestinationError::Unavailable`] if it cannot be read or understood, which is never a first contact.
+    /// [`DestinationError::Unavailable`] if it cannot be read or parsed, which is never a first contact.
     pub async fn pin(&self) -> Result<FolderPin, DestinationError> {
         self.run(|context| context.root()?.map_or(Ok(FolderPin::None), |root| pin::read(&root))).await
     }
 
-    /// Has that written down before this destination writes anything else.
+    /// Sets a pin to be written before this destination writes anything else.
     pub fn pin_before_writing(&self, pin: &Pin) {
         self.context.pin_before_writing(pin.clone());
     }
 
-    /// Writes that down now if it was not, and the folder is there.
+    /// Writes the waiting pin now, if there is one and the folder exists.
     ///
     /// # Errors
     ///
@@ -194,7 +200,7 @@ impl FolderDestination {
         self.run(Context::write_waiting_pin).await
     }
 
-    /// Writes that down, durably. The folder is made if it is not there.
+    /// Durably writes a pin. The folder is created if it does not exist.
     ///
     /// # Errors
     ///
@@ -214,8 +220,8 @@ impl FolderDestination {
         blocking(move || work(&context)).await.unwrap_or_else(|stopped| Err(self.context.stopped(stopped)))
     }
 
-    /// Does `work` for each of `items`, in order, on a thread that may block. The root is made first if `make` says so;
-    /// without a root the answer is `without`.
+    /// Runs `work` for each of `items`, in order, on a thread that may block. With `make` the root is created
+    /// first; without a root the answer is `without`.
     async fn for_each<I, T, F>(
         &self,
         items: Vec<I>,

@@ -1,19 +1,19 @@
-//! What a disk can do to whoever lists a folder, so that a test can have it happen.
+//! Faults of a disk during a listing, for tests.
 
 use std::fmt;
 use std::io;
 use std::sync::Arc;
 
-/// What happens in place of the next entry of a listing.
+/// A fault in place of the next entry of a listing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ListingFault {
-    /// An error, by its number in the system.
+    /// An error, by its system error number.
     Error(i32),
-    /// The listing ends without a word, as if it were whole.
+    /// The listing ends silently, as if it were complete.
     End,
 }
 
-/// Decides by the name of a folder, relative to the top, and by how many of its entries were read.
+/// Decides by the name of a folder, relative to the root, and by the number of its entries read.
 type Decide = Arc<dyn Fn(&str, usize) -> Option<ListingFault> + Send + Sync>;
 
 /// The faults of a test. By default there are none.
@@ -33,7 +33,7 @@ impl ListingFaults {
         ListingFaults(Some(Arc::new(decide)))
     }
 
-    /// Whether a listing ends before its next entry, and whether by an error.
+    /// True if a listing ends silently before its next entry; an error if it fails there.
     pub(super) fn ends(&self, folder: &str, entries: usize) -> io::Result<bool> {
         match self.0.as_ref().and_then(|decide| decide(folder, entries)) {
             None => Ok(false),

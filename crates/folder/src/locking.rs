@@ -1,4 +1,4 @@
-//! Taking the lock on a destination, and naming its holder.
+//! Takes the lock on a destination, and names its holder.
 
 use std::fs::File;
 use std::io;
@@ -19,7 +19,7 @@ use super::root::Root;
 const FILE: &str = "lock";
 
 impl Root {
-    /// Takes the lock if its file is there. It lasts as long as this root is open and dies with the process.
+    /// Takes the lock if its file exists. It lasts as long as this root is open and ends with the process.
     ///
     /// # Errors
     ///
@@ -28,7 +28,8 @@ impl Root {
         self.take_lock(Access::Update).map(drop)
     }
 
-    /// Takes the lock, making its file if need be, and says in it who has it. To be called before something is written.
+    /// Takes the lock, creating its file if needed, and writes the holder to it. To be called before any
+    /// write.
     ///
     /// # Errors
     ///
@@ -54,8 +55,8 @@ impl Root {
     }
 }
 
-/// Takes the lock; `None` where there is none to take: the file is not there and is not to be made, or the file system
-/// has no locks, or `.obsync` is another user's.
+/// Takes the lock; `None` if there is none to take: the file does not exist and should not be created, or the
+/// file system has no locks, or `.obsync` is another user's.
 ///
 /// # Errors
 ///
@@ -71,7 +72,7 @@ fn take(root: &Root, access: Access) -> Result<Option<FolderLock>, DestinationEr
             let location = held_by(&root.errors, name_in(&file));
             Err(DestinationError::Locked { location: with_hint(location, is_remote) })
         }
-        // The state's lock keeps out other runs with the same home.
+        // The state's lock excludes other runs with the same home.
         Err(LockError::NoLocks(error)) => {
             tracing::warn!(
                 "the file system of {} refuses locks ({error}), so that nothing keeps out a run on another computer or \
@@ -112,17 +113,17 @@ fn open(root: &Root, access: Access) -> Result<Option<(Folder, File)>, Destinati
     Ok(opened.map(|opened| (folder, opened.file)))
 }
 
-/// The destination with who holds its lock, as far as a file says that.
+/// The destination with the holder of its lock, if a file has it.
 pub(super) fn location_with_holder(root: &Root) -> String {
     held_by(&root.errors, holder(root))
 }
 
-/// Who holds the lock, as far as its file says that.
+/// The holder of the lock, according to its file.
 pub(super) fn holder(root: &Root) -> Option<String> {
     name_in(&open(root, Access::Read).ok().flatten()?.1)
 }
 
-/// What to do about a lock that a file server keeps for a computer that is gone: it would be in the way for ever.
+/// Adds a hint about a lock that a file server keeps for a dead computer: it would block for ever.
 fn with_hint(location: String, is_remote: bool) -> String {
     match is_remote {
         true => format!(

@@ -1,4 +1,4 @@
-//! The marker in the folder, `.obsync/id`: by which a destination is known again, whatever is mounted at its path.
+//! The marker in the folder, `.obsync/id`: identifies a destination, whatever is mounted at its path.
 
 use std::io;
 
@@ -14,15 +14,15 @@ use super::root::Root;
 
 /// The marker's file in [`OWN_FOLDER`].
 const FILE: &str = "id";
-/// Bytes of a marker. It has some 200.
+/// Limit of a marker in bytes; it has some 200.
 const LONGEST: usize = 4096;
 
-/// What is found where the marker is.
+/// Reads the marker.
 pub(super) fn read(root: &Root) -> Result<MarkerFound, DestinationError> {
     let own = match own_folder(root)? {
         Own::Private(own) => own,
         Own::Absent => return Ok(MarkerFound::Absent),
-        // What others can change proves nothing.
+        // A file that others can change proves nothing.
         Own::Foreign => return Ok(MarkerFound::Impossible),
     };
     let text = match own_file::read(&own, FILE, LONGEST) {
@@ -42,14 +42,14 @@ pub(super) fn read(root: &Root) -> Result<MarkerFound, DestinationError> {
     }
 }
 
-/// Whether it is the file that is wrong, and not the disk: it is a link, a folder, a device, or no text.
+/// True if the file is wrong, and not the disk: it is a link, a folder, a device, or no text.
 fn is_of_the_file(error: &io::Error) -> bool {
     let is_other_thing =
         matches!(Errno::from_io_error(error), Some(Errno::LOOP | Errno::MLINK | Errno::ISDIR | Errno::NXIO));
     is_other_thing || matches!(error.kind(), io::ErrorKind::InvalidData | io::ErrorKind::Other)
 }
 
-/// Writes the marker durably. `None`: nobody's own folder is there to have it.
+/// Writes the marker durably. `None` if no folder of this user's own can store it.
 pub(super) fn write(root: &Root, marker: &Marker) -> Result<Option<Marked>, DestinationError> {
     let text = marker.to_text().map_err(|error| root.errors.unavailable(&format!("its marker: {error}")))?;
     make_private(root, &root.dir, OWN_FOLDER)?;
@@ -71,7 +71,7 @@ pub(super) fn write(root: &Root, marker: &Marker) -> Result<Option<Marked>, Dest
     }
 }
 
-/// Removes the marker durably. `false`: there is none of this user's.
+/// Removes the marker durably. `false` if this user has none.
 pub(super) fn remove(root: &Root) -> Result<bool, DestinationError> {
     let Own::Private(own) = own_folder(root)? else { return Ok(false) };
     match rustix::fs::unlinkat(&own, FILE, AtFlags::empty()) {

@@ -1,9 +1,10 @@
-//! Folders of a destination on which other file systems are mounted, remembered in `.obsync/mounts`, one name a line.
+//! Folders of a destination on which other file systems are mounted, stored in `.obsync/mounts`, one name a
+//! line.
 //!
-//! Without its file system such a folder is an ordinary, empty one: everything in it would seem to be deleted, and what the
-//! vault sends for it would be written where the file system hides it later, and what the vault deletes in it would seem to be
-//! gone already. Only a list from earlier tells the two apart, and only its user takes a line out of it: what is recorded may be
-//! forgotten while the file system is away.
+//! Without its file system such a folder is an ordinary, empty one: all its files would seem to be deleted,
+//! files that the vault sends for it would be written where the mount later hides them, and files that the
+//! vault deletes in it would seem to be gone already. Only a list from earlier distinguishes the two, and
+//! only the user removes a line from it: records may be forgotten while the file system is away.
 
 use std::collections::BTreeSet;
 
@@ -21,17 +22,17 @@ use super::root::Root;
 
 /// The list's file in [`OWN_FOLDER`].
 const FILE: &str = "mounts";
-/// Bytes of the list.
+/// Limit of the list in bytes.
 const LONGEST: usize = 1 << 20;
 
-/// The names of the folders on which file systems were mounted, relative to the root.
+/// Names of folders on which file systems were mounted, relative to the root.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Mounts(pub(super) BTreeSet<String>);
 
 impl Mounts {
-    /// The remembered ones.
+    /// Reads the stored list.
     ///
-    /// A list that cannot be read is an error: without it an unmounted folder passes for an emptied one.
+    /// An unreadable list is an error: without it an unmounted folder would pass for an emptied one.
     pub(super) fn read(root: &Root) -> Result<Self, DestinationError> {
         let Own::Private(own) = own_folder(root)? else { return Ok(Mounts::default()) };
         let text = own_file::read(&own, FILE, LONGEST)
@@ -40,7 +41,7 @@ impl Mounts {
         Ok(Mounts(text.lines().filter(|line| !line.is_empty()).map(str::to_owned).collect()))
     }
 
-    /// Remembers them. Where nobody's own folder is, nothing can be remembered.
+    /// Stores them. Without a folder of this user's own they cannot be stored.
     pub(super) fn write(&self, root: &Root) {
         let text: String = self.0.iter().flat_map(|name| [name, "\n"]).collect();
         let written = match own_folder(root) {
@@ -53,7 +54,7 @@ impl Mounts {
         }
     }
 
-    /// Those at a path of the vault or below it.
+    /// Mounts at a path of the vault or below it.
     pub(super) fn at_or_below(&self, path: &str) -> impl Iterator<Item = &String> {
         self.0.iter().filter(move |name| is_at_or_below(name, path) || is_at_or_below(&normal(name), path))
     }
@@ -78,7 +79,7 @@ impl Mounts {
         }
     }
 
-    /// Those that a path of the vault is at or below.
+    /// Mounts that a path of the vault is at or below.
     fn above(&self, path: &VaultPath) -> impl Iterator<Item = &String> {
         let path = path.as_str();
         self.0.iter().filter(move |name| is_at_or_below(path, name) || is_at_or_below(path, &normal(name)))
@@ -93,8 +94,8 @@ fn is_at_or_below(path: &str, folder: &str) -> bool {
     path.strip_prefix(folder).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
-/// Whether a folder is no file system of its own. It can have gone with its file system, and what is above it, too. What
-/// cannot be looked at is met by whoever opens it.
+/// True if a folder is no file system of its own. It may be missing together with its file system, and so may
+/// its parents. Other errors show when the folder is opened.
 fn is_unmounted(root: &Root, name: &str) -> bool {
     let above = name.rsplit_once('/').map_or(".", |(above, _)| above);
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
@@ -106,13 +107,13 @@ fn is_unmounted(root: &Root, name: &str) -> bool {
     }
 }
 
-/// Whether a folder is another file system than the folder that it is in, or the same one mounted once more.
+/// True if a folder is in another file system than its parent, or in the same one mounted once more.
 pub(super) fn is_mount(folder: impl AsFd, above: impl AsFd) -> rustix::io::Result<bool> {
     let device_of = |folder| rustix::fs::fstat(folder).map(|facts| device(&facts));
     Ok(is_mount_root(&folder) || device_of(folder.as_fd())? != device_of(above.as_fd())?)
 }
 
-/// What Linux says of it, from 5.8 on: a folder that is mounted a second time has no device of its own.
+/// Linux reports it since 5.8: a folder that is mounted a second time has no device of its own.
 #[cfg(target_os = "linux")]
 fn is_mount_root(folder: impl AsFd) -> bool {
     use rustix::fs::{AtFlags, StatxAttributes, StatxFlags};

@@ -3,33 +3,34 @@
 use obsync_core::conflicted_copy::DeviceName;
 use obsync_protocol::NameFolding;
 
-/// How a [`FolderDestination`](crate::FolderDestination) works.
+/// Options of a [`FolderDestination`](crate::FolderDestination).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct FolderOptions {
-    /// Which names are one name; found out when it is `None`.
+    /// Folding rules of names; detected if `None`.
     pub folds_names: Option<NameFolding>,
-    /// Whether names must not have a colon; found out by the type of the file system when it is `None`.
+    /// True if names must not have a colon; if `None`, decided by the type of the file system.
     pub refuses_colons: Option<bool>,
-    /// Bytes that a name may have; what the file system says when it is `None`.
+    /// Limit of a name in bytes; if `None`, that of the file system.
     pub name_max: Option<usize>,
-    /// How files and folders are made durable.
+    /// Method of making files and folders durable.
     pub durability: Durability,
-    /// Whether what is replaced or removed is kept in `.obsync/trash` for 30 days.
+    /// Keep replaced and removed files in `.obsync/trash` for 30 days.
     pub trash: bool,
-    /// Whether files stay that the vault deletes, or renames, under their old name.
+    /// Keep files that the vault deletes, or renames, under their old name.
     pub keep_deleted: bool,
     /// The name of this device, for the names of conflicted copies.
     pub device: DeviceName,
 }
 
-/// How files and folders are made durable.
+/// Method of making files and folders durable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Durability {
-    /// The whole file system at once, by `syncfs` (Linux; elsewhere the same as [`EachFile`](Self::EachFile)). Far
-    /// cheaper for many files, but it also waits for what other programs have written there. Where that does not reach the
-    /// disk (FUSE, network drives) it is the same as [`EachFile`](Self::EachFile).
+    /// The whole file system at once, by `syncfs` (Linux; elsewhere the same as
+    /// [`EachFile`](Self::EachFile)). Far cheaper for many files, but it also waits for writes of other
+    /// programs. If that does not reach the disk (FUSE, network drives) it is the same as
+    /// [`EachFile`](Self::EachFile).
     FileSystem,
-    /// Each file and each folder that changed, by `fsync`.
+    /// Each changed file and folder, by `fsync`.
     EachFile,
 }
 
@@ -40,7 +41,7 @@ impl Default for Durability {
 }
 
 impl Durability {
-    /// Whether each file has to be flushed by itself.
+    /// True if each file has to be flushed by itself.
     pub(super) fn is_by_file(self) -> bool {
         self == Durability::EachFile || cfg!(not(target_os = "linux"))
     }

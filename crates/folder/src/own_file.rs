@@ -1,4 +1,4 @@
-//! Small files of obsync's own in `.obsync`, which only their owner reads, and which are replaced as a whole.
+//! Small files of obsync's own in `.obsync`, readable only by their owner, and replaced as a whole.
 
 use std::fs::File;
 use std::io::{self, Read, Write};
@@ -9,12 +9,12 @@ use rustix::io::Errno;
 
 use super::root::Root;
 
-/// Keeps git from seeing the folder.
+/// Hides the folder from git.
 const IGNORE_FILE: &str = ".gitignore";
 
-/// The text of a file of `most` bytes at most, if it is there.
+/// Text of a file of at most `most` bytes, if it exists.
 pub(super) fn read(own: &Dir, name: &str, most: usize) -> io::Result<Option<String>> {
-    // Opening a FIFO would wait for somebody to write to it.
+    // Opening a FIFO would wait for a writer.
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
     let file = match rustix::fs::openat(own, name, flags, Mode::empty()) {
         Ok(file) => File::from(file),
@@ -29,7 +29,7 @@ pub(super) fn read(own: &Dir, name: &str, most: usize) -> io::Result<Option<Stri
     Ok(Some(text))
 }
 
-/// Writes a file durably, in place of the one before it.
+/// Durably replaces a file.
 pub(super) fn write(root: &Root, own: &Dir, name: &str, text: &str) -> io::Result<()> {
     let new = format!("{name}.new");
     match rustix::fs::unlinkat(own, &new, AtFlags::empty()) {

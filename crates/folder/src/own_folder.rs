@@ -1,4 +1,4 @@
-//! The folder at the root that is obsync's own, and what is in it: whose it is, and who can write there.
+//! obsync's own folder at the root: its owner, and who can write to it.
 
 use std::fs::File;
 
@@ -13,18 +13,18 @@ use super::error::Action;
 use super::root::Root;
 use super::taken::is_taken;
 
-/// The folder at the root that is obsync's own.
+/// obsync's own folder at the root.
 pub(super) const OWN_FOLDER: &str = ".obsync";
-/// The folder in [`OWN_FOLDER`] with the staged files.
+/// Folder of staged files in [`OWN_FOLDER`].
 pub(super) const STAGING: &str = "staging";
-/// The folder in obsync's own folder.
+/// Folder of the trash in [`OWN_FOLDER`].
 pub(super) const TRASH: &str = "trash";
-/// What to tell when the ground is gone from under a run.
+/// Message if the folder was removed during a run.
 pub(super) const REMOVED: &str =
     "it, or .obsync in it, was removed while obsync was working; run the same command again";
-/// How the name of a folder in the root begins that is used where [`OWN_FOLDER`] cannot be; random digits follow.
+/// Prefix of a folder in the root that is used if [`OWN_FOLDER`] cannot be; random digits follow.
 pub(super) const ELSEWHERE: &str = ".obsync-";
-/// How many digits.
+/// Number of these digits.
 pub(super) const RANDOM_DIGITS: usize = 16;
 
 pub(super) fn make_private(root: &Root, dir: &Dir, name: &str) -> Result<(), DestinationError> {
@@ -35,7 +35,7 @@ pub(super) fn make_private(root: &Root, dir: &Dir, name: &str) -> Result<(), Des
     }
 }
 
-/// Whether an entry of the root is a folder of obsync's own, also where names are folded.
+/// True if an entry of the root is a folder of obsync's own, also where names are folded.
 pub(super) fn is_own_name(name: &str) -> bool {
     let digits = name.get(..ELSEWHERE.len()).filter(|start| start.eq_ignore_ascii_case(ELSEWHERE));
     let digits = digits.and_then(|_| name.get(ELSEWHERE.len()..)).unwrap_or_default();
@@ -43,11 +43,11 @@ pub(super) fn is_own_name(name: &str) -> bool {
         || (digits.len() == RANDOM_DIGITS && digits.bytes().all(|digit| digit.is_ascii_hexdigit()))
 }
 
-/// One of obsync's own folders, as it is found.
+/// State of one of obsync's own folders.
 pub(super) enum Own {
-    /// Nobody else can write there.
+    /// No other user can write to it.
     Private(Dir),
-    /// It is another user's, or others can write there, or it is no folder.
+    /// It is another user's, or others can write to it, or it is no folder.
     Foreign,
     Absent,
 }
@@ -57,14 +57,14 @@ pub(super) fn own_folder(root: &Root) -> Result<Own, DestinationError> {
     open_judged(root, &root.dir, OWN_FOLDER)
 }
 
-/// Opens one of obsync's own folders, and closes it to others if it is this user's. What they may have put there by then is
-/// not to be trusted, so that files that an earlier run staged are removed.
+/// Opens one of obsync's own folders, and closes it to others if it is this user's. Their files in it are not
+/// trusted, so files that an earlier run staged are removed.
 pub(super) fn open_judged(root: &Root, dir: &Dir, name: &str) -> Result<Own, DestinationError> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let opened = match rustix::fs::openat(dir, name, flags, Mode::empty()) {
-        // Root made it, say.
+        // For example, created by root.
         Err(Errno::ACCESS | Errno::PERM) => return Ok(Own::Foreign),
-        // A file or a link of somebody who has another use for the name, or who wants to keep obsync out.
+        // A file or a link of a user with another use for the name, or one who wants to keep obsync out.
         Err(Errno::NOTDIR | Errno::LOOP | Errno::MLINK) => return Ok(Own::Foreign),
         Err(_) => open_own(root, dir, name)?,
         Ok(handle) => Some(Dir::from_std_file(File::from(handle))),
@@ -81,8 +81,8 @@ pub(super) fn open_judged(root: &Root, dir: &Dir, name: &str) -> Result<Own, Des
     })
 }
 
-/// Removes what is staged in a folder that was open to others until now. (A staging folder that they made themselves is
-/// theirs, and found out by that.)
+/// Removes staged files from a folder that was open to others until now. (A staging folder that they created
+/// is theirs, and detected by that.)
 fn distrust(root: &Root, dir: &Dir, name: &str) {
     tracing::warn!(
         "{name} in {} could be written by other users; it cannot any more",
@@ -95,7 +95,7 @@ fn distrust(root: &Root, dir: &Dir, name: &str) {
         Some(_) => return,
     };
     for entry in staging.entries().into_iter().flatten().flatten() {
-        // It may be all that is left of a user's text, and is given back as one.
+        // It may be the last copy of a user's text, and is returned to the user.
         if entry.file_name().to_str().is_some_and(is_taken) {
             continue;
         }

@@ -1,4 +1,4 @@
-//! The folders that a batch works in: opened beneath the root, and kept open for the next file of the same folder.
+//! Folders used by a batch: opened beneath the root, and kept open for the next file of the same folder.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -13,11 +13,11 @@ use super::error::{Action, is_escape, is_missing};
 use super::file_system::device;
 use super::root::Root;
 
-/// How many folders are kept open at most. A vault's files come roughly folder by folder.
+/// Open folders at most. A vault's files are listed roughly folder by folder.
 const KEPT: usize = 64;
 
-/// Folders opened beneath the root. It lives for one batch only, so that a folder which the user moves meanwhile is
-/// soon found out.
+/// Folders opened beneath the root. Lives for one batch only, so that a folder that the user moves meanwhile
+/// is soon detected.
 pub(super) struct Parents<'a> {
     root: &'a Root,
     open: HashMap<VaultPath, Kept>,
@@ -34,7 +34,7 @@ impl<'a> Parents<'a> {
         Parents { root, open: HashMap::new(), clock: 0 }
     }
 
-    /// The folder, the root when it is `None`; nothing when it is not there or is not a folder.
+    /// The folder, or the root if `None`; returns `None` if it does not exist or is not a folder.
     pub(super) fn find(&mut self, folder: Option<&VaultPath>) -> Result<Option<Arc<Dir>>, DestinationError> {
         match self.open(folder) {
             Ok(dir) => Ok(Some(dir)),
@@ -43,7 +43,8 @@ impl<'a> Parents<'a> {
         }
     }
 
-    /// The folder, made with its parents where it is not there. `path` is what is to lie in it (or it itself).
+    /// The folder, created with its parents if it does not exist. `path` will be in it (or is the folder
+    /// itself).
     pub(super) fn make(
         &mut self,
         folder: Option<&VaultPath>,
@@ -64,7 +65,7 @@ impl<'a> Parents<'a> {
         Err(self.root.errors.error(Action::Read, text(folder), error))
     }
 
-    /// Forgets the handles of a folder and of what is below it, because it was removed or renamed.
+    /// Forgets the handles of a removed or renamed folder and of those below it.
     pub(super) fn forget(&mut self, folder: &VaultPath) {
         self.open.retain(|open, _| open != folder && !open.is_below(folder));
     }
@@ -81,13 +82,13 @@ impl<'a> Parents<'a> {
             Err(error) => return Err(self.root.errors.error(Action::MakeFolder, folder.as_str(), error)),
         }
         self.open(Some(folder)).map_err(|error| match Errno::from_io_error(&error) {
-            // Something has the name and cannot be entered: a link to nowhere.
+            // The name is taken and cannot be entered: a dangling link.
             Some(Errno::NOENT | Errno::NOTDIR) => self.in_the_way(folder, path),
             _ => self.root.errors.error(Action::MakeFolder, folder.as_str(), error),
         })
     }
 
-    /// The error for a folder that cannot be because it, or one above it, is something else.
+    /// The error for a folder that cannot exist because it, or one of its parents, is something else.
     fn obstructed(&mut self, folder: &VaultPath, path: &VaultPath) -> DestinationError {
         let mut above: Vec<VaultPath> = folder.ancestors().collect();
         above.reverse();

@@ -1,5 +1,6 @@
-//! The pin in the folder: how the vault was encrypted that was brought here last, in `.obsync/pin.json`. It holds no secret
-//! and stays when a run ends, so that neither a lost home nor a lost state makes the next pull a first contact.
+//! The pin in the folder: the encryption of the vault that was last pulled to it, in `.obsync/pin.json`. It
+//! has no secret and stays after a run, so that neither a lost home nor a lost state makes the next pull a
+//! first contact.
 
 use obsync_core::DestinationError;
 use obsync_core::pin::Pin;
@@ -15,19 +16,19 @@ use super::root::Root;
 /// The pin's file in [`OWN_FOLDER`].
 const FILE: &str = "pin.json";
 
-/// What a folder says of how the vault was encrypted that was brought there last.
+/// The stored encryption of the vault that was last pulled to a folder.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum FolderPin {
-    /// Nothing.
+    /// No pin.
     None,
-    /// This.
+    /// A pin.
     Pin(Box<Pin>),
-    /// Nobody can tell: it is another user's folder `.obsync`, which has a pin or cannot be looked into.
+    /// Unknown: `.obsync` is another user's folder, which has a pin or cannot be read.
     Hidden,
 }
 
 impl FolderPin {
-    /// The pin, if there is one that can be believed.
+    /// The pin, if there is a trusted one.
     pub fn pin(&self) -> Option<&Pin> {
         match self {
             FolderPin::Pin(pin) => Some(pin),
@@ -36,14 +37,14 @@ impl FolderPin {
     }
 }
 
-/// The pin, if there is one.
+/// Reads the pin, if there is one.
 ///
-/// One that cannot be read is an error: it must not pass for a first contact.
+/// An unreadable one is an error: it must not pass for a first contact.
 pub(super) fn read(root: &Root) -> Result<FolderPin, DestinationError> {
     let own = match own_folder(root)? {
         Own::Private(own) => own,
         Own::Absent => return Ok(FolderPin::None),
-        // What others can change neither proves nor refutes anything.
+        // A file that others can change neither proves nor refutes anything.
         Own::Foreign => return Ok(if may_hide_pin(root) { FolderPin::Hidden } else { FolderPin::None }),
     };
     let unreadable = |reason: &str| {
@@ -61,7 +62,7 @@ pub(super) fn read(root: &Root) -> Result<FolderPin, DestinationError> {
     Ok(FolderPin::Pin(Box::new(pin)))
 }
 
-/// Whether another user's folder has a pin, or may have one.
+/// True if another user's folder has a pin, or may have one.
 fn may_hide_pin(root: &Root) -> bool {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     match rustix::fs::openat(&root.dir, OWN_FOLDER, flags, Mode::empty()) {
@@ -69,13 +70,13 @@ fn may_hide_pin(root: &Root) -> bool {
             rustix::fs::statat(own, FILE, AtFlags::SYMLINK_NOFOLLOW),
             Err(Errno::NOENT | Errno::NOTDIR)
         ),
-        // Somebody has another use for the name.
+        // Another use of the name.
         Err(Errno::NOTDIR | Errno::LOOP | Errno::MLINK | Errno::NOENT) => false,
         Err(_) => true,
     }
 }
 
-/// Writes the pin durably, in place of the one before it.
+/// Durably replaces the pin.
 pub(super) fn write(root: &Root, pin: &Pin) -> Result<(), DestinationError> {
     let text = pin.to_text().map_err(|error| root.errors.unavailable(&format!("its pin: {error}")))?;
     make_private(root, &root.dir, OWN_FOLDER)?;

@@ -1,4 +1,4 @@
-//! One stretch of a file, on its way to the disk.
+//! Writes one part of a file to the disk.
 
 use std::fmt;
 use std::io::Write;
@@ -13,7 +13,7 @@ use super::error::Action;
 use super::staging::StagedFile;
 use super::write_buffer::Unwritten;
 
-/// The next stretch of a file, to be written on a thread that may block.
+/// The next part of a file, to be written on a thread that may block.
 pub(super) struct Portion {
     pub(super) context: Arc<Context>,
     pub(super) path: VaultPath,
@@ -29,7 +29,7 @@ impl fmt::Debug for Portion {
 }
 
 impl Portion {
-    /// Writes it, creating the file for the first one.
+    /// Writes it, creating the file for the first part.
     pub(super) fn write_on(&mut self) -> Result<StagedFile, DestinationError> {
         let mut staged = match self.file.take() {
             Some(staged) => staged,

@@ -1,8 +1,9 @@
-//! Makes staged files visible: each by one rename, once the file in the way was compared, the batch durable at the end.
+//! Publishes staged files: each by one rename, after the file in the way was compared; the batch is durable
+//! at the end.
 //!
-//! The order is what keeps the promises. The content is flushed before it gets its name, so that no crash shows a
-//! name with half its content; the names are flushed before the batch is reported, so that the state never claims what a
-//! crash could take back.
+//! The order of the steps gives the guarantees. The content is flushed before it gets its name, so that no
+//! crash shows a name with half its content; the names are flushed before the batch is reported, so that the
+//! state never claims anything that a crash could undo.
 
 use std::collections::HashSet;
 use std::io::{self, Seek};
@@ -36,15 +37,15 @@ use super::steps::Step;
 use super::taken::Replaced;
 use super::transplant::{Part, sweep, transplant};
 
-/// How often a publication is tried while something else keeps changing what is at its path.
+/// Attempts for a publication while another program keeps changing its path.
 const ATTEMPTS: u32 = 16;
 
-/// How many files are flushed at once where each has to be.
+/// Files flushed concurrently, if each has to be flushed.
 const FLUSHERS: usize = 8;
 
 type Answer = Result<Published, PublishFailure>;
 
-/// Publishes a batch. The answers are in its order.
+/// Publishes a batch. Answers in its order.
 pub(super) fn publish(context: &Context, mut batch: Vec<Publication>) -> Vec<Answer> {
     if batch.is_empty() {
         return Vec::new();
@@ -78,7 +79,7 @@ pub(super) fn publish(context: &Context, mut batch: Vec<Publication>) -> Vec<Ans
     let staging = publisher.staging.clone();
     let flushed = context.flushes.flush_all(|| root.flush());
     context.steps.reach(Step::Flushed, None);
-    // Whether that went well or not: what came out may be a user's text.
+    // Also after a failed flush: a taken file may be a user's text.
     if let Some(staging) = staging {
         context.release_taken(&root, &staging);
     }
@@ -93,7 +94,7 @@ pub(super) fn publish(context: &Context, mut batch: Vec<Publication>) -> Vec<Ans
     batch.into_iter().zip(results).map(answer).collect()
 }
 
-/// The order in which a batch is published: folder by folder, so that each is opened once.
+/// The order of publishing a batch: folder by folder, so that each is opened once.
 fn by_folder(batch: &[Publication]) -> Vec<usize> {
     let mut order: Vec<usize> = (0..batch.len()).collect();
     order.sort_by_cached_key(|index| {
@@ -103,7 +104,7 @@ fn by_folder(batch: &[Publication]) -> Vec<usize> {
     order
 }
 
-/// The answers when nothing of a batch could be done.
+/// The answers if nothing of a batch could be done.
 pub(super) fn fail_all(batch: Vec<Publication>, error: &DestinationError) -> Vec<Answer> {
     batch
         .into_iter()
@@ -111,7 +112,7 @@ pub(super) fn fail_all(batch: Vec<Publication>, error: &DestinationError) -> Vec
         .collect()
 }
 
-/// Opens what is needed and flushes the content of the staged files.
+/// Opens the folders and flushes the content of the staged files.
 fn prepare(
     context: &Context,
     batch: &[Publication],
@@ -134,15 +135,15 @@ fn prepare(
     Ok((root, Some(staging)))
 }
 
-/// Discards what is staged after a flush failed. The system says once that it lost something, not what; reading would show
-/// the content from memory. So nothing that is staged can be trusted.
+/// Discards all staged files after a failed flush. The system reports once that data was lost, not which;
+/// reading would show the content from memory. So no staged file can be trusted.
 fn distrust(context: &Context) {
     context
         .discard_staged()
         .unwrap_or_else(|error| tracing::warn!(%error, "what was staged cannot be discarded"));
 }
 
-/// What is staged for a publication, and whether it stays so for others.
+/// The staged file of a publication, and whether it stays staged for others.
 fn staged_in(publication: &mut Publication) -> Option<(&mut Staged, bool)> {
     match &mut publication.content {
         PublicationContent::Staged(staged) => Some((staged, false)),
@@ -163,7 +164,7 @@ fn flush_files(root: &Root, dir: &Dir, staged: &[&Staged]) -> Result<(), Destina
     })
 }
 
-/// Flushes one file. One that is not there fails later, by itself.
+/// Flushes one file. A missing one fails later, by itself.
 fn flush_file(root: &Root, dir: &Dir, name: &str, path: &VaultPath) -> Result<(), DestinationError> {
     match open_to_flush(dir, name) {
         Ok(Some(file)) => file.sync_all().map_err(|error| root.errors.root_error(Action::Flush, error)),
@@ -172,27 +173,27 @@ fn flush_file(root: &Root, dir: &Dir, name: &str, path: &VaultPath) -> Result<()
     }
 }
 
-/// What to do about what is at the path of a publication.
+/// State of a publication's path.
 enum Occupant {
     /// There is nothing any more.
     Gone,
-    /// The very content that is to be published.
+    /// It has the content that should be published.
     Same(Facts),
-    /// What is to be replaced, unchanged.
+    /// It is the file to replace, unchanged.
     Expected(Facts),
-    /// Something else, with its content if that was read. It is left alone.
+    /// It is another file, with its content if that was read. It is left alone.
     Foreign(Option<KnownContent>),
 }
 
-/// What became of a file that is in place and may have the content.
+/// Result of adopting a file in place that may have the content.
 enum Adoption {
     /// It counts, with these facts if they are the wanted ones.
     Adopted(Option<Facts>),
-    /// It has the content, and its time is another user's to set.
+    /// It has the content, but another user's file's time cannot be set.
     Untimed,
     /// It has another content.
     Other,
-    /// Somebody changed or replaced it in the meantime.
+    /// A program changed or replaced it in the meantime.
     Changing,
     Gone,
 }
@@ -202,7 +203,7 @@ struct Publisher<'a> {
     root: &'a Root,
     staging: Option<Arc<StagingFolder>>,
     parents: Parents<'a>,
-    /// Folders of other file systems in which the leftovers of transplants were removed.
+    /// Folders of other file systems in which leftovers of transplants were removed.
     swept: HashSet<Option<VaultPath>>,
 }
 
@@ -220,7 +221,8 @@ impl Publisher<'_> {
         }
     }
 
-    /// Sets the times of a file that has the content already. One that was changed since that was found out is left alone.
+    /// Sets the times of a file that has the content already. A file that changed since that check is left
+    /// alone.
     fn touch(&mut self, path: &VaultPath, meta: &FileMeta) -> Result<Published, DestinationError> {
         let folder = path.parent();
         let needed = |reason: &str| DestinationError::ContentNeeded {
@@ -232,7 +234,7 @@ impl Publisher<'_> {
         let dir = self.parents.find(folder.as_ref())?.ok_or_else(|| needed(gone))?;
         match self.adopt_unchanged(&dir, path, meta)? {
             Adoption::Adopted(facts) => Ok(Published { facts: facts.map(|facts| facts.local()) }),
-            // Another user's file, which has the content: that is what counts.
+            // Another user's file with the right content: that is enough.
             Adoption::Untimed => {
                 self.context.untimed.store(true, Ordering::Relaxed);
                 Ok(Published::default())
@@ -242,7 +244,7 @@ impl Publisher<'_> {
         }
     }
 
-    /// [Adopts](Self::adopt) a file that had the content when it was looked at, or has it still.
+    /// [Adopts](Self::adopt) a file that had the content when it was checked, or still has it.
     fn adopt_unchanged(
         &self,
         dir: &Dir,
@@ -259,11 +261,11 @@ impl Publisher<'_> {
         Err(self.busy(path))
     }
 
-    /// Gives a file that is in place and has the content its times, if it has others, and counts it as changed. With the facts
-    /// in `seen` it had the content.
+    /// Sets the times of a file in place that has the content, if they differ, and counts it as changed. With
+    /// the facts in `seen` it had the content.
     ///
-    /// All of it goes through one handle, and only what is sure of the file that has the name in the end counts: a user may
-    /// save at any moment.
+    /// Everything uses one handle, and only facts that are certain for the file at the name in the end count:
+    /// a user may save at any moment.
     fn adopt(
         &self,
         dir: &Dir,
@@ -295,7 +297,7 @@ impl Publisher<'_> {
             }
             expected = facts_of_open(&file).map_err(failed)?;
             self.context.steps.reach(Step::Timed, Some(path));
-            // What was saved right before has the time that was set, and no facts tell of it.
+            // A file that was saved right before has the time that was set, and no facts show that.
             if before.size <= LARGEST_REREAD && !has_content().map_err(unread)? {
                 if facts_of_open(&file).map_err(failed)?.modified == expected.modified {
                     set_time_to_now(&file).map_err(failed)?;
@@ -314,7 +316,7 @@ impl Publisher<'_> {
         Ok(Adoption::Adopted(is_as_wanted.then_some(named)))
     }
 
-    /// Gives a staged file its name.
+    /// Renames a staged file to its path.
     fn place(
         &mut self,
         staging: &StagingFolder,
@@ -323,7 +325,7 @@ impl Publisher<'_> {
     ) -> Result<Published, DestinationError> {
         let dir = self.parents.make(staged.path.parent().as_ref(), &staged.path)?;
         let name = staged.path.file_name();
-        // What is replaced may be there under another spelling, which it keeps.
+        // The replaced file may have another spelling, which is kept.
         let spelling = replaces.and_then(|_| respell(&dir, name));
         self.take_place(staging, staged, replaces, &dir)?;
         self.root.touched(staged.path.parent().as_ref());
@@ -371,7 +373,7 @@ impl Publisher<'_> {
                         staging.remove_file(&staged.handle);
                         return Ok(());
                     }
-                    // It is another user's file. Ours, with the same content, may take its place.
+                    // It is another user's file. Ours, with the same content, may replace it.
                     Adoption::Untimed => replace = Some(Replaced { facts, content: staged.meta.hash }),
                     Adoption::Other | Adoption::Changing | Adoption::Gone => {}
                 },
@@ -383,7 +385,7 @@ impl Publisher<'_> {
         Err(self.busy(&staged.path))
     }
 
-    /// Renames a staged file, into the place of another if `replace` tells of one and it still is there.
+    /// Renames a staged file; with `replace`, over that file if it is still there.
     fn rename(
         &self,
         source: &Source<'_>,
@@ -417,8 +419,8 @@ impl Publisher<'_> {
         self.root.errors.error(Action::Place, path.as_str(), busy)
     }
 
-    /// Gives a staged file the rights of the one that it is about to replace, or of the one that was there and has another
-    /// name now, or else those of a file that is made in its folder.
+    /// Sets the rights of a staged file: those of the file that it is about to replace, or of the one that
+    /// was there and was renamed, or else those of a new file in its folder.
     fn set_rights(
         &self,
         source: &mut Source<'_>,
@@ -429,7 +431,7 @@ impl Publisher<'_> {
         let failed = |error| self.root.errors.error(Action::Place, staged.path.as_str(), error);
         let kept = if replaces { None } else { self.context.rights.of(&staged.path) };
         let folder = match source.part {
-            // The copy is made in that folder.
+            // The copy is created in that folder.
             Some(_) => None,
             None => rights::group_of_folder(&source.staging.dir, dir).map_err(failed)?,
         };
@@ -451,7 +453,7 @@ impl Publisher<'_> {
         }
     }
 
-    /// Looks at what is where a staged file is to go. An empty folder there is removed: there is nothing in it to be kept.
+    /// Checks the path of a staged file. An empty folder there is removed: it contains nothing to keep.
     fn judge(
         &mut self,
         dir: &Dir,
@@ -506,8 +508,8 @@ impl Publisher<'_> {
     }
 }
 
-/// What is to be remembered of a file that was just put in place or compared; nothing if it has not the size and time that
-/// obsync gave it: somebody was quick.
+/// Facts to record for a file that was just put in place or compared; `None` if it does not have the size and
+/// time that obsync set: a user was faster.
 fn facts_of(dir: &Dir, name: &str, meta: &FileMeta) -> Option<LocalFacts> {
     let found = look(dir, name).ok().flatten()?;
     let is_as_made =
@@ -515,12 +517,12 @@ fn facts_of(dir: &Dir, name: &str, meta: &FileMeta) -> Option<LocalFacts> {
     is_as_made.then(|| found.local())
 }
 
-/// The sizes, in bytes, of the contents that make a difference at the place of a staged file.
+/// The sizes, in bytes, of contents that make a difference at the path of a staged file.
 fn worth_reading(staged: &Staged, replaces: Option<KnownContent>) -> [u64; 2] {
     [staged.meta.size, replaces.map_or(staged.meta.size, |ours| ours.size)]
 }
 
-/// Where a staged file is renamed from: staging, or a copy of it in the target's file system.
+/// Source of a rename: the staged file, or its copy in the target's file system.
 struct Source<'a> {
     staging: &'a StagingFolder,
     handle: &'a str,
@@ -530,7 +532,7 @@ struct Source<'a> {
 }
 
 impl Source<'_> {
-    /// Where the file is now, and under which name.
+    /// The file's present folder and name.
     fn place(&self) -> (&Dir, &str) {
         match &self.part {
             Some(part) => (&part.dir, part.name.as_str()),
@@ -538,8 +540,8 @@ impl Source<'_> {
         }
     }
 
-    /// Renames the file to `name`: over the file with these facts if `replace` tells some and it still is that file,
-    /// else only if the name is free. [`Errno::EXIST`] when it is not.
+    /// Renames the file to `name`: with `replace`, over the file with these facts if it is still there, else
+    /// only if the name is free. [`Errno::EXIST`] otherwise.
     fn rename(&self, dir: &Dir, name: &str, replace: Option<Facts>) -> rustix::io::Result<()> {
         let (from, handle) = self.place();
         match replace {
@@ -555,7 +557,7 @@ impl Source<'_> {
         Ok(())
     }
 
-    /// Gives a copy that is in its place the rights of the staged file. It stays private where that fails.
+    /// Gives a copy in its place the rights of the staged file. It stays private if that fails.
     fn widen(&self) {
         let Some(part) = self.part.as_ref().filter(|_| !self.has_rights) else { return };
         let widened = open_file(&self.staging.dir, self.handle).and_then(|staged| match staged {

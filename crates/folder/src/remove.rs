@@ -1,4 +1,4 @@
-//! Removes files that still are what obsync wrote, and folders that are empty.
+//! Removes files that still have the content that obsync wrote, and empty folders.
 
 use cap_std::fs::Dir;
 use obsync_core::{DestinationError, Removable, Removal};
@@ -16,7 +16,8 @@ use super::spelling::{respell, spell};
 use super::steps::Step;
 use super::taken::Replaced;
 
-/// Removes one file if its content is what obsync wrote: it is taken out of its place, compared, and gone with the next flush.
+/// Removes one file if it has the content that obsync wrote: it is taken out of its place, compared, and
+/// removed at the next flush.
 pub(super) fn remove_file(
     context: &Context,
     root: &Root,
@@ -54,9 +55,9 @@ fn remove_in(
     let failed = |error: std::io::Error| root.errors.error(Action::Remove, path.as_str(), error);
     match look(dir, name).map_err(|error| failed(error.into()))? {
         None => return Ok(Removal::Missing),
-        // Whosever it is.
+        // Whoever wrote it.
         Some(_) if context.options.keep_deleted => return Ok(Removal::Retained),
-        // A file of another size is not worth reading.
+        // A file of another size need not be read.
         Some(facts) if facts.kind == Kind::File && facts.size == file.content.size => {}
         Some(_) => return Ok(Removal::Kept),
     }
@@ -70,7 +71,7 @@ fn remove_in(
     let expected = Replaced { facts, content: file.content.hash };
     let removed = match context.staging_folder() {
         Ok(staging) => context.take_out(root, &staging, dir, path, expected),
-        // To remove is what makes room on a full disk.
+        // Removing makes room on a full disk.
         Err(error) => {
             tracing::debug!(%error, "there is no staging folder to take a file out to");
             Err(Errno::XDEV)
@@ -98,7 +99,7 @@ fn remove_in(
     }
 }
 
-/// Removes one folder if it is empty; `true` when there is none there any more.
+/// Removes one folder if it is empty; `true` if it does not exist any more.
 pub(super) fn remove_folder(
     context: &Context,
     root: &Root,

@@ -1,19 +1,20 @@
-//! Renaming without overwriting: what appeared at the new name in the meantime is never lost.
+//! Renames without overwriting: a file that appeared at the new name in the meantime is never lost.
 
 use rustix::fd::AsFd;
 use rustix::fs::AtFlags;
 use rustix::io::{Errno, Result};
 
-/// Moves `from` to `to`, which must be free: [`Errno::EXIST`] when it is not.
+/// Moves `from` to `to`, which must be free; otherwise [`Errno::EXIST`].
 pub(super) fn rename_new(from_dir: impl AsFd, from: &str, to_dir: impl AsFd, to: &str) -> Result<()> {
     match exclusive(&from_dir, from, &to_dir, to) {
-        // The file system or the kernel does not know it. (Or it does not like the name: the other way tells.)
+        // The file system or the kernel does not support it. (Or it rejects the name: the other way shows
+        // that.)
         Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => by_link(&from_dir, from, &to_dir, to),
         result => result,
     }
 }
 
-/// Has two files change places, in one step.
+/// Exchanges two files in one step.
 #[cfg(any(target_os = "linux", target_os = "android", target_vendor = "apple"))]
 pub(super) fn swap(one_dir: impl AsFd, one: &str, other_dir: impl AsFd, other: &str) -> Result<()> {
     rustix::fs::renameat_with(one_dir, one, other_dir, other, rustix::fs::RenameFlags::EXCHANGE)
@@ -34,7 +35,7 @@ fn exclusive(_: impl AsFd, _: &str, _: impl AsFd, _: &str) -> Result<()> {
     Err(Errno::NOSYS)
 }
 
-/// A second name for the file, which never takes the place of another; then the first name goes.
+/// Creates a second name for the file, which never replaces another; then removes the first name.
 fn by_link(from_dir: impl AsFd, from: &str, to_dir: impl AsFd, to: &str) -> Result<()> {
     match rustix::fs::linkat(&from_dir, from, &to_dir, to, AtFlags::empty()) {
         Ok(()) => rustix::fs::unlinkat(&from_dir, from, AtFlags::empty()),
@@ -46,7 +47,7 @@ fn by_link(from_dir: impl AsFd, from: &str, to_dir: impl AsFd, to: &str) -> Resu
     }
 }
 
-/// The last resort: between the look and the renaming there is a moment in which another process could come.
+/// The last resort: another process could act between the check and the rename.
 fn after_a_look(from_dir: impl AsFd, from: &str, to_dir: impl AsFd, to: &str) -> Result<()> {
     match rustix::fs::statat(&to_dir, to, AtFlags::SYMLINK_NOFOLLOW) {
         Ok(_) => Err(Errno::EXIST),

@@ -1,5 +1,5 @@
-//! The rights of a file that takes another's place, or is a copy of it: its owner may have changed them, and what was private
-//! stays so.
+//! The rights of a file that replaces another, or is a copy of it: its owner may have changed them, and a
+//! private file stays private.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -14,14 +14,13 @@ use rustix::io::Errno;
 
 use super::entry::open_file;
 
-/// What of a mode is taken over: nobody's right to run it, as the content is another one.
+/// Bits of a mode that are copied: no right to execute, as the content is another one.
 const TAKEN: RawMode = 0o666;
-/// The rights of a file that nobody but its owner may use.
+/// The mode of a file that only its owner may use.
 const OWNERS: RawMode = 0o600;
-/// The group's part of a mode.
+/// The group's bits of a mode.
 const GROUP: RawMode = 0o060;
 
-/// The rights of a file.
 #[derive(Clone, Debug)]
 pub(super) struct Rights {
     mode: RawMode,
@@ -31,13 +30,13 @@ pub(super) struct Rights {
 }
 
 impl Rights {
-    /// Those of an open file.
+    /// Rights of an open file.
     pub(super) fn of(file: &File) -> io::Result<Self> {
         Ok(Self::from_stat(&rustix::fs::fstat(file)?, access_list(file)))
     }
 
-    /// Those of the file `name` in `dir`, if there is one. Of a file that cannot be opened its access list is not known: then
-    /// its owner alone may read it.
+    /// Rights of the file `name` in `dir`, if it exists. If it cannot be opened its access list is unknown:
+    /// then only its owner may read the new one.
     pub(super) fn at(dir: &Dir, name: &str) -> io::Result<Option<Self>> {
         match open_file(dir, name) {
             Ok(file) => file.map(|(file, _)| Self::of(&file)).transpose(),
@@ -57,8 +56,8 @@ impl Rights {
         }
     }
 
-    /// Gives `new` the owner (as a superuser), the group, the access list and the mode. Where the group cannot be given, the
-    /// group that it has may do no more than everybody.
+    /// Gives `new` the owner (as a superuser), the group, the access list and the mode. If the group cannot
+    /// be set, the present group gets no more rights than everybody.
     pub(super) fn give(&self, new: &File) -> io::Result<()> {
         let is = rustix::fs::fstat(new)?;
         let mode = Mode::from_raw_mode(is.st_mode).as_raw_mode();
@@ -94,14 +93,15 @@ impl Rights {
     }
 }
 
-/// Gives `new` the rights of the file `name` in `dir`, if there is one.
+/// Gives `new` the rights of the file `name` in `dir`, if it exists.
 pub(super) fn take_over(dir: &Dir, name: &str, new: &File) -> io::Result<()> {
     let Some((old, _)) = open_file(dir, name)? else { return Ok(()) };
     Rights::of(&old)?.give(new)
 }
 
-/// Gives `copy`, which its owner alone can read so far, the rights of the staged file that it was made of. A group that every
-/// file in `staging` has is nobody's choice: then the copy keeps the one that its folder gave it.
+/// Gives `copy`, which only its owner can read so far, the rights of the staged file that it was copied from.
+/// A group that every file in `staging` has was not chosen: then the copy keeps the one that its folder gave
+/// it.
 pub(super) fn widen(staging: &Dir, staged: &File, copy: &File) -> io::Result<()> {
     let rights = Rights::of(staged)?;
     let is = rustix::fs::fstat(copy)?;
@@ -109,7 +109,7 @@ pub(super) fn widen(staging: &Dir, staged: &File, copy: &File) -> io::Result<()>
     Rights { group, ..rights }.give(copy)
 }
 
-/// The group that new files of a folder belong to by its mode (set-group-ID), if those in `staging` do not.
+/// The group of new files in a folder by its mode (set-group-ID), if files in `staging` have another.
 pub(super) fn group_of_folder(staging: &Dir, folder: &Dir) -> io::Result<Option<Gid>> {
     let folder = rustix::fs::fstat(folder)?;
     if !Mode::from_raw_mode(folder.st_mode).contains(Mode::SGID) {
@@ -119,7 +119,7 @@ pub(super) fn group_of_folder(staging: &Dir, folder: &Dir) -> io::Result<Option<
     Ok((staging.st_gid != folder.st_gid).then(|| Gid::from_raw(folder.st_gid)))
 }
 
-/// Gives a staged file to this group, unless it has one that is not that of every file in `staging`.
+/// Sets this group of a staged file, unless the file has a chosen one.
 pub(super) fn give_group(staging: &Dir, file: &File, group: Gid) {
     let given = (|| {
         let is = rustix::fs::fstat(file)?;
@@ -133,13 +133,13 @@ pub(super) fn give_group(staging: &Dir, file: &File, group: Gid) {
         .unwrap_or_else(|error| tracing::debug!(%error, "a file cannot be given to the group of its folder"));
 }
 
-/// Whether a file in `staging` has another group than files have there that nobody gave one.
+/// True if a group was chosen: new files in `staging` have another one.
 fn is_chosen(staging: &Dir, group: Gid) -> rustix::io::Result<bool> {
     let folder = rustix::fs::fstat(staging)?;
     Ok(group != Gid::from_raw(folder.st_gid) && group != rustix::process::getegid())
 }
 
-/// The rights of files that were given another name, by the path that they had: what comes to that path takes them over.
+/// Rights of renamed files by their former path: the file that is put there gets them.
 #[derive(Debug, Default)]
 pub(super) struct KeptRights(Mutex<HashMap<VaultPath, Rights>>);
 
@@ -162,7 +162,7 @@ impl KeptRights {
     }
 }
 
-/// The access list of a file, if it has one (POSIX.1e, as Linux keeps it).
+/// The access list of a file, if it has one (POSIX.1e, in the format of Linux).
 #[cfg(target_os = "linux")]
 fn access_list(file: &File) -> Option<Vec<u8>> {
     let mut list = vec![0; LONGEST_LIST];
@@ -176,10 +176,10 @@ fn set_access_list(file: &File, list: &[u8]) -> Result<(), Errno> {
     rustix::fs::fsetxattr(file, ACCESS_LIST, list, rustix::fs::XattrFlags::empty())
 }
 
-/// Where Linux keeps a file's access list.
+/// The extended attribute of Linux with a file's access list.
 #[cfg(target_os = "linux")]
 const ACCESS_LIST: &str = "system.posix_acl_access";
-/// More than 8,000 entries of eight bytes; a longer one is not taken over.
+/// More than 8,000 entries of eight bytes; a longer list is not copied.
 #[cfg(target_os = "linux")]
 const LONGEST_LIST: usize = 64 << 10;
 

@@ -1,4 +1,4 @@
-//! The root of a destination: its handle, which confines everything, and the lock on it.
+//! The root of a destination: its handle, beneath which all paths are resolved, and its lock.
 
 use std::fs::{self, DirBuilder, File};
 use std::path::{Path, PathBuf};
@@ -18,30 +18,30 @@ use super::options::Durability;
 use super::options::FolderOptions;
 use super::unsynced::Unsynced;
 
-/// The longest segment that most file systems take, in bytes.
+/// The longest segment that most file systems accept, in bytes.
 pub(super) const COMMON_NAME_MAX: usize = 255;
 
 /// An open destination. Paths are resolved beneath its handle and nowhere else.
 #[derive(Debug)]
 pub(super) struct Root {
     pub(super) errors: ErrorContext,
-    /// The folder, as the parent of what lies in it.
+    /// The folder, as the parent of its entries.
     pub(super) dir: Arc<Dir>,
-    /// The same open file, for what a [`Dir`] does not do: locking and flushing.
+    /// The same open file, for locking and flushing, which a [`Dir`] does not do.
     pub(super) handle: File,
-    /// The device that its file system is on.
+    /// Device of its file system.
     pub(super) device: u64,
-    /// What was changed and is not known to be durable.
+    /// Changes that are not known to be durable.
     pub(super) unsynced: Unsynced,
     name_max: usize,
     device_name: DeviceName,
     pub(super) lock: Mutex<Option<FolderLock>>,
-    /// The lock is held for writing, as far as there is one.
+    /// The lock is taken for writing, as far as there is one.
     pub(super) claimed: AtomicBool,
 }
 
 impl Root {
-    /// Opens the folder; `None` when there is none.
+    /// Opens the folder; `None` if it does not exist.
     pub(super) fn open(
         errors: &ErrorContext,
         dest: &Path,
@@ -78,7 +78,7 @@ impl Root {
         }))
     }
 
-    /// Makes the folder with its parents.
+    /// Creates the folder with its parents.
     pub(super) fn create(errors: &ErrorContext, dest: &Path) -> Result<(), DestinationError> {
         let missing: Vec<PathBuf> = dest
             .ancestors()
@@ -97,7 +97,7 @@ impl Root {
             }
         })?;
         for folder in missing {
-            // So that a folder whose files are durable is itself found again after a power failure.
+            // So that a folder with durable files can itself be found after a power failure.
             let above =
                 folder.parent().filter(|above| !above.as_os_str().is_empty()).unwrap_or(Path::new("."));
             File::open(above).and_then(|above| above.sync_all()).unwrap_or_else(
@@ -112,7 +112,7 @@ impl Root {
         self.device_name
     }
 
-    /// The longest segment, in bytes, that may be tried here.
+    /// Limit of a segment here, in bytes.
     pub(super) fn name_max(&self) -> usize {
         self.name_max
     }
@@ -126,7 +126,7 @@ fn not_a_folder(dest: &Path) -> String {
     }
 }
 
-/// Bytes that a name may have where the file system says so; some say nothing.
+/// Limit of a name in bytes, if the file system reports one; some do not.
 fn longest_name(limit: u64) -> usize {
     match usize::try_from(limit) {
         Ok(0) | Err(_) => COMMON_NAME_MAX,

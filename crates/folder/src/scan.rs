@@ -1,8 +1,8 @@
-//! Compares a folder with what is recorded of it, and opens its files to be sent.
+//! Compares a folder with its records, and opens its files to be sent.
 //!
-//! Facts come first: a file is read only if they differ from those of its record, or if it was changed so recently that they
-//! need not differ (`clock`). `walk` goes through the folders, `names` pairs their names with those of the records (`known`),
-//! `file` reads what has to be read.
+//! Facts come first: a file is read only if they differ from those of its record, or if it changed so
+//! recently that they need not differ (`clock`). `walk` goes through the folders, `names` pairs their names
+//! with those of the records (`known`), `file` reads files.
 
 mod clock;
 mod file;
@@ -27,10 +27,10 @@ use crate::root::Root;
 
 pub(super) use self::open::open;
 
-/// How many threads look through a folder at most. More are no faster, since they wait for the same disk.
+/// Threads of a scan, at most. More are no faster, since they wait for the same disk.
 const THREADS: usize = 4;
 
-/// Looks through the destination, or at a few paths only. Whoever sets `stop` wants no answer any more.
+/// Scans the destination, or a few paths only. After `stop` is set, the result is not needed any more.
 pub(super) fn scan(
     context: &Context,
     input: &ScanInput,
@@ -52,7 +52,7 @@ pub(super) fn scan(
     let mounts = context.read_mounts(&root)?;
     let (mut tree, mounted) = pool.install(|| Walk::new(context, &root, input, only, &mounts, stop).run())?;
     tree.is_in_flux = was_in_flux || is_in_flux(&root);
-    // Nothing of it is true if another disk is there now.
+    // The result is invalid if another disk is there now.
     check_place(context, &root)?;
     if only.is_none() && mounted != *mounts && !stop.load(Ordering::Relaxed) {
         context.remember_mounts(&root, mounted);
@@ -60,7 +60,7 @@ pub(super) fn scan(
     Ok(tree)
 }
 
-/// Makes sure that the open folder is the one that the destination's name leads to: it may have been unmounted or replaced.
+/// Checks that the open folder is the one at the destination's path: it may have been unmounted or replaced.
 pub(super) fn check_place(context: &Context, root: &Root) -> Result<(), DestinationError> {
     let failed = |error| root.errors.root_error(Action::Read, error);
     let open = rustix::fs::fstat(&root.handle).map_err(failed)?;
@@ -73,7 +73,7 @@ pub(super) fn check_place(context: &Context, root: &Root) -> Result<(), Destinat
     }
 }
 
-/// Whether git is about to rewrite the folder.
+/// True if git is about to rewrite the folder.
 fn is_in_flux(root: &Root) -> bool {
     open_folder(&root.handle, ".git")
         .is_ok_and(|git| rustix::fs::statat(git, "index.lock", AtFlags::SYMLINK_NOFOLLOW).is_ok())

@@ -1,5 +1,5 @@
-//! Files whose names are other spellings of their paths in the vault: a name may be kept in decomposed form (docs/PROTOCOL.md
-//! section 4).
+//! Files whose names are other spellings of their paths in the vault: a name may be stored in decomposed form
+//! (docs/PROTOCOL.md section 4).
 
 use std::ffi::OsStr;
 
@@ -10,22 +10,23 @@ use super::entry::{Kind, look};
 use super::folding::has_other_spelling;
 use super::rename::rename_new;
 
-/// Gives a recorded file that is there under another spelling of its name that very name, so that it is not missed. Tells the
-/// spelling that it had.
+/// Renames a recorded file that has another spelling to its recorded name, so that it is not missing. Returns
+/// its former spelling.
 pub(super) fn respell(dir: &Dir, name: &str) -> Option<String> {
     if name.is_ascii() || !matches!(look(dir, name), Ok(None)) {
         return None;
     }
     let names = dir.entries().ok()?.flatten().filter_map(|entry| entry.file_name().into_string().ok());
     let mut spelled = names.filter(|found| found != name && normalize_local_name(found) == name);
-    // Of two nobody can say which it is.
+    // With two, it is unknown which one it is.
     let (spelling, None) = (spelled.next()?, spelled.next()) else { return None };
     let is_file = look(dir, &spelling).ok().flatten().is_some_and(|facts| facts.kind == Kind::File);
     (is_file && rename_new(dir, &spelling, dir, name).is_ok()).then_some(spelling)
 }
 
-/// Whether what is found by a name has that very name, or one that is normalised to it. Where names are folded a file that was
-/// renamed by letter case is found by its old name, too, and is not there any more all the same.
+/// True if the entry found by a name has that very name, or one that is normalised to it. Where names are
+/// folded a file that was renamed by letter case is also found by its old name, though it does not have it
+/// any more.
 pub(super) fn is_named(dir: &Dir, name: &str) -> bool {
     if !has_other_spelling(dir, OsStr::new(name)) {
         return true;
@@ -35,7 +36,7 @@ pub(super) fn is_named(dir: &Dir, name: &str) -> bool {
     names.any(|found| found == name || normalize_local_name(&found) == name)
 }
 
-/// Gives a file the spelling again that its user chose. Tells whether it has it.
+/// Renames a file back to the spelling that its user chose. Returns whether it has it.
 pub(super) fn spell(dir: &Dir, name: &str, spelling: &str) -> bool {
     rename_new(dir, name, dir, spelling).is_ok()
 }

@@ -1,11 +1,12 @@
-//! The hidden folder where files are written before they have a name: `.obsync/staging` in the root, so that it is on
-//! the same file system and publishing is a rename.
+//! The hidden folder in which files are written before they have a name: `.obsync/staging` in the root, so
+//! that it is on the same file system and publishing is a rename.
 //!
-//! Nobody else can write to it, so that what is published is what was verified. Where `.obsync` or the folder in it is
-//! another user's, or stays open to others, it is left alone, and `.obsync-` with random digits is used instead.
+//! No other user can write to it, so that the published content is the verified one. If `.obsync` or the
+//! folder in it is another user's, or stays open to others, it is left alone, and `.obsync-` with random
+//! digits is used instead.
 //!
-//! A staged file is named after its content hash. That name is only where to look for it again after an interrupted
-//! run: whether it really holds that content is told by hashing it.
+//! A staged file is named after its content hash. The name only helps to find it again after an interrupted
+//! run: its content is checked by hashing.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -27,23 +28,23 @@ use super::own_folder::{
 use super::root::Root;
 use super::taken::is_taken;
 
-/// What to tell when every folder made there can be written by others.
+/// Message if every folder created there can be written by others.
 const OPEN_TO_ALL: &str = "every folder that is made in it can be changed by other users; take that from them, or choose another destination";
 const NO_RANDOM: &str = "the system has no random numbers; run the same command again";
 /// Length of a content hash in hexadecimal digits.
 const HASH_DIGITS: usize = 64;
 
-/// What is known of the staging folder. It is made when the first file is staged.
+/// State of the staging folder. It is created when the first file is staged.
 #[derive(Debug, Default)]
 pub(super) struct Staging {
     folder: Option<Arc<StagingFolder>>,
-    /// Names that an earlier run left, by the content that they promise; read once, before this run stages anything, so
-    /// that what it stages itself is not among them.
+    /// Names that an earlier run left, by the content hash in them; read once, before this run stages
+    /// anything, so that its own files are not among them.
     leftovers: Option<HashMap<ContentHash, Vec<String>>>,
 }
 
 impl Staging {
-    /// The folder, made if it is not there.
+    /// The folder, created if it does not exist.
     pub(super) fn make(&mut self, root: &Root) -> Result<Arc<StagingFolder>, DestinationError> {
         if let Some(folder) = &self.folder {
             return Ok(folder.clone());
@@ -53,12 +54,13 @@ impl Staging {
         Ok(folder)
     }
 
-    /// Whether the folder was made or found already, so that nothing but a disk's limits stands in the way of a file.
+    /// True if the folder was created or found already, so that only a disk's limits can prevent writing a
+    /// file.
     pub(super) fn is_open(&self) -> bool {
         self.folder.is_some()
     }
 
-    /// The folder, if it is there.
+    /// The folder, if it exists.
     pub(super) fn find(&mut self, root: &Root) -> Result<Option<Arc<StagingFolder>>, DestinationError> {
         if self.folder.is_none() {
             self.folder = StagingFolder::open(root)?.map(Arc::new);
@@ -66,7 +68,7 @@ impl Staging {
         Ok(self.folder.clone())
     }
 
-    /// The name of a file with this content that an earlier run left. Each name is handed out once.
+    /// Name of a file with this content that an earlier run left. Each name is returned once.
     pub(super) fn leftover(
         &mut self,
         root: &Root,
@@ -83,17 +85,17 @@ impl Staging {
         Ok(names.and_then(Vec::pop).map(|name| (folder, name)))
     }
 
-    /// Says that no earlier run left anything.
+    /// Notes that no earlier run left anything.
     pub(super) fn has_nothing(&mut self) {
         self.leftovers.get_or_insert_default();
     }
 
-    /// Whether what was left is known, and this content is not among it.
+    /// True if the leftovers are known, and this content is not among them.
     pub(super) fn has_no_leftover(&self, content: ContentHash) -> bool {
         self.leftovers.as_ref().is_some_and(|left| left.get(&content).is_none_or(Vec::is_empty))
     }
 
-    /// Removes everything that is staged, and the folder.
+    /// Removes all staged files, and the folder.
     pub(super) fn discard(&mut self, root: &Root) -> Result<(), DestinationError> {
         self.leftovers = None;
         let Some(folder) = self.find(root)? else {
@@ -109,7 +111,7 @@ impl Staging {
 #[derive(Debug)]
 pub(super) struct StagingFolder {
     pub(super) dir: Dir,
-    /// Its name in the root, if it is not the usual one.
+    /// Its name in the root, if it is not the default one.
     elsewhere: Option<String>,
     errors: ErrorContext,
     counter: AtomicU64,
@@ -130,7 +132,7 @@ impl StagingFolder {
         Self::make_elsewhere(root)
     }
 
-    /// What an earlier run left elsewhere is only looked for where the usual folder cannot be used.
+    /// Folders elsewhere, left by an earlier run, are only looked for if the default folder cannot be used.
     pub(super) fn open(root: &Root) -> Result<Option<Self>, DestinationError> {
         let staging = match own_folder(root)? {
             Own::Private(own) => open_judged(root, &own, STAGING)?,
@@ -157,8 +159,9 @@ impl StagingFolder {
         }
     }
 
-    /// The staging folders that are there, the usual one first. A killed run may have used another, because [`OWN_FOLDER`]
-    /// was open to others then: the root is read for those where that folder cannot be used now, or `everywhere` is asked for.
+    /// Existing staging folders, the default one first. A killed run may have used another, because
+    /// [`OWN_FOLDER`] was open to others then: the root is searched for those if that folder cannot be used
+    /// now, or with `everywhere`.
     pub(super) fn open_all(root: &Root, everywhere: bool) -> Result<Vec<Self>, DestinationError> {
         let own = own_folder(root)?;
         let reads_root = everywhere || !matches!(own, Own::Private(_));
@@ -174,7 +177,7 @@ impl StagingFolder {
         Ok(all)
     }
 
-    /// Removes a folder elsewhere that is empty.
+    /// Removes an empty folder elsewhere.
     pub(super) fn remove_if_needless(&self, root: &Root) -> Result<(), DestinationError> {
         match (&self.elsewhere, self.names()?.is_empty()) {
             (Some(_), true) => self.remove(root),
@@ -205,7 +208,7 @@ impl StagingFolder {
         StagingFolder { dir, elsewhere, errors: root.errors.clone(), counter: AtomicU64::new(1) }
     }
 
-    /// The folder that the trash is in.
+    /// The folder with the trash.
     pub(super) fn trash_parent(&self, root: &Root) -> std::io::Result<Dir> {
         match own_folder(root) {
             Ok(Own::Private(own)) if self.elsewhere.is_none() => Ok(own),
@@ -244,7 +247,7 @@ impl StagingFolder {
         }
     }
 
-    /// Whether the file of this name is complete; then its times are set. If not it is removed.
+    /// True if the file of this name is complete; then its times are set. If not, it is removed.
     pub(super) fn check(
         &self,
         name: &str,
@@ -260,21 +263,21 @@ impl StagingFolder {
         Ok(false)
     }
 
-    /// Removes a staged file that is not needed any more. One that cannot be removed is in nobody's way.
+    /// Removes a staged file that is not needed any more. A failure does no harm.
     pub(super) fn remove_file(&self, name: &str) {
         if let Err(error) = rustix::fs::unlinkat(&self.dir, name, AtFlags::empty()) {
             tracing::debug!(%error, "a staged file cannot be removed");
         }
     }
 
-    /// Bytes of all staged files. Those that cannot be looked at count for nothing.
+    /// Bytes of all staged files, without those whose size cannot be read.
     pub(super) fn size(&self) -> u64 {
         let names = self.names().unwrap_or_default();
         let sizes = names.iter().filter_map(|name| Some(look(&self.dir, name).ok()??.size));
         sizes.fold(0, u64::saturating_add)
     }
 
-    /// Removes all staged files. What came out of its place and nobody judged stays.
+    /// Removes all staged files. Taken files that were not judged stay.
     pub(super) fn clear(&self) -> Result<(), DestinationError> {
         for name in self.names()?.into_iter().filter(|name| !is_taken(name)) {
             self.remove_file(&name);
@@ -286,7 +289,7 @@ impl StagingFolder {
         let failed = |error| self.errors.root_error(Action::List, error);
         let mut names = Vec::new();
         for entry in self.dir.entries().map_err(failed)? {
-            // A name that is no text was not given by obsync.
+            // obsync creates no names that are no text.
             if let Ok(name) = entry.map_err(failed)?.file_name().into_string()
                 && name != TRASH
             {
@@ -306,7 +309,7 @@ impl StagingFolder {
         Ok(leftovers)
     }
 
-    /// Removes the folder and the one above it, if they are empty.
+    /// Removes the folder and its parent, if they are empty.
     fn remove(&self, root: &Root) -> Result<(), DestinationError> {
         let own = match &self.elsewhere {
             Some(_) => None,
@@ -327,8 +330,8 @@ impl StagingFolder {
     }
 }
 
-/// A file being staged. Unless it is [kept](Self::keep) it is removed when this is dropped, so that a transfer that is
-/// broken off leaves nothing.
+/// A file being staged. Unless it is [kept](Self::keep) it is removed on drop, so that an aborted transfer
+/// leaves nothing.
 #[derive(Debug)]
 pub(super) struct StagedFile {
     folder: Arc<StagingFolder>,
@@ -338,7 +341,7 @@ pub(super) struct StagedFile {
 }
 
 impl StagedFile {
-    /// Says that the file is complete, closes it and gives its name.
+    /// Marks the file as complete, closes it and returns its name.
     pub(super) fn keep(mut self) -> String {
         self.keep = true;
         self.name.clone()

@@ -1,4 +1,4 @@
-//! The steps of writing to a folder, so that a test can do something, or end the process, at each of them.
+//! The steps of writing to a folder, so that a test can act, or end the process, at each of them.
 
 use std::fmt;
 use std::sync::Arc;
@@ -10,36 +10,36 @@ use obsync_protocol::VaultPath;
 pub enum Step {
     /// A copy of a staged file is complete.
     Copied,
-    /// The contents of a batch are durable, and nothing of it is visible.
+    /// The contents of a batch are durable, and none of them is visible.
     Prepared,
-    /// The file at the path was compared with what is expected there.
+    /// The file at the path was compared with the expected one.
     Compared,
-    /// The staged file has the name of one that is to be taken out.
+    /// The staged file has the name of a file to be taken out.
     Renamed,
-    /// The new file and the old one have changed places.
+    /// The new file and the old one are exchanged.
     Exchanged,
     /// The new file is in its place.
     Placed,
     /// The names of a batch are durable.
     Flushed,
-    /// The files that came out of a batch were compared once more and are gone.
+    /// The taken files of a batch were compared once more and removed.
     Released,
-    /// A file that is to be removed was compared with what is recorded.
+    /// A file to be removed was compared with its record.
     ToBeRemoved,
     /// It is out of its place.
     TakenOut,
-    /// A file that is there has the content that is to come; its time is about to be set.
+    /// A file in place has the wanted content; its time is about to be set.
     Recognized,
     /// Its time is set.
     Timed,
-    /// A file that is to be set aside has a copy with the same content.
+    /// A file to be set aside has a copy with the same content.
     CopyFound,
 }
 
-/// Sees each step before the next one, with the path if it is that of one file.
+/// Called at each step before the next one, with the path if it concerns one file.
 type StepWatch = Arc<dyn Fn(Step, Option<&VaultPath>) + Send + Sync>;
 
-/// Who watches the steps, if anybody does.
+/// The callback for the steps, if any.
 #[derive(Clone, Default)]
 pub(super) struct Steps(Option<StepWatch>);
 

@@ -1,4 +1,4 @@
-//! Durability: what has to be flushed so that it outlives a power failure, and how.
+//! Durability: flushes what must survive a power failure.
 
 use std::collections::hash_map::Entry;
 use std::fs::File;
@@ -16,14 +16,14 @@ use super::unsynced::Mounted;
 use obsync_core::blocking::lock;
 
 impl Root {
-    /// Notes that an entry of `folder` came, went or changed.
+    /// Notes that an entry of `folder` was added, removed or changed.
     pub(super) fn touched(&self, folder: Option<&VaultPath>) {
         if self.unsynced.each_file() || self.unsynced.has_by_file.load(Ordering::Acquire) {
             lock(&self.unsynced.folders).insert(folder.cloned());
         }
     }
 
-    /// Notes the file system that a folder below the root is on.
+    /// Notes the file system of a folder below the root.
     pub(super) fn entered(&self, device: u64, dir: &Dir) -> rustix::io::Result<()> {
         if device != self.device && !self.unsynced.each_file() {
             let mut mounted = lock(&self.unsynced.mounted);
@@ -36,7 +36,7 @@ impl Root {
         Ok(())
     }
 
-    /// Whether each file in a folder that was [entered](Self::entered) has to be flushed by itself.
+    /// True if each file in a folder that was [entered](Self::entered) has to be flushed by itself.
     pub(super) fn flushes_each_file_in(&self, dir: &Dir) -> bool {
         if self.unsynced.each_file() || !self.unsynced.has_by_file.load(Ordering::Acquire) {
             return self.unsynced.each_file();
@@ -45,7 +45,7 @@ impl Root {
         matches!(lock(&self.unsynced.mounted).get(&device(&facts)), Some(Mounted::ByFile))
     }
 
-    /// Makes durable what was written by [`Durability::FileSystem`] and every change that was [noted](Self::touched).
+    /// Makes writes with [`Durability::FileSystem`] and all [noted](Self::touched) changes durable.
     pub(super) fn flush(&self) -> Result<(), DestinationError> {
         if self.unsynced.each_file() { self.flush_folders() } else { self.flush_file_systems() }
     }
@@ -59,7 +59,7 @@ impl Root {
                 rustix::fs::syncfs(handle).map_err(failed)?;
             }
         }
-        // Only noted where a file system needs it.
+        // Only noted if a file system needs it.
         self.flush_folders()
     }
 
@@ -114,7 +114,7 @@ mod tests {
         std::fs::create_dir(home.path().join("mounted")).unwrap();
         let path = VaultPath::parse("mounted").unwrap();
         let dir = root.dir.open_dir("mounted").unwrap();
-        // The folder is said to be the other file system, by which the root is not one.
+        // The folder is treated as the other file system, so the root is not one.
         root.device += 1;
         let own = device(&rustix::fs::fstat(&dir).unwrap());
         for (is_by_file, noted) in [(false, 0), (true, 1)] {

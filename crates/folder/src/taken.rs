@@ -1,4 +1,4 @@
-//! Files that came out of their places, to be compared: what they are called in the staging folder, and what is known of them.
+//! Files taken out of their places to be compared: their names in the staging folder, and their facts.
 
 use cap_std::fs::Dir;
 use obsync_protocol::{ContentHash, VaultPath};
@@ -7,27 +7,27 @@ use rustix::io::Errno;
 use super::entry::Facts;
 use super::rename::rename_new;
 
-/// How the names of files in the staging folder begin that came out of their places.
+/// Prefix of the names of taken files in the staging folder.
 const TAKEN: &str = "taken-";
-/// How many files of one place and one expected content can wait in the staging folder to be judged.
+/// Files of one path and one expected content that can wait in the staging folder to be judged.
 const MOST: usize = 100;
-/// What such a name is made of besides: two hashes in hexadecimal digits, a dash between them, and a number where several are of
-/// one place.
+/// Digits of the two hexadecimal hashes in such a name, with a dash between them, and a number if there are
+/// several for one path.
 const DIGITS: usize = 64;
 
-/// A file that came out of its place and is as expected.
+/// A file that was taken out of its place and is as expected.
 #[derive(Debug)]
 pub(super) struct Taken {
     pub(super) path: VaultPath,
     /// Its name in the staging folder.
     pub(super) name: String,
-    /// What it was like when it had come out.
+    /// Its facts after it was taken.
     pub(super) facts: Facts,
     pub(super) content: ContentHash,
 }
 
-/// The names that a file can have that comes out of `path`, where `expected` is to be. The first is taken where an earlier one
-/// is not judged yet.
+/// Possible names of a file taken from `path`, where `expected` should be. Further ones are used if an
+/// earlier file is not judged yet.
 fn taken_names(path: &VaultPath, expected: ContentHash) -> impl Iterator<Item = String> {
     let first = format!("{TAKEN}{}-{expected}", ContentHash::of(path.as_str().as_bytes()));
     let others = (1..MOST).map({
@@ -37,7 +37,7 @@ fn taken_names(path: &VaultPath, expected: ContentHash) -> impl Iterator<Item = 
     std::iter::once(first).chain(others)
 }
 
-/// Gives a file the first of these names that is free in the staging folder, and tells which.
+/// Renames a file to the first of these names that is free in the staging folder, and returns that.
 pub(super) fn rename_to_taken(
     from: (&Dir, &str),
     staging: &Dir,
@@ -54,7 +54,7 @@ pub(super) fn rename_to_taken(
     Err(Errno::BUSY)
 }
 
-/// The hash of the path and the content that was expected, if a name in the staging folder is that of a file that came out.
+/// The hash of the path and the expected content, if a name in the staging folder is that of a taken file.
 pub(super) fn parse(name: &str) -> Option<(ContentHash, ContentHash)> {
     let rest = name.strip_prefix(TAKEN)?;
     let (path, expected) = (rest.get(..DIGITS)?, rest.get(DIGITS + 1..2 * DIGITS + 1)?);
@@ -64,12 +64,12 @@ pub(super) fn parse(name: &str) -> Option<(ContentHash, ContentHash)> {
     is_name.then_some((path.parse().ok()?, expected.parse().ok()?))
 }
 
-/// Whether a name in the staging folder is that of a file that came out of its place.
+/// True if a name in the staging folder is that of a taken file.
 pub(super) fn is_taken(name: &str) -> bool {
     parse(name).is_some()
 }
 
-/// What is to be replaced: the file with these facts, which has this content.
+/// The file to replace, with its facts and content.
 #[derive(Clone, Copy)]
 pub(super) struct Replaced {
     pub(super) facts: Facts,

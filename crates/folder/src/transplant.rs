@@ -1,5 +1,5 @@
-//! Publishing into another file system that is mounted below the root, where a rename out of staging cannot reach:
-//! the content is copied to a hidden file beside the target first.
+//! Publishes into another file system that is mounted below the root, which a rename from staging cannot
+//! reach: the content is first copied to a hidden file beside the target.
 
 use std::fs::File;
 use std::io;
@@ -14,15 +14,15 @@ use super::entry::{hash, open_file, set_file_time};
 use super::error::{Action, ErrorContext};
 use super::staging::StagingFolder;
 
-/// How the name of a copy begins; the content hash and [`SUFFIX`] follow. (Short of any file system's limit.)
+/// Prefix of a copy's name; the content hash and [`SUFFIX`] follow. (Shorter than any file system's limit.)
 const PREFIX: &str = ".obsync-";
 const SUFFIX: &str = ".part";
 
-/// A complete, flushed copy beside its target. Removed when this is dropped, unless it was renamed before.
+/// A complete, flushed copy beside its target. Removed on drop, unless it was renamed before.
 pub(super) struct Part {
     pub(super) dir: Arc<Dir>,
     pub(super) name: String,
-    /// It is its owner's alone until it has its place.
+    /// Only its owner can read it until it is in its place.
     pub(super) file: File,
 }
 
@@ -62,7 +62,7 @@ pub(super) fn transplant(
     Ok(part)
 }
 
-/// Removes what interrupted runs left of their copies in `dir`.
+/// Removes copies that interrupted runs left in `dir`.
 pub(super) fn sweep(dir: &Dir) -> io::Result<()> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let readable = Dir::from_std_file(File::from(rustix::fs::openat(dir, ".", flags, Mode::empty())?));
@@ -76,7 +76,7 @@ pub(super) fn sweep(dir: &Dir) -> io::Result<()> {
     Ok(())
 }
 
-/// Whether a name is one of these copies; no user's file is named so.
+/// True if a name is that of such a copy; users' files have no such names.
 pub(super) fn is_part(name: &str) -> bool {
     let digits = name.strip_prefix(PREFIX).and_then(|rest| rest.strip_suffix(SUFFIX));
     digits.is_some_and(|digits| digits.len() == 64 && digits.bytes().all(|digit| digit.is_ascii_hexdigit()))

@@ -1,7 +1,7 @@
-//! Keeps replaced and removed files in `.obsync/trash` for a while: in a folder for each run, named by when it was in UTC,
-//! under the path that it had. No scan looks there, and no run brings anything there.
+//! Keeps replaced and removed files in `.obsync/trash` for a while: in a folder for each run, named by its
+//! time in UTC, under their former path. No scan covers it, and no run writes there otherwise.
 //!
-//! A file gets there by being renamed where that is possible. A second one of the same path, or one in the place of a folder,
+//! A file is moved there by renaming if possible. A second one of the same path, or one in place of a folder,
 //! goes to another folder of the same run.
 
 use std::fs::File;
@@ -27,13 +27,13 @@ use super::root::Root;
 use super::staging::StagingFolder;
 use super::taken::Replaced;
 
-/// How long its files are kept, in days.
+/// Days that its files are kept.
 const KEPT_DAYS: i64 = 30;
-/// How a run's folder is named.
+/// Format of the name of a run's folder.
 const RUN: &str = "%Y%m%dT%H%M%SZ";
 /// Characters of such a name.
 const RUN_LENGTH: usize = "20250131T235959Z".len();
-/// How many files of one path a run can put there.
+/// Files of one path that a run can put there, at most.
 const FOLDERS: u32 = 10_000;
 
 impl Context {
@@ -49,8 +49,8 @@ impl Context {
         self.put_in_trash(root, Some(staging), path, put)
     }
 
-    /// Puts a second name of a file into the trash, or a copy where a file can have only one. Tells the facts that the file
-    /// has then, which a second name changes; `None`: it is another one by now.
+    /// Puts a second name of a file into the trash, or a copy if a file can have only one. Returns the file's
+    /// new facts, which a second name changes; `None` if it is another file by now.
     pub(super) fn copy_to_trash(
         &self,
         root: &Root,
@@ -95,7 +95,8 @@ impl Context {
         Err(Errno::EXIST.into())
     }
 
-    /// Says that what is put into the trash from now on is of another run, and removes what was there long enough.
+    /// Ends the run's folder, so that later files go to another one, and removes folders that were kept long
+    /// enough.
     pub(super) fn end_trash_run(&self) -> Result<(), DestinationError> {
         *lock(&self.trash_run) = None;
         if !self.options.trash {
@@ -107,12 +108,12 @@ impl Context {
     }
 }
 
-/// The name of a run's folder that begins now.
+/// Name of the folder of a run that begins now.
 fn run_name() -> String {
     Timestamp::now().strftime(RUN).to_string()
 }
 
-/// When the run was that a folder is named after.
+/// Time of the run that a folder is named after.
 fn run_of(name: &str) -> Option<Timestamp> {
     let begun = DateTime::strptime(RUN, name.get(..RUN_LENGTH)?).ok()?;
     let rest = name.get(RUN_LENGTH..)?;
@@ -122,7 +123,7 @@ fn run_of(name: &str) -> Option<Timestamp> {
     is_run.then_some(begun)
 }
 
-/// Removes the folders of runs that were long enough ago. What else is there is not obsync's.
+/// Removes the folders of runs that were long enough ago. Other entries are not obsync's.
 fn sweep(trash: &Dir) -> io::Result<()> {
     let kept_since = Timestamp::now() - (KEPT_DAYS * 24).hours();
     for entry in trash.entries()? {
@@ -134,7 +135,8 @@ fn sweep(trash: &Dir) -> io::Result<()> {
     Ok(())
 }
 
-/// The trash, made if it is not there. It is where the staging folder is, which another user may have driven elsewhere.
+/// The trash, created if it does not exist. It is beside the staging folder, which another user may have
+/// forced elsewhere.
 fn open_trash(root: &Root, staging: Option<&StagingFolder>) -> io::Result<Dir> {
     let own = match own_folder(root).map_err(io::Error::other)? {
         Own::Private(own) => own,
@@ -147,7 +149,7 @@ fn open_trash(root: &Root, staging: Option<&StagingFolder>) -> io::Result<Dir> {
     Ok(Dir::from_std_file(File::from(dir)))
 }
 
-/// The trash, if it is there.
+/// The trash, if it exists.
 fn find_trash(root: &Root) -> io::Result<Option<Dir>> {
     let own = match own_folder(root).map_err(io::Error::other)? {
         Own::Private(own) => Some(own),
@@ -167,7 +169,7 @@ fn open_folder(dir: impl AsFd, name: &str) -> rustix::io::Result<OwnedFd> {
     rustix::fs::openat(dir, name, flags, Mode::empty())
 }
 
-/// Opens folders, each in the one before it, made where they are not there. At least one.
+/// Opens folders, each in the one before it, created if they do not exist. At least one.
 fn make_folders<'n>(dir: impl AsFd, names: impl Iterator<Item = &'n str>) -> io::Result<OwnedFd> {
     let mut open: Option<OwnedFd> = None;
     for name in names {

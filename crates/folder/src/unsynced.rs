@@ -11,21 +11,21 @@ use obsync_protocol::VaultPath;
 use super::file_system;
 use super::options::Durability;
 
-/// What was changed and is not known to be durable.
+/// Changes that are not known to be durable.
 #[derive(Debug)]
 pub(super) struct Unsynced {
     durability: Durability,
-    /// Other file systems that are mounted below the root, by their device.
+    /// Other file systems mounted below the root, by their device.
     pub(super) mounted: Mutex<HashMap<u64, Mounted>>,
-    /// Whether one of them has to be flushed file by file.
+    /// True if one of them has to be flushed file by file.
     pub(super) has_by_file: AtomicBool,
-    /// Tells which do; tests have no such file system.
+    /// Decides which do; tests have no such file system.
     pub(super) is_flushed_by_file: fn(&Dir) -> bool,
-    /// Folders of which entries came or went; `None` is the root.
+    /// Folders whose entries were added or removed; `None` is the root.
     pub(super) folders: Mutex<HashSet<Option<VaultPath>>>,
 }
 
-/// How a file system below the root is flushed.
+/// Flush method of a file system below the root.
 #[derive(Debug)]
 #[cfg_attr(
     not(target_os = "linux"),
@@ -47,7 +47,7 @@ impl Unsynced {
         }
     }
 
-    /// Whether each file has to be flushed by itself.
+    /// True if each file has to be flushed by itself.
     pub(super) fn each_file(&self) -> bool {
         self.durability.is_by_file()
     }

@@ -1,4 +1,4 @@
-//! Looks through a destination: what is in it, and whether anything is.
+//! Walks a destination: lists its files, and checks whether it is empty.
 
 use std::collections::BTreeSet;
 use std::io::ErrorKind;
@@ -14,7 +14,7 @@ use super::parents::Parents;
 use super::root::Root;
 use super::transplant::is_part;
 
-/// Whether there is nothing but obsync's own folders.
+/// True if there is nothing but obsync's own folders.
 pub(super) fn is_empty(root: &Root) -> Result<bool, DestinationError> {
     let failed = |error| root.errors.error(Action::List, ".", error);
     for entry in root.dir.entries().map_err(failed)? {
@@ -25,8 +25,8 @@ pub(super) fn is_empty(root: &Root) -> Result<bool, DestinationError> {
     Ok(true)
 }
 
-/// For each of the folders, the parts of a bare git repository that are directly in it. Names are read, not asked for, so
-/// that every spelling is found.
+/// For each of the folders, the parts of a bare git repository that are directly in it. Lists the names
+/// instead of looking them up, so that every spelling is found.
 pub(super) fn repository_parts(
     root: &Root,
     folders: &[Option<VaultPath>],
@@ -48,7 +48,7 @@ fn parts_in(dir: &Dir) -> std::io::Result<BTreeSet<RepositoryPart>> {
         let entry = entry?;
         let name = entry.file_name();
         let Some(part) = RepositoryPart::of(&name.to_string_lossy()) else { continue };
-        // Git takes no folder for a head.
+        // Git accepts no folder as a head.
         if part == RepositoryPart::Body || !entry.file_type()?.is_dir() {
             parts.insert(part);
         }
@@ -56,7 +56,8 @@ fn parts_in(dir: &Dir) -> std::io::Result<BTreeSet<RepositoryPart>> {
     Ok(parts)
 }
 
-/// All files and symbolic links; links are not followed. A name that is no text is told as nearly as text can.
+/// All files and symbolic links; links are not followed. A name that is no text is converted as closely as
+/// possible.
 pub(super) fn list(root: &Root) -> Result<Inventory, DestinationError> {
     let mut found = Inventory::default();
     let mut pending = vec![PathBuf::new()];
@@ -86,7 +87,7 @@ fn list_folder(
         if name.to_str().is_some_and(|name| (at_root && is_own_name(name)) || is_part(name)) {
             continue;
         }
-        // Not the type that reading the folder gives: some file systems give none.
+        // Not the type from the listing: some file systems give none.
         let Some(facts) = gone_is_none(entry.metadata())? else {
             continue;
         };
@@ -101,7 +102,7 @@ fn list_folder(
     Ok(())
 }
 
-/// Nothing, where something was removed while it was being looked at.
+/// `None` if a file was removed while it was checked.
 fn gone_is_none<T>(result: std::io::Result<T>) -> std::io::Result<Option<T>> {
     match result {
         Ok(value) => Ok(Some(value)),

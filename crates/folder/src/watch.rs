@@ -1,8 +1,8 @@
-//! Tells what others change in a folder, as soon as the system says so.
+//! Reports changes of other programs in a folder, as soon as the system reports them.
 //!
-//! Each folder in which something can sync is watched by itself, so that `.git` and what the filter leaves out cost no watches.
-//! A watcher is a help, never the truth: it can miss changes (network file systems, queues that overflow, limits of the system).
-//! It says so, and whoever follows it scans the folder from time to time in any case.
+//! Each folder in which files can sync is watched by itself, so that `.git` and excluded folders cost no
+//! watches. A watcher is a help, never the truth: it can miss changes (network file systems, queue overflows,
+//! limits of the system). It reports that, and its user scans the folder from time to time in any case.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -22,30 +22,31 @@ use crate::file_system;
 use crate::own_folder::is_own_name;
 use crate::transplant::is_part;
 
-/// Events of the system that may wait to be looked at. Beyond them it is an overflow.
+/// Events of the system that may wait. More are an overflow.
 const EVENTS_WAITING: usize = 16 * 1024;
-/// How long events are gathered that belong together, such as those of one saving.
+/// Time in which related events are collected, such as those of one save.
 const GATHERING: Duration = Duration::from_millis(5);
-/// Sets of changes that may wait to be taken. Beyond them it is an overflow.
+/// Sets of changes that may wait to be taken. More are an overflow.
 const SETS_WAITING: usize = 64;
 
-/// What a watcher says.
+/// Event of a watcher.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum LocalEvent {
-    /// Something happened to these paths, as they are spelled here. Of a folder: to it, and perhaps to anything in it.
+    /// These paths changed, as they are spelled here. For a folder: the folder itself, and perhaps anything
+    /// in it.
     Paths(BTreeMap<VaultPath, Touch>),
-    /// Everything that can be watched is, from now on. Said once; what was changed before is not told.
+    /// From now on everything that can be watched is. Sent once; earlier changes are not reported.
     Standing,
-    /// Changes were missed: the folder is to be scanned.
+    /// Changes were missed: the folder has to be scanned.
     Overflow,
-    /// Changes may be missed from now on: the folder is to be scanned often. A sentence says why.
+    /// Changes may be missed from now on: the folder has to be scanned often. With the reason as a sentence.
     Failed(String),
 }
 
-/// How a [`Watcher`] works.
+/// Options of a [`Watcher`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct WatchOptions {
-    /// How many folders are watched at most; as many as the system allows when it is `None`.
+    /// Limit of watched folders; if `None`, that of the system.
     pub most_watches: Option<usize>,
 }
 
@@ -58,7 +59,8 @@ pub struct Watcher {
 }
 
 impl Watcher {
-    /// Begins to watch a folder. What cannot be watched is the first [event](Self::next), not an error.
+    /// Starts to watch a folder. Folders that cannot be watched are the first [event](Self::next), not an
+    /// error.
     pub fn new(dest: &Path, filter: Filter, options: WatchOptions) -> Self {
         let (sender, events) = mpsc::channel(SETS_WAITING);
         let stop = Arc::new(AtomicBool::new(false));
@@ -78,12 +80,12 @@ impl Watcher {
         Watcher { events, stop, stands }
     }
 
-    /// The next event; `None` once nothing is watched any more, which an event said before.
+    /// The next event; `None` once nothing is watched any more, which an event reported before.
     pub async fn next(&mut self) -> Option<LocalEvent> {
         self.events.recv().await
     }
 
-    /// Whether everything that can be watched is.
+    /// True if everything that can be watched is.
     pub fn stands(&self) -> bool {
         self.stands.load(Ordering::Acquire)
     }
@@ -95,14 +97,14 @@ impl Drop for Watcher {
     }
 }
 
-/// What is watched.
+/// The watched folder and its filter.
 struct WatchedPlace {
     root: PathBuf,
     filter: Filter,
 }
 
 impl WatchedPlace {
-    /// The path of what is at a place in the system; `None` for the folder itself, and for what never syncs.
+    /// The path of a place in the file system; `None` for the folder itself, and for files that never sync.
     fn path_of(&self, place: &Path) -> Option<VaultPath> {
         let path = place.strip_prefix(&self.root).ok()?.to_str()?;
         let path = VaultPath::parse(path).ok()?;
@@ -110,7 +112,7 @@ impl WatchedPlace {
         (!is_own).then_some(path)
     }
 
-    /// Whether a folder is worth watching. (Of the one folder that is watched everything is.)
+    /// True if a folder has to be watched. (In the single folder that is watched, everything is.)
     fn reaches(&self, folder: &Path) -> bool {
         folder == self.root || self.path_of(folder).is_some_and(|path| self.filter.reaches(&path))
     }
@@ -122,7 +124,7 @@ impl WatchedPlace {
     }
 }
 
-/// The thread that watches.
+/// The watching thread.
 struct Watch {
     place: WatchedPlace,
     watcher: RecommendedWatcher,
@@ -132,7 +134,7 @@ struct Watch {
     overflowed: Arc<AtomicBool>,
     sender: mpsc::Sender<LocalEvent>,
     stop: Arc<AtomicBool>,
-    /// An overflow could not be told yet.
+    /// An overflow could not be reported yet.
     untold: bool,
     has_failed: bool,
 }
@@ -158,7 +160,7 @@ impl Watch {
         if !wait_for(&place.root, &sender, &stop) {
             return None;
         }
-        // What happens is told with the whole path of its place, and a link would be watched itself.
+        // Events have the whole path of their place, and a link would be watched itself.
         if let Ok(root) = place.root.canonicalize() {
             place.root = root;
         }
@@ -177,7 +179,7 @@ impl Watch {
     }
 
     fn run(&mut self) {
-        /// How soon it is noticed that nobody listens any more.
+        /// Time until the thread notices that the receiver is gone.
         const LOOK_UP: Duration = Duration::from_secs(1);
         while !self.stop.load(Ordering::Relaxed) && !self.sender.is_closed() {
             let mut gathered = match self.raw.recv_timeout(LOOK_UP) {
@@ -214,7 +216,7 @@ impl Watch {
         if event.flag() == Some(Flag::Rescan) {
             self.untold = true;
         }
-        // A renaming is told of each name by itself, too.
+        // A rename is also reported for each name by itself.
         if event.kind == EventKind::Modify(ModifyKind::Name(RenameMode::Both)) {
             return;
         }
@@ -238,13 +240,13 @@ impl Watch {
                     Touch::Gone
                 }
                 Ok(facts) if facts.is_dir() => {
-                    // A folder that was moved here is watched anew, under its new name.
+                    // A folder that was moved here is watched again, under its new name.
                     self.forget(place);
                     self.add(place, touched);
                     Touch::Changed
                 }
                 Ok(facts) if is_saved => Touch::Saved { size: Some(facts.len()) },
-                // It may have been closed already: that is told by itself.
+                // It may have been closed already: that is another event.
                 Ok(_) => match touched.get(&path) {
                     Some(saved @ Touch::Saved { .. }) => *saved,
                     _ => Touch::Changed,
@@ -254,14 +256,14 @@ impl Watch {
         }
     }
 
-    /// Something happened to the folder itself.
+    /// The watched folder itself changed.
     fn look_at_root(&mut self) {
         if !self.place.root.is_dir() {
             self.fail("it was removed or moved".to_owned());
         }
     }
 
-    /// Watches a folder with all below it. What is in a new one already is told.
+    /// Watches a folder with all below it. The entries of a new one are reported.
     fn add(&mut self, folder: &Path, touched: &mut BTreeMap<VaultPath, Touch>) {
         let mut pending = vec![folder.to_path_buf()];
         while let Some(folder) = pending.pop() {
@@ -298,7 +300,7 @@ impl Watch {
         }
     }
 
-    /// Watches a folder no more, and nothing below it.
+    /// Stops watching a folder and all below it.
     fn forget(&mut self, folder: &Path) {
         let below: Vec<PathBuf> = self
             .watched
@@ -312,7 +314,7 @@ impl Watch {
         }
     }
 
-    /// Says once that changes may be missed.
+    /// Reports once that changes may be missed.
     fn fail(&mut self, reason: String) {
         if !self.has_failed {
             self.has_failed = self.sender.try_send(LocalEvent::Failed(reason)).is_ok();
@@ -320,7 +322,7 @@ impl Watch {
     }
 }
 
-/// Waits until a folder is there: the first run makes it. `false`: nobody listens any more.
+/// Waits until a folder exists: the first run creates it. `false` if the receiver is gone.
 fn wait_for(folder: &Path, sender: &mpsc::Sender<LocalEvent>, stop: &AtomicBool) -> bool {
     const LOOK_AGAIN: Duration = Duration::from_millis(200);
     while !folder.is_dir() {
@@ -332,7 +334,7 @@ fn wait_for(folder: &Path, sender: &mpsc::Sender<LocalEvent>, stop: &AtomicBool)
     true
 }
 
-/// Hands events on without ever waiting: the watcher's own thread has to answer.
+/// Passes events on without blocking: the watcher's own thread has to respond.
 fn handler(raw: SyncSender<notify::Result<Event>>, overflowed: Arc<AtomicBool>) -> impl notify::EventHandler {
     move |event: notify::Result<Event>| {
         if let Ok(event) = &event

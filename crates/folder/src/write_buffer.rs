@@ -1,9 +1,9 @@
-//! Small contents that are complete and wait in memory to be written, many in one go.
+//! Small complete contents that wait in memory to be written, many at once.
 //!
-//! To wake a thread that may block for every note takes longer than to write the note. So small contents are gathered
-//! here, and a thread is woken when there is work for a while; publishing writes what is left of its batch itself. What
-//! waits is bounded, and not staged yet for whoever looks for leftovers: a process that dies loses it, and the next run
-//! downloads it again.
+//! Waking a blocking thread for every note takes longer than writing the note. So small contents are
+//! collected here, and a thread is woken when there is work for a while; publishing writes the rest of its
+//! batch itself. The waiting bytes are limited, and leftovers do not include them: a process that dies loses
+//! them, and the next run downloads them again.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex};
@@ -13,19 +13,19 @@ use obsync_core::{DestinationError, Staged};
 use super::error::again;
 use obsync_core::blocking::lock;
 
-/// Larger contents are written when they are complete, by a thread of their own.
+/// Larger contents are written when they are complete, on a thread of their own.
 const SMALL: usize = 256 << 10;
-/// How many bytes may wait.
+/// Limit of waiting bytes.
 const ROOM: usize = 8 << 20;
-/// When a thread is woken to write: for so many contents ...
+/// A thread is woken to write this many contents ...
 const ENOUGH: usize = 32;
-/// ... or so many bytes.
+/// ... or this many bytes.
 const ENOUGH_BYTES: usize = 1 << 20;
-/// What the handles of waiting contents begin with. Files in the staging folder are named after their content, in
+/// Prefix of the handles of waiting contents. Files in the staging folder are named after their content, in
 /// hexadecimal digits.
 const MARK: &str = "buffered-";
 
-/// The contents that wait, and those that were written since and are not asked for yet.
+/// Contents that wait, and those that were written since and were not asked for yet.
 #[derive(Debug, Default)]
 pub(super) struct WriteBuffer(Mutex<Inner>);
 
@@ -47,12 +47,12 @@ struct Slot {
     content: Mutex<Content>,
 }
 
-/// A complete content of which nothing may be written yet.
+/// A complete content, none of which is written yet.
 pub(super) trait Unwritten: std::fmt::Debug + Send {
-    /// Bytes that it holds.
+    /// Its size in bytes.
     fn len(&self) -> usize;
 
-    /// Whether it is a whole file that may wait.
+    /// True if it is a whole file that may wait.
     fn may_wait(&self) -> bool;
 
     /// The file as staged under this handle.
@@ -69,16 +69,16 @@ enum Content {
     Taken,
 }
 
-/// What became of a content that was to be held.
+/// Result of adding a content.
 pub(super) enum Buffering {
-    /// It waits; the handle is in here. `wake` says that a thread is to be woken for [`WriteBuffer::write_all`].
+    /// It waits, with this handle. `wake`: a thread has to be woken for [`WriteBuffer::write_all`].
     Buffered { staged: Staged, wake: bool },
     /// There is no room for it.
     Refused(Box<dyn Unwritten>),
 }
 
 impl WriteBuffer {
-    /// Takes a complete content of which nothing is written yet, if it is small and there is room.
+    /// Adds a complete content, none of which is written yet, if it is small and there is room.
     pub(super) fn add(&self, content: Box<dyn Unwritten>) -> Buffering {
         let size = content.len();
         let mut inner = lock(&self.0);
@@ -96,7 +96,7 @@ impl WriteBuffer {
         Buffering::Buffered { staged, wake }
     }
 
-    /// Writes what waits, until nothing does. Blocks; for the thread that was to be woken.
+    /// Writes waiting contents until there are none. Blocks; for the woken thread.
     pub(super) fn write_all(&self) {
         while let Some(slot) = self.next() {
             slot.write();
@@ -113,7 +113,7 @@ impl WriteBuffer {
         slot
     }
 
-    /// Writes what waits of these. Blocks.
+    /// Writes the waiting ones of these. Blocks.
     pub(super) fn write_these(&self, handles: &[String]) {
         for handle in handles.iter().filter(|handle| handle.starts_with(MARK)) {
             let slot = lock(&self.0).slots.get(handle).cloned();
@@ -123,12 +123,12 @@ impl WriteBuffer {
         }
     }
 
-    /// Has what waits of a batch written, and gives each of these its file in the staging folder; with each, whether it stays
-    /// staged for a later one. Blocks.
+    /// Writes the waiting contents of a batch, and returns the file in the staging folder for each; with
+    /// each, whether it stays staged for a later one. Blocks.
     ///
     /// # Errors
     ///
-    /// Those of the contents that could not be written, by their place in `batch`.
+    /// The errors of contents that could not be written, by index in `batch`.
     pub(super) fn write_out<'s>(
         &self,
         batch: impl Iterator<Item = Option<(&'s mut Staged, bool)>>,
@@ -154,7 +154,7 @@ impl WriteBuffer {
         failed
     }
 
-    /// Forgets everything that waits, and waits itself for what is being written. Blocks.
+    /// Drops all waiting contents, and waits for those being written. Blocks.
     pub(super) fn discard(&self) {
         let slots: Vec<Arc<Slot>> = {
             let mut inner = lock(&self.0);
@@ -169,7 +169,7 @@ impl WriteBuffer {
 }
 
 impl Slot {
-    /// Writes the content if that is not done yet.
+    /// Writes the content unless that is done.
     fn write(&self) {
         lock(&self.content).write();
     }

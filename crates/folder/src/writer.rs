@@ -1,4 +1,4 @@
-//! Takes one file's content and stages it.
+//! Receives one file's content and stages it.
 
 use std::io;
 use std::mem;
@@ -15,18 +15,18 @@ use super::staging::StagedFile;
 use super::write_buffer::Buffering;
 use obsync_core::blocking::blocking;
 
-/// Content is gathered up to this many bytes before it is written. A file that is no longer than this is staged in one
-/// go when it is complete, which is most files of most vaults.
+/// Content is collected up to this many bytes before it is written. A file that is no longer than this is
+/// staged with one write when it is complete, which is most files of most vaults.
 const GATHERED: usize = 1024 * 1024;
 
-/// A [`FileWriter`] into the staging folder. Holds at most [`GATHERED`] bytes and one chunk.
+/// A [`FileWriter`] into the staging folder. Uses at most [`GATHERED`] bytes and one chunk of memory.
 pub(super) struct FolderWriter {
     context: Arc<Context>,
     path: VaultPath,
     meta: FileMeta,
     received: u64,
     gathered: Vec<u8>,
-    /// Once there is too much to gather.
+    /// Set once there is too much to collect.
     file: Option<StagedFile>,
 }
 
@@ -35,8 +35,8 @@ impl FolderWriter {
         FolderWriter { context, path, meta, received: 0, gathered: Vec::new(), file: None }
     }
 
-    /// What is gathered, on its way to the file. It owns all it needs: if the future that waits for it is dropped, the
-    /// file goes with it.
+    /// The collected bytes, to be written to the file. It owns all it needs: if the future that awaits it is
+    /// dropped, the file is removed.
     fn take_out(&mut self) -> Portion {
         Portion {
             context: self.context.clone(),
@@ -78,7 +78,7 @@ impl FileWriter for FolderWriter {
         match self.context.write_buffer.add(Box::new(portion)) {
             Buffering::Buffered { staged, wake } => {
                 if wake {
-                    // Not waited for: publishing does what this has not done by then, and discarding waits for it.
+                    // Not awaited: publishing does the rest, and discarding waits for it.
                     let context = self.context.clone();
                     drop(tokio::task::spawn_blocking(move || context.write_buffer.write_all()));
                 }

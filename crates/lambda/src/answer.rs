@@ -47,7 +47,6 @@ pub(crate) struct Answer {
 }
 
 impl Answer {
-    /// The answer to a sync, of its reports.
     pub(crate) fn of_sync(reports: &[VaultReport]) -> Self {
         let count = |status| reports.iter().filter(|report| report.status == status).count();
         let [complete, partial, incomplete, skipped, superseded, failed] = [
@@ -124,7 +123,7 @@ impl Answer {
         }
     }
 
-    /// The same where so many vaults were handed to the queue, besides those of the reports.
+    /// The same, with the number of vaults put into the queue besides those of the reports.
     pub(crate) fn with_queued(mut self, queued: usize) -> Self {
         if queued == 0 {
             return self;
@@ -141,7 +140,7 @@ impl Answer {
         self
     }
 
-    /// The answer to the question how things are.
+    /// The answer to a status request.
     pub(crate) fn of_status(vaults: Vec<Value>) -> Self {
         Answer {
             schema_version: SCHEMA_VERSION,
@@ -166,7 +165,6 @@ impl Answer {
         Answer { status: "ignored", message: reason.to_owned(), ..Answer::of_status(Vec::new()) }
     }
 
-    /// The answer as JSON.
     pub(crate) fn json(&self) -> Value {
         let code = self.error.as_ref().map(|error| error.code).filter(|_| !self.is_of_place);
         let answer = Answer { exit_code: exit_code(self.outcome, code), ..self.clone() };
@@ -174,14 +172,14 @@ impl Answer {
     }
 }
 
-/// How the vault ended that is worst off, where one at least is not complete.
+/// The worst outcome of the vaults; `None` if all are complete.
 fn worst(reports: &[VaultReport]) -> Ending {
     let is_any = |ending: &Ending| reports.iter().any(|report| report.outcome == *ending);
     let order = [Ending::Failed, Ending::Interrupted, Ending::VaultOlder, Ending::HeldBack];
     order.into_iter().find(is_any).unwrap_or(Ending::Failures)
 }
 
-/// The exit status of a command that ends so.
+/// The exit status of a command with this outcome.
 fn exit_code(outcome: Ending, code: Option<ProblemCode>) -> u8 {
     match outcome {
         Ending::Complete | Ending::DryRun | Ending::Superseded => 0,
@@ -219,18 +217,18 @@ fn exit_code_of_failure(code: ProblemCode) -> u8 {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
 pub struct InvocationError {
-    /// What kind of failure it is, as alarms and logs see it.
+    /// The kind of failure, for alarms and logs.
     pub kind: &'static str,
     /// The code for scripts.
     pub(crate) code: ProblemCode,
-    /// The bucket or the table is to blame.
+    /// The bucket or the table is the cause.
     pub(crate) is_of_place: bool,
-    /// What went wrong and what to do.
+    /// The cause and the remedy.
     pub message: String,
 }
 
 impl InvocationError {
-    /// A failure of a kind, with the code that is usual for it.
+    /// A failure of a kind, with its default code.
     pub(crate) fn new(kind: &'static str, error: impl ToString) -> Self {
         let code = match kind {
             "InvalidEvent" => ProblemCode::Usage,
@@ -248,12 +246,12 @@ impl InvocationError {
         InvocationError { code, ..self }
     }
 
-    /// What went wrong, for scripts.
+    /// The error for scripts.
     pub(crate) fn problem(&self) -> Problem {
         Problem::new(self.code, self.message.clone())
     }
 
-    /// The failure that an answer is in which nothing succeeded; else the answer.
+    /// The failure of an answer in which nothing succeeded; otherwise the answer.
     pub(crate) fn unless_any_success(answer: Answer) -> Result<Answer, Self> {
         match answer.status {
             "failed" if !answer.is_final => {
@@ -265,7 +263,7 @@ impl InvocationError {
         }
     }
 
-    /// The answer for scripts: an answer of which nothing came.
+    /// The failure as an answer without results, for scripts.
     fn body(&self) -> Value {
         let answer = Answer {
             outcome: Ending::Failed,
@@ -279,7 +277,7 @@ impl InvocationError {
         answer.json()
     }
 
-    /// The answer to someone who speaks HTTP, where a failed invocation could not say why.
+    /// The answer to an HTTP client, since a failed invocation could not give the reason.
     pub(crate) fn http(&self) -> Value {
         let status = match self.kind {
             "InvalidEvent" => 400,
@@ -296,11 +294,11 @@ impl From<InvocationError> for Diagnostic {
     }
 }
 
-/// The same document for whoever parses it, and harmless for whoever prints it: names of the vault are in it.
+/// The same document for parsers, and safe to print: it contains names from the vault.
 pub(crate) fn harmless(answer: &Value) -> Box<RawValue> {
     let text = answer.to_string();
     let escaped = escaped_json(&text).into_owned();
-    // It is JSON with some of its characters written otherwise.
+    // It is JSON with some of its characters escaped.
     RawValue::from_string(escaped).unwrap_or_else(|_| RawValue::NULL.to_owned())
 }
 

@@ -1,8 +1,9 @@
-//! Going on by itself: an invocation whose time was over hands each vault that is not finished on to another one.
+//! Self-continuation: an invocation that runs out of time hands each unfinished vault on to another one.
 //!
-//! A chain ends when everything is done, when two of its steps made nothing durable, when it has its longest length, or when
-//! the vault had as many invocations in a day as it may: a function must not be able to run for ever at its owner's expense.
-//! Which step a vault is at stands in the table (`obsync_dynamodb::ChainEntry`); an event carries no more than the number.
+//! A chain ends when everything is done, when two of its steps made no durable progress, at its longest
+//! length, or when the vault has used its invocations of a day: a function must not run for ever at its
+//! owner's expense. The table has the present step of a vault (`obsync_dynamodb::ChainEntry`); an event has
+//! only the number.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -19,11 +20,11 @@ use tokio::time::{Instant, sleep, timeout_at};
 use crate::event::SyncRequest;
 use crate::vault_report::{FollowUp, VaultReport, VaultStatus};
 
-/// Steps in a row without anything durable that end a chain.
+/// Consecutive steps without durable progress that end a chain.
 const IDLE_STEPS: u32 = 2;
-/// The pause of a step after one that made nothing durable; it doubles with each further one.
+/// The pause of a step after one without durable progress; it doubles with each further one.
 const PAUSE: Duration = Duration::from_secs(2);
-/// The part of its time that a step pauses at most.
+/// The largest part of its time that a step pauses.
 const PAUSE_PART: u32 = 10;
 /// The pause before the second attempt to send a continuation; it doubles with each further one.
 const RETRY: Duration = Duration::from_millis(50);
@@ -34,16 +35,16 @@ const EVENT_BYTES: usize = 1_000_000;
 /// Bytes of a continuation besides the names of its vaults.
 const EVENT_FRAME: usize = 8 << 10;
 
-/// How long chains may become.
+/// Limits of chains.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Limits {
-    /// Steps after the first; 0: the function does not go on by itself.
+    /// Steps after the first; 0: the function does not continue by itself.
     pub(crate) steps: u32,
     /// Invocations of a vault in a day.
     pub(crate) daily: u64,
 }
 
-/// What becomes of a chain after a step that came to this report, and why it ends if there is work left.
+/// Decides on the chain after a step with this report. Returns the reason if it ends with work left.
 pub(crate) fn end_of(
     step: &ChainStep,
     report: &VaultReport,
@@ -59,7 +60,7 @@ pub(crate) fn end_of(
         VaultStatus::Incomplete => {}
     }
     let idle = if report.is_progress() { 0 } else { step.idle.saturating_add(1) };
-    // The next step does without the file that held this one and the one before up.
+    // The next step skips the file that held up this one and the one before.
     let most = IDLE_STEPS + u32::from(report.is_held_up);
     match limits {
         Limits { steps: 0, .. } => (ChainEnd::Over, None),
@@ -76,7 +77,7 @@ pub(crate) fn end_of(
     }
 }
 
-/// How long a step waits before it begins, after so many that made nothing durable, if it has this long to work.
+/// The pause before a step, after this many steps without durable progress, if it has this long to work.
 pub(crate) fn pause(idle: u32, left: Duration) -> Duration {
     match idle.checked_sub(1) {
         None => Duration::ZERO,
@@ -84,8 +85,8 @@ pub(crate) fn pause(idle: u32, left: Duration) -> Duration {
     }
 }
 
-/// The vaults that are to be gone on with, by their steps. A vault whose turn did not come is asked for as before, as long as
-/// others get somewhere: or that would never end.
+/// The vaults to continue, by step. A vault whose turn did not come is requested as before, as long as others
+/// make progress: without that condition this would never end.
 pub(crate) fn rest(
     request: &SyncRequest,
     reports: &[VaultReport],
@@ -104,12 +105,12 @@ pub(crate) fn rest(
     rest
 }
 
-/// The events that ask for these vaults, none of them too long to be sent.
+/// The events that request these vaults, each short enough to be sent.
 pub(crate) fn events(request: &SyncRequest, step: u32, vaults: &[String]) -> Vec<(Vec<String>, Value)> {
     let mut events: Vec<Vec<String>> = Vec::new();
     let mut bytes = 0;
     for vault in vaults {
-        // What JSON makes of a name at most.
+        // The longest JSON form of a name.
         let length = 6 * vault.len() + 3;
         bytes += length;
         match events.last_mut() {
@@ -123,10 +124,10 @@ pub(crate) fn events(request: &SyncRequest, step: u32, vaults: &[String]) -> Vec
     events.into_iter().map(|names| (names.clone(), request.continued(names, step))).collect()
 }
 
-/// Invokes a function with an event, without waiting for what comes of it. Tried again until `until` while it is throttled.
+/// Invokes a function asynchronously with an event. Retried until `until` while it is throttled.
 ///
 /// # Errors
-/// A sentence about why that was not possible.
+/// A sentence about the failure.
 pub(crate) async fn invoke(
     aws: &aws_config::SdkConfig,
     function: &str,
@@ -147,19 +148,20 @@ pub(crate) async fn invoke(
     persistently(send, until, "the function could not invoke itself to go on", advice).await.map(drop)
 }
 
-/// A queue that a continuation goes back to, and the group that it belongs to there.
+/// The queue that a continuation returns to, and its message group there.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Queue<'a> {
-    /// Its ARN, as it came with the message.
+    /// Its ARN, as received with the message.
     pub(crate) arn: &'a str,
     /// The group, in a FIFO queue.
     pub(crate) group: Option<&'a str>,
 }
 
-/// Sends an event to a queue. Tried again until `until` while that is throttled. `id` tells it from others.
+/// Sends an event to a queue. Retried until `until` while the queue is throttled. `id` identifies the
+/// message.
 ///
 /// # Errors
-/// A sentence about why that was not possible.
+/// A sentence about the failure.
 pub(crate) async fn enqueue(
     aws: &aws_config::SdkConfig,
     queue: Queue<'_>,
@@ -208,7 +210,6 @@ fn queue_url(arn: &str) -> Option<String> {
 pub(crate) struct Pauses(Option<Duration>);
 
 impl Pauses {
-    /// The next one.
     pub(crate) fn next(&mut self) -> Duration {
         let pause = self.0.map_or(RETRY, |last| (last * 2).min(RETRY_MOST));
         self.0 = Some(pause);
@@ -216,7 +217,7 @@ impl Pauses {
     }
 }
 
-/// Sends a request until it is answered, with growing pauses while the service has too much to do or cannot be reached.
+/// Sends a request until it is answered, with growing pauses while the service is overloaded or unreachable.
 pub(crate) async fn persistently<T, E, F: Future<Output = Result<T, SdkError<E>>>>(
     mut send: impl FnMut() -> F,
     until: Instant,
@@ -243,7 +244,7 @@ where
     }
 }
 
-/// Whether another attempt can be of use.
+/// True if a retry may help.
 fn is_passing<E>(error: &SdkError<E>) -> bool {
     match error.raw_response() {
         Some(answer) => {

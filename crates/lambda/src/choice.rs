@@ -1,12 +1,12 @@
-//! Chooses the vaults that an event means.
+//! Chooses the vaults of an event.
 //!
 //! A service can list any number of vaults, and anybody can share one with an account under any name. So:
 //!
-//! - A name means an own vault before a shared one, for events, settings and the secret alike.
-//! - An event that names no vault means those that the settings or the secret name, own end-to-end encrypted ones that
-//!   there is a password for, and those that have a place already. A standard vault that nobody named and that has no
-//!   place is left out, for it opens by what the service hands out. So is a shared one; one that has a place goes on,
-//!   with a warning.
+//! - A name denotes an own vault before a shared one, for events, settings and the secret alike.
+//! - An event without names denotes the vaults that the settings or the secret name, own end-to-end encrypted
+//!   ones with a password, and those that have a place already. A standard vault that nobody named and that
+//!   has no place is left out, since the password from the service alone opens it. So is a shared one; a
+//!   shared vault with a place continues, with a warning.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -15,57 +15,55 @@ use obsync_protocol::{VaultId, VaultInfo, VaultList};
 
 use crate::vault_report::{VaultReport, VaultStatus};
 
-/// Up to how many places vaults get a new one that nobody named.
+/// Number of places up to which vaults that nobody named get a new one.
 pub(crate) const UNNAMED_PLACES: usize = 100;
 
 /// One of the account's vaults.
 #[derive(Clone, Debug)]
 pub(crate) struct Listed {
-    /// The vault.
     pub(crate) info: VaultInfo,
-    /// Its name as it is listed, to be compared with what the settings and events say and for nothing else.
+    /// Its listed name, used only for comparison with settings and events.
     pub(crate) listed_name: String,
-    /// It is somebody else's, who shares it with the account.
+    /// Somebody else shares it with the account.
     pub(crate) is_shared: bool,
-    /// Its name means it, among others perhaps. The name of an own vault means no shared one.
+    /// Its name denotes it, possibly among others. The name of an own vault denotes no shared one.
     pub(crate) goes_by_name: bool,
 }
 
-/// What there is to open a vault with.
+/// The available credentials of a vault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Means {
-    /// Nothing.
+    /// None.
     Nothing,
-    /// The password that the service hands out.
+    /// The password from the service.
     HandedOut,
-    /// A password for whichever vault it opens.
+    /// A password for any vault that it opens.
     Global,
     /// A password or key for this very vault.
     Own,
 }
 
-/// The vaults that an event means.
+/// The vaults of an event.
 #[derive(Debug, Default)]
 pub(crate) struct Choice<'v> {
-    /// The vaults, in the order of their ids.
+    /// The vaults, ordered by id.
     pub(crate) vaults: Vec<Chosen<'v>>,
-    /// A report on each name that means no vault, or more than one.
+    /// A report on each name that denotes no vault, or more than one.
     pub(crate) mistaken: Vec<VaultReport>,
-    /// How many vaults are left out because nobody named them.
+    /// Number of vaults left out because nobody named them.
     pub(crate) unnamed: usize,
 }
 
-/// A vault that an event means.
+/// A vault of an event.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Chosen<'v> {
-    /// The vault.
     pub(crate) vault: &'v Listed,
-    /// Nobody named it. It goes on because it has a place.
+    /// Nobody named it. It continues because it has a place.
     pub(crate) is_unnamed: bool,
 }
 
 impl Listed {
-    /// The account's vaults, its own first, with their names as `presentable` makes them.
+    /// The account's vaults, its own first, with their names processed by `presentable`.
     pub(crate) fn all(list: VaultList, presentable: impl Fn(&str) -> String) -> Vec<Listed> {
         let own_names: BTreeSet<String> = list.vaults.iter().map(|vault| vault.name.clone()).collect();
         let listed = |info: VaultInfo, is_shared: bool| {
@@ -79,7 +77,7 @@ impl Listed {
 }
 
 impl<'v> Choice<'v> {
-    /// The vaults that these names mean.
+    /// The vaults that these names denote.
     pub(crate) fn of_names<'n>(vaults: &'v [Listed], names: impl IntoIterator<Item = &'n String>) -> Self {
         let mut choice = Choice::default();
         let mut chosen: BTreeMap<&VaultId, &Listed> = BTreeMap::new();
@@ -97,9 +95,9 @@ impl<'v> Choice<'v> {
         choice
     }
 
-    /// The vaults that an event means which names none: those of `names`, and what else of `vaults` may be synced
-    /// unasked, given what there is to open each with, whether it has a place, and for how many that only a password for
-    /// whichever vault opens there is still room.
+    /// The vaults of an event without names: those of `names`, and others of `vaults` that may be synced
+    /// unnamed. That depends on the credentials of each, on its place, and on the room for further vaults
+    /// that only a password for any vault opens.
     pub(crate) fn unasked(
         vaults: &'v [Listed],
         names: &[String],
@@ -117,7 +115,7 @@ impl<'v> Choice<'v> {
                 continue;
             }
             let is_unnamed = means == Means::HandedOut || (means == Means::Global && vault.is_shared);
-            // A service can list as many that seem to be the account's own as it likes, and each takes a place for good.
+            // A service can list as many seemingly own vaults as it likes, and each takes a place for good.
             let takes_room = means == Means::Global && !is_unnamed && !has_place(id);
             let may_come = if takes_room { places > 0 } else { !is_unnamed || has_place(id) };
             match may_come {
@@ -129,7 +127,7 @@ impl<'v> Choice<'v> {
         Choice { vaults: chosen.into_values().collect(), mistaken, unnamed }
     }
 
-    /// A sentence about the vaults that are left out, if there are any.
+    /// A sentence about the vaults left out, if there are any.
     pub(crate) fn notice(&self) -> Option<String> {
         (self.unnamed > 0).then(|| {
             format!(
@@ -142,7 +140,7 @@ impl<'v> Choice<'v> {
 }
 
 impl Chosen<'_> {
-    /// What the owner should know of how the vault came to be chosen.
+    /// A warning for the owner about the choice of the vault.
     pub(crate) fn warning(&self) -> Option<String> {
         (self.is_unnamed && self.vault.is_shared).then(|| {
             "somebody else shares this vault with the account and nobody named it; it is synced because it was before: \
@@ -152,10 +150,10 @@ impl Chosen<'_> {
     }
 }
 
-/// A vault by its id, else by its name, else by the beginning of its id, as the command line finds it.
+/// A vault by its id, else by its name, else by a prefix of its id, as in the command line.
 ///
 /// # Errors
-/// Code and sentence for a name that means none, or more than one.
+/// Code and sentence for a name that denotes none, or more than one.
 pub(crate) fn find<'v>(
     vaults: &'v [Listed],
     wanted: &str,
@@ -240,8 +238,7 @@ mod tests {
         assert_eq!(choice.mistaken.len(), 2);
     }
 
-    /// Each row: whether the vault is shared, what it is opened with, whether it has a place, whether it is named;
-    /// and whether it is chosen.
+    /// Each row: shared, its credentials, has a place, named; and the expected choice.
     #[test]
     fn what_nobody_named_is_synced_only_if_the_service_or_a_stranger_cannot_have_invented_it() {
         use Means::{Global, HandedOut, Nothing, Own};

@@ -1,4 +1,4 @@
-//! The line that ends the work on a vault: what came of it, and how long each stage took.
+//! The line that ends the work on a vault: its result, and the duration of each stage.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use obsync_dynamodb::RunDurations;
 
 use crate::vault_report::{FollowUp, VaultReport, VaultStatus};
 
-/// How long the work on a vault took for its stages. They overlap.
+/// Durations of the stages of work on a vault. They overlap.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Stages {
     /// Listing, fetching and commits.
@@ -15,16 +15,16 @@ pub(crate) struct Stages {
     pub(crate) publish: Duration,
 }
 
-/// How long it took until the work on the vaults of an invocation could begin.
+/// Durations before the work on the vaults of an invocation could begin.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Beginning {
-    /// Starting the process; nothing in a process that served before.
+    /// Starting the process; zero in a process that served before.
     pub(crate) init: Duration,
     /// Reading the secret, signing in and listing vaults.
     pub(crate) sign_in: Duration,
 }
 
-/// Logs what came of a vault: nothing that its owner wrote.
+/// Logs the result of a vault, without any text of its owner.
 pub(crate) fn note(report: &VaultReport, beginning: Beginning) {
     // Errors may name the vault.
     let untitled = |text: &str| match report.name.as_str() {

@@ -1,7 +1,7 @@
-//! The function's settings: every environment variable that it knows, read once.
+//! The function's settings: all environment variables, read once.
 //!
-//! Everything that is wrong is told at once ([`ConfigError`]), each problem with the name of its variable, so
-//! that a deployment is put right in one go. No value is repeated in an error: some of them are secrets.
+//! All faults are reported at once ([`ConfigError`]), each with the name of its variable, so that a
+//! deployment can be corrected in one go. Errors never repeat a value: some of them are secrets.
 
 use std::collections::BTreeMap;
 use std::env;
@@ -27,89 +27,86 @@ use crate::direction::SendingSettings;
 use crate::metrics::Metrics;
 use crate::variables::Variables;
 
-/// How long before its end an invocation begins nothing new, unless it is set otherwise.
+/// The default time before its end when an invocation stops beginning new work.
 pub(crate) const TIMEOUT_BUFFER: Duration = Duration::from_secs(30);
 
 /// The function's settings. [`Config::from_env`] has the names of the variables.
 #[derive(Debug)]
 pub struct Config {
-    /// Below which place vaults get their places.
+    /// The place below which the vaults have their places.
     pub(crate) root: BucketLocation,
-    /// Where events may send vaults instead: these places and whatever lies in them.
+    /// Alternative destinations that events may name: these places and everything in them.
     pub(crate) destinations: Vec<BucketLocation>,
-    /// The ids or names of vaults that events mean which name none.
+    /// The ids or names of vaults for events without names.
     pub(crate) vaults: Vec<String>,
-    /// How objects are written.
     pub(crate) objects: ObjectSettings,
     /// The table that the states are in.
     pub(crate) table: TableName,
-    /// Memory in bytes, where the platform's word is not to be taken for it.
+    /// Memory in bytes, if it differs from the platform's value.
     pub(crate) memory: Option<u64>,
-    /// Files in a checkpoint at most.
+    /// Most files in a checkpoint.
     pub(crate) checkpoint_files: usize,
-    /// Connections over which contents are fetched, and vaults that are worked on, at a time at most.
+    /// Most connections for fetching contents, and most vaults at a time.
     pub(crate) concurrency: usize,
-    /// How long before its end an invocation begins nothing new; `None`: as long as is usual.
+    /// Time before its end when an invocation stops beginning new work; `None`: the default.
     pub(crate) timeout_buffer: Option<Duration>,
-    /// Whether progress is recorded.
+    /// Record progress.
     pub(crate) progress: bool,
-    /// For how long an interrupted run's details count.
+    /// Lifetime of an interrupted run's details.
     pub(crate) resume_within: Duration,
-    /// How often memory is looked at while there is enough of it.
+    /// Interval of memory checks while there is enough of it.
     pub(crate) memory_check: Duration,
-    /// How many bytes of `/tmp` must be free for the function to be at ease.
+    /// Bytes of `/tmp` that should be free.
     pub(crate) scratch: u64,
-    /// How often an unfinished run may be gone on with by invoking the function again; 0: never.
+    /// Limits of self-continuation; 0 steps: never.
     pub(crate) chains: Limits,
-    /// The URL of the function's own queue, which many vaults go to as a message each.
+    /// The URL of the function's own queue, which gets a message for each of many vaults.
     pub(crate) queue: Option<String>,
-    /// Of what there are metrics.
+    /// Dimensions of the metrics.
     pub(crate) metrics: Metrics,
-    /// The URL of the queue that messages go to which can never be understood.
+    /// The URL of the queue for invalid messages.
     pub(crate) dead_letters: Option<String>,
-    /// How long a lease lasts without a sign of life.
+    /// Duration of a lease without renewal.
     pub(crate) lease: Duration,
-    /// The way to the service.
+    /// Connections to the service.
     pub(crate) client: Client,
     /// Proxies and certificates.
     pub(crate) network: Network,
-    /// The way to AWS by them.
+    /// HTTP connections to AWS through them.
     pub(crate) aws_http: AwsHttp,
-    /// What the environment says of the account.
+    /// The account's settings from the environment.
     pub(crate) account: AccountSettings,
-    /// The name or ARN of the secret that has the credentials.
+    /// The name or ARN of the secret with the credentials.
     pub(crate) secret: Option<String>,
-    /// The only kind of encryption that is to be opened.
+    /// The only kind of encryption to accept.
     pub(crate) encryption: Option<VaultKind>,
-    /// What is synced.
     pub(crate) filter: Filter,
-    /// How many files may be deleted before deletions are held back.
+    /// Limit of deletions before they are held back.
     pub(crate) max_delete: MaxDelete,
-    /// What is sent to vaults, if anything is.
+    /// Settings of sending to vaults.
     pub(crate) sending: SendingSettings,
 }
 
-/// How objects are written.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct ObjectSettings {
-    /// The KMS key that they are encrypted with.
+    /// The KMS key that encrypts them.
     pub(crate) sse_kms_key: Option<String>,
     /// Their storage class.
     pub(crate) storage_class: Option<String>,
-    /// Whether they stay when the vault deletes its file.
+    /// They stay when the vault deletes its file.
     pub(crate) keep_deleted: bool,
 }
 
-/// What the environment says of the account.
+/// The account's settings from the environment.
 #[derive(Default)]
 pub(crate) struct AccountSettings {
     /// Email address and password.
     pub(crate) credentials: Option<(String, Password)>,
-    /// Makes two-factor codes.
+    /// Generates two-factor codes.
     pub(crate) totp: Option<Generator>,
-    /// A token in place of credentials.
+    /// A token instead of credentials.
     pub(crate) token: Option<Token>,
-    /// Opens end-to-end encrypted vaults that the secret says nothing of.
+    /// Opens end-to-end encrypted vaults that are not in the secret.
     pub(crate) vault_password: Option<Password>,
 }
 
@@ -124,11 +121,11 @@ impl fmt::Debug for AccountSettings {
     }
 }
 
-/// Everything that is wrong with the environment.
+/// All faults of the environment.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the function is not configured rightly: {}", list(.problems))]
 pub struct ConfigError {
-    /// What is wrong with each variable, by its name.
+    /// The fault of each variable, by name.
     pub problems: BTreeMap<&'static str, String>,
 }
 
@@ -182,12 +179,12 @@ impl Config {
     /// | `OBSYNC_TMP_BUDGET_MB` | how much of `/tmp` is to be free | 400 |
     ///
     /// # Errors
-    /// [`ConfigError`] with everything that is wrong.
+    /// [`ConfigError`] with all faults.
     pub fn from_env() -> Result<Self, ConfigError> {
         Config::read(|name| env::var_os(name))
     }
 
-    /// Reads the environment that `get` looks variables up in.
+    /// Reads the environment with `get` for each variable.
     pub(crate) fn read(get: impl Fn(&str) -> Option<OsString>) -> Result<Self, ConfigError> {
         let mut variables = Variables::new(&get);
         let config = read_from(&mut variables);
@@ -198,8 +195,7 @@ impl Config {
     }
 }
 
-/// Reads all variables, whatever is wrong with those before; `None` if there is no telling where to put
-/// vaults.
+/// Reads all variables, whatever the faults of earlier ones; `None` if there is no destination.
 fn read_from(variables: &mut Variables<'_>) -> Option<Config> {
     let secret = variables.text("OBSYNC_SECRET_NAME");
     let account = read_account(variables, secret.is_some());
@@ -301,7 +297,7 @@ fn read_root(variables: &mut Variables<'_>) -> Option<BucketLocation> {
     if bucket.is_none() {
         variables.refuse("S3_BUCKET", "is not set; set it to the name of the bucket that the vaults go to");
     }
-    // Any bucket will do to tell whether the prefix is one.
+    // With any bucket name, parsing shows whether the prefix is valid.
     match location(bucket.as_deref().unwrap_or("any-bucket"), &prefix) {
         Ok(root) => bucket.map(|_| root),
         Err(LocationError::BadPrefix { source, .. }) => {
@@ -344,7 +340,7 @@ fn read_queue(variables: &mut Variables<'_>, name: &'static str) -> Option<Strin
     Some(url).filter(|_| is_url)
 }
 
-/// A place in a bucket of S3, of its two parts. Slashes around the prefix say nothing.
+/// The location of an S3 bucket and a prefix. Slashes around the prefix are ignored.
 pub(crate) fn location(bucket: &str, prefix: &str) -> Result<BucketLocation, LocationError> {
     if bucket.contains('/') {
         return Err(LocationError::BadName { text: bucket.to_owned() });
@@ -352,7 +348,7 @@ pub(crate) fn location(bucket: &str, prefix: &str) -> Result<BucketLocation, Loc
     BucketLocation::parse(&format!("s3://{bucket}/{}", prefix.trim_matches('/')))
 }
 
-/// Proxies and certificates. What cannot be used is left out, since nothing is begun then.
+/// Proxies and certificates. Unusable ones are left out: with a fault nothing is begun anyway.
 fn read_network(variables: &mut Variables<'_>) -> Network {
     let names =
         ["HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy", "NO_PROXY", "no_proxy", "AWS_CA_BUNDLE"];
@@ -390,7 +386,7 @@ fn read_service(variables: &mut Variables<'_>, network: &Network) -> Option<Clie
     match Client::new(options) {
         Ok(client) => Some(client),
         Err(error) => {
-            // With the address at its default, it is the hosts that are wrong.
+            // With the default address, the hosts are at fault.
             let hosts_are_wrong = !hosts.is_empty() && Client::new(only_hosts).is_err();
             let name = if hosts_are_wrong { "OBSYNC_ALLOW_HOST" } else { "OBSYNC_API_URL" };
             variables.refuse(name, format!("cannot be used: {error}"));

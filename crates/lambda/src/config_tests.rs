@@ -1,4 +1,4 @@
-//! The function's variables: good ones, wrong ones, and what is said of them.
+//! The function's variables: valid ones, invalid ones, and their errors.
 
 use std::collections::HashMap;
 

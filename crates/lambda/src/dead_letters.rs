@@ -1,7 +1,7 @@
-//! The dead-letter queue: where messages go that can never be understood, so that somebody can look at them.
+//! The dead-letter queue for messages that can never be understood, so that somebody can look at them.
 //!
-//! SQS itself would move them there as well, but only after it had handed them out as often as the queue is set to, which
-//! vaults need that take many invocations.
+//! SQS itself would move them there as well, but only after the queue's maximum number of deliveries, which
+//! must be high for vaults that need many invocations.
 
 use aws_sdk_sqs::error::DisplayErrorContext;
 use aws_sdk_sqs::types::{MessageAttributeValue, SendMessageBatchRequestEntry};
@@ -11,18 +11,18 @@ use tokio::time::{Instant, timeout_at};
 use crate::event::quoted_reason;
 use crate::queue::Refused;
 
-/// Messages of one request at most (SQS quotas).
+/// Most messages of one request (SQS quotas).
 const ENTRIES: usize = 10;
-/// Bytes of one request at most (SQS quotas).
+/// Most bytes of one request (SQS quotas).
 const BYTES: usize = 1 << 20;
-/// What is kept of [`BYTES`] for the attributes of each message.
+/// Part of [`BYTES`] reserved for the attributes of each message.
 const ATTRIBUTES: usize = 8 << 10;
-/// The attribute that says why a message is there.
+/// The attribute with the reason.
 const REASON: &str = "ObsyncReason";
-/// The group of what came without one, in a FIFO queue.
+/// In a FIFO queue, the group of messages that came without one.
 const GROUP: &str = "obsync";
 
-/// A message as it is sent: its body, shortened if it is longer than a message may be.
+/// A message to send: its body, shortened to the longest allowed one.
 fn body_of<'m>(refused: &Refused<'m>) -> &'m str {
     let body = refused.message.body.as_str();
     match body.is_empty() {
@@ -32,7 +32,7 @@ fn body_of<'m>(refused: &Refused<'m>) -> &'m str {
     }
 }
 
-/// How many of the first of these go in one request.
+/// Number of leading messages that fit into one request.
 fn fitting(refused: &[Refused<'_>]) -> usize {
     let mut bytes = 0;
     let is_within = |letter: &&Refused<'_>| {
@@ -42,8 +42,8 @@ fn fitting(refused: &[Refused<'_>]) -> usize {
     refused.iter().take(ENTRIES).take_while(is_within).count().max(1)
 }
 
-/// Sends messages to a queue; whether it took each of them. Whatever the queue does not take in time, or after a failure,
-/// is not sent.
+/// Sends messages to a queue. Returns for each whether the queue accepted it. The rest is not sent once the
+/// time is up or a request failed.
 pub(crate) async fn send(
     aws: &aws_config::SdkConfig,
     queue: &str,

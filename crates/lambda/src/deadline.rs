@@ -1,9 +1,9 @@
-//! The end of an invocation: when nothing new is begun any more, and when everything is dropped.
+//! The end of an invocation: when it stops beginning new work, and when it drops everything.
 //!
-//! Lambda kills a function at its deadline. Some time before, the runs are told to stop, so that what is in
-//! flight can end and be recorded; shortly before it, what still has not ended is dropped, so that there
-//! always is an answer. Of what is left then, half is for letting go of leases and saying how far the runs
-//! came, and a quarter for asking another invocation to go on.
+//! Lambda kills a function at its deadline. Some time before, the runs are cancelled, so that requests in
+//! flight can end and be recorded; shortly before it, unfinished work is dropped, so that there always is an
+//! answer. Half of the remaining time is for releasing leases and recording progress, and a quarter for
+//! invoking the next step.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -13,17 +13,17 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::TIMEOUT_BUFFER;
 
-/// The part of an invocation that is kept for its end at most.
+/// The largest part of an invocation that is kept for its end.
 const BUFFER_PART: u32 = 5;
-/// The least part of the buffer that is kept for the answer.
+/// The smallest part of the buffer that is kept for the answer.
 const ANSWER_PART: u32 = 5;
-/// The part of the buffer in which what is under way may end; what follows is for recording it.
+/// The part of the buffer in which work under way may end; the rest is for recording it.
 const GRACE_PART: u32 = 2;
-/// How long an answer takes at most.
+/// The longest time for an answer.
 pub(crate) const ANSWER_LIMIT: Duration = Duration::from_secs(2);
-/// What an answer needs in any case, so that a short buffer leaves enough for it.
+/// The shortest time for an answer, also with a short buffer.
 const ANSWER_LEAST: Duration = Duration::from_millis(300);
-/// The most of the buffer that is kept for the answer: less than what follows the grace.
+/// The largest part of the buffer that is kept for the answer: less than the part after the grace.
 const ANSWER_MOST_PART: u32 = 3;
 
 /// The end of an invocation.
@@ -36,14 +36,14 @@ pub(crate) struct Deadline {
     over: Instant,
     /// When the function is killed, by the clock.
     killed: SystemTime,
-    /// How long after `over` the function is killed.
+    /// Time from `over` until the function is killed.
     answer: Duration,
     clock: AbortHandle,
 }
 
 impl Deadline {
-    /// For an invocation that is killed at `deadline_ms`, milliseconds since the epoch. Must be called within
-    /// a runtime.
+    /// For an invocation that is killed at `deadline_ms`, milliseconds since the epoch. Call it within a
+    /// runtime.
     pub(crate) fn at(deadline_ms: u64, buffer: Option<Duration>) -> Self {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         Deadline::after(Duration::from_millis(deadline_ms).saturating_sub(now), buffer)
@@ -73,7 +73,7 @@ impl Deadline {
         }
     }
 
-    /// Cancelled when nothing new is to be begun.
+    /// Cancelled when no new work may begin.
     pub(crate) fn stop(&self) -> &CancellationToken {
         &self.stop
     }
@@ -83,46 +83,46 @@ impl Deadline {
         self.killed
     }
 
-    /// When what is under way has to be published.
+    /// The deadline for publishing work under way.
     pub(crate) fn published(&self) -> Instant {
         self.over.min(self.stop_at + self.grace)
     }
 
-    /// How long there is until nothing new is begun.
+    /// Time until no new work may begin.
     pub(crate) fn left(&self) -> Duration {
         self.stop_at.saturating_duration_since(Instant::now())
     }
 
-    /// Returns when what has not ended must be dropped.
+    /// Returns when unfinished work must be dropped.
     pub(crate) async fn over(&self) {
         tokio::time::sleep_until(self.over).await;
     }
 
-    /// Until when what was dropped may take to end; then ends are recorded all the same.
+    /// The deadline for dropped work to end; after that, ends are recorded all the same.
     pub(crate) fn ends_recorded(&self) -> Instant {
         self.over + self.answer / 4
     }
 
-    /// Until when leases are let go of and ends are recorded, those of all vaults and one after the other.
+    /// The deadline for releasing leases and recording ends, one vault after the other.
     pub(crate) fn farewell(&self) -> Instant {
         self.over + self.answer / 2
     }
 
-    /// Until when another invocation may be asked to go on; what follows is for the answer alone.
+    /// The deadline for invoking the next step; the rest is for the answer alone.
     pub(crate) fn last_call(&self) -> Instant {
         self.over + self.answer * 3 / 4
     }
 }
 
 impl Drop for Deadline {
-    /// The clock must not go on in the next invocation.
+    /// The timer must not run on in the next invocation.
     fn drop(&mut self) {
         self.clock.abort();
     }
 }
 
-/// How long before its end an invocation of this length stops: 30 s, or a fifth of the time when that is
-/// less. What was set is taken as it is, as long as half of the time is left to work in.
+/// An invocation of this length stops that long before its end: 30 s, or a fifth of the time when that is
+/// less. A set value is used as far as half of the time is left to work in.
 fn buffer_for(left: Duration, set: Option<Duration>) -> Duration {
     match set {
         Some(buffer) => buffer.min(left / 2),

@@ -7,7 +7,7 @@ use serde::Deserialize;
 
 use crate::variables::Variables;
 
-/// Which way.
+/// A direction of syncing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Direction {
@@ -37,7 +37,7 @@ impl FromStr for Direction {
 }
 
 impl Direction {
-    /// Its word in settings and events.
+    /// Its name in settings and events.
     pub(crate) fn as_str(self) -> &'static str {
         match self {
             Direction::Pull => "pull",
@@ -46,7 +46,7 @@ impl Direction {
         }
     }
 
-    /// This direction as an event narrows it. `None`: the event asks for more.
+    /// This direction, narrowed by an event. `None`: the event asks for more.
     pub(crate) fn narrowed(self, asked: Option<Direction>) -> Option<Direction> {
         match asked {
             None => Some(self),
@@ -54,12 +54,11 @@ impl Direction {
         }
     }
 
-    /// The same in the engine's words.
     pub(crate) fn of_engine(self) -> obsync_core::Direction {
         self.sends().map_or(obsync_core::Direction::Pull, Into::into)
     }
 
-    /// The same for the engine, where something is sent.
+    /// The direction for the engine, if it sends.
     pub(crate) fn sends(self) -> Option<SyncDirection> {
         match self {
             Direction::Pull => None,
@@ -69,7 +68,7 @@ impl Direction {
     }
 }
 
-/// Which way vaults are synced, and what of the bucket they get.
+/// The direction, and settings of sending.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct SendingSettings {
     /// Which way.
@@ -78,12 +77,12 @@ pub(crate) struct SendingSettings {
     pub(crate) deletes: bool,
     /// The configuration folder is sent, too.
     pub(crate) configuration: bool,
-    /// How many files may be deleted in a vault before deletions are held back.
+    /// Limit of deletions in a vault before they are held back.
     pub(crate) max_delete: MaxDelete,
 }
 
 impl SendingSettings {
-    /// Reads `OBSYNC_DIRECTION` and what goes with it.
+    /// Reads `OBSYNC_DIRECTION` and the variables that go with it.
     pub(crate) fn read(variables: &mut Variables<'_>) -> Self {
         SendingSettings {
             direction: variables.parsed("OBSYNC_DIRECTION").unwrap_or_default(),

@@ -1,14 +1,14 @@
-//! Finds what is asked for in whatever form an event comes in: one rule for all of them.
+//! Finds the request in any form of event: one rule for all of them.
 //!
-//! Text is read as JSON, else as Base64 of a JSON object. Nothing (`null`, `{}`, an empty text) means every vault. An
-//! object with an `action` is the request itself. An event of EventBridge is a request if it is a schedule, or if its
-//! `detail` has an `action`. A message of SNS and a `Payload` of Step Functions are envelopes: the same holds for what
-//! is in them, and for that of one more envelope in it. Batches (of SQS, SNS and Pipes) and requests of HTTP are read at
-//! the outside only.
+//! Text is parsed as JSON, else as Base64 of a JSON object. An empty event (`null`, `{}`, an empty text)
+//! means every vault. An object with an `action` is the request itself. An event of EventBridge is a request
+//! if it is a schedule, or if its `detail` has an `action`. A message of SNS and a `Payload` of Step
+//! Functions are envelopes: the same rules apply to their content, and to that of one more envelope in it.
+//! Batches (of SQS, SNS and Pipes) and requests of HTTP are accepted only as the outermost form.
 //!
-//! Events are hostile. Nothing that is not asked for is kept, so an event takes no more memory than a few times its size:
-//! the types of the crate `aws_lambda_events` make 288 bytes of a record `{}`. Nothing here recurses deeper than envelopes
-//! may be nested.
+//! Events are hostile. Only requested fields are kept, so an event takes at most a few times its size in
+//! memory: the types of the crate `aws_lambda_events` need 288 bytes for a record `{}`. Nothing here recurses
+//! deeper than the limit on nested envelopes.
 
 use std::fmt;
 
@@ -20,7 +20,7 @@ use serde_json::value::RawValue;
 
 use crate::event::{Action, Event, EventError, Message, quoted_reason};
 
-/// Fields that tell the forms of events apart.
+/// Fields that distinguish the forms of events.
 #[derive(Default, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 struct Form<'e> {
@@ -46,7 +46,7 @@ struct Form<'e> {
     // Step Functions: the result of another task.
     #[serde(borrow, rename = "Payload")]
     payload: Option<&'e RawValue>,
-    // What S3 sends when notifications are set up.
+    // From S3 when notifications are set up.
     #[serde(borrow, rename = "Event")]
     s3_event: Option<&'e RawValue>,
     // Function URLs, API Gateway (payload formats 1.0 and 2.0), load balancers.
@@ -83,7 +83,7 @@ struct Record<'e> {
     sns: Option<&'e RawValue>,
 }
 
-/// Attributes of a message that say whether its queue keeps an order.
+/// Attributes of a message that show whether its queue is ordered.
 #[derive(Default, Deserialize)]
 #[serde(default, rename_all = "PascalCase")]
 struct Attributes<'e> {
@@ -93,7 +93,7 @@ struct Attributes<'e> {
     sequence_number: Option<&'e RawValue>,
 }
 
-/// The fields of nested objects that are looked at.
+/// The relevant fields of nested objects.
 #[derive(Default, Deserialize)]
 #[serde(default)]
 struct Inner<'e> {
@@ -110,10 +110,10 @@ struct Inner<'e> {
 }
 
 impl Event {
-    /// Understands what the function was invoked with: the text of a JSON document.
+    /// Parses the payload of an invocation: the text of a JSON document.
     ///
     /// # Errors
-    /// [`EventError`] for what it cannot have been meant for, where somebody reads the answer.
+    /// [`EventError`] for an invalid event, where somebody reads the answer.
     pub(crate) fn parse(text: &str) -> Result<Self, EventError> {
         let text = text.trim();
         if text.starts_with('[') {
@@ -136,7 +136,7 @@ impl Event {
         }
         match object(text, &form, true) {
             Ok(action) => Ok(Event::Direct(action)),
-            // A rule reads no answer, and would only try again.
+            // A rule does not read the answer, and would only retry.
             Err(error) if form.is_from_event_bridge() => {
                 let body = text.to_owned();
                 Ok(Event::Batch(vec![Message {
@@ -152,8 +152,7 @@ impl Event {
     }
 }
 
-/// What a text asks for: the event itself, or the content of an envelope. `may_nest` says whether it may be one more
-/// envelope.
+/// Parses a text: the event itself, or the content of an envelope. `may_nest`: it may be one more envelope.
 fn action(text: &str, carrier: &'static str, may_nest: bool) -> Result<Action, EventError> {
     let text = text.trim();
     if text.len() > EVENT {
@@ -163,7 +162,7 @@ fn action(text: &str, carrier: &'static str, may_nest: bool) -> Result<Action, E
         None => Ok(Action::every_vault()),
         Some('{') => object(text, &Form::read(text, carrier)?, may_nest),
         Some('"') => {
-            // JSON that was made a text once more on its way.
+            // JSON that was encoded as a text once more on its way.
             let inner: String = serde_json::from_str(text).map_err(|error| not_json(carrier, &error))?;
             match inner.trim() {
                 "" => Ok(Action::every_vault()),
@@ -183,7 +182,7 @@ fn action(text: &str, carrier: &'static str, may_nest: bool) -> Result<Action, E
     }
 }
 
-/// What an object asks for.
+/// Parses an object.
 fn object(text: &str, form: &Form<'_>, may_nest: bool) -> Result<Action, EventError> {
     if text.len() > EVENT {
         return Err(EventError::TooLarge { size: text.len() });
@@ -215,13 +214,13 @@ impl<'e> Form<'e> {
         })
     }
 
-    /// Schedules of EventBridge, and other events that its rules pass on.
+    /// Schedules of EventBridge, and other events forwarded by its rules.
     fn is_from_event_bridge(&self) -> bool {
         self.detail_type.is_some() && self.source.and_then(text_of).is_some()
     }
 
-    /// A schedule says nothing and means every vault; a rule can say more in the detail. The detail of a schedule of
-    /// EventBridge Scheduler is a text.
+    /// A schedule without details means every vault; a rule can have more in the detail. The detail of a
+    /// schedule of EventBridge Scheduler is a text.
     fn rule_or_schedule(&self) -> Result<Action, EventError> {
         let text = |field: Option<&RawValue>| field.and_then(text_of).unwrap_or_default();
         let (kind, source) = (text(self.detail_type), text(self.source));
@@ -230,7 +229,7 @@ impl<'e> Form<'e> {
         let detail = self.detail.map(|detail| text_of(detail).unwrap_or_else(|| detail.get().to_owned()));
         let detail = detail.unwrap_or_default();
         let asked = inner(&detail).and_then(|inner| inner.action);
-        // What AWS itself sends may have an action of its own: that of a pipeline, say.
+        // AWS's own events may have an action of their own, for example a pipeline's.
         let is_ours = |action: &&RawValue| {
             is_schedule || !source.starts_with("aws.") || matches!(action.get(), "\"sync\"" | "\"status\"")
         };
@@ -247,7 +246,7 @@ impl<'e> Form<'e> {
         }
     }
 
-    /// Why this is no request, if it is something that AWS sends without anybody wanting anything.
+    /// Why this is no request, for events that AWS sends unasked.
     fn is_no_request(&self) -> Option<String> {
         if self.s3_event.and_then(text_of).is_some_and(|event| event.starts_with("s3:")) {
             return Some("a test message of S3 is no request".to_owned());
@@ -281,8 +280,8 @@ impl<'e> Form<'e> {
     }
 }
 
-/// A request to a function URL, to API Gateway or to a load balancer. A `GET` only asks how things are: browsers send them
-/// without being asked.
+/// A request to a function URL, to API Gateway or to a load balancer. A `GET` only asks for the status:
+/// browsers send them without being asked.
 fn request(method: &str, form: &Form<'_>) -> Result<Action, EventError> {
     match method {
         "GET" | "HEAD" => {
@@ -334,7 +333,7 @@ fn batch(records: &str) -> Result<Event, EventError> {
     Ok(Event::Batch(messages.collect()))
 }
 
-/// A list without a name, as EventBridge Pipes sends it: of messages, or of whatever was made of them on the way.
+/// A list without a name, as EventBridge Pipes sends it: of messages, or of their transformed contents.
 fn list(list: &str) -> Result<Event, EventError> {
     let elements = elements(list)?;
     if elements.is_empty() || elements.iter().any(|element| !element.get().starts_with(['{', '"'])) {
@@ -357,13 +356,13 @@ impl Record<'_> {
         self.event_source.or(self.sns_source).and_then(text_of)
     }
 
-    /// Why this is no request, if it is an event of another service than SQS and SNS.
+    /// Why this is no request, for events of other services than SQS and SNS.
     fn of_another_service(&self) -> Option<String> {
         let source = self.source().filter(|source| !matches!(source.as_str(), "aws:sqs" | "aws:sns"))?;
         Some(format!("an event of {:?} is no request: it says what happened there", quoted_reason(&source)))
     }
 
-    /// The message that this is, if it is one.
+    /// Parses a message; `None` for anything else.
     fn message(&self) -> Option<Message> {
         if let Some(reason) = self.of_another_service() {
             let action = Ok(Action::Ignore { reason });
@@ -380,7 +379,7 @@ impl Record<'_> {
         Some(Message { id: Some(id), queue, group: self.group(), body, action })
     }
 
-    /// The group, if the queue keeps an order. Messages of other queues can have a group, too, that means no order.
+    /// The group, if the queue is ordered. Messages of other queues can have a group, too, without an order.
     fn group(&self) -> Option<String> {
         let attributes: Attributes<'_> = serde_json::from_str(self.attributes?.get()).ok()?;
         let arn = self.event_source_arn.and_then(text_of);
@@ -397,18 +396,17 @@ fn inner(text: &str) -> Option<Inner<'_>> {
     text.trim_start().starts_with('{').then(|| serde_json::from_str(text).ok()).flatten()
 }
 
-/// A text of JSON; none for anything else.
+/// A JSON string; `None` for anything else.
 fn text_of(value: &RawValue) -> Option<String> {
     serde_json::from_str(value.get()).ok()
 }
 
-/// The elements of a list.
 fn elements(list: &str) -> Result<Vec<&RawValue>, EventError> {
     let elements: Result<Elements<'_>, _> = serde_json::from_str(list);
     elements.map(|elements| elements.0).map_err(|error| EventError::bad_field(error.to_string()))
 }
 
-/// A list that is not too long.
+/// A list within the limit of its length.
 struct Elements<'e>(Vec<&'e RawValue>);
 
 impl<'de> Deserialize<'de> for Elements<'de> {
@@ -437,7 +435,7 @@ impl<'de> Deserialize<'de> for Elements<'de> {
     }
 }
 
-/// The text that a text in Base64 stands for.
+/// Decodes a text in Base64.
 fn decoded(text: &str) -> Option<String> {
     let bytes = BASE64_NOPAD.decode(text.trim_end_matches('=').as_bytes()).ok()?;
     String::from_utf8(bytes).ok()
@@ -447,7 +445,7 @@ fn not_json(carrier: &'static str, error: &serde_json::Error) -> EventError {
     EventError::NotJson { carrier, reason: quoted_reason(&error.to_string()) }
 }
 
-/// What kind of value a text of JSON is.
+/// The type of a JSON value.
 pub(crate) fn kind_of(text: &str) -> &'static str {
     match text.trim_start().chars().next() {
         Some('n') => "null",

@@ -1,4 +1,4 @@
-//! What is understood of an event, and what never can be.
+//! The events that are understood, and those that never can be.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -15,7 +15,7 @@ fn parse(event: &Value) -> Result<Event, EventError> {
     Event::parse(&event.to_string())
 }
 
-/// What each message of a batch asks for.
+/// The action of each message of a batch.
 fn asked(event: &Value) -> Vec<Result<Action, EventError>> {
     match parse(event) {
         Ok(Event::Batch(messages)) => messages.into_iter().map(|message| message.action).collect(),
@@ -153,7 +153,7 @@ fn events_about_objects_are_no_requests() {
     for event in events {
         assert!(is_ignored(&direct(event.clone())), "{event}");
         assert!(is_ignored(&asked(&queue(&event.to_string()))[0]), "{event}");
-        // As S3 tells a topic, which tells a queue.
+        // As S3 notifies a topic, which notifies a queue.
         let by_topic = notification(&event.to_string()).to_string();
         assert!(is_ignored(&asked(&queue(&by_topic))[0]), "{event}");
     }
@@ -194,7 +194,7 @@ fn messages_of_fifo_queues_have_a_group() {
             other => panic!("{other:?}"),
         }
     };
-    // A fair queue has groups, and keeps no order.
+    // A fair queue has groups without an order.
     assert_eq!(group(&|_| {}), None);
     assert_eq!(
         group(&|message| message["eventSourceARN"] = json!("arn:aws:sqs:x:1:q.fifo")),
@@ -246,7 +246,7 @@ fn a_get_request_only_asks_how_things_are() {
 
 #[test]
 fn what_has_no_method_is_no_http_request() {
-    // What Lambda sends about a failed invocation, and a WebSocket's message.
+    // Lambda's record of a failed invocation, and a WebSocket's message.
     for event in [
         json!({ "requestContext": { "functionArn": "arn" }, "requestPayload": {}, "responsePayload": {} }),
         json!({ "requestContext": { "routeKey": "$default", "connectionId": "1" }, "body": "{}" }),

@@ -1,7 +1,7 @@
-//! An event's request. `envelope` finds it in whatever form it comes in.
+//! An event's request. `envelope` finds it in any form of event.
 //!
-//! Events come from outside, so nothing in them is trusted: what is not known is refused with a sentence that
-//! says what would be right, and no event can name more than [`EVENT_VAULTS`] vaults.
+//! Events come from outside, so nothing in them is trusted: anything unknown is refused with a sentence that
+//! names the valid alternatives, and no event can name more than [`EVENT_VAULTS`] vaults.
 
 use std::collections::BTreeSet;
 
@@ -17,114 +17,112 @@ use crate::envelope::kind_of;
 
 /// The longest name or id of a vault, in bytes.
 const MAX_NAME: usize = 1024;
-/// How much of something unknown is repeated in an error, in characters.
+/// Most characters of an unknown value that an error repeats.
 const MAX_QUOTED: usize = 60;
 
-/// An event, understood.
+/// A parsed event.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Event {
-    /// One thing to do; its answer is the report itself.
+    /// One request; its answer is the report itself.
     Direct(Action),
-    /// One thing to do for someone who speaks HTTP.
+    /// One request by HTTP.
     Http(Result<Action, EventError>),
-    /// Messages of a queue, a topic or a list, each to be answered for by itself. Nobody reads more of the answer than
-    /// which of them are to come again.
+    /// Messages of a queue, a topic or a list, each with its own result. The sender reads from the answer
+    /// only which of them are to come again.
     Batch(Vec<Message>),
 }
 
-/// A message.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Message {
-    /// The queue's name for it; none outside of queues.
+    /// The queue's message id; none outside of queues.
     pub(crate) id: Option<String>,
     /// The ARN of its queue.
     pub(crate) queue: Option<String>,
     /// Its group, in a FIFO queue: the messages of a group are served in their order.
     pub(crate) group: Option<String>,
-    /// What it carries, as it came.
+    /// Its content as received.
     pub(crate) body: String,
-    /// What it asks for.
+    /// Its request.
     pub(crate) action: Result<Action, EventError>,
 }
 
-/// What is to be done.
+/// A request.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Action {
-    /// Bring vaults into the bucket.
+    /// Sync vaults to the bucket.
     Sync(SyncRequest),
-    /// Tell how far vaults are.
+    /// Report the progress of vaults.
     Status {
-        /// Which, by id or name; all when there are none.
+        /// The vaults, by id or name; all if empty.
         vaults: BTreeSet<String>,
     },
-    /// Nothing: the event is understood, and is no request.
+    /// Nothing: the event is valid, and is no request.
     Ignore {
-        /// Why, in a sentence.
+        /// The reason, in a sentence.
         reason: String,
     },
 }
 
-/// Which vaults are to be synced, how, and to where.
+/// The vaults to sync, the mode, and the destination.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct SyncRequest {
-    /// Which, by id or name; every one that there are credentials for when there are none.
+    /// The vaults, by id or name; all that have credentials if empty.
     pub(crate) vaults: BTreeSet<String>,
-    /// How thorough to be.
     pub(crate) mode: Mode,
     /// The bucket, for this event only.
     pub(crate) bucket: Option<String>,
     /// The prefix, for this event only.
     pub(crate) prefix: Option<String>,
-    /// Which way, where the event says so.
+    /// The direction, if the event has one.
     pub(crate) direction: Option<Direction>,
-    /// The step of a chain that it asks for: how often the function has invoked itself to get here.
+    /// The step of a chain: number of self-invocations up to here.
     pub(crate) continuation: u32,
 }
 
-/// Why an event can never be understood.
+/// Why an event is invalid.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum EventError {
-    /// It is nothing that the function is ever invoked with.
+    /// The payload has a type that is never valid.
     #[error("the event is {what}; send a JSON object such as {{\"action\":\"sync\"}}")]
     NotAnObject {
-        /// What it is.
+        /// The type.
         what: &'static str,
     },
-    /// It does not say what to do.
+    /// It has no action.
     #[error("the event has no \"action\"; send \"sync\" or \"status\"")]
     NoAction,
-    /// It says something else than what the function can do.
+    /// It has an unknown action.
     #[error("the action {action:?} is unknown; there are \"sync\" and \"status\"")]
     UnknownAction {
-        /// What it says, shortened.
+        /// The action, shortened.
         action: String,
     },
-    /// A field is not what it has to be.
+    /// A field is invalid.
     #[error("the event cannot be used: {reason}")]
     BadField {
-        /// Which, and what would be right.
+        /// The field, and its valid values.
         reason: String,
     },
-    /// What a message or a request carries is not JSON.
+    /// The content of a message or a request is not JSON.
     #[error("{carrier} does not carry JSON ({reason})")]
     NotJson {
-        /// What it came in.
+        /// The carrier of the content.
         carrier: &'static str,
-        /// What is wrong with it.
+        /// The parser's error.
         reason: String,
     },
-    /// It is too long to be looked at.
+    /// It is too long to be parsed.
     #[error("the event has {size} bytes; {EVENT} are the most")]
     TooLarge {
         /// Its size in bytes.
         size: usize,
     },
-    /// An envelope in an envelope in an envelope.
+    /// Too many nested envelopes.
     #[error("the event is in more than two envelopes; send it in one, or in one within another")]
     Nested,
 }
 
-/// The fields of a direct event. What is not known is refused: a typing error in `dest_bucket` must not send
+/// The fields of a direct event. Unknown ones are refused: a typing error in `dest_bucket` must not send
 /// notes to another bucket.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -138,7 +136,7 @@ struct EventFields {
     direction: Option<Direction>,
     #[serde(default)]
     continuation: u32,
-    /// What Step Functions adds to the input of an execution that another one starts.
+    /// Added by Step Functions to the input of an execution that another one starts.
     #[serde(rename = "AWS_STEP_FUNCTIONS_STARTED_BY_EXECUTION_ID")]
     _started_by: Option<IgnoredAny>,
 }
@@ -147,21 +145,21 @@ struct EventFields {
 #[serde(rename_all = "lowercase")]
 enum SyncType {
     Incremental,
-    /// The word of earlier releases, which may get what this one hands on.
+    /// The name in earlier releases, which may receive continuations of this one.
     #[serde(alias = "full")]
     Complete,
 }
 
 impl Action {
-    /// What an event means that says nothing.
+    /// The action of an empty event.
     pub(crate) fn every_vault() -> Self {
         Action::Sync(SyncRequest::default())
     }
 
-    /// Understands the JSON object that every kind of event carries.
+    /// Parses the JSON object of a request.
     ///
     /// # Errors
-    /// [`EventError`] for what it cannot have been meant for.
+    /// [`EventError`] for an invalid one.
     pub(crate) fn parse(action: &str, object: &str) -> Result<Self, EventError> {
         let action: String = serde_json::from_str(action)
             .map_err(|_| EventError::bad_field(format!("\"action\" is {}, not a text", kind_of(action))))?;
@@ -181,14 +179,15 @@ impl Action {
 }
 
 impl EventError {
-    /// A field that is not what it has to be. Of the reason, which may repeat what came, only the beginning is kept.
+    /// The error for an invalid field. Only the beginning of the reason is kept, since it may repeat input.
     pub(crate) fn bad_field(reason: impl AsRef<str>) -> Self {
         EventError::BadField { reason: quoted_reason(reason.as_ref()) }
     }
 }
 
 impl EventFields {
-    /// A status has no destination and is not thorough; a destination is one that there can be.
+    /// Checks the rules between fields: a status has no destination and no mode; a destination must be a
+    /// valid one.
     fn check(&self, is_sync: bool) -> Result<(), EventError> {
         let is_of_sync = [
             ("sync_type", self.sync_type.is_some()),
@@ -206,7 +205,7 @@ impl EventFields {
             .map_err(|error| EventError::bad_field(format!("no such destination: {error}")))
     }
 
-    /// The vaults named in both ways together.
+    /// The vaults named by both fields together.
     fn vaults(&self) -> Result<BTreeSet<String>, EventError> {
         let bad = |reason: String| Err(EventError::bad_field(reason));
         let named = self.vault_id.iter().chain(self.vaults.iter().flatten());
@@ -239,8 +238,9 @@ impl EventFields {
 }
 
 impl SyncRequest {
-    /// The event that asks for the rest of this: these vaults, at this step. Older and newer releases of the function must
-    /// understand it, so it has no field that was not always there, but for a direction that the event itself had.
+    /// The event that requests the rest of this: these vaults, at this step. Older and newer releases of the
+    /// function must understand it, so it has only fields that always existed, and a direction if the event
+    /// itself had one.
     pub(crate) fn continued(&self, vaults: impl IntoIterator<Item = String>, step: u32) -> Value {
         let mut event = serde_json::json!({
             "action": "sync",
@@ -262,12 +262,12 @@ impl SyncRequest {
         event
     }
 
-    /// Whether it is about all vaults, in their usual places.
+    /// True if it is for all vaults, in their usual places.
     pub(crate) fn is_of_all(&self) -> bool {
         self.vaults.is_empty() && self.bucket.is_none() && self.prefix.is_none()
     }
 
-    /// The word for its mode, as every release knows it.
+    /// The name of its mode, known to every release.
     pub(crate) fn sync_type(&self) -> &'static str {
         match self.mode {
             Mode::Full => "complete",
@@ -276,12 +276,12 @@ impl SyncRequest {
     }
 }
 
-/// The beginning of a text that a stranger sent.
+/// The beginning of an untrusted text.
 fn quoted(text: &str) -> String {
     text.chars().take(MAX_QUOTED).collect()
 }
 
-/// The reason that the parser gives repeats what it found.
+/// The parser's reason repeats its input.
 pub(crate) fn quoted_reason(reason: &str) -> String {
     reason.chars().take(4 * MAX_QUOTED).collect()
 }

@@ -1,5 +1,5 @@
-//! Notes in the table that runs failed, also those that did not come as far as to have a lease, or even to know the vaults:
-//! `obsync status` and the action `status` count failures in a row there.
+//! Records failed runs in the table, including those without a lease or even without known vaults: `obsync
+//! status` and the action `status` count consecutive failures there.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -16,28 +16,27 @@ use crate::deadline::Deadline;
 use crate::placement;
 use crate::warm::Warm;
 
-/// How many vaults are written to at a time.
+/// Concurrent writes.
 const WIDTH: usize = 8;
 
-/// A run that failed.
+/// A failed run.
 #[derive(Clone, Debug)]
 pub(crate) struct Failure {
-    /// Of what.
+    /// The error.
     pub(crate) problem: Problem,
-    /// When it began.
     pub(crate) began: Timestamp,
 }
 
 impl Failure {
-    /// Notes it of these states.
+    /// Records it for these states.
     pub(crate) async fn note(&self, warm: &Warm, states: Vec<StateKey>, deadline: &Deadline) {
         if warm.config.progress {
             in_time(deadline, self.write(&warm.table, states, &BTreeSet::new())).await;
         }
     }
 
-    /// Notes it of the vaults below `root` that the table knows and these names mean, or of all of them if there are no names:
-    /// the account's could not be listed.
+    /// Records it for the vaults below `root` that the table knows and these names denote, or for all of them
+    /// without names: the account's vaults could not be listed.
     pub(crate) async fn note_unlisted(
         &self,
         warm: &Warm,
@@ -108,7 +107,7 @@ impl Failure {
     }
 }
 
-/// Writes in the time that is kept for the end. The run has failed in any case.
+/// Writes within the time that is kept for the end. The run has failed anyway.
 async fn in_time(deadline: &Deadline, noting: impl Future<Output = Result<(), StateError>>) {
     match timeout_at(deadline.farewell(), noting).await {
         Ok(Ok(())) => {}

@@ -9,17 +9,17 @@ use tokio::task::JoinSet;
 use crate::sync::{Invocation, Job};
 use crate::vault_report::{VaultReport, VaultStatus};
 
-/// What a vault takes of memory besides its transfers: its listing, its plan, its clients.
+/// Memory of a vault besides its transfers: its listing, its plan, its clients.
 const VAULT: u64 = 12 << 20;
 
-/// How many of `vaults` are worked on at a time, in this budget and with this many connections in all.
+/// Number of `vaults` to work on at a time, with this budget and this many connections in all.
 pub(crate) fn width(vaults: usize, budget: u64, connections: usize) -> usize {
     let affordable = usize::try_from(budget / VAULT).unwrap_or(usize::MAX);
     vaults.min(affordable).min(connections).max(1)
 }
 
-/// Syncs these vaults, `width` at a time. The reports are in the order of the jobs; `done` sees each as it
-/// comes.
+/// Syncs these vaults, `width` at a time. The reports are in the order of the jobs; `done` gets each when it
+/// is ready.
 pub(crate) async fn sync_all(
     invocation: Invocation,
     jobs: Vec<Job>,
@@ -36,7 +36,8 @@ pub(crate) async fn sync_all(
         let task = tasks.spawn(async move {
             // The semaphore is never closed.
             let _slot = slots.acquire().await;
-            // In a box: otherwise all of a pull nests in this task, deeper than the compiler computes layouts by default.
+            // Boxed: otherwise all of a pull nests in this task, deeper than the compiler computes layouts by
+            // default.
             Box::pin(invocation.sync(&job)).await
         });
         names.insert(task.id(), (index, named));

@@ -1,4 +1,4 @@
-//! Tells how long ago the vaults of the function were last found up to date.
+//! Measures how long ago the vaults of the function were last found up to date.
 
 use jiff::Timestamp;
 use obsync_core::StateError;
@@ -7,7 +7,7 @@ use obsync_dynamodb::{DynamoTable, StateKey};
 use crate::metrics::OldestSuccess;
 use crate::sync::Job;
 
-/// Where the state of a job is.
+/// The location of a job's state.
 pub(crate) fn key_of(job: &Job) -> StateKey {
     StateKey {
         vault_id: job.vault.info.id.clone(),

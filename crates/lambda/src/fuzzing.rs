@@ -1,6 +1,6 @@
 //! Runs the fuzz targets of this crate on an input, and over a few seeds as tests (docs/FUZZING.md).
 //!
-//! A panic is a finding; so is a property that does not hold.
+//! A panic is a finding; so is a violated property.
 
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
@@ -12,7 +12,7 @@ use crate::config::Config;
 use crate::event::{Action, Event, EventError};
 use crate::secrets::{Secret, VaultSecret};
 
-/// What the function is invoked with, as JSON.
+/// The payload of an invocation, as JSON.
 pub fn lambda_event(data: &[u8]) {
     let Ok(payload) = std::str::from_utf8(data) else { return };
     match Event::parse(payload) {
@@ -30,7 +30,7 @@ pub fn lambda_event(data: &[u8]) {
     }
 }
 
-/// The event that asks for the rest of a request is understood, and asks for the same.
+/// The event for the rest of a request can be parsed, and requests the same.
 fn an_action_can_be_gone_on_with(action: &Action) {
     let Action::Sync(request) = action else { return };
     assert!(request.vaults.len() <= EVENT_VAULTS);
@@ -46,7 +46,7 @@ fn an_action_can_be_gone_on_with(action: &Action) {
     assert_eq!((next.mode, &next.bucket, &next.prefix), (request.mode, &request.bucket, &request.prefix));
 }
 
-/// What an error repeats of an event is little.
+/// An error repeats little of an event.
 fn check_sentence(error: &EventError) {
     let sentence = error.to_string();
     assert!(sentence.len() < 4000, "{sentence}");
@@ -77,7 +77,8 @@ pub fn secret(data: &[u8]) {
             }
         }
         Err(problem) => {
-            // The sentences are ours but for numbers, so none has a text of the secret's that is not in all of them.
+            // The sentences are fixed except for numbers, so none contains a text of the secret that is not
+            // in all of them.
             let sentence = problem.to_string();
             assert!(sentence.len() < 200 && !sentence.contains('\n'), "{sentence}");
         }

@@ -1,32 +1,32 @@
-//! Measures the memory that the function may use and uses: by the platform's word, by its control group, or by the
-//! machine; and the free space of `/tmp`.
+//! Measures the memory available to the function and in use: by the platform's settings, the control group,
+//! or the machine; and the free space of `/tmp`.
 
 use std::fs;
 use std::path::Path;
 
 /// Where AWS keeps a function's files.
 const SCRATCH: &str = "/tmp";
-/// More than any machine has: what a control group says that has no limit.
+/// More than any machine has: a control group without a limit reports more.
 const UNLIMITED: u64 = 1 << 50;
 
-/// How much memory there is, and how its use is measured.
+/// The available memory, and how its use is measured.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Gauge {
-    /// Bytes that may be used.
+    /// Bytes available.
     pub(crate) limit: u64,
     meter: Meter,
 }
 
-/// Whose memory counts.
+/// Source of the measured use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Meter {
-    /// What is resident of this process.
+    /// The resident memory of this process.
     Process,
-    /// What is charged to the control group, but for what the kernel can drop at once.
+    /// The memory charged to the control group, without pages that the kernel can drop at once.
     ControlGroup(ControlGroup),
 }
 
-/// The two generations of control groups, with their files as seen from inside of a container.
+/// The two versions of control groups, with their files as seen from inside a container.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum ControlGroup {
     First,
@@ -34,7 +34,7 @@ enum ControlGroup {
 }
 
 impl Gauge {
-    /// The memory that was `set`, else what the platform grants this function, else the limit of the control
+    /// The memory that was `set`, else the platform's grant to this function, else the limit of the control
     /// group, else the machine's.
     pub(crate) fn new(set: Option<u64>, function_mb: Option<&str>) -> Self {
         let process = |limit| Gauge { limit, meter: Meter::Process };
@@ -46,11 +46,11 @@ impl Gauge {
             let limit = group.limit()?;
             (limit < UNLIMITED).then_some(Gauge { limit, meter: Meter::ControlGroup(group) })
         });
-        // Where even that is unknown, the least that AWS grants is a safe guess.
+        // If even that is unknown, the smallest function of AWS is a safe guess.
         group.unwrap_or_else(|| process(machine_memory().unwrap_or(128 << 20)))
     }
 
-    /// Bytes in use now; `None` where the system does not tell.
+    /// Bytes in use now; `None` where the system does not report it.
     pub(crate) fn used(&self) -> Option<u64> {
         match self.meter {
             Meter::Process => resident(),
@@ -92,7 +92,7 @@ pub(crate) fn peak() -> Option<u64> {
     of_status("VmHWM:")
 }
 
-/// A line of `/proc/self/status` (proc(5)), where memory is told in units of 1024 bytes.
+/// A line of `/proc/self/status` (proc(5)), in units of 1024 bytes.
 fn of_status(name: &str) -> Option<u64> {
     of_table(&fs::read_to_string("/proc/self/status").ok()?, name)
 }
@@ -110,7 +110,7 @@ fn number(file: impl AsRef<Path>) -> Option<u64> {
     fs::read_to_string(file).ok()?.trim().parse().ok()
 }
 
-/// Bytes that are free in `/tmp`; `None` where there is none.
+/// Free bytes in `/tmp`; `None` where there is none.
 pub(crate) fn free_scratch() -> Option<u64> {
     let found = rustix::fs::statvfs(SCRATCH).ok()?;
     found.f_bavail.checked_mul(found.f_frsize)

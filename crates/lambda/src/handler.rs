@@ -35,33 +35,34 @@ use crate::vault_report::{VaultReport, VaultStatus};
 use crate::warm::{Account, AccountError, Warm};
 use crate::{dead_letters, fan_out, freshness, logging, metrics, placement, status};
 
-/// Everything that a process keeps, or why it cannot work: made for the first event, since nobody waits for it before.
+/// The state of a process, or the reason why it cannot work: created for the first event, since nobody waits
+/// for it before.
 pub(crate) struct Handler {
     kept: OnceCell<Result<Kept, ConfigError>>,
-    /// How long starting took.
+    /// Duration of the start.
     init: Duration,
-    /// Whether an event was answered already.
+    /// An event was answered already.
     is_warm: AtomicBool,
 }
 
-/// What a process keeps that can work.
+/// The state of a working process.
 struct Kept {
     warm: Arc<Warm>,
     gauge: Gauge,
 }
 
-/// One invocation's circumstances.
+/// One invocation's context.
 struct Call<'a> {
     warm: &'a Arc<Warm>,
     gauge: &'a Gauge,
     context: &'a Context,
     deadline: Arc<Deadline>,
     begun: Instant,
-    /// How long starting the process took, for the first invocation of it.
+    /// Duration of the process's start, for its first invocation.
     init: Duration,
 }
 
-/// A vault that gets a message, by its id or what an event called it.
+/// A vault that gets a message, by its id or the event's name for it.
 struct Named {
     id: String,
     name: String,
@@ -74,13 +75,13 @@ impl Named {
 }
 
 impl Handler {
-    /// Nothing that depends on events. `init` is how long starting took so far.
+    /// A handler, without state that depends on events. `init` is the duration of the start so far.
     pub(crate) fn new(init: Duration) -> Self {
         Handler { kept: OnceCell::new(), init, is_warm: AtomicBool::new(false) }
     }
 
-    /// What does not depend on events. A configuration that is wrong is told in every invocation, where people see it, rather
-    /// than by a process that does not start.
+    /// The state independent of events. A configuration error is reported in every invocation, where people
+    /// see it, rather than by a process that does not start.
     async fn kept(&self) -> Result<&Kept, InvocationError> {
         let kept = self.kept.get_or_init(|| Box::pin(Kept::new())).await;
         kept.as_ref().map_err(|error| InvocationError::new("InvalidConfiguration", error))
@@ -91,7 +92,7 @@ impl Handler {
         let is_cold = !self.is_warm.swap(true, Ordering::Relaxed);
         logging::begin(context, is_cold);
         let init = if is_cold { self.init } else { Duration::ZERO };
-        // Boxed, for the compiler gives up on a type as deep as the whole of it.
+        // Boxed: the compiler gives up on a type as deep as the whole future.
         let result = Box::pin(self.answer(payload, context, init)).await;
         if let Err(error) = &result {
             failed(error, "the invocation failed");
@@ -107,7 +108,7 @@ impl Handler {
     ) -> Result<Value, InvocationError> {
         let begun = Instant::now();
         let Kept { warm, gauge } = self.kept().await?;
-        // What the first event waits for is starting, too.
+        // The first event also waits for the start.
         let init = if init.is_zero() { init } else { init + begun.elapsed() };
         let deadline = Arc::new(Deadline::at(context.deadline, warm.config.timeout_buffer));
         let call = Call { warm, gauge, context, deadline, begun, init };
@@ -189,8 +190,8 @@ impl Call<'_> {
         }
     }
 
-    /// A failed invocation could not tell a browser why, so it is an answer here; its status is what alarms
-    /// look at.
+    /// A failed invocation could not give a browser the reason, so it becomes an answer here; alarms use its
+    /// status.
     async fn act_for_http(&self, action: Result<Action, EventError>) -> Value {
         let action = action.map_err(|error| InvocationError::new("InvalidEvent", error));
         let result = match action {
@@ -218,8 +219,8 @@ impl Call<'_> {
         })
     }
 
-    /// Syncs what is asked for, and tells what is to be gone on with. Several vaults may be put into the function's queue in
-    /// place of that, if there is one.
+    /// Syncs the requested vaults, and returns those to continue. Instead, several vaults may be put into the
+    /// function's queue, if there is one.
     async fn sync_all(&self, request: &SyncRequest, spreading: Spreading) -> Result<Synced, InvocationError> {
         let (deadline, asked) = (&self.deadline, Instant::now());
         let (root, direction) = (self.root(request)?, self.direction(request)?);
@@ -244,7 +245,7 @@ impl Call<'_> {
         let mut reports = placeless;
         for report in choice.mistaken.iter().chain(&reports) {
             closing::note(report, beginning);
-            // No metric of a vault: whatever an event calls one would become one of its own.
+            // No metric of a vault: otherwise any name in an event would become a metric.
             logging::line(&metrics::line(report, self.warm.config.metrics.without_vaults()));
         }
         let states: Vec<StateKey> = jobs.iter().map(freshness::key_of).collect();
@@ -278,10 +279,11 @@ impl Call<'_> {
         Ok(synced)
     }
 
-    /// Puts vaults into the function's queue, a message each. A report on each whose message could not be sent.
+    /// Puts vaults into the function's queue, a message each. Returns a report on each whose message could
+    /// not be sent.
     async fn spread(&self, queue: &str, request: &SyncRequest, vaults: &[Named]) -> Vec<VaultReport> {
         let spread = Spread::new(&self.warm.aws, queue, &self.context.request_id, self.deadline.last_call());
-        // A schedule that comes faster than the queue is served must not make it longer and longer.
+        // A schedule faster than the queue is served must not make it longer and longer.
         if request.is_of_all()
             && request.mode == Mode::Incremental
             && spread.waiting().await.is_ok_and(|waiting| waiting >= vaults.len())
@@ -330,9 +332,9 @@ impl Call<'_> {
         }
     }
 
-    /// Where vaults go, for this event: where the settings say, unless the event names another place that the settings
-    /// allow. That can be no place inside the usual one, or around it, which belongs to vaults of that name, also to
-    /// those that are yet to come.
+    /// The destination of an event: that of the settings, unless the event names another one that the
+    /// settings allow. A place inside the usual one, or around it, is refused: it belongs to vaults of that
+    /// name, including future ones.
     fn root(&self, request: &SyncRequest) -> Result<BucketLocation, InvocationError> {
         let config = &self.warm.config;
         let invalid = |reason: String| InvocationError::new("InvalidEvent", reason);
@@ -354,7 +356,7 @@ impl Call<'_> {
         }
     }
 
-    /// Which way, as the settings say and the event narrows it.
+    /// The direction of the settings, narrowed by the event.
     fn direction(&self, request: &SyncRequest) -> Result<Direction, InvocationError> {
         let set = self.warm.config.sending.direction;
         set.narrowed(request.direction).ok_or_else(|| {
@@ -375,13 +377,13 @@ impl Call<'_> {
         within(deadline, listed).await
     }
 
-    /// What the table remembers of the places below a root.
+    /// The places in the table below a root.
     async fn places(&self, root: &BucketLocation) -> Result<Places, InvocationError> {
         let places = self.warm.table.places(&root.to_string(), |_| BTreeMap::new()).await;
         places.map_err(|error| state_unavailable(&error))
     }
 
-    /// The vaults that are meant.
+    /// The requested vaults.
     fn choose<'v>(
         &self,
         account: &Account,
@@ -401,8 +403,8 @@ impl Call<'_> {
         )
     }
 
-    /// Gives each vault its place. One whose place is damaged in the table fails alone, and is reported in the second
-    /// list.
+    /// Gives each vault its place. A vault whose place is damaged in the table fails alone, and is reported
+    /// in the second list.
     async fn place(
         &self,
         root: &BucketLocation,
@@ -416,7 +418,7 @@ impl Call<'_> {
             let give = |taken: &BTreeMap<VaultId, String>| placement::places(all, &wanted, taken);
             match self.warm.table.places(&root.to_string(), give).await {
                 Ok(given) => known = given,
-                // Those that have a place need no new one.
+                // Vaults with a place need no new one.
                 Err(error) => not_given = Some(format!("no place could be given to this vault: {error}")),
             }
         }
@@ -486,8 +488,8 @@ impl Call<'_> {
         fan_out::sync_all(invocation, jobs, width, measure).await
     }
 
-    /// Sends a continuation the way that the event came: to its queue, or by invoking the function. Whether that was done; if
-    /// not, the next event goes on.
+    /// Sends a continuation the way that the event came: to its queue, or by invoking the function. Returns
+    /// true if that succeeded; if not, the next event continues.
     async fn send(&self, event: &Value, origin: Option<&Message>) -> bool {
         let (aws, until) = (&self.warm.aws, self.deadline.last_call());
         let queue = origin.and_then(|message| {
@@ -504,7 +506,7 @@ impl Call<'_> {
         };
         match &sent {
             Ok(()) => tracing::info!("another invocation goes on with what is left"),
-            // The next scheduled one goes on in any case.
+            // The next scheduled event continues in any case.
             Err(reason) => tracing::error!(reason, "the run does not go on by itself"),
         }
         sent.is_ok()
@@ -524,7 +526,7 @@ impl Call<'_> {
         within(deadline, self.documents(&choice, &known)).await
     }
 
-    /// What the table knows of these vaults.
+    /// The table's documents of these vaults.
     async fn documents(&self, choice: &Choice<'_>, known: &Places) -> Result<Vec<Value>, InvocationError> {
         let failed = |error: StateError| state_unavailable(&error);
         let root = &self.warm.config.root;
@@ -532,7 +534,7 @@ impl Call<'_> {
         for vault in choice.vaults.iter().map(|chosen| &chosen.vault.info) {
             let name =
                 known.names.get(&vault.id).cloned().unwrap_or_else(|| placement::safe_name(&vault.name));
-            // A place that cannot be is told when the vault is synced.
+            // An invalid place is reported when the vault is synced.
             let Ok(place) = root.join(&name) else { continue };
             documents.push(status::of_vault(self.warm, vault, place.to_string()).await.map_err(failed)?);
         }
@@ -540,7 +542,7 @@ impl Call<'_> {
     }
 }
 
-/// What comes of preparing the work, if there is an answer in time.
+/// The result of preparing the work, if it is ready in time.
 async fn within<T>(
     deadline: &Deadline,
     work: impl Future<Output = Result<T, InvocationError>>,
@@ -556,19 +558,19 @@ async fn within<T>(
     }
 }
 
-/// Whether the table has an entry for a vault, be it damaged.
+/// True if the table has an entry for a vault, even a damaged one.
 fn has_place(known: &Places, vault: &VaultId) -> bool {
     known.names.contains_key(vault) || known.damaged.contains(vault)
 }
 
-/// The report on a vault that is not even begun with.
+/// The report on a vault that was not begun.
 fn refusal(vault: &Listed, message: String) -> VaultReport {
     let (id, name) = (vault.info.id.as_str(), &vault.info.name);
     let encryption = VaultKind::of(&vault.info).as_str();
     VaultReport { encryption, ..VaultReport::nothing(id, name, VaultStatus::Failed, message) }
 }
 
-/// Logs a failure. What every vault failed of was logged with each, without its name.
+/// Logs a failure. If every vault failed, each was logged already, without its name.
 fn failed(error: &InvocationError, what: &str) {
     match error.kind {
         "SyncFailed" => tracing::error!(kind = error.kind, "{what}: no vault could be synced"),
@@ -580,7 +582,7 @@ fn state_unavailable(error: &StateError) -> InvocationError {
     InvocationError::new("StateUnavailable", error).coded(error.into())
 }
 
-/// What kind of failure it is that there is no account.
+/// The kind of failure when the account is unavailable.
 fn kind_of(error: &AccountError) -> &'static str {
     match error {
         AccountError::Secret(_) => "SecretUnavailable",

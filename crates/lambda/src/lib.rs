@@ -1,15 +1,16 @@
 //! obsync on AWS Lambda: a function that keeps a bucket in step with vaults, in as many invocations as that
 //! takes.
 //!
-//! The way of an event: `envelope` finds the `event` in whatever form it comes in, `handler` finds the vaults that are meant (`choice`) and their places
-//! (`placement`), `spread` puts many as messages into the function's queue, `fan_out` works on several at a time, `sync` on each: lease, a look at the other places
-//! (`nesting`), pull, progress, report. Around that:
+//! The path of an event: `envelope` finds the `event` in any form, `handler` finds the requested vaults
+//! (`choice`) and their places (`placement`), `spread` puts many as messages into the function's queue,
+//! `fan_out` works on several at a time, `sync` on each: lease, a look at the other places (`nesting`), pull,
+//! progress, report. Other modules:
 //!
-//! - `config` (of `variables`), `secrets`: what the function is given. `trust`: what it does not take the service's word
-//!   for. `warm`: what it keeps between
-//!   invocations.
-//! - `memory` (by `gauge`), `deadline`, `pacing`: the limits that it works within. `chain`: going on by itself.
-//! - `answer`, `queue`, `status`: what is answered. `dead_letters`: where messages go that cannot be understood. `logging`, `closing`, `metrics`, `freshness`: what CloudWatch is told.
+//! - `config` (with `variables`), `secrets`: settings and credentials. `trust`: checks of the service's
+//!   statements. `warm`: state kept between invocations.
+//! - `memory` (with `gauge`), `deadline`, `pacing`: limits. `chain`: self-continuation.
+//! - `answer`, `queue`, `status`: answers. `dead_letters`: the queue of invalid messages. `logging`,
+//!   `closing`, `metrics`, `freshness`: logs and metrics for CloudWatch.
 
 mod answer;
 mod chain;
@@ -60,8 +61,8 @@ pub use answer::InvocationError;
 pub use config::{Config, ConfigError};
 use handler::Handler;
 
-/// What the Lambda runtime sets in every function (Lambda developer guide, "Defined runtime environment
-/// variables").
+/// Variables that the Lambda runtime sets in every function (Lambda developer guide, "Defined runtime
+/// environment variables").
 const RUNTIME: [&str; 4] = [
     "AWS_LAMBDA_RUNTIME_API",
     "AWS_LAMBDA_FUNCTION_NAME",
@@ -71,8 +72,8 @@ const RUNTIME: [&str; 4] = [
 
 /// Serves invocations until the platform ends the process.
 ///
-/// Boxed here, and not inlined, so that no program that calls this has to lay out the whole of it: the compiler gives up
-/// on a type as deep.
+/// Boxed here, and not inlined, so that no caller has to lay out the whole of it: the compiler gives up on a
+/// type as deep.
 #[inline(never)]
 pub fn serve() -> Pin<Box<dyn Future<Output = ExitCode>>> {
     Box::pin(serve_all())
@@ -91,7 +92,7 @@ async fn serve_all() -> ExitCode {
     let handler = Handler::new(begun.elapsed());
     let service = service_fn(|event: LambdaEvent<Box<RawValue>>| {
         let handler = &handler;
-        // Boxed, for the compiler gives up on a type as deep as the whole of it.
+        // Boxed: the compiler gives up on a type as deep as the whole future.
         Box::pin(async move {
             let context: &Context = &event.context;
             let answer = handler.handle(event.payload.get(), context).await;

@@ -1,9 +1,8 @@
-//! Logs: a JSON object a line, as CloudWatch wants them, with the field names of Powertools for AWS Lambda; or plain lines
-//! where the function's log format is `Text`.
+//! Logs: one JSON object per line for CloudWatch, with the field names of Powertools for AWS Lambda; or plain
+//! lines if the function's log format is `Text`.
 //!
-//! Only obsync's own crates are heard. What the libraries below them log would show tokens (a WebSocket
-//! library logs its frames), so no variable turns that on. Note titles are not logged above the level
-//! `debug`.
+//! Only obsync's own crates are logged. Logs of the libraries below them would contain tokens (a WebSocket
+//! library logs its frames), so no variable enables them. Note titles are logged at level `debug` at most.
 
 use std::env;
 use std::fmt::{Debug, Write as _};
@@ -21,16 +20,15 @@ use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::{Context as LayerContext, SubscriberExt};
 use tracing_subscriber::util::SubscriberInitExt;
 
-/// Powertools' variable with the name that logs and metrics are filed under.
+/// Powertools' variable for the service name in logs and metrics.
 const SERVICE_VARIABLE: &str = "POWERTOOLS_SERVICE_NAME";
-/// That name, unless it is set.
+/// The default service name.
 const SERVICE: &str = "obsync";
 
-/// The fields of the invocation that is under way. A process serves one at a time.
+/// The fields of the current invocation. A process serves one at a time.
 static INVOCATION: Mutex<Option<Map<String, Value>>> = Mutex::new(None);
 
-/// The level that the function's logging configuration asks for (Lambda developer guide, "Log level"), or
-/// `info`.
+/// The level of the function's logging configuration (Lambda developer guide, "Log level"), or `info`.
 pub(crate) fn level() -> Level {
     level_of(env::var("AWS_LAMBDA_LOG_LEVEL").ok().as_deref())
 }
@@ -45,7 +43,7 @@ fn level_of(word: Option<&str>) -> Level {
     }
 }
 
-/// How lines are written.
+/// The format of lines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Format {
     Json,
@@ -53,7 +51,7 @@ enum Format {
 }
 
 impl Format {
-    /// The format that the function's logging configuration asks for (Lambda developer guide, "Log format").
+    /// The format of the function's logging configuration (Lambda developer guide, "Log format").
     fn of(word: Option<&str>) -> Self {
         match word.is_some_and(|word| word.eq_ignore_ascii_case("text")) {
             true => Format::Text,
@@ -62,7 +60,7 @@ impl Format {
     }
 }
 
-/// What logs and metrics are filed under.
+/// The service name in logs and metrics.
 pub(crate) fn service() -> &'static str {
     static NAME: OnceLock<String> = OnceLock::new();
     NAME.get_or_init(|| {
@@ -73,18 +71,18 @@ pub(crate) fn service() -> &'static str {
 /// Starts logging to standard output.
 pub(crate) fn start() {
     let format = Format::of(env::var("AWS_LAMBDA_LOG_FORMAT").ok().as_deref());
-    // A target is matched by its beginning: this is every crate of obsync.
+    // A target is matched by its prefix: this matches every crate of obsync.
     let targets = Targets::new().with_target("obsync", level());
-    // A program that has its own logging keeps it.
+    // A program with its own logging keeps it.
     let _ = tracing_subscriber::registry().with(Lines(format).with_filter(targets)).try_init();
 }
 
-/// From now on, lines say which invocation they are of.
+/// Adds the invocation's fields to all lines from now on.
 pub(crate) fn begin(context: &Context, is_cold: bool) {
     *invocation() = Some(fields_of(context, is_cold));
 }
 
-/// The fields of the invocation that is under way, by Powertools' names.
+/// The fields of the current invocation, by Powertools' names.
 pub(crate) fn invocation_fields() -> Map<String, Value> {
     invocation().clone().unwrap_or_default()
 }
@@ -107,7 +105,7 @@ fn fields_of(context: &Context, is_cold: bool) -> Map<String, Value> {
     fields
 }
 
-/// The id of a trace, of X-Ray's header (`Root=1-…;Parent=…;Sampled=1`).
+/// The trace id in X-Ray's header (`Root=1-…;Parent=…;Sampled=1`).
 fn root_of(header: &str) -> Option<&str> {
     header.split(';').find_map(|part| part.trim().strip_prefix("Root=")).filter(|root| !root.is_empty())
 }
@@ -155,7 +153,7 @@ fn text_line(
     let mut line =
         format!("{now:.3} {} {request} {}", metadata.level(), obsync_protocol::escaped(&fields.message));
     for (name, value) in &fields.others {
-        // Writing to a text does not fail. As JSON, no value looks like another one or breaks the line.
+        // Writing to a `String` does not fail. As JSON, no value resembles another one or breaks the line.
         let _ = write!(line, " {name}={}", escaped_json(&value.to_string()));
     }
     line
@@ -203,10 +201,10 @@ impl Visit for LogFields {
     }
 }
 
-/// Writes a line that is whole already.
+/// Writes a complete line.
 pub(crate) fn line(document: &str) {
     let mut out = io::stdout().lock();
-    // Where nobody listens, nothing is to be said.
+    // Without a reader there is nobody to report an error to.
     let _ = writeln!(out, "{document}");
 }
 

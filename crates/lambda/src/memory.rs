@@ -1,5 +1,5 @@
-//! Keeps the function inside its memory: a budget for what transfers hold, and a watcher that pauses them
-//! when what is really used comes near the limit.
+//! Keeps the function inside its memory: a budget for transfers, and a watcher that pauses them when actual
+//! use comes near the limit.
 
 use std::time::Duration;
 
@@ -8,42 +8,42 @@ use tokio::task::AbortHandle;
 
 use crate::gauge::{self, Gauge};
 
-/// Above this share of what there is, nothing new is admitted, in percent.
+/// Above this share of the memory, nothing new is admitted, in percent.
 const PAUSE_ABOVE: u64 = 80;
-/// Below this share, admission goes on, in percent.
+/// Below this share, admission resumes, in percent.
 const RESUME_BELOW: u64 = 60;
-/// How many times more often is looked under pressure.
+/// Factor by which checks are more frequent under pressure.
 const FASTER: u32 = 10;
-/// The share of the limit that transfers may fill together with what is in use already, in percent. What is
-/// above is for what cannot be counted: connections, listings, the allocator.
+/// The share of the limit that transfers may fill together with the memory already in use, in percent. The
+/// rest is for uncounted memory: connections, listings, the allocator.
 const FILL: u64 = 60;
 /// The least budget, as a part of the limit.
 const LEAST: u64 = 8;
-/// The part of the limit that the list of a vault may take.
+/// The part of the limit for the list of a vault.
 const LISTING: u64 = 6;
-/// What one connection holds besides what is counted: a piece as it comes, and decrypted (design: 2 MiB
+/// Memory of one connection besides the counted one: a piece as received, and decrypted (by design 2 MiB
 /// each).
 const CONNECTION: u64 = 4 << 20;
 
-/// What a run may take of memory.
+/// The memory limits of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Allowance {
-    /// Bytes that transfers may hold together.
+    /// Bytes that transfers may use together.
     pub(crate) budget: u64,
     /// Connections at most.
     pub(crate) connections: usize,
-    /// Bytes of the largest content that waits in memory and goes up by one PUT.
+    /// Bytes of the largest content that waits in memory and is uploaded by one PUT.
     pub(crate) part_size: usize,
-    /// Bytes that the list of a vault may take.
+    /// Bytes for the list of a vault.
     pub(crate) listing: u64,
 }
 
 impl Allowance {
-    /// Of a `limit` of which `used` bytes are taken before anything is transferred, for this many connections
-    /// at most.
+    /// With a `limit`, of which `used` bytes are taken before anything is transferred, and at most this many
+    /// connections.
     pub(crate) fn of(limit: u64, used: u64, connections: usize) -> Self {
         let budget = (limit * FILL / 100).saturating_sub(used).max(limit / LEAST);
-        // A third for the connections, the rest for what they bring.
+        // A third for the connections, the rest for their contents.
         let affordable = usize::try_from(budget / 3 / CONNECTION).unwrap_or(usize::MAX).max(1);
         let connections = connections.clamp(1, affordable);
         let budget = budget.saturating_sub(connections as u64 * CONNECTION).max(limit / LEAST);
@@ -52,18 +52,18 @@ impl Allowance {
     }
 }
 
-/// What is watched, and how often.
+/// The watched resources, and the interval.
 #[derive(Clone, Debug)]
 pub(crate) struct Watch {
     /// The memory.
     pub(crate) gauge: Gauge,
-    /// How many bytes of `/tmp` are to be free; 0: it does not matter.
+    /// Bytes of `/tmp` that should be free; 0: any.
     pub(crate) scratch: u64,
-    /// How often to look while all is well.
+    /// Interval of checks without pressure.
     pub(crate) every: Duration,
 }
 
-/// A watcher at work; it ends when this is dropped.
+/// A running watcher; dropping this ends it.
 #[derive(Debug)]
 pub(crate) struct Watcher(AbortHandle);
 
@@ -73,7 +73,7 @@ impl Drop for Watcher {
     }
 }
 
-/// What was seen at one look.
+/// The result of one check.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Look {
     /// Share of the memory in use, in percent.
@@ -89,7 +89,7 @@ impl Look {
 }
 
 impl Watch {
-    /// Begins to watch, on behalf of everything that `governor` admits. Must be called within a runtime.
+    /// Starts to watch, and pauses and resumes `governor`. Call it within a runtime.
     pub(crate) fn start(self, governor: Governor) -> Watcher {
         Watcher(tokio::spawn(async move { self.keep(&governor).await }).abort_handle())
     }
@@ -142,12 +142,12 @@ enum Decision {
     Nothing,
     Pause,
     Resume,
-    /// Memory is scarce still, but waiting would not change that.
+    /// Memory is still scarce, but waiting would not change that.
     ResumeAnyway,
 }
 
-/// What to do at this share, in percent. Between the two marks things stay as they are, so that admission
-/// does not flutter.
+/// The decision at this share, in percent. Between the two marks nothing changes, so that admission does not
+/// flutter.
 fn decide(paused: bool, share: u64, nothing_admitted: bool) -> Decision {
     match (paused, share) {
         (true, share) if share < RESUME_BELOW => Decision::Resume,
@@ -157,7 +157,7 @@ fn decide(paused: bool, share: u64, nothing_admitted: bool) -> Decision {
     }
 }
 
-/// How much of the whole it is, in percent.
+/// The share of the whole, in percent.
 fn share(part: u64, whole: u64) -> u64 {
     part.saturating_mul(100).checked_div(whole).unwrap_or(0)
 }
@@ -222,7 +222,7 @@ mod tests {
     async fn the_watcher_pauses_while_memory_is_scarce() {
         let governor = Governor::with_budget(MIB);
         let permit = governor.admit(1).await;
-        // Every process has more than a byte.
+        // Every process uses more than a byte.
         let watch =
             |limit| Watch { gauge: Gauge::new(Some(limit), None), scratch: 0, every: Duration::from_secs(5) };
         let watcher = watch(1).start(governor.clone());

@@ -1,8 +1,8 @@
 //! Log lines that are also metrics of CloudWatch (embedded metric format, specification in the CloudWatch user guide), in
 //! the namespace `Obsync`: `Sync metrics` for the work on a vault, and `Oldest success` for all vaults of the function.
 //!
-//! Each metric costs money in every month in which it has a value, and one of each vault is a metric of its own. So they
-//! are of the function as a whole, unless it is set to more.
+//! Each metric costs money in every month in which it has a value, and one per vault is a separate metric. So
+//! they are for the function as a whole by default.
 
 use std::str::FromStr;
 
@@ -16,7 +16,7 @@ use crate::{gauge, logging};
 /// The namespace of all metrics.
 const NAMESPACE: &str = "Obsync";
 
-/// What is measured of the work on a vault, with the unit that CloudWatch is told.
+/// The metrics of work on a vault, with CloudWatch's units.
 const OF_VAULT: [(&str, &str); 8] = [
     ("files_synced", "Count"),
     ("bytes_synced", "Bytes"),
@@ -28,18 +28,18 @@ const OF_VAULT: [(&str, &str); 8] = [
     ("ended_chains", "Count"),
 ];
 
-/// What is measured of all vaults together.
+/// The metrics of all vaults together.
 const OF_ALL: [(&str, &str); 1] = [("oldest_success_age_s", "Seconds")];
 
-/// Of what there are metrics.
+/// Dimensions of the metrics.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Metrics {
-    /// Of nothing: the lines are logged all the same.
+    /// None: the lines are logged all the same.
     Off,
-    /// Of the function.
+    /// The function.
     #[default]
     Function,
-    /// Of each vault besides.
+    /// Each vault in addition.
     Vaults,
 }
 
@@ -56,15 +56,15 @@ impl FromStr for Metrics {
     }
 }
 
-/// How long ago the vaults of a function were last found up to date.
+/// The oldest last success among a function's vaults.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct OldestSuccess {
-    /// How many vaults were looked at.
+    /// Number of vaults examined.
     pub(crate) vaults: usize,
-    /// How many of them no run has begun with.
+    /// Number of them without any run.
     pub(crate) not_begun: usize,
-    /// The vault whose last success is the longest ago, and how many seconds. Where there never was one, since its first
-    /// run began.
+    /// The vault whose last success is the longest ago, and the age in seconds; since its first run began if
+    /// there was no success.
     pub(crate) oldest: Option<(String, u64)>,
 }
 
@@ -73,7 +73,7 @@ pub(crate) fn line(report: &VaultReport, metrics: Metrics) -> String {
     document(report, metrics, Timestamp::now(), gauge::peak().unwrap_or(0)).to_string()
 }
 
-/// The line about all of them, if there is anything to be said.
+/// The line about all of them, if there is any.
 pub(crate) fn oldest_line(oldest: &OldestSuccess, metrics: Metrics) -> Option<String> {
     let (vault, age) = oldest.oldest.as_ref()?;
     let mut line = frame("Oldest success", metrics.without_vaults(), &OF_ALL, Timestamp::now());
@@ -86,13 +86,13 @@ pub(crate) fn oldest_line(oldest: &OldestSuccess, metrics: Metrics) -> Option<St
 }
 
 impl Metrics {
-    /// The same for what is of no single vault.
+    /// The same without a vault.
     pub(crate) fn without_vaults(self) -> Self {
         if self == Metrics::Off { Metrics::Off } else { Metrics::Function }
     }
 }
 
-/// What every such line begins with.
+/// The common beginning of these lines.
 fn frame(message: &str, metrics: Metrics, measured: &[(&str, &str)], now: Timestamp) -> Map<String, Value> {
     let mut line = logging::invocation_fields();
     let dimensions = match metrics {
@@ -117,7 +117,7 @@ fn frame(message: &str, metrics: Metrics, measured: &[(&str, &str)], now: Timest
     line
 }
 
-/// The level of such a line. Lambda leaves out lines below the function's level, and their metrics with them.
+/// The level of these lines. Lambda drops lines below the function's level, and their metrics with them.
 fn level(functions: Level) -> &'static str {
     functions.min(Level::INFO).as_str()
 }
@@ -163,7 +163,7 @@ mod tests {
         }
     }
 
-    /// That CloudWatch takes a line for what it is meant to be.
+    /// Asserts that CloudWatch accepts a line as a metric.
     fn assert_valid(line: &Value) {
         assert!(line["_aws"]["Timestamp"].is_u64());
         let directive = &line["_aws"]["CloudWatchMetrics"][0];

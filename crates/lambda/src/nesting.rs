@@ -1,8 +1,10 @@
-//! No vault's place lies inside another's: each takes what lies in its place for its own.
+//! Ensures that no vault's place lies inside another's: each vault treats all objects in its place as its
+//! own.
 //!
-//! Below one root that cannot be, for each vault has a name of its own there. But roots differ: by events that name
-//! another, by functions and command lines that use the same table. So a vault that has nothing in its place yet
-//! looks at the places of all others, under its lease: of two that begin at once, one sees the other.
+//! Below one root that is impossible, since each vault has a unique name there. But roots differ: by events
+//! that name another one, by functions and command lines that use the same table. So a vault without objects
+//! in its place checks the places of all others, under its lease: of two that begin at once, one sees the
+//! other.
 
 use std::sync::Arc;
 
@@ -12,7 +14,7 @@ use obsync_dynamodb::{DynamoState, DynamoTable, FoundState, StateKey};
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
-/// Two places of which one is the other or holds it.
+/// Two places of which one is or contains the other.
 #[derive(Debug, thiserror::Error)]
 #[error(
     "the vault {vault} cannot have {place}: {relation} {other_place}, which is the place of the vault {other_vault}; \
@@ -27,13 +29,13 @@ pub(crate) struct Nested {
     table: String,
 }
 
-/// All states of the table, as they were last read, and when that began.
+/// All states of the table as last read, and when that read began.
 #[derive(Debug, Default)]
 pub(crate) struct Neighbours(Mutex<Option<(Instant, Arc<Vec<FoundState>>)>>);
 
 impl Neighbours {
-    /// All states, read no earlier than now. Whoever asks while they are being read waits, and shares the next reading with all
-    /// who wait with it.
+    /// All states, read no earlier than now. Callers during a read wait, and share the next read with all who
+    /// wait with them.
     async fn states(&self, table: &DynamoTable) -> Result<Arc<Vec<FoundState>>, StateError> {
         let asked = Instant::now();
         let mut read = self.0.lock().await;
@@ -49,7 +51,7 @@ impl Neighbours {
     }
 }
 
-/// The place that a vault's own cannot be had beside, if the vault has nothing there yet.
+/// The place that conflicts with a vault's own, if the vault has nothing there yet.
 pub(crate) async fn nested(
     state: &DynamoState,
     place: &BucketLocation,

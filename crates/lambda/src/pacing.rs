@@ -1,7 +1,8 @@
-//! Fetches no more than the destination can publish in the time that is left.
+//! Fetches no more than the destination can publish in the remaining time.
 //!
-//! What is fetched and not published when an invocation ends has to be fetched again by the next one. So the rate at which
-//! the destination answers is watched, and only as many transfers are admitted as it can take until the end at that rate.
+//! Contents that are fetched and not published when an invocation ends have to be fetched again by the next
+//! one. So the destination's rate is measured, and only as many transfers are admitted as it can publish
+//! until the end at that rate.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, Weak};
@@ -13,17 +14,17 @@ use obsync_core::blocking::lock;
 use tokio::task::AbortHandle;
 use tokio::time::{Instant, sleep};
 
-/// How many transfers are admitted before anything is known of the destination.
+/// Transfers admitted before the destination's rate is known.
 const FIRST: usize = 48;
-/// How often the destination is looked at.
+/// Interval of measurements.
 const EVERY: Duration = Duration::from_millis(25);
-/// The share of what could be published that is admitted: some requests are for other things than files.
+/// The share of the publishable requests that is admitted: some requests are for other things than files.
 const SHARE: f64 = 0.95;
-/// How far back answers count.
+/// The period over which answers count.
 const WINDOW: Duration = Duration::from_millis(1500);
 /// With less time than this, fewer than [`FIRST`] are admitted.
 const SHORT: Duration = Duration::from_secs(3);
-/// A rate is known from this time on.
+/// A rate is known after this time.
 const LEAST: Duration = Duration::from_millis(100);
 
 /// The destinations of an invocation, watched until this is dropped.
@@ -40,8 +41,8 @@ impl Drop for Pacing {
 }
 
 impl Pacing {
-    /// Begins to limit what `governor` admits, for an invocation that publishes nothing after `end`. Must be called within
-    /// a runtime.
+    /// Starts to limit the admissions of `governor`, for an invocation that publishes nothing after `end`.
+    /// Call it within a runtime.
     pub(crate) fn start(governor: Governor, end: Instant) -> Self {
         let stores: Arc<Mutex<Vec<Weak<BucketDestination>>>> = Arc::default();
         let watched = Arc::clone(&stores);
@@ -69,24 +70,24 @@ impl Pacing {
     }
 }
 
-/// How many transfers may wait to be published, at this rate and with so much time left.
+/// Number of transfers that may wait to be published, at this rate and with this much time left.
 fn most(rate: Option<f64>, left: Duration) -> usize {
     let left = left.as_secs_f64();
     let most = match rate {
         None => FIRST as f64 * (left / SHORT.as_secs_f64()).min(1.0),
         Some(rate) => rate * left * SHARE,
     };
-    // What is not a number of transfers becomes none.
+    // The cast saturates: an invalid value becomes zero.
     most as usize
 }
 
-/// How many requests were answered, and when.
+/// Numbers of answered requests, with times.
 #[derive(Debug, Default)]
 struct Rate(VecDeque<(Instant, u64)>);
 
 impl Rate {
     fn note(&mut self, now: Instant, answered: u64) {
-        // Stores that are done are not counted any more, and time before the first answer tells nothing.
+        // Finished stores are not counted any more, and time before the first answer is no measure.
         if self.0.back().is_some_and(|(_, before)| answered < *before) || answered == 0 {
             self.0.clear();
         }

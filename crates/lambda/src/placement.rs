@@ -1,9 +1,8 @@
-//! Places each vault's objects at `<prefix>/<vault name>/`, the name made safe.
+//! Places each vault's objects at `<prefix>/<vault name>/`, with the name made safe.
 //!
-//! Two vaults of one name both get their id added; of an own vault and a shared one, the shared one. A vault that was given a place once keeps it, whatever it
-//! is called later (the table remembers, see
-//! [`DynamoTable::places`](obsync_dynamodb::DynamoTable::places)), and no other vault is ever given
-//! that place.
+//! Of two vaults with one name, both get their id added; of an own vault and a shared one, only the shared
+//! one. A vault keeps its place when it is renamed (the table stores it, see
+//! [`DynamoTable::places`](obsync_dynamodb::DynamoTable::places)), and no other vault ever gets that place.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
@@ -11,19 +10,19 @@ use obsync_protocol::{VaultId, VaultPath, normalize_local_name};
 
 use crate::choice::Listed;
 
-/// The longest name that is made of a vault's, in bytes: keys have 1,024 in all.
+/// The longest name made from a vault's, in bytes: keys have 1,024 in all.
 const LONGEST: usize = 200;
-/// What a vault is called of whose name nothing is left.
+/// The name of a vault whose own name has no usable character.
 const NAMELESS: &str = "vault";
 
-/// The names that the `wanted` vaults are to lie under, given those that are taken already. `all` are the
-/// account's vaults: what a vault is given does not depend on which of them are synced.
+/// The names of the `wanted` vaults' places, given the `taken` ones. `all` are the account's vaults: a
+/// vault's name does not depend on which of them are synced.
 pub(crate) fn places(
     all: &[Listed],
     wanted: &[&Listed],
     taken: &BTreeMap<VaultId, String>,
 ) -> BTreeMap<VaultId, String> {
-    // Of each name, how many vaults have it, and how many of these are the account's own.
+    // For each name, the number of vaults that have it, and how many of these are the account's own.
     let mut namesakes: HashMap<String, (usize, usize)> = HashMap::new();
     for vault in all {
         let (count, own) = namesakes.entry(folded(&safe_name(&vault.info.name))).or_default();
@@ -45,7 +44,7 @@ pub(crate) fn places(
         let with_id = format!("{name} ({id})");
         let choices = is_alone.then_some(name).into_iter().chain([with_id, id.to_string()]);
         let name = choices.into_iter().find(|name| !occupied.contains(&folded(name)));
-        // Whoever holds all three names took this vault's id for a name of its own.
+        // All three are taken only if another vault uses this vault's id as its name.
         let name = name.unwrap_or_else(|| format!("{NAMELESS} {id}"));
         occupied.insert(folded(&name));
         given.insert(id.clone(), name);
@@ -53,8 +52,8 @@ pub(crate) fn places(
     given
 }
 
-/// Whether what the table remembers of a vault's place is a name of its own: one segment of a key, and no other
-/// vault's. Anything else was not written by obsync.
+/// True if the stored place of a vault is a valid name: one segment of a key, and no other vault's. Any other
+/// value was not written by obsync.
 pub(crate) fn is_sound(vault: &VaultId, names: &BTreeMap<VaultId, String>) -> bool {
     let Some(name) = names.get(vault) else { return false };
     let is_one_segment = VaultPath::parse(name).is_ok_and(|path| path.segments().count() == 1);
@@ -62,14 +61,14 @@ pub(crate) fn is_sound(vault: &VaultId, names: &BTreeMap<VaultId, String>) -> bo
     is_one_segment && names.iter().all(|(other, name)| other == vault || folded(name) != key)
 }
 
-/// A vault's name as one segment of a key that every tool and file system can have.
+/// A vault's name as one segment of a key that is valid in every tool and file system.
 pub(crate) fn safe_name(name: &str) -> String {
     let plain: String = normalize_local_name(name)
         .chars()
         .map(|character| if is_awkward(character) { '-' } else { character })
         .collect();
     let end = plain.floor_char_boundary(LONGEST);
-    // A leading dot hides, a trailing one is lost on Windows.
+    // A leading dot hides the entry, a trailing one is lost on Windows.
     let trimmed = plain[..end].trim_matches(|character: char| character == '.' || character.is_whitespace());
     match VaultPath::parse(trimmed) {
         Ok(path) => path.as_str().to_owned(),
@@ -81,7 +80,7 @@ fn is_awkward(character: char) -> bool {
     character.is_control() || "/\\:*?\"<>|".contains(character)
 }
 
-/// Names that are one to a file system that does not tell upper case from lower.
+/// Folds names that are equal to a case-insensitive file system.
 fn folded(name: &str) -> String {
     VaultPath::parse(name).map_or_else(|_| name.to_lowercase(), |path| path.fold_key())
 }

@@ -1,10 +1,11 @@
-//! Messages of an SQS queue: one vault a message, each answered for by itself.
+//! Messages of an SQS queue: one vault a message, each with its own result.
 //!
 //! The answer names the messages that are to come again (`batchItemFailures`): those that failed, those whose
-//! vault was not finished in the time there was, those that another run kept from being served, and, of a FIFO queue,
-//! the rest of their groups. Messages that differ in nothing but the vault are served together.
+//! vault was not finished in time, those that another run's lease blocked, and, in a FIFO queue, the rest of
+//! their groups. Messages that differ only in the vault are served together.
 //!
-//! A message for several vaults is put into the function's queue as one message for each, if there is such a queue.
+//! A message for several vaults is replaced by one message for each in the function's queue, if there is such
+//! a queue.
 //!
 //! A message that can never be understood is logged, sent to the dead-letter queue, and not named: it does not come again.
 
@@ -18,76 +19,74 @@ use crate::chain;
 use crate::event::{Action, Message, SyncRequest};
 use crate::vault_report::{FollowUp, VaultReport, VaultStatus};
 
-/// How many reasons the error of an invocation has.
+/// Most reasons in the error of an invocation.
 const REASONS: usize = 20;
 
-/// What came of serving a request.
+/// The result of a request.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Synced {
-    /// A report for each vault.
     pub(crate) reports: Vec<VaultReport>,
-    /// What another invocation is to go on with: vaults by the step of their chains.
+    /// Work for another invocation: vaults by the step of their chains.
     pub(crate) rest: BTreeMap<u32, Vec<String>>,
-    /// How many vaults were put into the function's queue, a message each.
+    /// Number of vaults put into the function's queue, a message each.
     pub(crate) queued: usize,
-    /// What whoever asked should know besides.
+    /// A further notice for the sender.
     pub(crate) notice: Option<String>,
 }
 
-/// A message that can never be understood.
+/// An invalid message.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Refused<'m> {
-    /// The message.
     pub(crate) message: &'m Message,
-    /// Why, in a sentence.
+    /// The reason, in a sentence.
     pub(crate) reason: String,
 }
 
-/// Serves what messages ask for.
+/// Serves the requests of messages.
 pub(crate) trait Service {
-    /// Syncs what is asked for, or `spreads` it: puts a message for each vault into the function's queue, if there is one.
+    /// Syncs the requested vaults, or `spreads` them: puts a message for each into the function's queue, if
+    /// there is one.
     async fn sync(&self, request: &SyncRequest, spreads: bool) -> Result<Synced, InvocationError>;
 
-    /// Sends messages to the dead-letter queue, if there is one. Whether each of them need not come again.
+    /// Sends messages to the dead-letter queue, if there is one. Returns for each whether it is done with.
     async fn bury(&self, refused: &[Refused<'_>]) -> Vec<bool>;
 
-    /// Sends an event that goes on with what is left the way that a message came. Whether that was done.
+    /// Sends an event that continues the rest the way that a message came. Returns true if that succeeded.
     async fn hand_on(&self, event: &Value, origin: &Message) -> bool;
 
-    /// Whether nothing new is to be begun.
+    /// True if no new work may begin.
     fn is_over(&self) -> bool;
 }
 
-/// What became of a message.
+/// The fate of a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Fate {
-    /// It is done with.
+    /// Done.
     Served,
-    /// It is to come again, for there is more to do, or another run does it.
+    /// It is to come again: there is more to do, or another run is at it.
     Again,
-    /// It was not begun with, and is to come again.
+    /// It was not begun, and is to come again.
     Untouched,
     /// It failed, and is to come again.
     Failed,
 }
 
-/// Messages that are served together: what is asked for, and the number of each message with what it asks for
-/// itself.
+/// Messages that are served together: the common request, and the index and own request of each message.
 struct Batch {
     request: SyncRequest,
-    /// Whether each of them is for several vaults, or for all. One for a single vault is this invocation's work: it may be what
-    /// an earlier one made of such a message.
+    /// Each of them is for several vaults, or for all. A message for a single vault is this invocation's
+    /// work: an earlier one may have made it from such a message.
     spreads: bool,
     members: Vec<(usize, SyncRequest)>,
 }
 
-/// Serves messages, and says which are to come again.
+/// Serves messages, and returns which are to come again.
 ///
 /// # Errors
-/// When every message failed, or one that the answer cannot name: then the invocation has.
+/// When every message failed, or one that the answer cannot name: then the invocation fails.
 pub(crate) async fn answer(messages: &[Message], service: &impl Service) -> Result<Value, InvocationError> {
     let mut fates = vec![Fate::Served; messages.len()];
-    // Of each group, the first message that comes again: those after it wait for it.
+    // For each group, the first message that comes again: those after it wait for it.
     let mut stopped: HashMap<&str, usize> = HashMap::new();
     for (index, is_done) in bury(messages, service).await {
         set(&mut fates, index, if is_done { Fate::Served } else { Fate::Untouched });
@@ -106,7 +105,7 @@ pub(crate) async fn answer(messages: &[Message], service: &impl Service) -> Resu
         let mut result = service.sync(&request, spreads).await;
         match &mut result {
             Ok(synced) => {
-                // Before the messages are acknowledged: what is sent twice does no harm.
+                // Before the messages are acknowledged: sending twice does no harm.
                 hand_on(synced, &request, messages, &members, service).await;
                 let failed = synced.reports.iter().filter(|report| report.status == VaultStatus::Failed);
                 let (final_ones, failed): (Vec<_>, Vec<_>) = failed.partition(|report| report.is_final);
@@ -161,7 +160,7 @@ fn set(fates: &mut [Fate], index: usize, fate: Fate) {
     }
 }
 
-/// Notes that a message of a group comes again.
+/// Records that a message of a group comes again.
 fn stop<'m>(stopped: &mut HashMap<&'m str, usize>, group: Option<&'m str>, index: usize) {
     if let Some(group) = group {
         let first = stopped.entry(group).or_insert(index);
@@ -169,7 +168,7 @@ fn stop<'m>(stopped: &mut HashMap<&'m str, usize>, group: Option<&'m str>, index
     }
 }
 
-/// Whether one before this message in its group comes again.
+/// True if a message before this one in its group comes again.
 fn waits(stopped: &HashMap<&str, usize>, group: Option<&str>, index: usize) -> bool {
     group.and_then(|group| stopped.get(group)).is_some_and(|first| *first < index)
 }
@@ -178,7 +177,7 @@ fn group(messages: &[Message], index: usize) -> Option<&str> {
     messages.get(index).and_then(|message| message.group.as_deref())
 }
 
-/// The first of these reasons, and how many more there are.
+/// The first reasons, and the number of further ones.
 fn first(mut reasons: Vec<String>, most: usize) -> Vec<String> {
     let more = reasons.len().saturating_sub(most);
     reasons.truncate(most);
@@ -188,7 +187,7 @@ fn first(mut reasons: Vec<String>, most: usize) -> Vec<String> {
     reasons
 }
 
-/// Sends what is left of these vaults the way that their messages came: those of each group together.
+/// Sends the rest of these vaults the way that their messages came: those of each group together.
 async fn hand_on(
     synced: &mut Synced,
     request: &SyncRequest,
@@ -225,15 +224,15 @@ async fn hand_on(
     }
 }
 
-/// Notes that another invocation goes on with these vaults.
+/// Records that another invocation continues with these vaults.
 pub(crate) fn note_sent(reports: &mut [VaultReport], vaults: &[String]) {
     for report in reports.iter_mut().filter(|report| vaults.contains(&report.vault_id)) {
         report.follow_up = FollowUp::Sent;
     }
 }
 
-/// Logs the messages that can never be understood, and has them sent to the dead-letter queue: the number of each, and
-/// whether it is done with.
+/// Logs invalid messages, and sends them to the dead-letter queue. Returns the index of each, and whether it
+/// is done with.
 async fn bury(messages: &[Message], service: &impl Service) -> Vec<(usize, bool)> {
     let mut refused = Vec::new();
     let mut numbers = Vec::new();
@@ -271,10 +270,10 @@ async fn bury(messages: &[Message], service: &impl Service) -> Vec<(usize, bool)
     numbers.into_iter().zip(done).collect()
 }
 
-/// What is to be served together, in this order.
+/// Groups messages to be served together, in this order.
 fn batches(messages: &[Message]) -> Vec<Batch> {
     let mut batches: Vec<Batch> = Vec::new();
-    // Of each group, the batch that its last message is in: those that follow are not served before it.
+    // For each group, the batch of its last message: later ones are not served before it.
     let mut reached: HashMap<&str, usize> = HashMap::new();
     for (index, message) in messages.iter().enumerate() {
         let Ok(Action::Sync(own)) = &message.action else { continue };
@@ -307,7 +306,7 @@ fn is_for_several(request: &SyncRequest) -> bool {
     request.vaults.len() != 1
 }
 
-/// Whether two requests differ in nothing but the vaults. One for every vault goes with its like only.
+/// True if two requests differ only in the vaults. A request for every vault is combined only with its like.
 fn go_together(one: &SyncRequest, other: &SyncRequest) -> bool {
     let SyncRequest { vaults, mode, bucket, prefix, direction, continuation } = one;
     vaults.is_empty() == other.vaults.is_empty()
@@ -318,7 +317,7 @@ fn go_together(one: &SyncRequest, other: &SyncRequest) -> bool {
         && *continuation == other.continuation
 }
 
-/// What becomes of a message, by the reports on the vaults that it names.
+/// The fate of a message, by the reports on the vaults that it names.
 fn fate_of(request: &SyncRequest, synced: &Synced) -> Fate {
     let is_meant = |report: &&VaultReport| {
         request.vaults.is_empty()
@@ -376,18 +375,18 @@ mod tests {
         VaultReport::nothing(vault, &format!("name of {vault}"), status, "why".to_owned())
     }
 
-    /// Gives these reports, and notes what it is asked for.
+    /// Returns these reports, and records its requests.
     #[derive(Default)]
     struct Given {
         reports: Vec<VaultReport>,
-        /// Another invocation can be asked to go on.
+        /// Another invocation can be started.
         goes_on: bool,
         has_no_dead_letters: bool,
-        /// After how many syncs the time is over.
+        /// Number of syncs after which the time is over.
         over_after: Option<usize>,
         asked: RefCell<Vec<SyncRequest>>,
         buried: RefCell<Vec<String>>,
-        /// The groups and vaults of what was handed on.
+        /// The groups and vaults that were handed on.
         handed_on: RefCell<Vec<(Option<String>, Value)>>,
     }
 

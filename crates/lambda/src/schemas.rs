@@ -1,4 +1,4 @@
-//! The schema of what the function answers is in docs/schemas, and is that of the program (docs/JSON.md).
+//! The schema of the function's answers is in docs/schemas, and is that of the program (docs/JSON.md).
 
 use obsync_core::schema::{keep_current, of};
 use schemars::JsonSchema;

@@ -1,6 +1,6 @@
-//! The secret that holds the credentials, as AWS Secrets Manager keeps it.
+//! The secret with the credentials, in AWS Secrets Manager.
 //!
-//! Two forms are understood. The full one has the account and the vaults, each vault by its id or its name:
+//! Two forms are valid. The full one has the account and the vaults, each vault by its id or its name:
 //!
 //! ```json
 //! {"auth": {"email": "…", "password": "…", "totp_secret": "…"},
@@ -8,8 +8,8 @@
 //!    "key": "64 hexadecimal digits", "encryption_version": 3, "salt": "…"}}}
 //! ```
 //!
-//! with `{"token": "…"}` as `auth` where the password is to stay at home. The flat one has vault passwords
-//! only: `{"My Vault": "…"}`. No error repeats anything of a secret, and what is read is wiped from memory
+//! with `{"token": "…"}` as `auth` if the password stays at home. The flat one has vault passwords only:
+//! `{"My Vault": "…"}`. No error repeats anything of a secret, and the parsed secret is wiped from memory
 //! when dropped.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -30,42 +30,39 @@ use zeroize::Zeroizing;
 
 use crate::choice::Listed;
 
-/// For how long a resolver that does not work yet is asked again.
+/// Time limit for retrying a failing resolver.
 const NAMES_LIMIT: Duration = Duration::from_secs(90);
 
-/// What a secret holds.
+/// The contents of a secret.
 #[derive(Default)]
 pub(crate) struct Secret {
     /// Email address and password of the account.
     pub(crate) credentials: Option<(String, Password)>,
-    /// Makes two-factor codes.
+    /// Generates two-factor codes.
     pub(crate) totp: Option<Generator>,
-    /// A token.
     pub(crate) token: Option<Token>,
     vaults: BTreeMap<String, VaultSecret>,
-    /// Of its text, to tell whether that was changed; `None` if there is no secret.
+    /// Hash of its text, to detect changes; `None` if there is no secret.
     hash: Option<ContentHash>,
 }
 
-/// What opens a vault.
+/// The credentials of a vault.
 pub(crate) enum VaultSecret {
     /// Its password.
     Password(Password),
-    /// What its password makes, so that the password stays with its owner.
+    /// The key derived from its password, so that the password stays with its owner.
     Key {
         /// The master key.
         key: MasterKey,
-        /// What it was made for; secrets of early releases do not say.
+        /// The subject that it was derived for; secrets of early releases lack it.
         of: Option<KeySubject>,
     },
 }
 
-/// What a key was made for.
+/// The vault parameters that a key was derived for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct KeySubject {
-    /// The encryption version.
     pub(crate) version: EncryptionVersion,
-    /// The salt.
     pub(crate) salt: String,
 }
 
@@ -88,7 +85,7 @@ pub(crate) enum SecretError {
     Malformed { name: String, problem: Malformed },
 }
 
-/// What is wrong with the text of a secret. Nothing of it is repeated but the names of fields.
+/// The fault in the text of a secret. Repeats nothing of it but the names of fields.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Malformed {
     #[error("it has no text")]
@@ -113,7 +110,7 @@ pub(crate) enum Malformed {
     BadSubject { number: usize },
 }
 
-/// A secret text on its way out of JSON.
+/// A secret text, wiped when dropped, as parsed from JSON.
 struct Text(SecretString);
 
 impl Text {
@@ -170,7 +167,7 @@ struct Vault {
 }
 
 impl Secret {
-    /// Reads the current version of a secret. A resolver that does not work yet is waited for.
+    /// Reads the current version of a secret. Waits for a resolver that does not work yet.
     pub(crate) async fn load(client: &Client, name: &str) -> Result<Self, SecretError> {
         let mut names = NameWait::new(NAMES_LIMIT);
         let mut answer = loop {
@@ -186,17 +183,16 @@ impl Secret {
         Ok(Secret { hash: Some(ContentHash::of(text.as_bytes())), ..secret })
     }
 
-    /// Whether both were read of the same text.
+    /// True if both were parsed from the same text.
     pub(crate) fn is_same(&self, other: &Secret) -> bool {
         self.hash == other.hash
     }
 
-    /// Understands the text of a secret.
     pub(crate) fn parse(text: &str) -> Result<Self, Malformed> {
         if text.trim().is_empty() {
             return Err(Malformed::NoText);
         }
-        // A list is a sequence of fields to the parser.
+        // The parser accepts a list as a sequence of fields.
         if !text.trim_start().starts_with('{') {
             return Err(Malformed::NotJson { line: 1, column: 1 });
         }
@@ -211,30 +207,30 @@ impl Secret {
         Ok(Secret { vaults: vaults.collect(), ..Secret::default() })
     }
 
-    /// What opens each vault that it has.
+    /// The credentials of all vaults.
     #[cfg(any(test, feature = "fuzzing"))]
     pub(crate) fn vaults(&self) -> impl Iterator<Item = &VaultSecret> {
         self.vaults.values()
     }
 
-    /// What opens a vault: by its id, else by its name, if that means it.
+    /// The credentials of a vault: by its id, else by its name, if that denotes it.
     pub(crate) fn of_vault(&self, vault: &Listed) -> Option<&VaultSecret> {
         let by_name = || self.vaults.get(&vault.info.name).filter(|_| vault.goes_by_name);
         self.vaults.get(vault.info.id.as_str()).or_else(by_name)
     }
 
-    /// Whether it has something for any vault.
+    /// True if it has credentials of any vault.
     pub(crate) fn has_vaults(&self) -> bool {
         !self.vaults.is_empty()
     }
 
-    /// Whether it has something for a vault of this name.
+    /// True if it has credentials of a vault with this name.
     pub(crate) fn has_name(&self, name: &str) -> bool {
         self.vaults.contains_key(name)
     }
 }
 
-/// The parser's own message would repeat what it found.
+/// The parser's own message would repeat its input.
 fn read<'a, T: Deserialize<'a>>(text: &'a str) -> Result<T, Malformed> {
     serde_json::from_str(text).map_err(|error| {
         let (line, column) = (error.line(), error.column());
@@ -338,7 +334,7 @@ mod tests {
         assert_eq!(password(&secret, "id-3", "x"), None);
     }
 
-    /// The tests of the program `obsync` compare what it exports with this very text.
+    /// Tests of the program `obsync` compare its export with this very text.
     #[test]
     fn what_obsync_exports_is_understood() {
         let exported = include_str!("../../obsync/tests/program/cloud/exported-secret.json");

@@ -1,5 +1,5 @@
-//! Many vaults as one message each on the function's own queue, so that as many invocations serve them at a time as the
-//! queue's mapping allows, and a vault that takes long or fails holds up no other.
+//! Puts many vaults as one message each on the function's own queue, so that the queue's mapping decides how
+//! many invocations serve them at a time, and a slow or failing vault holds up no other.
 
 use std::collections::BTreeSet;
 
@@ -11,17 +11,18 @@ use tokio::time::{Instant, sleep};
 
 use crate::chain::{Pauses, persistently};
 
-/// Messages of one request at most (SQS quotas).
+/// Most messages of one request (SQS quotas).
 const ENTRIES: usize = 10;
 
-/// Whether the vaults of a request may become a message each.
+/// Which vaults of a request may become a message each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Spreading {
-    /// They are this invocation's work.
+    /// None: they are this invocation's work.
     No,
-    /// Those that there are. Whoever asked is told of names that mean no vault.
+    /// Existing ones. Names that denote no vault are reported to the sender.
     Vaults,
-    /// All that a message of a queue names: one that means no vault fails by itself, and does not bring the others again.
+    /// All names of a queue's message: one that denotes no vault fails by itself, and does not bring the
+    /// others again.
     Names,
 }
 
@@ -30,7 +31,6 @@ pub(crate) enum Spreading {
 pub(crate) struct Letter {
     /// The vault's id.
     pub(crate) vault: String,
-    /// The event that asks for it.
     pub(crate) event: Value,
 }
 
@@ -43,7 +43,7 @@ pub(crate) struct Spread<'a> {
 }
 
 impl<'a> Spread<'a> {
-    /// The queue of this URL. Nothing is sent after `until`.
+    /// The queue with this URL. Nothing is sent after `until`.
     pub(crate) fn new(
         aws: &aws_config::SdkConfig,
         queue: &'a str,
@@ -54,10 +54,10 @@ impl<'a> Spread<'a> {
         Spread { client: aws_sdk_sqs::Client::from_conf(config), queue, request_id, until }
     }
 
-    /// About how many messages wait in the queue.
+    /// The approximate number of messages in the queue.
     ///
     /// # Errors
-    /// A sentence about why that cannot be known.
+    /// A sentence about the failure.
     pub(crate) async fn waiting(&self) -> Result<usize, String> {
         let name = QueueAttributeName::ApproximateNumberOfMessages;
         let ask =
@@ -69,7 +69,7 @@ impl<'a> Spread<'a> {
         Ok(count.unwrap_or(0))
     }
 
-    /// Sends these. The vaults whose messages could not be sent, and why.
+    /// Sends these. Returns the vaults whose messages could not be sent, and why.
     pub(crate) async fn send(&self, letters: &[Letter]) -> Vec<(String, String)> {
         let mut unsent = Vec::new();
         for batch in letters.chunks(ENTRIES) {
@@ -80,7 +80,7 @@ impl<'a> Spread<'a> {
         unsent
     }
 
-    /// Sends up to ten messages, those that the queue has no time for again.
+    /// Sends up to ten messages, and retries those that the queue throttled.
     async fn send_batch(&self, batch: &[Letter]) -> Result<(), (BTreeSet<String>, String)> {
         let mut left: BTreeSet<String> = batch.iter().map(|letter| letter.vault.clone()).collect();
         let mut pauses = Pauses::default();
@@ -132,14 +132,14 @@ impl<'a> Spread<'a> {
     }
 }
 
-/// The group of a vault's messages: its id, or the hash of a name that a queue would refuse.
+/// The group of a vault's messages: its id, or the hash of a name that is not valid in a queue.
 fn group_id(vault: &str) -> String {
     let is_plain =
         vault.len() <= 128 && !vault.is_empty() && vault.bytes().all(|byte| byte.is_ascii_alphanumeric());
     if is_plain { vault.to_owned() } else { ContentHash::of(vault.as_bytes()).to_string() }
 }
 
-/// The same for one message that is sent twice, and another for each that asks for something else.
+/// A deduplication id: the same for a message that is sent twice, and different for each other request.
 fn deduplication_id(request_id: &str, body: &str) -> String {
     let hash = ContentHash::of(body.as_bytes()).to_string();
     format!("{request_id}-{}", hash.get(..32).unwrap_or_default())

@@ -1,4 +1,4 @@
-//! The action `status`: what the table knows of vaults, without touching anything.
+//! The action `status`: reports the table's state of vaults, read-only.
 
 use jiff::Timestamp;
 use obsync_core::pin::VaultKind;
@@ -88,7 +88,7 @@ struct AtWork {
     until: Option<String>,
 }
 
-/// What is known of the state of one vault at one place.
+/// The state of one vault at one place.
 pub(crate) async fn of_vault(
     warm: &Warm,
     vault: &VaultInfo,
@@ -155,13 +155,13 @@ pub(crate) async fn of_vault(
     Ok(json!(state))
 }
 
-/// What a vault is at, in a word.
+/// The present work on a vault, in one word.
 fn work(summary: Option<&DynamoSummary>, progress: Option<&ProgressRecord>) -> VaultWork {
     match (summary, progress) {
         (None, _) => VaultWork::NeverSynced,
         (Some(summary), _) if summary.holder.is_some() => VaultWork::Running,
         (_, Some(record)) => match record.status {
-            // One that has no lease any more was killed.
+            // A run without a lease was killed.
             ProgressStatus::Running | ProgressStatus::Interrupted => VaultWork::Interrupted,
             ProgressStatus::Complete => VaultWork::Complete,
             ProgressStatus::Failed => VaultWork::Failed,
@@ -170,14 +170,14 @@ fn work(summary: Option<&DynamoSummary>, progress: Option<&ProgressRecord>) -> V
     }
 }
 
-/// Brings a list down to what an answer has room for, and tells how many were left off.
+/// Shortens a list to the limit of an answer, and returns the number of dropped entries.
 fn truncate<T>(list: &mut Vec<T>) -> u64 {
     let unlisted = list.len().saturating_sub(MOST_LISTED);
     list.truncate(MOST_LISTED);
     unlisted as u64
 }
 
-/// Milliseconds since the epoch as people write them.
+/// Milliseconds since the epoch as RFC 3339.
 fn time(milliseconds: i64) -> Option<String> {
     Timestamp::from_millisecond(milliseconds).ok().map(|time| time.to_string())
 }

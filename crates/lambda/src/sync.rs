@@ -1,4 +1,4 @@
-//! One vault into the bucket: takes the lease, pulls, records how far it came, reports.
+//! Syncs one vault to the bucket: takes the lease, pulls, records the progress, reports.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -32,55 +32,50 @@ use crate::pacing::Pacing;
 use crate::vault_report::{FollowUp, VaultReport, VaultStatus};
 use crate::warm::{Account, AccountError, Warm};
 
-/// How often pins are judged anew because another run wrote one meanwhile.
+/// Attempts at judging pins when another run writes one meanwhile.
 const PIN_ATTEMPTS: usize = 5;
-/// How long another's lease is waited for that runs out soon: that of an invocation that was killed does, two seconds after
-/// its time, and so does that of a predecessor which handed on before its background work ended.
+/// Longest wait for another's lease that expires soon: that of a killed invocation ends two seconds after its
+/// time, and so does that of a predecessor which handed on before its background work ended.
 const LEASE_PATIENCE: Duration = Duration::from_secs(5);
-// A predecessor hands on at the earliest when the part of its time begins that is kept for the answer.
+// A predecessor hands on at the earliest when the time for its answer begins.
 const _: () =
     assert!(LEASE_PATIENCE.as_millis() > LEASE_AFTER_DEADLINE.as_millis() + ANSWER_LIMIT.as_millis());
 
-/// What all vaults of an invocation share.
+/// State shared by all vaults of an invocation.
 pub(crate) struct Invocation {
-    /// What the process keeps.
+    /// State of the process.
     pub(crate) warm: Arc<Warm>,
-    /// The account as of now.
     pub(crate) account: Arc<Account>,
     /// When it ends.
     pub(crate) deadline: Arc<Deadline>,
     /// Admits transfers.
     pub(crate) governor: Governor,
-    /// What each vault may take.
+    /// Memory limits of each vault.
     pub(crate) allowance: Allowance,
     /// Connections that each vault may have.
     pub(crate) connections: usize,
-    /// How thorough to be.
     pub(crate) mode: Mode,
-    /// The word for that.
+    /// The name of the mode.
     pub(crate) sync_type: &'static str,
-    /// Which way.
     pub(crate) direction: Direction,
-    /// Who takes leases, as told to others.
+    /// The owner of leases, shown to others.
     pub(crate) owner: String,
-    /// Limits what is fetched to what can be published.
+    /// Limits fetching to the destination's rate.
     pub(crate) pacing: Pacing,
-    /// Whose places no vault's may overlap.
+    /// Checks that no vault's place overlaps another's.
     pub(crate) neighbours: Neighbours,
-    /// Which step of a chain the event asks for.
+    /// The step of a chain that the event requests.
     pub(crate) entry: ChainEntry,
-    /// How long chains may become.
+    /// Limits of chains.
     pub(crate) limits: Limits,
 }
 
-/// A vault and where it goes.
+/// A vault and its destination.
 #[derive(Clone, Debug)]
 pub(crate) struct Job {
-    /// The vault.
     pub(crate) vault: Listed,
-    /// What its owner should know before anything else.
+    /// A warning that precedes all others.
     pub(crate) warning: Option<String>,
-    /// The place.
     pub(crate) place: BucketLocation,
 }
 
@@ -114,7 +109,7 @@ enum SyncError {
 }
 
 impl SyncError {
-    /// What the service refused, if it did.
+    /// The service's refusal, if there was one.
     fn refusal(&self) -> Option<&ClientError> {
         match self {
             SyncError::Account(AccountError::Client(error)) | SyncError::Pull(PullError::Client(error)) => {
@@ -141,7 +136,7 @@ impl SyncError {
         }
     }
 
-    /// Whether the bucket or the table is to blame.
+    /// True if the bucket or the table is the cause.
     fn is_of_place(&self) -> bool {
         matches!(
             self,
@@ -163,7 +158,7 @@ impl SyncError {
 }
 
 impl Invocation {
-    /// Syncs one vault. Whatever happens is in the report.
+    /// Syncs one vault. All outcomes are in the report.
     pub(crate) async fn sync(&self, job: &Job) -> VaultReport {
         let (begun, began) = (Instant::now(), jiff::Timestamp::now());
         let mut ended = self.attempt(job, &self.account).await;
@@ -178,7 +173,7 @@ impl Invocation {
         }
         if let Err(error) = &ended
             && error.status() == VaultStatus::Failed
-            // What the table refused to do before it refuses now.
+            // A table that just refused would refuse this, too.
             && !matches!(error, SyncError::State(_))
         {
             let failure = Failure { problem: error.problem(), began };
@@ -208,8 +203,8 @@ impl Invocation {
         self.let_go(job, &state, &step, result, is_quiet).await
     }
 
-    /// Takes the lease. That is not given up at the deadline: a request that is on its way could be carried out, and nobody
-    /// would know that this run has the lease.
+    /// Takes the lease. Not dropped at the deadline: a request in flight could take effect, and nobody would
+    /// know that this run has the lease.
     async fn open_state(&self, key: StateKey) -> Result<(Arc<DynamoState>, ChainStep), SyncError> {
         let lease = LeaseOptions {
             duration: self.warm.config.lease,
@@ -242,7 +237,7 @@ impl Invocation {
         }
     }
 
-    /// Gives whatever kept the steps before from getting anywhere some time to pass.
+    /// Pauses, so that the obstacle of the earlier steps may pass.
     async fn pause(&self, step: &ChainStep) {
         let pause = chain::pause(step.idle, self.deadline.left());
         if !pause.is_zero() {
@@ -251,7 +246,8 @@ impl Invocation {
         }
     }
 
-    /// Lets go of the lease, and says in the same write what becomes of the chain. That is the last write of this run.
+    /// Releases the lease, and records the chain's state in the same write. That is the last write of this
+    /// run.
     async fn let_go(
         &self,
         job: &Job,
@@ -266,7 +262,7 @@ impl Invocation {
         };
         let (end, reason) = chain::end_of(step, &seen, is_quiet, self.limits);
         let written = timeout_at(self.deadline.farewell(), state.close_step(end)).await;
-        // What was not let go of runs out by itself.
+        // A lease that was not released expires by itself.
         let is_written = match written {
             Ok(Ok(is_written)) => is_written,
             Ok(Err(error)) => {
@@ -289,8 +285,8 @@ impl Invocation {
         Ok(report)
     }
 
-    /// The keys of a vault that may be opened as it is listed, and what its owner should know about that. How it is
-    /// encrypted is pinned in the table, once the service has confirmed the key and before anything is published.
+    /// The keys of a vault that may be opened as listed, and warnings about that. Its encryption is pinned in
+    /// the table, once the service has confirmed the key and before anything is published.
     async fn open(&self, job: &Job, account: &Account) -> Result<(VaultKeys, Vec<String>), SyncError> {
         let listed = self.warm.listed_pin(&job.vault)?;
         let (table, destination) = (&self.warm.table, job.place.to_string());
@@ -300,7 +296,7 @@ impl Invocation {
             let opening = self.warm.judge(account, &job.vault, pins.found())?;
             let keys = tokio::select! {
                 biased;
-                // A key takes memory and time, which would be for nothing now.
+                // Key derivation takes memory and time, in vain now.
                 () = self.deadline.stop().cancelled() => return Err(SyncError::NotBegun),
                 keys = self.warm.keys(account, &job.vault) => keys?,
             };
@@ -315,7 +311,7 @@ impl Invocation {
         Err(SyncError::PinsChange)
     }
 
-    /// Pulls, and tells whether all work has ended with that.
+    /// Pulls. Also returns true if all work has ended.
     async fn pull_under_lease(
         &self,
         source: &PullSource,
@@ -332,7 +328,7 @@ impl Invocation {
             Err(error) => return (Err(error), true),
         };
         let pulled = self.pull(source, &destination, state, &tracker).await;
-        // What it had in flight is not to be there still when the next invocation begins.
+        // Its requests in flight must have ended when the next invocation begins.
         let is_quiet = match &pulled {
             Ok(_) => true,
             Err(_) => timeout_at(self.deadline.ends_recorded(), destination.end_run()).await.is_ok(),
@@ -343,7 +339,7 @@ impl Invocation {
         let remaining = tracker.remaining();
         let report = match pulled {
             Ok(report) => VaultReport::of_pull(report, remaining, &self.warm.config.table),
-            // The token may be renewed, and all of this tried again.
+            // The token may be renewed, and all of this retried.
             Err(error) if error.refusal().is_some() => return (Err(error), is_quiet),
             Err(error) => {
                 let remaining = if matches!(error, SyncError::CutOff) { remaining } else { Tally::default() };
@@ -361,7 +357,7 @@ impl Invocation {
         (Ok(report), is_quiet)
     }
 
-    /// Opens the bucket, and reads how far the run is.
+    /// Opens the bucket, and reads the progress of the run.
     async fn open_store(
         &self,
         job: &Job,
@@ -393,7 +389,7 @@ impl Invocation {
             part_size: self.allowance.part_size,
             memory: usize::try_from(self.allowance.budget).unwrap_or(usize::MAX),
             batch_files: self.warm.config.checkpoint_files,
-            // Whoever holds the lease knows that nobody else is at work below the prefix.
+            // The lease guarantees that nobody else works below the prefix.
             abandoned_after: Duration::ZERO,
             abandoned_before: Some(self.deadline.killed()),
             begins_until: Some(self.deadline.published()),
@@ -412,7 +408,7 @@ impl Invocation {
     ) -> Result<Report, SyncError> {
         let options = PullOptions {
             filter: self.warm.config.filter.clone(),
-            // A run that goes on with a complete one goes on with its checks, instead of beginning them again.
+            // A run that resumes a complete one continues its checks, instead of beginning them again.
             mode: if tracker.goes_on() { Mode::Incremental } else { self.mode },
             fetch: FetchOptions { connections: self.connections, ..FetchOptions::default() },
             governor: self.governor.clone(),
@@ -428,7 +424,7 @@ impl Invocation {
         let run = self.run(source, destination.clone(), states, options, tracker.clone(), stop);
         tokio::select! {
             biased;
-            // Nothing that this run could still do would count.
+            // All further work of this run would be useless.
             () = state.lost() => Err(SyncError::TakenOver),
             report = run => match report {
                 Err(PullError::State(StateError::LeaseLost { .. })) => Err(SyncError::TakenOver),
@@ -438,7 +434,7 @@ impl Invocation {
         }
     }
 
-    /// Pulls, or syncs where something is to be sent. Boxed: without optimisation the two together are more than a thread's
+    /// Pulls, or syncs where changes are sent. Boxed: without optimisation the two together exceed a thread's
     /// stack.
     async fn run(
         &self,
@@ -466,13 +462,13 @@ impl Invocation {
         Box::pin(sync(source, destination, state, &options, progress, stop)).await
     }
 
-    /// Says in the progress record how it ended.
+    /// Records in the progress record how it ended.
     async fn record_end(&self, state: &DynamoState, tracker: &Tracker, end: &Result<Report, SyncError>) {
         let unfinished =
             |status, error: &SyncError| tracker.record(status, tracker.version(), Some(&error.problem()));
         let record = match end {
             Ok(report) => tracker.record_of(report),
-            // Whoever has the lease now has its own to say.
+            // The present lease holder has its own record.
             Err(SyncError::TakenOver) => return,
             Err(error @ SyncError::CutOff) => unfinished(ProgressStatus::Interrupted, error),
             Err(error) => unfinished(ProgressStatus::Failed, error),
@@ -485,7 +481,7 @@ impl Invocation {
         }
     }
 
-    /// What comes of the work, if it ends in time.
+    /// The result of the work, if it ends in time.
     async fn or_cut_off<T>(&self, work: impl Future<Output = T>) -> Result<T, SyncError> {
         tokio::select! {
             biased;
@@ -495,12 +491,12 @@ impl Invocation {
     }
 }
 
-/// Whether what was under way at the end waits now, so that the next invocation sends what comes after it.
+/// True if work under way at the end now waits, so that the next invocation sends the changes after it.
 fn is_held_up_there(report: &VaultReport) -> bool {
     report.status == VaultStatus::Incomplete && report.failed_files > 0
 }
 
-/// The report on a vault whose run came to no end.
+/// The report on a vault whose run did not finish.
 fn unfinished(job: &Job, error: &SyncError) -> VaultReport {
     let (id, name) = (job.vault.info.id.as_str(), &job.vault.info.name);
     let destination = job.place.to_string();
@@ -511,25 +507,25 @@ fn unfinished(job: &Job, error: &SyncError) -> VaultReport {
             SyncError::CutOff | SyncError::NotBegun => FollowUp::SameStep,
             _ => FollowUp::Nothing,
         },
-        // A newer release may be put back; this one will never be able to read what that one wrote.
+        // A newer release may be installed again; this one will never be able to read that one's state.
         is_of_place: error.is_of_place(),
         is_final: matches!(error, SyncError::State(StateError::Newer { .. })),
         ..match error {
-            // Nothing is wrong.
+            // No error.
             SyncError::Superseded => nothing,
             _ => nothing.coded(error.code()),
         }
     }
 }
 
-/// Lets go of a lease that was taken too late to be of use.
+/// Releases a lease that was taken too late to be of use.
 async fn give_back(state: &DynamoState) {
     if let Err(error) = state.close().await {
         tracing::warn!(%error, "the lease could not be given back");
     }
 }
 
-/// The same with what the run did until then.
+/// The same with the run's results until then.
 fn so_far(tracker: &Tracker, report: VaultReport) -> VaultReport {
     VaultReport {
         pulled: tracker.durable_so_far(),

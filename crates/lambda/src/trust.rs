@@ -1,10 +1,10 @@
 //! Decides whether a vault may be opened as the service lists it.
 //!
-//! The service says how each vault is encrypted, and hands out the password of standard ones. Nothing proves what it says.
-//! So it is compared with the pins in the table, with the secret and with the settings before a key is derived, sent, or
-//! taken from what the process kept: a vault for which the owner gave a password or key, or that was end-to-end encrypted
-//! before, is never opened by a password that the service hands out. [`obsync_core::pin`] decides; this adds what the secret
-//! says.
+//! The service states how each vault is encrypted, and provides the password of standard ones. Its statements
+//! are unproven. So they are compared with the pins in the table, with the secret and with the settings
+//! before a key is derived, sent, or taken from the process's cache: a vault for which the owner gave a
+//! password or key, or that was end-to-end encrypted before, is never opened by a password from the service.
+//! [`obsync_core::pin`] decides; this adds the secret's contents.
 
 use obsync_core::pin::{
     FoundPin, Opening, PasswordAtHand, Pin, PinDecision, PinPlace, PinRefusal, VaultEncryption, VaultKind,
@@ -13,14 +13,14 @@ use obsync_core::pin::{
 
 use crate::secrets::{KeySubject, VaultSecret};
 
-/// What is known of a vault without the service.
+/// Knowledge about a vault independent of the service.
 #[derive(Clone)]
 pub(crate) struct Knowledge<'a> {
-    /// What the secret has for it.
+    /// The secret's credentials for it.
     pub(crate) secret: Option<&'a VaultSecret>,
-    /// Whether there is a password that does not say for which vault it is.
+    /// There is a password for any vault.
     pub(crate) has_global_password: bool,
-    /// The only kind that is to be opened.
+    /// The only kind of encryption to accept.
     pub(crate) wanted: Option<VaultKind>,
     /// The pins of the table.
     pub(crate) pins: Vec<FoundPin>,
@@ -44,7 +44,7 @@ pub(crate) enum Distrust {
     KeyOfUnknownSalt,
 }
 
-/// Compares what the service lists of a vault (its [pin](Pin::of)) with what is known of it.
+/// Compares the service's listing of a vault (its [pin](Pin::of)) with the knowledge about it.
 ///
 /// # Errors
 /// [`Distrust`] if the vault must not be opened.
@@ -73,7 +73,7 @@ pub(crate) fn judge(listed: &Pin, known: &Knowledge<'_>) -> Result<Opening, Dist
     }
 }
 
-/// What a key in the secret was made for, as a pin.
+/// The subject of a key in the secret, as a pin.
 fn pin_of(secret: &VaultSecret, listed: &Pin) -> Option<FoundPin> {
     let VaultSecret::Key { of: Some(KeySubject { version, salt }), .. } = secret else { return None };
     let encryption = VaultEncryption::EndToEnd { version: *version, salt: salt.clone() };

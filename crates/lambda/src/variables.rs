@@ -1,4 +1,4 @@
-//! Reading variables one by one, and noting what is wrong with each.
+//! Reads variables one by one, and records the faults.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -10,30 +10,29 @@ use std::str::FromStr;
 use obsync_client::{Password, secret_from_file};
 use secrecy::{ExposeSecret, SecretString};
 
-/// An environment, with what was found to be wrong in it.
+/// An environment, with the faults found in it.
 pub(crate) struct Variables<'a> {
     get: &'a dyn Fn(&str) -> Option<OsString>,
     problems: BTreeMap<&'static str, String>,
 }
 
 impl<'a> Variables<'a> {
-    /// The environment that `get` looks variables up in.
+    /// An environment with `get` for each variable.
     pub(crate) fn new(get: &'a dyn Fn(&str) -> Option<OsString>) -> Self {
         Variables { get, problems: BTreeMap::new() }
     }
 
-    /// What is wrong, by the names of the variables.
+    /// The faults, by variable.
     pub(crate) fn problems(self) -> BTreeMap<&'static str, String> {
         self.problems
     }
 
-    /// Notes what is wrong with a variable. The first problem of each is the one that is told.
+    /// Records the fault of a variable. Only the first one of each is reported.
     pub(crate) fn refuse(&mut self, name: &'static str, problem: impl Into<String>) {
         self.problems.entry(name).or_insert_with(|| problem.into());
     }
 
-    /// A text. An empty variable counts as unset: that is what templates make of a parameter that is left
-    /// out.
+    /// A text. An empty variable counts as unset: templates set one for an omitted parameter.
     pub(crate) fn text(&mut self, name: &'static str) -> Option<String> {
         match (self.get)(name)?.into_string() {
             Ok(value) => Some(value.trim().to_owned()).filter(|value| !value.is_empty()),
@@ -44,8 +43,8 @@ impl<'a> Variables<'a> {
         }
     }
 
-    /// The password in the variable `name`, or in the file that the variable `file` names, as Docker, Kubernetes and
-    /// extensions of Lambda lay them out. Of one in a file the line end is no part.
+    /// The password in the variable `name`, or in the file that the variable `file` names, as in Docker,
+    /// Kubernetes and extensions of Lambda. The line break at a file's end is not part of it.
     pub(crate) fn password(&mut self, name: &'static str, file: &'static str) -> Option<Password> {
         match (self.exact(name), self.text(file)) {
             (Some(_), Some(_)) => {
@@ -64,7 +63,7 @@ impl<'a> Variables<'a> {
         }
     }
 
-    /// A secret in which spaces and line breaks have no place: they are not part of it. From a variable or a file, as a
+    /// A secret without the spaces and line breaks around it. From a variable or a file, as a
     /// [password](Self::password).
     pub(crate) fn word(&mut self, name: &'static str, file: &'static str) -> Option<SecretString> {
         let secret = self.password(name, file)?;
@@ -82,7 +81,7 @@ impl<'a> Variables<'a> {
         }
     }
 
-    /// `true` or `false`, as people write them.
+    /// `true` or `false`, in usual spellings.
     pub(crate) fn flag(&mut self, name: &'static str, usual: bool) -> bool {
         let Some(value) = self.text(name) else { return usual };
         match value.to_ascii_lowercase().as_str() {
@@ -104,7 +103,7 @@ impl<'a> Variables<'a> {
         value
     }
 
-    /// Anything that tells itself what is wrong with a text.
+    /// Any type that parses itself from a text.
     pub(crate) fn parsed<T>(&mut self, name: &'static str) -> Option<T>
     where
         T: FromStr,

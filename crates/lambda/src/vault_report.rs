@@ -1,4 +1,4 @@
-//! The report on one vault: what came of the work on it, as answers, logs and metrics tell it.
+//! The report on one vault: the result of the work on it, for answers, logs and metrics.
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
@@ -12,7 +12,7 @@ use serde::Serialize;
 
 use crate::closing::Stages;
 
-/// How many paths of a kind are listed for a vault; Lambda takes answers of 6 MB.
+/// Most paths of a kind listed for a vault; Lambda allows answers of 6 MB.
 pub(crate) const MOST_LISTED: usize = 100;
 
 /// How the work on a vault ended.
@@ -35,7 +35,7 @@ pub(crate) enum VaultStatus {
 }
 
 impl VaultStatus {
-    /// The word for it.
+    /// Its name.
     pub(crate) fn word(self) -> &'static str {
         match self {
             VaultStatus::Complete => "complete",
@@ -47,7 +47,7 @@ impl VaultStatus {
         }
     }
 
-    /// The word that the command line has for it.
+    /// Its name in the command line.
     pub(crate) fn outcome(self) -> Ending {
         match self {
             VaultStatus::Complete => Ending::Complete,
@@ -59,7 +59,7 @@ impl VaultStatus {
         }
     }
 
-    /// The code where nothing more precise is known.
+    /// The default code.
     fn code(self) -> Option<ProblemCode> {
         match self {
             VaultStatus::Complete | VaultStatus::Superseded => None,
@@ -215,7 +215,7 @@ pub(crate) struct VaultReport {
     pub(crate) is_of_place: bool,
 }
 
-/// What follows of the work on a vault.
+/// The next step for a vault.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum FollowUp {
     /// Nothing.
@@ -225,14 +225,14 @@ pub(crate) enum FollowUp {
     SameStep,
     /// It was handed on to this step.
     Step(u32),
-    /// An invocation for that was asked for.
+    /// A further invocation was requested.
     Sent,
     /// The chain ended with work left.
     Ended(&'static str),
 }
 
 impl VaultReport {
-    /// A report in which nothing was done.
+    /// A report without any results.
     pub(crate) fn nothing(vault_id: &str, name: &str, status: VaultStatus, message: String) -> Self {
         VaultReport {
             vault_id: vault_id.to_owned(),
@@ -289,7 +289,7 @@ impl VaultReport {
         }
     }
 
-    /// The report of a pull that came to its end, with what was left to do then.
+    /// The report of a finished pull, with the remaining work.
     pub(crate) fn of_pull(report: Report, remaining: Tally, table: &TableName) -> Self {
         let status = match report.outcome {
             Outcome::Interrupted => VaultStatus::Incomplete,
@@ -373,13 +373,13 @@ impl VaultReport {
         }
     }
 
-    /// The same with a more precise code of what went wrong.
+    /// The same with a more precise error code.
     pub(crate) fn coded(self, code: ProblemCode) -> Self {
         let error = self.error.map(|error| Problem::new(code, error.message));
         VaultReport { error, ..self }
     }
 
-    /// Files that are in place because of this run.
+    /// Files that this run put in place.
     pub(crate) fn files(&self) -> u64 {
         self.pulled.files + self.copied.files + self.adopted.files
     }
@@ -389,25 +389,24 @@ impl VaultReport {
         self.pulled.bytes + self.copied.bytes + self.adopted.bytes
     }
 
-    /// Whether another invocation was asked to go on with it.
+    /// True if another invocation was started to continue it.
     pub(crate) fn goes_on(&self) -> bool {
         self.follow_up == FollowUp::Sent
     }
 
-    /// Whether anything came of it.
+    /// True if there was any result.
     pub(crate) fn is_progress(&self) -> bool {
         let there = self.pushed.files + self.deleted_in_vault.files;
         self.files() + self.deleted.files + there > 0 || self.version > self.previous_version
     }
 }
 
-/// Whether there is nothing to count.
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands it over so")]
 pub(crate) fn is_zero(value: &u64) -> bool {
     *value == 0
 }
 
-/// Whether there is nothing of it.
+/// True for an empty tally.
 fn is_none(tally: &Tally) -> bool {
     *tally == Tally::default()
 }

@@ -1,9 +1,9 @@
-//! Keeps the work of one process from invocation to invocation: clients, the secret, the token, and the keys of
+//! Keeps the state of one process between invocations: clients, the secret, the token, and the keys of
 //! vaults.
 //!
-//! Nothing of a run is kept: states, stores and reports are made anew each time. What the service refuses is
-//! made anew once: for a refused token that is the token, for a vault that does not open what the secret says
-//! of it. Neither takes anything else along.
+//! Nothing of a run is kept: states, stores and reports are created anew each time. After a refusal of the
+//! service one item is renewed once: the token if that was refused, the secret's credentials if a vault does
+//! not open. Neither affects anything else.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -28,22 +28,22 @@ use crate::config::Config;
 use crate::secrets::{Secret, SecretError, VaultSecret};
 use crate::trust::{self, Distrust, Knowledge};
 
-/// How long one attempt at a call of AWS may take.
+/// Timeout of one attempt at an AWS call.
 const ATTEMPT_LIMIT: Duration = Duration::from_secs(10);
-/// How long a call of AWS may take with all its attempts.
+/// Timeout of an AWS call with all its attempts.
 const CALL_LIMIT: Duration = Duration::from_secs(30);
-/// How old what was read of the secret must be to be read again for a vault that it has nothing for.
+/// Age from which the secret is read again for a vault without credentials in it.
 const SECRET_AGE: Duration = Duration::from_secs(5 * 60);
 
-/// What a process keeps.
+/// State of a process.
 pub(crate) struct Warm {
     /// The settings.
     pub(crate) config: Config,
     /// The table of states.
     pub(crate) table: DynamoTable,
-    /// What AWS clients are made of.
+    /// The configuration of AWS clients.
     pub(crate) aws: aws_config::SdkConfig,
-    /// The address of the service, as pins name it.
+    /// The address of the service, as in pins.
     service: String,
     secrets: aws_sdk_secretsmanager::Client,
     account: AsyncMutex<Option<Arc<Account>>>,
@@ -55,24 +55,24 @@ pub(crate) struct Warm {
 
 /// An account that is signed in to.
 pub(crate) struct Account {
-    /// What stands for it.
+    /// Its session token.
     pub(crate) token: Token,
     secret: Secret,
     /// When the secret was read.
     read: Instant,
 }
 
-/// What keys were derived for.
+/// The subject of derived keys.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Subject {
     vault: VaultId,
     salt: String,
     version: EncryptionVersion,
-    /// Whether the service handed out the password. Such a key opens nothing that is listed without one.
+    /// The service provided the password. Such a key opens no vault that is listed without one.
     is_handed_out: bool,
 }
 
-/// Why the service cannot be used, or a vault not be opened.
+/// Why the service is unusable, or a vault cannot be opened.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum AccountError {
     #[error(transparent)]
@@ -128,7 +128,7 @@ impl AccountError {
 }
 
 impl Warm {
-    /// Makes the clients of AWS; nothing is asked yet.
+    /// Creates the clients of AWS; sends no request yet.
     pub(crate) async fn new(config: Config) -> Self {
         let limits = TimeoutConfig::builder()
             .operation_attempt_timeout(ATTEMPT_LIMIT)
@@ -156,16 +156,16 @@ impl Warm {
         }
     }
 
-    /// The way to the service.
+    /// The client of the service.
     pub(crate) fn client(&self) -> &Client {
         &self.config.client
     }
 
-    /// The account and its vaults as they are now. A token that was kept too long is renewed once, and a
-    /// secret that has nothing for one of the vaults read again, if that was long ago.
+    /// The present account and its vaults. A token that was kept too long is renewed once, and a secret
+    /// without credentials of one of the vaults is read again, if the last time is long ago.
     pub(crate) async fn vaults(&self) -> Result<(Arc<Account>, Vec<Listed>), AccountError> {
         let (account, vaults) = self.listed().await?;
-        // Also where the secret is at odds with what is listed: its owner may have mended it.
+        // Also if the secret contradicts the listing: its owner may have corrected it.
         let is_open = |vault: &Listed| match self.means(&account, vault) {
             Means::Nothing => false,
             Means::Own => self.judge(&account, vault, Vec::new()).is_ok(),
@@ -192,8 +192,8 @@ impl Warm {
         }
     }
 
-    /// The vaults with names that may go into places, logs and answers: without secrets and not too long, but for those that
-    /// the settings or the secret have.
+    /// The vaults with names that are safe for places, logs and answers: without secrets and not too long,
+    /// except those in the settings or the secret.
     fn presented(&self, account: Arc<Account>, list: VaultList) -> (Arc<Account>, Vec<Listed>) {
         let redactor = self.client().redactor();
         let vaults = Listed::all(list, |name| {
@@ -204,7 +204,7 @@ impl Warm {
         (account, vaults)
     }
 
-    /// The account, signed in to if that was not done yet.
+    /// The account; signs in if that was not done yet.
     async fn account(&self) -> Result<Arc<Account>, AccountError> {
         let mut kept = self.account.lock().await;
         if let Some(account) = &*kept {
@@ -215,8 +215,8 @@ impl Warm {
         Ok(account)
     }
 
-    /// The account with which a vault is to be tried once more, after the service refused it with `refused`;
-    /// `None` if there is nothing that would help.
+    /// The account for one more attempt at a vault, after the service refused it with `refused`; `None` if
+    /// nothing would help.
     pub(crate) async fn remedy(
         &self,
         refused: &Arc<Account>,
@@ -230,8 +230,8 @@ impl Warm {
         }
     }
 
-    /// The account signed in to anew, because the service refused its token. Whoever asks second gets what
-    /// the first one got.
+    /// The account after a new sign-in, because the service refused its token. A second caller gets the first
+    /// one's result.
     async fn renewed(&self, refused: &Account) -> Result<Arc<Account>, AccountError> {
         let mut kept = self.account.lock().await;
         let is_other = |account: &&Arc<Account>| account.token.expose() != refused.token.expose();
@@ -258,8 +258,8 @@ impl Warm {
         account.filter(is_news)
     }
 
-    /// The account with the secret read again; the token stays what it is. `None` if that was not possible:
-    /// then what was read before still counts. Whoever asks second gets what the first one got.
+    /// The account with the secret read again and the same token. `None` if that failed: then the earlier
+    /// secret stays valid. A second caller gets the first one's result.
     async fn read_again(&self, before: &Arc<Account>) -> Option<Arc<Account>> {
         self.config.secret.as_ref()?;
         let mut kept = self.account.lock().await;
@@ -279,12 +279,12 @@ impl Warm {
         }
     }
 
-    /// Whether there may be a [`remedy`](Self::remedy) for this.
+    /// True if there may be a [`remedy`](Self::remedy) for this.
     pub(crate) fn is_refusal(error: &ClientError) -> bool {
         matches!(error, ClientError::NotSignedIn | ClientError::WrongVaultPassword)
     }
 
-    /// What the secret holds now.
+    /// The present contents of the secret.
     async fn secret(&self) -> Result<Secret, SecretError> {
         match &self.config.secret {
             Some(name) => Secret::load(&self.secrets, name).await,
@@ -292,7 +292,7 @@ impl Warm {
         }
     }
 
-    /// Reads the secret and finds a token that is not the refused one.
+    /// Reads the secret and obtains a token other than the refused one.
     async fn sign_in(&self, refused: Option<&Token>) -> Result<Account, AccountError> {
         let (secret, read) = (self.secret().await?, Instant::now());
         let settings = &self.config.account;
@@ -317,7 +317,7 @@ impl Warm {
         Ok(Account { token, secret, read })
     }
 
-    /// What there is to open this vault with.
+    /// The available credentials of this vault.
     pub(crate) fn means(&self, account: &Account, vault: &Listed) -> Means {
         if account.secret.of_vault(vault).is_some() {
             Means::Own
@@ -330,10 +330,10 @@ impl Warm {
         }
     }
 
-    /// Whether a vault may be opened as it is listed, given the pins of the table.
+    /// Checks whether a vault may be opened as listed, given the pins of the table.
     ///
     /// # Errors
-    /// Why not. Nothing was derived or sent.
+    /// The reason why not. Nothing was derived or sent.
     pub(crate) fn judge(
         &self,
         account: &Account,
@@ -349,11 +349,12 @@ impl Warm {
         Ok(trust::judge(&self.listed_pin(vault)?, &known)?)
     }
 
-    /// Refuses a vault for which the service hands out a password, and for which the secret has one under the name that its
-    /// state in the table remembers: the service can rename a vault, and no pin says more where an older release was at work.
+    /// Refuses a vault for which the service provides a password although the secret has one under the name
+    /// in its state in the table: the service can rename a vault, and after an older release there is no pin
+    /// that would show it.
     ///
     /// # Errors
-    /// [`Distrust::Weaker`], or that the table cannot be read.
+    /// [`Distrust::Weaker`], or an error of the table.
     pub(crate) async fn check_former_name(
         &self,
         account: &Account,
@@ -371,10 +372,10 @@ impl Warm {
         }
     }
 
-    /// How a vault was encrypted when it was last opened, by its pin in the table.
+    /// The encryption of a vault when it was last opened, by its pin in the table.
     ///
     /// # Errors
-    /// When the table cannot be read, or a pin in it not be understood.
+    /// When the table is unreadable, or a pin in it cannot be parsed.
     pub(crate) async fn pinned_kind(
         &self,
         vault: &VaultInfo,
@@ -385,15 +386,15 @@ impl Warm {
         Ok(found.iter().find(|found| found.pin.vault == vault.id).map(|found| found.pin.encryption.kind()))
     }
 
-    /// How the service says that a vault is encrypted.
+    /// The encryption of a vault by the service's listing.
     ///
     /// # Errors
-    /// When this program does not know its encryption version.
+    /// When this program does not support its encryption version.
     pub(crate) fn listed_pin(&self, vault: &Listed) -> Result<Pin, AccountError> {
         Ok(Pin::of(&self.service, &vault.info)?)
     }
 
-    /// The keys of a vault that was [judged](Self::judge); those that were accepted once are not derived again.
+    /// The keys of a vault that was [judged](Self::judge); keys accepted once are not derived again.
     pub(crate) async fn keys(&self, account: &Account, vault: &Listed) -> Result<VaultKeys, AccountError> {
         let info = &vault.info;
         let version = info.encryption()?;
@@ -407,7 +408,8 @@ impl Warm {
         Ok(keys)
     }
 
-    /// Keys that the service accepts. A password that ends with a line break is tried as it is, then without.
+    /// Keys that the service accepts. A password that ends with a line break is tried unchanged, then without
+    /// it.
     async fn accepted_keys(
         &self,
         account: &Account,
@@ -455,7 +457,7 @@ impl Warm {
         let (password, salt) = (password.clone(), vault.salt.clone());
         let turn = Arc::clone(&self.deriving).lock_owned().await;
         let derived = tokio::task::spawn_blocking(move || {
-            // Nothing ends this thread early, so that the turn is over when it is, whoever still waits for it.
+            // Nothing ends this thread early, so the turn ends with it, even if nobody waits any more.
             let _turn = turn;
             VaultKeys::new(&MasterKey::derive(&password, &salt), version, &salt)
         });
@@ -467,7 +469,7 @@ impl Warm {
     }
 }
 
-/// Signs in, with a two-factor code where the service wants one.
+/// Signs in, with a two-factor code if the service wants one.
 async fn sign_in(
     client: &Client,
     email: &str,

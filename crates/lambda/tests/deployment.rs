@@ -1,5 +1,5 @@
-//! The templates of `deploy/`: they parse, they give no more rights than the function uses, and they say the
-//! same.
+//! The templates of `deploy/`: they parse, they grant no more permissions than the function uses, and they
+//! agree with each other.
 
 #![expect(clippy::unwrap_used, reason = "in tests, helper functions included, a failure is told by a panic")]
 
@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use serde_norway::Value;
 
-/// Everything that the function asks of AWS, and what it may ask it of.
+/// All permissions that the function uses, with their resources.
 const RIGHTS: [(&str, &str); 24] = [
     ("dynamodb:BatchGetItem", "StateTable"),
     ("dynamodb:ConditionCheckItem", "StateTable"),
@@ -49,7 +49,7 @@ fn template() -> Value {
     serde_norway::from_str(&read("template.yaml")).unwrap()
 }
 
-/// A value without CloudFormation's tags: what they stand for is beside the point here.
+/// A value without CloudFormation's tags: their meaning does not matter here.
 fn plain(value: &Value) -> Value {
     match value {
         Value::Tagged(tagged) => plain(&tagged.value),
@@ -61,7 +61,6 @@ fn plain(value: &Value) -> Value {
     }
 }
 
-/// All texts in a value.
 fn texts(value: &Value) -> Vec<String> {
     match plain(value) {
         Value::String(text) => vec![text],
@@ -77,7 +76,7 @@ fn resources() -> BTreeMap<String, Value> {
     resources.map(|(name, value)| (name.as_str().unwrap().to_owned(), value.clone())).collect()
 }
 
-/// The statements of all policies that the function's role has.
+/// The statements of all policies of the function's role.
 fn statements() -> Vec<Value> {
     let resources = resources();
     let inline = resources["FunctionRole"]["Properties"]["Policies"].as_sequence().unwrap().clone();
@@ -204,7 +203,7 @@ fn every_reference_leads_to_something() {
     }
 }
 
-/// Runs a script of `deploy/`, and gives what it wrote to standard output.
+/// Runs a script of `deploy/`, and returns its standard output.
 fn run(script: &str, arguments: &[&str]) -> Vec<u8> {
     let output = std::process::Command::new(deploy().join(script)).args(arguments).output().unwrap();
     assert!(output.status.success(), "{script}: {}", String::from_utf8_lossy(&output.stderr));
@@ -222,7 +221,7 @@ fn the_zip_has_the_program_its_notices_and_the_licences() {
     {
         assert!(text.contains(linked), "{linked}");
     }
-    // What only tests, builds or another program use is no part of it.
+    // Dependencies of tests, builds or another program only are not included.
     for absent in ["\nproptest ", "\nrusqlite ", "\nserde_derive "] {
         assert!(!text.contains(absent), "{absent}");
     }
@@ -259,7 +258,7 @@ fn images_are_named_by_digest() {
     }
 }
 
-/// What alarms look at: namespace, metric, dimension and, where it is no text, nothing of the threshold.
+/// Namespace and metric of each alarm.
 fn alarms() -> BTreeSet<(String, String)> {
     let is_alarm = |resource: &&Value| resource["Type"] == "AWS::CloudWatch::Alarm";
     let of = |resource: &Value| {
@@ -309,7 +308,7 @@ fn alarms_look_at_metrics_that_the_function_has() {
     }
 }
 
-/// Words of a text, with what stands between them left out.
+/// Words of a text, without separators.
 fn words(text: &str) -> Vec<String> {
     let words = text.split(|c: char| !c.is_alphanumeric() && c != '_' && c != '@');
     words.filter(|word| !word.is_empty()).map(str::to_owned).collect()

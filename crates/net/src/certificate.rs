@@ -1,4 +1,4 @@
-//! Explains why a certificate was refused: the host, the reason, the remedy.
+//! Explains why a certificate was rejected: the host, the reason, the remedy.
 
 use std::error::Error;
 use std::fmt;
@@ -10,7 +10,7 @@ use rustls::pki_types::UnixTime;
 
 use crate::ConnectError;
 
-/// A certificate that is not accepted. Trying again does not help.
+/// A rejected certificate. A retry does not help.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CertificateProblem {
     host: String,
@@ -29,7 +29,7 @@ impl fmt::Display for CertificateProblem {
 impl Error for CertificateProblem {}
 
 impl CertificateProblem {
-    /// The problem that is the reason of an error, if one is, anywhere in its chain of reasons.
+    /// The problem in an error's source chain, if there is one.
     #[must_use]
     pub fn within(host: &str, error: &(dyn Error + 'static)) -> Option<Self> {
         if let Some(ConnectError::Certificate(problem)) = ConnectError::within(error) {
@@ -41,25 +41,25 @@ impl CertificateProblem {
         Some(Self { host: printable(host), reason, remedy, is_about_time: remedy == RENEW })
     }
 
-    /// Whether it is not valid at the time that this computer's clock shows.
+    /// True if it is not valid at the time of this computer's clock.
     #[must_use]
     pub fn is_about_time(&self) -> bool {
         self.is_about_time
     }
 
-    /// The host whose certificate it is.
+    /// The host of the certificate.
     #[must_use]
     pub fn host(&self) -> &str {
         &self.host
     }
 }
 
-/// The TLS library's error in a chain of reasons.
+/// The TLS library's error in a source chain.
 pub(crate) fn tls_error<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a rustls::Error> {
     if let Some(tls) = error.downcast_ref::<rustls::Error>() {
         return Some(tls);
     }
-    // io::Error leaves out the error that it wraps when it is asked for its source.
+    // `io::Error::source` skips the wrapped error.
     match error.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
         Some(wrapped) => tls_error(wrapped),
         None => error.source().and_then(tls_error),

@@ -1,4 +1,4 @@
-//! Opens connections as the network's settings say.
+//! Opens connections by the network's settings.
 
 use std::future::Future;
 use std::io;
@@ -27,13 +27,13 @@ use crate::{CertificateProblem, ConnectError, Network, Stream, Tls};
 pub struct Connector {
     network: Network,
     tls: Tls,
-    /// From the addresses to the end of the TLS handshake.
+    /// Covers everything from the addresses to the end of the TLS handshake.
     limit: Duration,
     /// For a resolver that does not work yet.
     names: Duration,
 }
 
-/// Where a connection leads.
+/// The target of a connection.
 #[derive(Clone, Copy)]
 struct Place<'a> {
     /// Without brackets.
@@ -48,7 +48,7 @@ impl Connector {
         Self { network, tls: tls.into(), limit, names: Duration::ZERO }
     }
 
-    /// The same, but a resolver that does not work yet is asked again for that long.
+    /// The same, and retries a resolver that does not work yet for this long.
     #[must_use]
     pub fn waiting_for_names(self, names: Duration) -> Self {
         Self { names, ..self }
@@ -58,7 +58,7 @@ impl Connector {
     ///
     /// # Errors
     ///
-    /// Why it did not come about.
+    /// The reason of the failure.
     pub async fn open(&self, host: &str, port: u16, secure: bool) -> Result<Stream, ConnectError> {
         let place = Place { host: host.trim_matches(['[', ']']), port };
         let proxy = if secure { self.network.proxies.for_host(place.host, port) } else { None };
@@ -138,7 +138,7 @@ impl Place<'_> {
         format!("{}:{}", bracketed(self.host), self.port)
     }
 
-    /// Without the port that everybody uses.
+    /// Omits the default port.
     fn shown(&self) -> String {
         printable(&if self.port == 443 { bracketed(self.host) } else { self.authority() })
     }

@@ -1,4 +1,4 @@
-//! Errors of making a connection.
+//! Connection errors.
 
 use std::error::Error;
 
@@ -6,19 +6,19 @@ use thiserror::Error;
 
 use crate::CertificateProblem;
 
-/// A setting that cannot be used: a proxy, a file with certificates.
+/// An unusable setting: a proxy, a file with certificates.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[error("{0}")]
 pub struct NetworkError(pub(crate) String);
 
 impl NetworkError {
-    /// A setting that cannot be used for a reason that only its user knows.
+    /// An unusable setting, with a reason of its user.
     pub fn new(reason: impl Into<String>) -> Self {
         Self(reason.into())
     }
 }
 
-/// A connection that did not come about. Hosts and reasons are fit for a terminal; no secret is in them.
+/// A connection failure. Hosts and reasons are safe to print; they contain no secret.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum ConnectError {
@@ -27,9 +27,9 @@ pub enum ConnectError {
     NoAddress {
         /// The name.
         host: String,
-        /// What the resolver said.
+        /// The resolver's message.
         reason: String,
-        /// Whether the resolver may know better in a moment, as after a boot, when the network is not up yet.
+        /// A retry may succeed in a moment, as after a boot, when the network is not up yet.
         temporary: bool,
     },
     /// None of the host's addresses answered.
@@ -37,24 +37,24 @@ pub enum ConnectError {
     Unreachable {
         /// The host, with its port.
         host: String,
-        /// What the system or the other side said.
+        /// The message of the system or the other side.
         reason: String,
-        /// Whether nobody listens there.
+        /// Nobody listens there.
         refused: bool,
     },
-    /// The proxy did not let the connection through.
+    /// The proxy refused the connection.
     #[error("the proxy {proxy} does not connect to {host}: {reason}")]
     Proxy {
         /// The proxy's address, without user and password.
         proxy: String,
         /// The host, with its port.
         host: String,
-        /// The proxy's answer, and what to do.
+        /// The proxy's answer, and the remedy.
         reason: String,
-        /// Whether the same may succeed a little later without anybody doing anything.
+        /// A retry may succeed a little later without anybody's intervention.
         temporary: bool,
     },
-    /// The certificate is not accepted. It will not be in a moment either.
+    /// The certificate is rejected, permanently.
     #[error(transparent)]
     Certificate(CertificateProblem),
     /// The two sides cannot agree on TLS.
@@ -62,10 +62,10 @@ pub enum ConnectError {
     Tls {
         /// The host.
         host: String,
-        /// What the TLS library said.
+        /// The TLS library's message.
         reason: String,
     },
-    /// No certificates can be trusted: those that are named, or the system's, cannot be used.
+    /// No certificates can be trusted: the configured ones, or the system's, are unusable.
     #[error(transparent)]
     Trust(NetworkError),
     /// It took too long.
@@ -79,7 +79,7 @@ pub enum ConnectError {
 }
 
 impl ConnectError {
-    /// Finds the error that an HTTP library wrapped.
+    /// Finds the error wrapped by an HTTP library.
     #[must_use]
     pub fn within<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a Self> {
         match error.downcast_ref() {
@@ -88,7 +88,7 @@ impl ConnectError {
         }
     }
 
-    /// Whether the same may succeed a little later without anybody doing anything.
+    /// True if a retry may succeed a little later without anybody's intervention.
     #[must_use]
     pub fn is_temporary(&self) -> bool {
         match self {

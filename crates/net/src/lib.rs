@@ -1,14 +1,14 @@
 //! Connections to the service, buckets and clouds alike.
 //!
-//! - [`Network`]: what the user and the environment say: proxies, certificates to trust.
-//! - [`Connector`]: opens connections by it: the addresses of a name raced (RFC 8305), through a proxy where one is set,
-//!   with TLS where it is wanted.
-//! - [`Tls`]: a TLS configuration, made at once or by the first connection that needs it.
-//! - [`CertificateProblem`]: why a certificate was refused, and what to do about it.
+//! - [`Network`]: settings of the user and the environment: proxies, certificates to trust.
+//! - [`Connector`]: opens connections by them: races the addresses of a name (RFC 8305), through a proxy if
+//!   one is set, with TLS where it is wanted.
+//! - [`Tls`]: a TLS configuration, built at once or by the first connection that needs it.
+//! - [`CertificateProblem`]: why a certificate was rejected, and the remedy.
 //!
-//! One rule holds for all traffic. Connections with TLS go through the proxy of `HTTPS_PROXY`, else `ALL_PROXY`, unless
-//! `NO_PROXY` has the host. Plain HTTP, which is spoken only with loopback and with hosts that the user named, goes
-//! direct, and so does everything to loopback.
+//! One rule applies to all traffic. Connections with TLS go through the proxy of `HTTPS_PROXY`, else
+//! `ALL_PROXY`, unless `NO_PROXY` has the host. Plain HTTP, which is used only with loopback and with hosts
+//! that the user named, goes direct, and so does everything to loopback.
 
 mod certificate;
 mod connect;

@@ -1,7 +1,7 @@
-//! From a host's name to its addresses, and how long to wait for a resolver that does not work yet.
+//! Resolves host names, and waits for a resolver that does not work yet.
 //!
-//! A job that a timer starts at boot is often faster than the network. The resolver then says "try again", and that is
-//! done, within a limit, and said once.
+//! A job that a timer starts at boot is often faster than the network. The resolver then reports a temporary
+//! failure; the job retries within a limit, and logs that once.
 
 use std::future::Future;
 use std::io;
@@ -13,16 +13,16 @@ use tokio::time::{Instant, sleep};
 
 use crate::ConnectError;
 
-/// The pause before the resolver is asked for the second time; it doubles.
+/// The pause before the second look-up; it doubles.
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
 
 /// The longest pause.
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
-/// The addresses of a name, when they are known.
+/// The future of a look-up.
 pub type Resolving<'a> = Pin<Box<dyn Future<Output = io::Result<Vec<SocketAddr>>> + Send + 'a>>;
 
-/// Finds the addresses of names. Usually the system does that.
+/// Resolves names. By default the system does that.
 pub trait Resolve: std::fmt::Debug + Send + Sync {
     /// The addresses of `host`, each with `port`.
     fn resolve<'a>(&'a self, host: &'a str, port: u16) -> Resolving<'a>;
@@ -38,8 +38,8 @@ impl Resolve for System {
     }
 }
 
-/// Whether a resolver may know better in a moment. The system's errors have no other form than their text: a name that
-/// nobody has is a definite answer, all else is trouble of the resolver.
+/// True if a retry of the look-up may succeed in a moment. The system's errors can be classified only by
+/// their text: an unknown name is a definite answer, everything else is a failure of the resolver.
 pub(crate) fn is_temporary(error: &io::Error) -> bool {
     let text = error.to_string().to_lowercase();
     let definite =
@@ -56,19 +56,20 @@ pub struct NameWait {
 }
 
 impl NameWait {
-    /// From now on, for `limit` at most.
+    /// Starts now, for `limit` at most.
     #[must_use]
     pub fn new(limit: Duration) -> Self {
         Self { until: Instant::now() + limit, limit, pause: FIRST_PAUSE }
     }
 
-    /// Whether a resolver that failed in this way may know better in a moment.
+    /// True if a resolver that failed in this way may work in a moment.
     #[must_use]
     pub fn may_help(error: &io::Error) -> bool {
         is_temporary(error)
     }
 
-    /// As [`pause`](Self::pause), where a connection failed because the resolver does not work yet; otherwise `false` at once.
+    /// As [`pause`](Self::pause), if a connection failed because the resolver does not work yet; otherwise
+    /// returns `false` at once.
     pub async fn pause_after(&mut self, failed: Option<ConnectError>) -> bool {
         match failed {
             Some(ConnectError::NoAddress { host, reason, temporary: true }) => {
@@ -78,7 +79,7 @@ impl NameWait {
         }
     }
 
-    /// Waits before the resolver is asked once more, and says so the first time; `false` if the limit is near.
+    /// Waits before the next look-up, and logs that the first time; `false` if the limit is near.
     pub async fn pause(&mut self, host: &str, reason: &str) -> bool {
         if Instant::now() + self.pause >= self.until {
             return false;

@@ -1,4 +1,4 @@
-//! Options and environment variables about the way to other machines.
+//! Options and environment variables for connections.
 
 use std::env;
 use std::path::PathBuf;
@@ -10,16 +10,16 @@ use crate::names::{Resolve, System};
 use crate::trust::{self, Bundle};
 use crate::{NetworkError, Proxies};
 
-/// The way to other machines. By default it is direct, and the system's certificates are trusted.
+/// Settings of connections. By default they are direct, and the system's certificates are trusted.
 #[derive(Clone, Debug)]
 pub struct Network {
     /// Which connections go through a proxy.
     pub proxies: Proxies,
-    /// A PEM file with certificates that are trusted besides the system's.
+    /// A PEM file with certificates that are trusted in addition to the system's.
     pub ca_file: Option<PathBuf>,
-    /// A PEM file with certificates that are trusted in place of the system's, for AWS and buckets of S3.
+    /// A PEM file with certificates that are trusted instead of the system's, for AWS and buckets of S3.
     pub aws_ca_bundle: Option<PathBuf>,
-    /// Finds the addresses of names.
+    /// Resolves names.
     pub resolver: Arc<dyn Resolve>,
 }
 
@@ -29,7 +29,7 @@ impl Default for Network {
     }
 }
 
-/// Two that lead the same way.
+/// Compares all settings; resolvers are equal if they are the same object.
 impl PartialEq for Network {
     fn eq(&self, other: &Self) -> bool {
         let Self { proxies, ca_file, aws_ca_bundle, resolver } = self;
@@ -43,16 +43,16 @@ impl PartialEq for Network {
 impl Eq for Network {}
 
 impl Network {
-    /// As `HTTPS_PROXY`, `ALL_PROXY`, `NO_PROXY` and `AWS_CA_BUNDLE` say.
+    /// The settings of `HTTPS_PROXY`, `ALL_PROXY`, `NO_PROXY` and `AWS_CA_BUNDLE`.
     ///
     /// # Errors
     ///
-    /// A sentence that names the variable that cannot be used.
+    /// A sentence that names the unusable variable.
     pub fn from_env() -> Result<Self, NetworkError> {
         Self::read(|name| env::var(name).ok())
     }
 
-    /// The same of the environment that `get` looks variables up in.
+    /// The same for an environment with `get` for each variable.
     ///
     /// # Errors
     ///
@@ -62,11 +62,11 @@ impl Network {
         Ok(Self { proxies: Proxies::read(get)?, aws_ca_bundle: bundle.map(PathBuf::from), ..Self::default() })
     }
 
-    /// The TLS configuration for the service, and for all that is not AWS.
+    /// The TLS configuration for the service, and for everything except AWS.
     ///
     /// # Errors
     ///
-    /// What is wrong with the certificates, and where they were to come from.
+    /// The fault of the certificates, and their source.
     pub fn tls(&self) -> Result<ClientConfig, NetworkError> {
         trust::system_and(self.more()?.unwrap_or_default())
     }
@@ -83,22 +83,22 @@ impl Network {
         }
     }
 
-    /// Reads the files with certificates that are named, and nothing of the system's: whether they can be used.
+    /// Reads the configured certificate files, and nothing of the system's, to check that they are usable.
     ///
     /// # Errors
     ///
-    /// What is wrong with which of them.
+    /// The fault and its file.
     pub fn check_files(&self) -> Result<(), NetworkError> {
         self.aws()?;
         self.more().map(drop)
     }
 
-    /// A configuration that trusts nobody, for what goes without TLS: it needs no certificates, of which a container
-    /// may have none.
+    /// A configuration that trusts nobody, for connections without TLS: it needs no certificates, and a
+    /// container may have none.
     ///
     /// # Errors
     ///
-    /// None that is known; the TLS library's.
+    /// No known ones; those of the TLS library.
     pub fn tls_for_nobody() -> Result<ClientConfig, NetworkError> {
         trust::only([])
     }

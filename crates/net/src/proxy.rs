@@ -1,7 +1,8 @@
-//! Chooses the connections that go through a proxy, by the variables that other programs read, too.
+//! Chooses the connections that go through a proxy, by the same variables as other programs.
 //!
-//! `HTTPS_PROXY`, else `ALL_PROXY`, in capitals or small letters; `NO_PROXY` has names (with all below them), addresses
-//! and networks that are reached directly. The URL may hold a user and a password, which no text shows.
+//! `HTTPS_PROXY`, else `ALL_PROXY`, in upper or lower case; `NO_PROXY` has names (with all their subdomains),
+//! addresses and networks that are reached directly. The URL may contain a user and a password, which no text
+//! shows.
 
 use std::fmt;
 
@@ -31,7 +32,7 @@ impl Proxies {
     ///
     /// # Errors
     ///
-    /// A sentence that names the variable whose value is no proxy.
+    /// A sentence that names the variable with an invalid value.
     pub(crate) fn read(get: impl Fn(&str) -> Option<String>) -> Result<Self, NetworkError> {
         let first = |names: &[&'static str]| {
             let set =
@@ -47,11 +48,11 @@ impl Proxies {
         }
     }
 
-    /// All connections through the proxy `url`, but for those to hosts that `direct` lists as `NO_PROXY` does.
+    /// All connections through the proxy `url`, except to hosts that `direct` lists like `NO_PROXY`.
     ///
     /// # Errors
     ///
-    /// What is wrong with the URL, without repeating it: it may hold a password.
+    /// The fault of the URL, without repeating it: it may contain a password.
     pub fn new(url: &str, direct: &str) -> Result<Self, NetworkError> {
         let scheme = url.split_once("://").map_or("http", |(scheme, _)| scheme).to_lowercase();
         if !matches!(scheme.as_str(), "http" | "https" | "socks5" | "socks5h") {
@@ -70,7 +71,7 @@ impl Proxies {
         Ok(Self { url: Some(url), direct: direct.to_owned() })
     }
 
-    /// The proxy's URL with user and password, for clients that have the same rule built in.
+    /// The proxy's URL with user and password, for clients with the same rule built in.
     #[must_use]
     pub fn url(&self) -> Option<&str> {
         self.url.as_deref()
@@ -112,7 +113,7 @@ impl Proxy {
         self.0.uri().host().unwrap_or_default().trim_matches(['[', ']'])
     }
 
-    /// Its port, else the one of its kind.
+    /// Its port, else its kind's default.
     pub(crate) fn port(&self) -> u16 {
         self.0.uri().port_u16().unwrap_or(match self.scheme() {
             "https" => 443,
@@ -152,8 +153,8 @@ impl fmt::Debug for Proxy {
     }
 }
 
-/// Whether a proxy's URL is one. What the library would take for a host is looked at once more, as a password that is not
-/// encoded would end up in it, and so in texts.
+/// True if a proxy's URL is valid. Also checks the host that the library extracts, since an unencoded
+/// password would become part of it, and so of texts.
 fn names_a_host(url: &str) -> bool {
     let proxy = Matcher::builder().all(url).build().intercept(&Uri::from_static("https://example.com/"));
     let authority = proxy.as_ref().and_then(|proxy| proxy.uri().authority());
@@ -164,7 +165,7 @@ fn names_a_host(url: &str) -> bool {
     })
 }
 
-/// An IPv6 address as URLs have it; other hosts as they are.
+/// An IPv6 address in the form of URLs; other hosts unchanged.
 pub(crate) fn bracketed(host: &str) -> String {
     if host.contains(':') && !host.starts_with('[') { format!("[{host}]") } else { host.to_owned() }
 }

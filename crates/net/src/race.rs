@@ -1,8 +1,8 @@
 //! Connects to the first of several addresses that answers (RFC 8305, "Happy Eyeballs").
 //!
-//! The families take turns, the resolver's first choice first. An attempt begins 250 ms after the one before it, or at
-//! once when that one failed; the first connection wins and ends the others. So an address that swallows packets costs
-//! a quarter of a second, whichever family it is of.
+//! The families alternate, the resolver's first choice first. An attempt begins 250 ms after the previous
+//! one, or at once when that one failed; the first connection wins and ends the others. So an address that
+//! drops packets costs a quarter of a second, whichever its family.
 
 use std::io;
 use std::net::SocketAddr;
@@ -15,10 +15,10 @@ use tokio::time::sleep;
 /// The pause between attempts ("Connection Attempt Delay", RFC 8305 section 5).
 const STAGGER: Duration = Duration::from_millis(250);
 
-/// More addresses than this are not tried: a resolver's answer is not ours to trust.
+/// More addresses than this are not tried: a resolver's answer is not trusted.
 const MOST: usize = 16;
 
-/// Connects by `connect` to the first address that lets it.
+/// Connects with `connect` to the first address that succeeds.
 ///
 /// # Errors
 ///
@@ -59,7 +59,7 @@ where
     Err(first_error.unwrap_or_else(|| io::ErrorKind::NotConnected.into()))
 }
 
-/// The addresses with the families taking turns, each once.
+/// The addresses with alternating families, each once.
 fn interleaved(addresses: impl IntoIterator<Item = SocketAddr>) -> Vec<SocketAddr> {
     let mut unique: Vec<SocketAddr> = Vec::new();
     for address in addresses {
@@ -89,7 +89,7 @@ mod tests {
         texts.iter().map(|text| text.parse().unwrap()).collect()
     }
 
-    /// Connects to addresses as their ports say: 1 swallows packets, 2 refuses, 3 answers.
+    /// Simulates connecting by port: 1 drops packets, 2 refuses, 3 answers.
     async fn by_port(address: SocketAddr) -> io::Result<SocketAddr> {
         match address.port() {
             1 => std::future::pending().await,

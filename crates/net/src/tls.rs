@@ -1,4 +1,4 @@
-//! A TLS configuration that may be made late.
+//! A TLS configuration that may be built late.
 
 use std::fmt;
 use std::sync::{Arc, OnceLock};
@@ -17,19 +17,19 @@ pub struct Tls {
 }
 
 impl Tls {
-    /// One that `make` makes when the first connection needs it: most of the time goes into reading certificates, and a
-    /// program that starts often has nothing to spare.
+    /// Built by `make` when the first connection needs it: reading certificates takes most of the time, and a
+    /// short-lived program has none to spare.
     pub fn when_needed(
         make: impl Fn() -> Result<ClientConfig, NetworkError> + Send + Sync + 'static,
     ) -> Self {
         Self { made: Arc::default(), make: Arc::new(make) }
     }
 
-    /// The configuration, made now if it was not made yet.
+    /// The configuration, built now if it was not built yet.
     ///
     /// # Errors
     ///
-    /// What is wrong with the certificates.
+    /// The fault of the certificates.
     pub fn config(&self) -> Result<Arc<ClientConfig>, NetworkError> {
         self.made.get_or_init(|| (self.make)().map(Arc::new)).clone()
     }

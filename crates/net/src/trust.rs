@@ -7,8 +7,8 @@
 //! | `--ca-file`, `OBSYNC_CA_FILE` | these as well: one run talks to the public service and to a private bucket |
 //! | `AWS_CA_BUNDLE` | these in place of the system's, for `s3://` and AWS (as AWS's own tools have it) |
 //!
-//! The cryptography is ring's and is named here explicitly, so that no process-wide default has to be installed and
-//! none can be changed behind our back.
+//! The cryptography is ring's. It is named here explicitly, so that no process-wide default has to be
+//! installed and none can be changed elsewhere.
 
 use std::env;
 use std::fs::File;
@@ -39,7 +39,7 @@ impl Bundle {
         let failed =
             |reason: String| NetworkError(format!("the certificates of {setting} cannot be used: {reason}"));
         let unreadable = |error: std::io::Error| failed(format!("{}: {error}", path.display()));
-        // Asked before it is opened: a pipe would keep us waiting.
+        // Checked before opening: opening a pipe would block.
         if !path.metadata().map_err(unreadable)?.is_file() {
             return Err(failed(format!("{} is not a file", path.display())));
         }
@@ -72,7 +72,7 @@ impl Bundle {
     }
 }
 
-/// Trusts what the system does, and more.
+/// Trusts the system's authorities, and more.
 #[cfg(not(any(windows, target_vendor = "apple")))]
 pub(crate) fn system_and(more: Bundle) -> Result<ClientConfig, NetworkError> {
     let mut roots = system_roots();
@@ -85,8 +85,8 @@ pub(crate) fn system_and(more: Bundle) -> Result<ClientConfig, NetworkError> {
     trusting(roots)
 }
 
-/// The authorities that the system trusts. They are read once in a process: there are some 140, and a function at its start
-/// has no time for reading them thrice.
+/// The authorities that the system trusts. They are read once in a process: there are some 140, and a
+/// starting function has no time for reading them three times.
 #[cfg(not(any(windows, target_vendor = "apple")))]
 fn system_roots() -> RootCertStore {
     static ROOTS: LazyLock<RootCertStore> = LazyLock::new(|| {
@@ -101,7 +101,7 @@ fn system_roots() -> RootCertStore {
     ROOTS.clone()
 }
 
-/// Trusts what the system does, and more.
+/// Trusts the system's authorities, and more.
 #[cfg(any(windows, target_vendor = "apple"))]
 pub(crate) fn system_and(more: Bundle) -> Result<ClientConfig, NetworkError> {
     let provider = Arc::new(ring::default_provider());
@@ -117,7 +117,7 @@ pub(crate) fn system_and(more: Bundle) -> Result<ClientConfig, NetworkError> {
     Ok(config)
 }
 
-/// Trusts these and nobody else.
+/// Trusts these and no others.
 pub(crate) fn only(bundles: impl IntoIterator<Item = Bundle>) -> Result<ClientConfig, NetworkError> {
     let mut roots = RootCertStore::empty();
     for certificate in bundles.into_iter().flat_map(|bundle| bundle.certificates) {

@@ -1,6 +1,6 @@
 //! A connection through a proxy: `CONNECT` (RFC 9110 section 9.3.6) or SOCKS 5 (RFC 1928).
 //!
-//! The proxy finds the addresses of names, with `socks5://` and `socks5h://` alike.
+//! The proxy resolves names, with `socks5://` and `socks5h://` alike.
 
 use std::future::{Ready, ready};
 use std::pin::pin;
@@ -20,7 +20,7 @@ use tower_service::Service;
 use crate::proxy::Proxy;
 use crate::{ConnectError, Stream};
 
-/// What the SOCKS library says where the proxy refuses, and will the next time as well. It has no names for its errors.
+/// Messages of the SOCKS library for permanent refusals by the proxy. It has no error types for them.
 const SOCKS_REFUSALS: &[&str] = &[
     "credentials not accepted",
     "does not support user/pass authentication",
@@ -28,7 +28,7 @@ const SOCKS_REFUSALS: &[&str] = &[
     "connection not allowed",
 ];
 
-/// Where a tunnel leads, and by whom.
+/// The target of a tunnel, and the credentials for the proxy.
 pub(crate) struct Tunnel<'a> {
     pub(crate) proxy: &'a Proxy,
     /// `host:port`, an IPv6 address in brackets.
@@ -36,7 +36,7 @@ pub(crate) struct Tunnel<'a> {
 }
 
 impl Tunnel<'_> {
-    /// Lets the proxy at the other end of `stream` connect to the target.
+    /// Requests a connection to the target from the proxy at the other end of `stream`.
     pub(crate) async fn through(&self, stream: Stream) -> Result<Stream, ConnectError> {
         match self.proxy.scheme() {
             "http" | "https" => self.by_connect(stream).await,
@@ -60,7 +60,7 @@ impl Tunnel<'_> {
             }
             hyper::upgrade::on(response).await.map_err(broken)
         });
-        // The connection has to be driven for the answer to come; its end is the answer's beginning.
+        // The connection has to be polled for the answer to arrive; it ends when the upgrade begins.
         let upgraded = tokio::select! {
             biased;
             answer = &mut asking => answer?,
@@ -72,7 +72,7 @@ impl Tunnel<'_> {
         let parts = upgraded
             .downcast::<TokioIo<Stream>>()
             .map_err(|_| self.failed("the connection was lost".to_owned(), true))?;
-        // The other end of the tunnel waits for our first word, so whatever came is not its.
+        // The other end of the tunnel waits for our first message, so earlier bytes are not from it.
         if !parts.read_buf.is_empty() {
             return Err(self.failed("it sent more than its answer".to_owned(), false));
         }
@@ -127,7 +127,7 @@ impl Tunnel<'_> {
     }
 }
 
-/// Hands over a connection that is open already.
+/// Returns a connection that is open already.
 struct Opened(Option<Stream>);
 
 impl Service<Uri> for Opened {

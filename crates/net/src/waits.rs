@@ -1,5 +1,5 @@
-//! Says why nothing moves: repeated attempts and answers that do not come, as events of one target, which a program can
-//! show to people without the rest of the log.
+//! Reports waits: retries and missing answers, as events of one target, which a program can show to people
+//! without the rest of the log.
 
 use std::error::Error;
 use std::io;
@@ -14,7 +14,7 @@ use crate::ConnectError;
 /// The target of these events. Their level is INFO, and their message a whole sentence without a full stop.
 pub const WAITS: &str = "obsync::waits";
 
-/// Lets one of many equal events through in a while.
+/// Lets one of many equal events through per interval.
 #[derive(Debug)]
 pub struct Throttle {
     every: Duration,
@@ -22,13 +22,13 @@ pub struct Throttle {
 }
 
 impl Throttle {
-    /// At most one event in this time.
+    /// At most one event in this interval.
     #[must_use]
     pub const fn new(every: Duration) -> Self {
         Throttle { every, last: Mutex::new(None) }
     }
 
-    /// Whether it is time for the next event, which is taken to happen now.
+    /// True if it is time for the next event; counts that as happening now.
     pub fn passes(&self) -> bool {
         self.passes_at(Instant::now())
     }
@@ -43,10 +43,10 @@ impl Throttle {
     }
 }
 
-/// An answer that has not come after this long is worth an event, and so is every further stretch of this length.
+/// After this long without an answer an event is logged, and again after each further period of this length.
 const SILENCE: Duration = Duration::from_secs(10);
 
-/// Waits for `work`, and calls `say` with the time that has passed whenever ten more seconds have.
+/// Waits for `work`, and calls `say` with the elapsed time every ten seconds.
 pub async fn watched<F: Future>(work: F, mut say: impl FnMut(Duration)) -> F::Output {
     let begun = tokio::time::Instant::now();
     let mut work = pin!(work);
@@ -58,8 +58,8 @@ pub async fn watched<F: Future>(work: F, mut say: impl FnMut(Duration)) -> F::Ou
     }
 }
 
-/// Whether an error comes of an address at which nobody listens, or of a host that does not exist. Where a service has
-/// never answered, it will not be there in a moment either.
+/// True for an error from an address where nobody listens, or from a host that does not exist. If a service
+/// has never answered, waiting for it is pointless.
 #[must_use]
 pub fn is_refused(error: &(dyn Error + 'static)) -> bool {
     if let Some(ConnectError::Unreachable { refused: true, .. }) = ConnectError::within(error) {
@@ -68,7 +68,7 @@ pub fn is_refused(error: &(dyn Error + 'static)) -> bool {
     let mut next = Some(error);
     while let Some(error) = next {
         if let Some(io) = error.downcast_ref::<io::Error>() {
-            // An io::Error leaves out the error that it wraps when it is asked for its source.
+            // `io::Error::source` skips the wrapped error.
             let inner = io.get_ref().map(|inner| inner as &(dyn Error + 'static));
             if io.kind() == io::ErrorKind::ConnectionRefused || inner.is_some_and(is_refused) {
                 return true;

@@ -16,14 +16,14 @@ use crate::trust::{
 };
 use crate::walk::Walk;
 
-/// How a file is opened.
+/// Access to an opened file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Access {
     /// For reading.
     Read,
     /// For reading and writing.
     Update,
-    /// For reading and writing; it is made (mode 0600) if it is not there.
+    /// For reading and writing; created (mode 0600) if it does not exist.
     Write,
 }
 
@@ -32,11 +32,11 @@ pub enum Access {
 pub struct Opened {
     /// The file.
     pub file: File,
-    /// Whether it was open to others, and is not any more.
+    /// Others could access it before; their permissions are removed now.
     pub was_open: bool,
 }
 
-/// An open folder that is this user's or root's. Files are opened by one segment in it.
+/// An open folder of this user or root. Files are opened in it by a single segment.
 #[derive(Debug)]
 pub struct Folder {
     handle: OwnedFd,
@@ -44,12 +44,12 @@ pub struct Folder {
 }
 
 impl Folder {
-    /// Opens the folder at `path`; `None` when there is none. One of this user's that others can write to is closed to
-    /// them.
+    /// Opens the folder at `path`; `None` when there is none. For one of this user's that others can write
+    /// to, removes their permission.
     ///
     /// # Errors
     ///
-    /// A [`Refusal`] if others can write there all the same, or what the system says.
+    /// A [`Refusal`] if others can write there all the same; errors of the system.
     pub fn open(path: &Path) -> io::Result<Option<Self>> {
         let folder = match Self::walk(path) {
             Ok(folder) => folder,
@@ -60,8 +60,8 @@ impl Folder {
         Ok(Some(folder))
     }
 
-    /// Opens the folder at `path`, which is only read from. Where others can make files, but not take the place of those
-    /// that are there (a mount of Kubernetes secrets is such a folder), it is taken as it is.
+    /// Opens the folder at `path`, for reading only. A folder where others can create files, but not replace
+    /// existing ones (a mount of Kubernetes secrets is such a folder), is accepted unchanged.
     ///
     /// # Errors
     ///
@@ -83,7 +83,7 @@ impl Folder {
         Folder { handle, path }
     }
 
-    /// Opens the folder at `path`, made with those above it (mode 0700) if it is not there.
+    /// Opens the folder at `path`; creates it and its parents (mode 0700) if it does not exist.
     ///
     /// # Errors
     ///
@@ -96,7 +96,7 @@ impl Folder {
         Self::open(path)?.ok_or_else(|| Errno::NOENT.into())
     }
 
-    /// Takes every right from the group and others, if the folder is this user's. Where that has no effect it is left.
+    /// Removes all permissions of the group and others, if the folder is this user's. A failure is ignored.
     pub fn close_to_others(&self) {
         if let Ok(stat) = rustix::fs::fstat(&self.handle)
             && is_ours(&stat)
@@ -111,17 +111,17 @@ impl Folder {
         &self.path
     }
 
-    /// The file `name`; `None` when there is none and it is not to be [made](Access::Write).
+    /// The file `name`; `None` when there is none and it is not to be [created](Access::Write).
     ///
     /// # Errors
     ///
-    /// A [`Refusal`] if others can change it, or what the system says.
+    /// A [`Refusal`] if others can change it; errors of the system.
     pub fn file(&self, name: &str, access: Access) -> io::Result<Option<Opened>> {
         match open_file(self.handle.as_fd(), OsStr::new(name), access) {
             Ok(file) => Self::opened(self.handle.as_fd(), file, &self.path.join(name)).map(Some),
             Err(Errno::NOENT) => Ok(None),
             Err(Errno::LOOP | Errno::MLINK) => self.linked(name, access),
-            // A pipe that nobody reads, a socket, a folder.
+            // A pipe without a reader, a socket, a folder.
             Err(Errno::NXIO | Errno::ISDIR | Errno::NODEV) => {
                 Err(Refusal::NotAFile { path: self.path.join(name) }.into())
             }
@@ -129,12 +129,13 @@ impl Folder {
         }
     }
 
-    /// Gives the file `name` this content. It is written to a file beside it first, `name` with the ending `.new`, so that a
-    /// crash leaves the old or the new one. One writer at a time is for the caller to see to.
+    /// Replaces the content of the file `name`. Writes a file beside it first, `name` with the extension
+    /// `.new`, so that a crash leaves the old or the new one. The caller ensures that there is one writer at
+    /// a time.
     ///
     /// # Errors
     ///
-    /// What the system says.
+    /// Errors of the system.
     pub fn replace(&self, name: &str, content: &[u8]) -> io::Result<()> {
         let temporary = format!("{name}.new");
         match rustix::fs::unlinkat(&self.handle, &temporary, AtFlags::empty()) {
@@ -150,16 +151,16 @@ impl Folder {
         File::from(self.handle.try_clone()?).sync_all()
     }
 
-    /// Renames a file of the folder, over whatever has the new name.
+    /// Renames a file of the folder, replacing any file with the new name.
     ///
     /// # Errors
     ///
-    /// What the system says.
+    /// Errors of the system.
     pub fn rename(&self, from: &str, to: &str) -> io::Result<()> {
         Ok(rustix::fs::renameat(&self.handle, from, &self.handle, to)?)
     }
 
-    /// A new file that has no name any more, so that it goes with its handle and nobody else finds it.
+    /// A new file without a name, so that it disappears with its handle and nobody else finds it.
     pub(crate) fn unnamed_file(&self) -> io::Result<File> {
         let name = random_name().ok_or_else(|| io::Error::other("the system has no random numbers"))?;
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
@@ -171,7 +172,7 @@ impl Folder {
     fn walk(path: &Path) -> io::Result<Self> {
         let mut walk = Walk::begin(path)?;
         walk.enter(path)?;
-        // The one of the walk may be good for lookups only.
+        // The handle of the walk may be good for lookups only.
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let handle = rustix::fs::openat(&walk.folder, ".", flags, Mode::empty())?;
         Ok(Folder { handle, path: walk.path })

@@ -1,8 +1,9 @@
-//! Advisory locks, and file systems that refuse them: network drives (NFS without a lock daemon, CIFS mounted `nobrl`) and
-//! some of FUSE.
+//! Advisory locks, and file systems that refuse them: network drives (NFS without a lock daemon, CIFS mounted
+//! `nobrl`) and some of FUSE.
 //!
-//! There are two kinds. obsync locks a whole file with `flock`; SQLite locks records with `fcntl`. A file system can have one
-//! kind and refuse the other. Over NFS, where `flock` is made of `fcntl`, each is in the other's way.
+//! There are two kinds. obsync locks a whole file with `flock`; SQLite locks records with `fcntl`. A file
+//! system can support one kind and refuse the other. Over NFS, where `flock` is implemented by `fcntl`, they
+//! conflict.
 
 use std::fs::{File, TryLockError};
 use std::io::{self, Read, Seek, Write};
@@ -14,15 +15,15 @@ use thiserror::Error;
 
 use crate::Folder;
 
-/// How often a record lock is tried that another process has: its own probe lasts some microseconds.
+/// Attempts at a record lock that another process has: its own probe lasts some microseconds.
 const PROBES: u32 = 5;
 /// The pause between two probes.
 const PAUSE: Duration = Duration::from_millis(10);
 
-/// What is read of a holder's name, in bytes.
+/// Bytes of a holder's name that are read.
 const NAME: u64 = 512;
 
-/// Why a lock was not taken.
+/// Why a lock was refused.
 #[derive(Debug, Error)]
 pub enum LockError {
     /// Another process has it.
@@ -46,7 +47,7 @@ pub fn try_lock(file: &File) -> Result<(), LockError> {
         return match file.try_lock() {
             Ok(()) => Ok(()),
             Err(TryLockError::WouldBlock) => Err(LockError::Held),
-            // A request to a file server that a signal broke off.
+            // A signal interrupted a request to a file server.
             Err(TryLockError::Error(error)) if error.kind() == io::ErrorKind::Interrupted => continue,
             Err(TryLockError::Error(error)) if is_refusal(&error) => Err(LockError::NoLocks(error)),
             Err(TryLockError::Error(error)) => Err(LockError::Other(error)),
@@ -55,11 +56,11 @@ pub fn try_lock(file: &File) -> Result<(), LockError> {
 }
 
 impl LockError {
-    /// The same, unless the file system answers to every `flock` that another process has it: also for a file that was made
-    /// in this folder just now, of which nobody else knows.
+    /// The same, unless the file system claims for every `flock` that another process has it: also for a file
+    /// that was just created in this folder, which nobody else knows.
     #[must_use]
     pub fn judged_in(self, folder: &Folder) -> Self {
-        // No other answer says that the first one was none: then the lock is taken for held.
+        // No other answer contradicts the first one: the lock then counts as held.
         let is_refused = |file| matches!(try_lock(&file), Err(LockError::Held));
         match self {
             LockError::Held if folder.unnamed_file().is_ok_and(is_refused) => {
@@ -70,11 +71,12 @@ impl LockError {
     }
 }
 
-/// Says in a file that this process has locked who that is, and since when. It is for people, so that nothing depends on it.
+/// Writes the owner of a lock and its time into a file that this process has locked. It is for people only;
+/// nothing depends on it.
 ///
 /// # Errors
 ///
-/// When the file cannot be written.
+/// When the file is not writable.
 pub fn name_holder(mut file: &File) -> io::Result<()> {
     let system = rustix::system::uname();
     let (host, process) = (system.nodename().to_string_lossy(), std::process::id());
@@ -84,7 +86,7 @@ pub fn name_holder(mut file: &File) -> io::Result<()> {
     file.write_all(format!("host {host}, process {process} since {since}\n").as_bytes())
 }
 
-/// Who has a file locked, or had it last and was killed, as far as the file says that.
+/// The present lock holder of a file, or the last one if it was killed, as far as the file names it.
 pub fn holder(mut file: &File) -> Option<String> {
     let mut name = Vec::new();
     file.rewind().ok()?;
@@ -93,11 +95,12 @@ pub fn holder(mut file: &File) -> Option<String> {
     (!name.is_empty()).then_some(name)
 }
 
-/// Removes the name of a holder from a file that this process has locked, and writes nothing where there is none.
+/// Removes the name of a holder from a file that this process has locked, and writes nothing if there is
+/// none.
 ///
 /// # Errors
 ///
-/// When the file cannot be written.
+/// When the file is not writable.
 pub fn forget_holder(file: &File) -> io::Result<()> {
     match file.metadata()?.len() {
         0 => Ok(()),
@@ -105,7 +108,7 @@ pub fn forget_holder(file: &File) -> io::Result<()> {
     }
 }
 
-/// Whether another process has a `flock` on a whole file. It is shared for an instant to find out.
+/// True if another process has a `flock` on a whole file. Takes a shared lock for an instant to find out.
 pub fn is_locked(file: &File) -> bool {
     match file.try_lock_shared() {
         Ok(()) => {
@@ -116,13 +119,14 @@ pub fn is_locked(file: &File) -> bool {
     }
 }
 
-/// Takes a `flock` on a file of this folder that is open for writing, once it is known that the file system has record locks too.
+/// Takes a `flock` on a file of this folder that is open for writing, after checking that the file system has
+/// record locks too.
 ///
 /// # Errors
 ///
 /// [`LockError`]
 pub fn try_lock_beside_records(file: &File, folder: &Folder) -> Result<(), LockError> {
-    // Before the lock is taken, which over NFS would be in the way.
+    // Before the lock is taken, which over NFS would conflict.
     let probed = probe(file);
     try_lock(file).map_err(|error| error.judged_in(folder))?;
     probed.map_err(LockError::NoLocks).inspect_err(|_| {
@@ -130,8 +134,9 @@ pub fn try_lock_beside_records(file: &File, folder: &Folder) -> Result<(), LockE
     })
 }
 
-/// Whether the file system of a file, which need only be open for reading, says that it has no record locks. One that says
-/// that every record is locked already is not told from one that has locks.
+/// Checks whether the file system of a file, which need only be open for reading, reports that it has no
+/// record locks. A file system that claims that every record is locked already cannot be distinguished from
+/// one with locks.
 ///
 /// # Errors
 ///
@@ -147,7 +152,7 @@ pub fn look_for_records(file: &File) -> Result<(), LockError> {
     }
 }
 
-/// Takes a record lock and lets it go.
+/// Takes a record lock and releases it.
 fn probe(file: &File) -> io::Result<()> {
     for attempt in 1.. {
         match rustix::fs::fcntl_lock(file, FlockOperation::NonBlockingLockExclusive) {
@@ -159,12 +164,12 @@ fn probe(file: &File) -> io::Result<()> {
     Ok(rustix::fs::fcntl_lock(file, FlockOperation::NonBlockingUnlock)?)
 }
 
-/// Whether `fcntl` says that another process has a lock; POSIX lets it be either error.
+/// True if `fcntl` reports that another process has a lock; POSIX allows either error.
 fn is_held(error: Errno) -> bool {
     matches!(error, Errno::AGAIN | Errno::ACCESS)
 }
 
-/// Whether `flock` failed because of the file system: the handle and the operation are sound.
+/// True if `flock` failed because of the file system: the handle and the operation are valid.
 fn is_refusal(error: &io::Error) -> bool {
     matches!(
         Errno::from_io_error(error),

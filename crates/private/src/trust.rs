@@ -9,12 +9,12 @@ use rustix::io::Errno;
 
 /// The bits that let the group and others write.
 const WRITABLE: u32 = 0o022;
-/// The bits that let the group and others do anything.
+/// The bits that give the group and others any permission.
 pub(crate) const OPEN: u32 = 0o077;
-/// Only who made an entry of such a folder can rename or remove it.
+/// In such a folder only the owner of an entry can rename or remove it.
 const STICKY: u32 = 0o1000;
 
-/// Why a file or folder is not used. In an [`io::Error`] of the kind `PermissionDenied`.
+/// Why a file or folder is refused. Wrapped in an [`io::Error`] of the kind `PermissionDenied`.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum Refusal {
     /// It belongs to somebody else.
@@ -23,27 +23,27 @@ pub enum Refusal {
          obsync (`chown`), or run obsync as that user", .path.display()
     )]
     Owner {
-        /// Where it is.
+        /// Its path.
         path: PathBuf,
         /// Its owner.
         owner: u32,
     },
-    /// Others can write to it, and this user cannot end that.
+    /// Others can write to it, and this user cannot revoke that.
     #[error("{} can be written by other users; take that from them with `chmod go-w`", .path.display())]
     Writable {
-        /// Where it is.
+        /// Its path.
         path: PathBuf,
     },
     /// It is a pipe, a device, a folder or a link to nowhere.
     #[error("{} is not a regular file; move it elsewhere", .path.display())]
     NotAFile {
-        /// Where it is.
+        /// Its path.
         path: PathBuf,
     },
-    /// There is something else at a folder's place.
+    /// Something other than a folder is at its path.
     #[error("{} is not a folder; move it elsewhere", .path.display())]
     NotAFolder {
-        /// Where it is.
+        /// Its path.
         path: PathBuf,
     },
     /// It is, or leads through, a link that others can change.
@@ -52,7 +52,7 @@ pub enum Refusal {
          that it is in to the user who runs obsync", .path.display()
     )]
     Link {
-        /// Where the link is.
+        /// The path of the link.
         path: PathBuf,
     },
 }
@@ -67,14 +67,14 @@ impl From<Refusal> for io::Error {
     }
 }
 
-/// What is to be done about a folder.
+/// The judgement of a folder.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Judgement {
     /// It is this user's, and nobody else can write there.
     Private,
     /// It is root's, and only root can write there.
     Roots,
-    /// It is this user's, and others can write there, until their right is taken from them.
+    /// It is this user's, and others can write there until their permission is removed.
     Open,
     /// It is somebody else's, or root's and others can write there.
     Foreign,
@@ -84,7 +84,7 @@ pub enum Judgement {
 ///
 /// # Errors
 ///
-/// What the system says about it.
+/// Errors of the system about it.
 pub fn judge_folder(folder: impl AsFd) -> io::Result<Judgement> {
     let folder = folder.as_fd();
     let stat = rustix::fs::fstat(folder)?;
@@ -97,15 +97,15 @@ pub fn judge_folder(folder: impl AsFd) -> io::Result<Judgement> {
     })
 }
 
-/// Takes from others the right to write to an open folder of this user's; `false` when that does not work.
+/// Removes others' permission to write to an open folder of this user's; `false` if that fails.
 pub fn close_folder(folder: impl AsFd) -> bool {
     let folder = folder.as_fd();
     rustix::fs::fstat(folder).is_ok_and(|stat| close(folder, mode(&stat) & !WRITABLE))
         && judge_folder(folder).is_ok_and(|judgement| judgement == Judgement::Private)
 }
 
-/// Whether a folder is one in which nobody but this user and root can put another entry in the place of theirs. Many
-/// systems give each user a group of their own, whose members are that user: such a group may write.
+/// True if in a folder only this user and root can replace their entries. Many systems give each user a group
+/// of their own, with that user as the only member: such a group may write.
 pub(crate) fn keeps_entries(folder: impl AsFd) -> io::Result<bool> {
     let folder = folder.as_fd();
     let stat = rustix::fs::fstat(folder)?;
@@ -117,16 +117,17 @@ pub(crate) fn keeps_entries(folder: impl AsFd) -> io::Result<bool> {
     Ok(is_closed && is_trusted_owner(folder, &stat))
 }
 
-/// Whether an entry with these facts, of the open folder, is this user's or root's.
+/// True if an entry with these facts, of the open folder, is this user's or root's.
 pub(crate) fn is_trusted_owner(folder: BorrowedFd<'_>, stat: &Stat) -> bool {
     is_ours(stat) || stat.st_uid == 0 || owner_of_new(folder).is_some_and(|(owner, _)| owner == stat.st_uid)
 }
 
-/// Judges an open file of an open folder, and closes it to others if it is this user's; `true` when it was open to them.
+/// Judges an open file of an open folder, and removes others' permissions if it is this user's; `true` if
+/// they had any.
 ///
 /// # Errors
 ///
-/// A [`Refusal`], or what the system says about it.
+/// A [`Refusal`]; errors of the system about it.
 pub(crate) fn secure_file(folder: BorrowedFd<'_>, file: impl AsFd, path: &Path) -> io::Result<bool> {
     let file = file.as_fd();
     let stat = rustix::fs::fstat(file)?;
@@ -145,11 +146,11 @@ pub(crate) fn secure_file(folder: BorrowedFd<'_>, file: impl AsFd, path: &Path) 
     if can_others_write(&stat) && !has_no_modes(folder) {
         return Err(Refusal::Writable { path: path.to_owned() }.into());
     }
-    // Root's, or without modes: who may read it is not for this user to say.
+    // Root's, or without modes: this user does not decide who may read it.
     Ok(false)
 }
 
-/// Sets a mode; `false` when that does not work, or has no effect as on FAT.
+/// Sets a mode; `false` if that fails, or has no effect as on FAT.
 pub(crate) fn close(file: impl AsFd, wanted: u32) -> bool {
     let file = file.as_fd();
     let set = rustix::fs::fchmod(file, Mode::from_raw_mode(wanted as _)).is_ok();
@@ -170,13 +171,13 @@ pub(crate) fn can_others_write(stat: &Stat) -> bool {
     mode(stat) & WRITABLE != 0
 }
 
-/// Whether files of this folder have modes that say nothing: one that nobody else is to write is made writable for all.
+/// True if modes of files in this folder are meaningless: a file created as private is writable for all.
 fn has_no_modes(folder: BorrowedFd<'_>) -> bool {
     owner_of_new(folder).is_some_and(|(_, mode)| mode & WRITABLE != 0)
 }
 
-/// The owner and mode that a private file has that is made in this folder; `None` if none can be made. Asked only for what
-/// is not fine otherwise.
+/// The owner and mode of a private file created in this folder; `None` if none can be created. Used only if
+/// the direct judgement is negative.
 fn owner_of_new(folder: BorrowedFd<'_>) -> Option<(u32, u32)> {
     let name = format!(".obsync-probe-{}", random_name()?);
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
@@ -190,7 +191,7 @@ fn owner_of_new(folder: BorrowedFd<'_>) -> Option<(u32, u32)> {
         opened => opened,
     };
     let stat = rustix::fs::fstat(&file.ok()?);
-    // One that stays behind is empty and in nobody's way.
+    // A leftover one is empty and harmless.
     let _ = rustix::fs::unlinkat(folder, &name, AtFlags::empty());
     stat.ok().map(|stat| (stat.st_uid, mode(&stat)))
 }

@@ -12,7 +12,7 @@ use rustix::io::Errno;
 
 use crate::trust::{Refusal, is_trusted_owner, keeps_entries};
 
-/// As many links are followed on the way to one file, as on Linux.
+/// Most links on the way to one file, as on Linux.
 const LINKS: u32 = 40;
 
 /// Opened for lookups, where the system can: such a folder need not be readable.
@@ -21,7 +21,7 @@ const LOOKUP: OFlags = OFlags::PATH;
 #[cfg(not(any(target_os = "linux", target_os = "android")))]
 const LOOKUP: OFlags = OFlags::RDONLY;
 
-/// Where a walk is.
+/// The position of a walk.
 pub(crate) struct Walk {
     /// The open folder.
     pub(crate) folder: OwnedFd,
@@ -42,7 +42,7 @@ impl Walk {
         Walk { folder, path, links: 0 }
     }
 
-    /// Enters the folder that `path` leads to.
+    /// Enters the folder at `path`.
     pub(crate) fn enter(&mut self, path: &Path) -> io::Result<()> {
         match self.follow(path)? {
             None => Ok(()),
@@ -53,8 +53,8 @@ impl Walk {
         }
     }
 
-    /// Follows `path` as far as there are folders; the answer is the last segment, if that is something else or nothing
-    /// and not a link.
+    /// Follows `path` as far as there are folders; returns the last segment if that is missing, or neither a
+    /// folder nor a link.
     pub(crate) fn follow(&mut self, path: &Path) -> io::Result<Option<OsString>> {
         let mut ahead: VecDeque<OsString> = segments(path);
         while let Some(name) = ahead.pop_front() {
@@ -91,7 +91,7 @@ impl Walk {
         }
     }
 
-    /// Where a link leads to, if nobody else can change that.
+    /// The target of a link, if nobody else can change it.
     fn read_link(&mut self, name: &OsStr) -> io::Result<PathBuf> {
         self.links += 1;
         if self.links > LINKS {

@@ -1,5 +1,5 @@
-//! Files and folders that another user of the machine prepared. As root the tests give them to the user "nobody"; whoever
-//! else runs them cannot, and is told so.
+//! Files and folders prepared by another user of the machine. As root the tests give them to the user
+//! "nobody"; other users cannot, and get a message about it.
 
 #![expect(clippy::unwrap_used, reason = "in tests, helper functions included, a failure is told by a panic")]
 

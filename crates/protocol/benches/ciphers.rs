@@ -1,7 +1,7 @@
-//! How fast the ciphers are: `cargo bench -p obsync-protocol`.
+//! Speed of the ciphers: `cargo bench -p obsync-protocol`.
 //!
-//! Content is measured in the 2 MiB pieces in which it travels, beside the `aes-gcm` crate's one-shot call
-//! on the same piece, which is what the streaming cipher is to come near to.
+//! Content is measured in the 2 MiB pieces in which it is transferred, beside the `aes-gcm` crate's one-shot
+//! call on the same piece, which the streaming cipher should come near to.
 
 #![allow(clippy::expect_used, reason = "a benchmark that cannot be set up has nothing to measure")]
 
@@ -16,7 +16,7 @@ use obsync_protocol::{
     VaultPath,
 };
 
-/// A piece, as it travels.
+/// Size of a transferred piece.
 const PIECE: usize = 2 << 20;
 
 /// A path of the usual length.
@@ -83,7 +83,7 @@ fn decrypt_content(bencher: Bencher<'_, '_>) {
     });
 }
 
-/// Pieces of a long file, decrypted and hashed: the way of a file.
+/// Pieces of a long file, decrypted and hashed, as in a download.
 #[divan::bench]
 fn decrypt_and_hash_content(bencher: Bencher<'_, '_>) {
     let keys = keys(EncryptionVersion::V3);
@@ -111,7 +111,7 @@ fn encrypt_content(bencher: Bencher<'_, '_>) {
     });
 }
 
-/// A small note: what setting up a message costs shows here.
+/// A small note: shows the setup cost of a message.
 #[divan::bench]
 fn decrypt_small_content(bencher: Bencher<'_, '_>) {
     let keys = keys(EncryptionVersion::V3);

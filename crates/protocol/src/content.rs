@@ -1,8 +1,8 @@
 //! File content: encrypted and decrypted piece by piece, in memory that does not grow with the file.
 //!
 //! A blob is nonce (12 bytes) ‖ ciphertext ‖ tag (16 bytes), AES-256-GCM without associated data
-//! (docs/PROTOCOL.md section 1). An empty file has no blob at all; a blob of exactly 12 bytes is taken for an
-//! empty content too, as the official client does.
+//! (docs/PROTOCOL.md section 1). An empty file has no blob at all; a blob of exactly 12 bytes counts as an
+//! empty content too, as in the official client.
 
 use thiserror::Error;
 
@@ -11,10 +11,10 @@ use crate::gcm::{GcmKey, GcmStream, NONCE, TAG, TooLong};
 /// Length of the nonce at the head of a blob, in bytes.
 pub const NONCE_LENGTH: usize = NONCE;
 
-/// By how much a blob is longer than its content, in bytes: nonce and tag.
+/// Difference between the sizes of a blob and its content, in bytes: nonce and tag.
 pub const CONTENT_OVERHEAD: u64 = (NONCE + TAG) as u64;
 
-/// The size of the content of a blob of `encrypted` bytes; `None` when no blob has that size.
+/// The size of the content of a blob of `encrypted` bytes; `None` if no blob has that size.
 #[must_use]
 pub fn plain_size(encrypted: u64) -> Option<u64> {
     match encrypted {
@@ -23,16 +23,16 @@ pub fn plain_size(encrypted: u64) -> Option<u64> {
     }
 }
 
-/// Why a content cannot be decrypted or encrypted.
+/// The reason why a content cannot be decrypted or encrypted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum ContentError {
-    /// The blob ended before a nonce and a tag can have been there.
+    /// The blob is too short for a nonce and a tag.
     #[error("the encrypted content is cut off: {received} bytes are too few for any content")]
     TooShort {
-        /// How many bytes came, in all.
+        /// Number of received bytes.
         received: u64,
     },
-    /// The tag does not fit: damaged, incomplete, or made with another key.
+    /// The tag does not match: damaged, incomplete, or encrypted with another key.
     #[error("the encrypted content is damaged, incomplete or made with another key: its tag does not fit")]
     Forged,
     /// The content is longer than one nonce may encrypt.
@@ -48,13 +48,13 @@ impl From<TooLong> for ContentError {
 
 /// Decrypts one blob as its pieces arrive.
 ///
-/// **What [`update`](Self::update) gives out is not authentic until [`finish`](Self::finish) returned
-/// `Ok`**: keep it out of sight until then, and discard it otherwise.
+/// **The output of [`update`](Self::update) is not authentic until [`finish`](Self::finish) returned `Ok`**:
+/// keep it hidden until then, and discard it otherwise.
 pub struct ContentDecryptor {
     key: GcmKey,
     /// `None` until the nonce is complete.
     stream: Option<GcmStream>,
-    /// The last bytes received: the nonce at first, then what may turn out to be the tag.
+    /// The last bytes received: the nonce at first, then a possible tag.
     tail: Tail,
     received: u64,
 }
@@ -64,8 +64,8 @@ impl ContentDecryptor {
         Self { key: key.clone(), stream: None, tail: Tail::default(), received: 0 }
     }
 
-    /// Takes the next piece of the blob, of any length, and appends to `out` the plaintext known so far.
-    /// The last 16 bytes received are always held back, since they may be the tag.
+    /// Takes the next piece of the blob, of any length, and appends the plaintext known so far to `out`. The
+    /// last 16 bytes received are always kept, since they may be the tag.
     ///
     /// # Errors
     /// [`ContentError::TooLong`] beyond 64 GiB.
@@ -85,7 +85,7 @@ impl ContentDecryptor {
             }
         };
 
-        // Everything but the last 16 bytes is ciphertext for sure: first from what was held, then from here.
+        // All but the last 16 bytes are ciphertext: first those of the tail, then those of this piece.
         let certain = (self.tail.length + rest.len()).saturating_sub(TAG);
         let from_tail = certain.min(self.tail.length);
         stream.decrypt(self.tail.front(from_tail), out)?;
@@ -99,8 +99,8 @@ impl ContentDecryptor {
     /// Checks the tag at the end of the blob.
     ///
     /// # Errors
-    /// [`ContentError::Forged`] when it does not fit, [`ContentError::TooShort`] when the blob ended before
-    /// there could be one. Either way what was given out must be discarded.
+    /// [`ContentError::Forged`] if it does not match, [`ContentError::TooShort`] if the blob ended before
+    /// there could be one. Either way the output must be discarded.
     pub fn finish(self) -> Result<(), ContentError> {
         let too_short = ContentError::TooShort { received: self.received };
         let stream = self.stream.ok_or(too_short)?;
@@ -114,7 +114,7 @@ impl ContentDecryptor {
     }
 }
 
-/// Up to 16 bytes that were received and not used yet.
+/// Up to 16 received bytes that are not used yet.
 #[derive(Default)]
 struct Tail {
     bytes: [u8; TAG],
@@ -136,7 +136,7 @@ impl Tail {
         self.length -= length;
     }
 
-    /// Empties it and returns the nonce, once that is all there.
+    /// Empties it and returns the nonce, once it is complete.
     fn take_nonce(&mut self) -> Option<[u8; NONCE]> {
         if self.length < NONCE {
             return None;
@@ -148,11 +148,11 @@ impl Tail {
 
 /// Encrypts one content as it is read.
 ///
-/// What it gives out, put together, is the blob: the nonce comes out first, by itself, with the first
+/// The concatenated output is the blob: the nonce comes first, by itself, with the first
 /// [`update`](Self::update) or, for an empty content, with [`finish`](Self::finish).
 pub struct ContentEncryptor {
     stream: GcmStream,
-    /// The nonce, until it was given out.
+    /// The nonce, until it was output.
     nonce: Option<[u8; NONCE]>,
 }
 

@@ -1,9 +1,9 @@
 //! Filters the entries of a vault: by kind of file, by kind of configuration, by folder.
 //!
-//! The rules and their order are those of the official client (docs/PROTOCOL.md section 5), so that both see the
-//! same vault. Two things differ: everything is on by default, and a path with a dot segment below the root is left out.
-//! The official client takes such a path from the server, but no scan of it finds one, so no honest device lists it,
-//! while programs act on many of them (`.envrc`, `.vscode`).
+//! The rules and their order are those of the official client (docs/PROTOCOL.md section 5), so that both see
+//! the same vault. There are two differences: everything is on by default, and a path with a dot segment
+//! below the root is excluded. The official client accepts such a path from the server, but no scan of it
+//! finds one, so no honest device lists it, while programs act on many of them (`.envrc`, `.vscode`).
 
 mod choice;
 mod config_dir;
@@ -17,21 +17,21 @@ pub use file_type::{FileType, FileTypes};
 
 use crate::VaultPath;
 
-/// The configuration folder where Obsidian was not given another one.
+/// The configuration folder unless Obsidian was configured to use another.
 pub const DEFAULT_CONFIG_DIR: &str = ".obsidian";
 
-/// Which entries sync.
+/// Selects the entries that sync.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Filter {
     /// The kinds of attachments that sync. Notes, canvases and bases always do.
     pub file_types: FileTypes,
     /// The kinds of configuration that sync.
     pub configs: ConfigCategories,
-    /// Folders that do not sync, with all that is in them.
+    /// Folders that do not sync, with all their contents.
     pub excluded: Vec<VaultPath>,
     /// The configuration folders, paths in the vault. Obsidian uses one on each device; devices may name different ones.
     pub config_dirs: Vec<String>,
-    /// Whether what Obsidian runs or applies by itself syncs: see [`Filter::is_code`].
+    /// Sync files that Obsidian runs or applies by itself: see [`Filter::is_code`].
     pub code: bool,
 }
 
@@ -48,21 +48,21 @@ impl Default for Filter {
     }
 }
 
-/// Whether an entry syncs.
+/// Decision whether an entry syncs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// It does.
+    /// It syncs.
     Sync,
-    /// It does not.
+    /// It does not sync.
     Skip(SkipReason),
 }
 
-/// Why an entry does not sync.
+/// The reason why an entry does not sync.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum SkipReason {
     /// It is an excluded folder or in one.
     Excluded,
-    /// It is in the configuration folder and no kind of configuration that ever syncs.
+    /// It is in the configuration folder and of no kind that ever syncs.
     NeverConfiguration,
     /// It is of a kind of configuration that is not selected.
     Configuration(ConfigCategory),
@@ -88,7 +88,8 @@ impl SkipReason {
         }
     }
 
-    /// Whether another filter would let it through. What the protocol never syncs stays out under each.
+    /// True if another filter would include it. Files that the protocol never syncs are excluded by every
+    /// filter.
     #[must_use]
     pub fn is_chosen(self) -> bool {
         match self {
@@ -99,7 +100,7 @@ impl SkipReason {
 }
 
 impl Filter {
-    /// Whether an entry syncs. `folder` says whether it is one.
+    /// Decides whether an entry syncs. `folder` is true for a folder.
     #[must_use]
     pub fn verdict(&self, path: &VaultPath, folder: bool) -> Verdict {
         match self.reason_to_skip(path, folder) {
@@ -126,7 +127,7 @@ impl Filter {
         if folder {
             return None;
         }
-        // A webm holds sound or moving pictures, and which cannot be told by its name: either will do.
+        // A webm contains audio or video, and its name does not show which: either kind includes it.
         let types = FileType::of_extension(&path.lower_case_extension());
         match types.first() {
             Some(first) if !types.iter().any(|kind| self.file_types.contains(*kind)) => {
@@ -136,8 +137,8 @@ impl Filter {
         }
     }
 
-    /// Whether anything in a folder can sync, so that looking into it is worth the time. What is not below such a folder
-    /// has a [verdict](Self::verdict) of [`Verdict::Skip`].
+    /// True if anything in a folder can sync, so that it is worth scanning. All entries below any other
+    /// folder have a [verdict](Self::verdict) of [`Verdict::Skip`].
     #[must_use]
     pub fn reaches(&self, folder: &VaultPath) -> bool {
         if self.config_dirs.iter().any(|dir| dir == folder.as_str()) {
@@ -153,15 +154,15 @@ impl Filter {
         self.excluded.iter().any(|excluded| path == excluded || path.is_below(excluded))
     }
 
-    /// Whether Obsidian runs a file of the configuration by itself or applies it to what it shows: the program and styles
-    /// of a plugin, the list of plugins that are on, themes and style snippets.
+    /// True if Obsidian runs a file of the configuration by itself or applies it to its window: program and
+    /// styles of a plugin, the list of enabled plugins, themes and style snippets.
     #[must_use]
     pub fn is_code(&self, path: &VaultPath) -> bool {
         self.inside_config_dir(path).is_some_and(configuration::is_code)
     }
 
-    /// The name of the folder that a file shows to be a configuration folder, though this filter takes it for a hidden one:
-    /// a device of the vault uses it (Obsidian's "Override config folder").
+    /// The name of the folder that this file shows to be a configuration folder, though this filter treats it
+    /// as hidden: a device of the vault uses it (Obsidian's "Override config folder").
     #[must_use]
     pub fn other_config_dir<'p>(&self, path: &'p VaultPath) -> Option<&'p str> {
         let (folder, inside) = path.as_str().split_once('/')?;
@@ -169,15 +170,15 @@ impl Filter {
         (shows && self.reason_to_skip(path, false) == Some(SkipReason::Hidden)).then_some(folder)
     }
 
-    /// The part of a path below a configuration folder; `None` when it is in none of them.
+    /// The part of a path below a configuration folder; `None` if it is in none of them.
     fn inside_config_dir<'p>(&self, path: &'p VaultPath) -> Option<&'p str> {
         self.config_dirs
             .iter()
             .find_map(|folder| path.as_str().strip_prefix(folder.as_str())?.strip_prefix('/'))
     }
 
-    /// A text that is the same for filters with the same verdicts, and stays so between runs: a stored one
-    /// tells whether the filter was changed since.
+    /// A text that is equal for filters with the same verdicts, and stable between runs: a stored one shows
+    /// whether the filter changed since.
     #[must_use]
     pub fn fingerprint(&self) -> String {
         let mut excluded: Vec<&str> = self.excluded.iter().map(VaultPath::as_str).collect();
@@ -187,7 +188,7 @@ impl Filter {
             self.config_dirs.iter().map(|folder| format!("{folder:?}")).collect();
         config_dirs.sort_unstable();
         config_dirs.dedup();
-        // Paths have no control characters, so a line break ends one without doubt.
+        // Paths have no control characters, so a line break unambiguously ends one.
         format!(
             "rules 2\nfile types {}\nconfiguration {}\nconfiguration folder {}\ncode {}\nexcluded\n{}",
             self.file_types,
@@ -198,8 +199,8 @@ impl Filter {
         )
     }
 
-    /// The filter that has this [fingerprint](Self::fingerprint); `None` where an older release wrote it, or a name in it is
-    /// too odd to be read back.
+    /// The filter with this [fingerprint](Self::fingerprint); `None` if an older release wrote it, or a name
+    /// in it cannot be parsed.
     #[must_use]
     pub fn of_fingerprint(text: &str) -> Option<Filter> {
         let mut lines = text.lines();

@@ -1,6 +1,6 @@
-//! Runs the fuzz targets of this crate on an input, and over a few seeds as tests (docs/FUZZING.md).
+//! Runs the fuzz targets of this crate on an input, and on a few seeds as tests (docs/FUZZING.md).
 //!
-//! Everything goes through the public interface. A panic is a finding; so is a property that does not hold.
+//! Everything uses the public interface. A panic is a finding, and so is a violated property.
 
 mod input;
 
@@ -24,12 +24,13 @@ static KEYS: LazyLock<Vec<VaultKeys>> = LazyLock::new(|| {
     master.map(keys).unwrap_or_default()
 });
 
-/// Text frames and answers of the service. What was understood is understood the same after it was written again.
+/// Text frames and answers of the service. A parsed message must parse to the same after it was serialised
+/// again.
 pub fn messages(data: &[u8]) {
     rest_replies(data);
     let Ok(text) = std::str::from_utf8(data) else { return };
     match ServerMessage::parse(text) {
-        // Its name was cleaned and cut for people.
+        // Its name was cleaned and shortened for display.
         Ok(ServerMessage::Unknown { op }) => assert!(op.chars().count() <= 64 && !has_control(&op)),
         Ok(message) => {
             if let ServerMessage::Answer(answer) = &message {
@@ -71,7 +72,7 @@ fn rest_replies(body: &[u8]) {
     }
 }
 
-/// An error's sentence is short and harmless on a terminal, whatever it is about.
+/// An error's sentence is short and safe to print, whatever it is about.
 fn check_sentence(sentence: &str) {
     assert!(sentence.len() < 2000 && !has_control(sentence), "{sentence:?}");
 }
@@ -80,7 +81,7 @@ fn has_control(text: &str) -> bool {
     text.chars().any(char::is_control)
 }
 
-/// Encoded paths and hashes: the input as one, as the text behind one, and one with a bit of it changed.
+/// Encoded paths and hashes: the input as one, as the plaintext of one, and one with a changed bit.
 pub fn names(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else { return };
     if let Ok(hash) = text.parse::<ContentHash>() {
@@ -107,8 +108,8 @@ pub fn names(data: &[u8]) {
     }
 }
 
-/// The content cipher's framing. The first byte chooses the keys, the next eight say where pieces end and what is
-/// damaged, the rest is a content, and a blob.
+/// The content cipher's framing. The first byte chooses the keys, the next eight say where pieces end and
+/// which byte is damaged, the rest is a content, and a blob.
 pub fn content(data: &[u8]) {
     let Some((&[which, cuts @ .., place, bit], content)) = data.split_first_chunk::<9>() else { return };
     let Some(keys) = KEYS.get(usize::from(which) % 3) else { return };
@@ -123,7 +124,7 @@ pub fn content(data: &[u8]) {
     encryptor.finish(&mut streamed);
     assert_eq!(streamed, blob);
     assert_eq!(open_in_pieces(keys, &blob, &cuts).as_deref(), Ok(content));
-    // The rest is no blob, or one that somebody else made.
+    // The rest is no blob, or one from elsewhere.
     assert_eq!(open_in_pieces(keys, content, &cuts), keys.open(content));
 
     let place = usize::from(place) * (blob.len() / 256 + 1) % blob.len();
@@ -145,7 +146,7 @@ fn pieces<'b>(bytes: &'b [u8], cuts: &[u8]) -> Vec<&'b [u8]> {
     let mut rest = bytes;
     let mut pieces = Vec::new();
     for cut in cuts {
-        // Short pieces are where nonce and tag are cut through.
+        // Short pieces cut through nonce and tag.
         let (piece, after) =
             rest.split_at((usize::from(*cut % 64) * usize::from(cut / 64 + 1)).min(rest.len()));
         pieces.push(piece);
@@ -165,8 +166,8 @@ fn open_in_pieces(keys: &VaultKeys, blob: &[u8], cuts: &[u8]) -> Result<Vec<u8>,
     Ok(content)
 }
 
-/// Texts of the other side. The first line of the input is a secret, the second another, the rest a text that may repeat
-/// them.
+/// Texts of the other side. The first line of the input is a secret, the second another, the rest is a text
+/// that may repeat them.
 pub fn texts(data: &[u8]) {
     let Ok(input) = std::str::from_utf8(data) else { return };
     let mut parts = input.splitn(3, '\n');
@@ -177,7 +178,7 @@ pub fn texts(data: &[u8]) {
     let left = redactor.take_out(text).to_ascii_lowercase();
     let own = redactor.take_out_of_own(text).to_ascii_lowercase();
     for secret in secrets.iter().map(|secret| secret.to_ascii_lowercase()) {
-        // Words of what stands in a secret's place.
+        // Words of the replacements of secrets.
         let is_a_word_of_ours = "[secret] [withheld: the text repeats a secret]".contains(&secret);
         let overlaps = secret.starts_with(['s', 'e', 'c', 'r', 't', ']'])
             || secret.ends_with(['[', 's', 'e', 'c', 'r', 't']);
@@ -196,7 +197,7 @@ pub fn texts(data: &[u8]) {
 }
 
 /// Paths, names and filters. The lines of the input are a path, an excluded folder, kinds of files, kinds of
-/// configuration, and the configuration folders with commas between.
+/// configuration, and the configuration folders separated by commas.
 pub fn paths(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else { return };
     let mut lines = text.split('\n');
@@ -232,7 +233,7 @@ fn a_path_stays_inside(path: &VaultPath) {
     assert!(names.iter().all(|name| matches!(name, Component::Normal(_))), "{text:?}");
     assert_eq!(names.len(), path.segments().count());
     assert!(text.len() <= 4096 && !has_control(text) && !text.contains('\\'));
-    // What a vault may write; paths of older states are read whatever they are.
+    // Only for paths that a vault may write; paths of older states are read in any case.
     if path.check_to_write().is_ok() {
         assert!(names.len() <= limits::PATH_SEGMENTS);
         assert!(!path.segments().any(is_git_folder), "{text:?}");
@@ -253,8 +254,8 @@ fn a_path_stays_inside(path: &VaultPath) {
     let _ = path.extension();
 }
 
-/// Whether NTFS or HFS+ takes a name for `.git`, by the words of git's own checks (`is_ntfs_dotgit`, `is_hfs_dotgit`) rather
-/// than by the code that is tried here.
+/// True if NTFS or HFS+ treats a name as `.git`, according to git's own checks (`is_ntfs_dotgit`,
+/// `is_hfs_dotgit`) rather than the code under test.
 fn is_git_folder(name: &str) -> bool {
     let is_ignored = |c: char| matches!(c, '\u{200c}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{206a}'..='\u{206f}' | '\u{feff}');
     let seen = name.chars().filter(|c| !is_ignored(*c)).collect::<String>().to_ascii_lowercase();
@@ -277,7 +278,7 @@ fn a_filter_decides(filter: &Filter, path: &VaultPath) {
     twice.config_dirs.extend(filter.config_dirs.iter().rev().cloned());
     assert_eq!(twice.fingerprint(), filter.fingerprint());
     if let Some(folder) = filter.other_config_dir(path) {
-        // Naming the folder brings the file in, or leaves it out for another reason than its dot.
+        // With the folder named, the file is included, or excluded for another reason than its dot.
         twice.config_dirs.push(folder.to_owned());
         assert_ne!(twice.verdict(path, false), Verdict::Skip(SkipReason::Hidden));
     }

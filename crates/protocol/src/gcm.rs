@@ -1,7 +1,7 @@
-//! AES-256-GCM that can stop and go on: NIST SP 800-38D with a 96-bit nonce and no associated data.
+//! Resumable AES-256-GCM: NIST SP 800-38D with a 96-bit nonce and no associated data.
 //!
-//! The AEAD crates want a whole message at once. A vault's files are up to hundreds of megabytes, so
-//! this module keeps the two halves of GCM, the key stream and GHASH, as state between pieces.
+//! The AEAD crates need a whole message at once. A vault's files have up to hundreds of megabytes, so this
+//! module keeps the two halves of GCM, the key stream and GHASH, as state between pieces.
 
 use aes::cipher::{InnerIvInit as _, KeyInit as _, StreamCipher as _};
 use aes::{Aes256Enc, Block};
@@ -16,8 +16,8 @@ pub(crate) const NONCE: usize = 12;
 /// Length of the tag, in bytes.
 pub(crate) const TAG: usize = 16;
 
-/// How much is hashed before it is decrypted (or the other way round): a part of the first-level cache, so
-/// that the second pass over it does not go to memory.
+/// Bytes hashed before they are decrypted (or the other way round): a part of the first-level cache, so that
+/// the second pass does not go to memory.
 const CHUNK: usize = 16 * 1024;
 
 type CounterCore = ctr::CtrCore<Aes256Enc, ctr::flavors::Ctr32BE>;
@@ -43,7 +43,7 @@ impl GcmKey {
         Self { cipher, ghash }
     }
 
-    /// Begins a message.
+    /// Starts a message.
     pub(crate) fn start(&self, nonce: &[u8; NONCE]) -> GcmStream {
         let mut first = Block::default();
         first[..NONCE].copy_from_slice(nonce);
@@ -61,20 +61,20 @@ impl GcmKey {
     }
 }
 
-/// A message under way, in either direction.
+/// A message in progress, in either direction.
 pub(crate) struct GcmStream {
     keystream: StreamCipherCoreWrapper<CounterCore>,
     ghash: GHash,
     /// Ciphertext that does not fill a block of GHASH yet: the first `length % 16` bytes.
     partial: [u8; 16],
-    /// Ciphertext so far, in bytes.
+    /// Bytes of ciphertext so far.
     length: u64,
     tag_mask: [u8; 16],
 }
 
 impl GcmStream {
     /// Takes the next ciphertext and appends its plaintext to `out`. It is not authentic before
-    /// [`verify`](Self::verify) said so.
+    /// [`verify`](Self::verify) returned true.
     pub(crate) fn decrypt(&mut self, ciphertext: &[u8], out: &mut Vec<u8>) -> Result<(), TooLong> {
         out.reserve(ciphertext.len());
         for chunk in ciphertext.chunks(CHUNK) {
@@ -98,31 +98,31 @@ impl GcmStream {
         Ok(())
     }
 
-    /// The tag of everything that went through.
+    /// The tag of the message.
     pub(crate) fn tag(mut self) -> [u8; TAG] {
         let filled = self.filled();
         if filled > 0 {
             self.partial[filled..].fill(0);
             self.ghash.update(&[self.partial.into()]);
         }
-        // The lengths in bits of the associated data, which there is none of, and of the ciphertext.
+        // The lengths in bits of the associated data, which is empty, and of the ciphertext.
         let lengths = u128::from(self.length) * 8;
         self.ghash.update(&[lengths.to_be_bytes().into()]);
         let hash: [u8; 16] = self.ghash.finalize().into();
         (u128::from_ne_bytes(hash) ^ u128::from_ne_bytes(self.tag_mask)).to_ne_bytes()
     }
 
-    /// Whether everything that went through was made with this key: compares the tag in constant time.
+    /// True if the message was encrypted with this key: compares the tag in constant time.
     pub(crate) fn verify(self, tag: &[u8; TAG]) -> bool {
         self.tag().ct_eq(tag).into()
     }
 
-    /// How much of the partial block is filled, in bytes.
+    /// Filled bytes of the partial block.
     fn filled(&self) -> usize {
         (self.length % 16) as usize
     }
 
-    /// Feeds ciphertext to GHASH, keeping what does not fill a block.
+    /// Feeds ciphertext to GHASH and keeps the rest that does not fill a block.
     fn hash(&mut self, ciphertext: &[u8]) {
         let filled = self.filled();
         self.length += ciphertext.len() as u64;

@@ -1,17 +1,17 @@
-//! Names that git acts on, in every spelling that some file system takes for them.
+//! Names that git acts on, in every spelling that some file system treats as equal.
 //!
-//! Git runs programs that the configuration of a repository names, so whoever can write `.git/config`, or the files of a
-//! bare repository, runs programs on the machine of anyone who calls git there. The rules are those that git itself
-//! checks before it writes a path (`is_ntfs_dotgit` in its path.c, `is_hfs_dotgit` in its utf8.c), and more: case folding
-//! directories of ext4 ignore all code points that Unicode calls default ignorable, and ZFS can compare names by
-//! compatibility (NFKD).
+//! Git runs programs that the configuration of a repository names, so anyone who can write `.git/config`, or
+//! the files of a bare repository, runs programs on the machine of a user who calls git there. The rules are
+//! those that git itself checks before it writes a path (`is_ntfs_dotgit` in its path.c, `is_hfs_dotgit` in
+//! its utf8.c), and more: case folding directories of ext4 ignore all code points that Unicode calls default
+//! ignorable, and ZFS can compare names by compatibility (NFKD).
 
 use std::borrow::Cow;
 
 use unicode_normalization::UnicodeNormalization as _;
 
-/// What a name is to a bare repository. Git takes a folder for one when it has a head and a body, or a head and a
-/// `commondir` that names the body.
+/// Role of a name in a bare repository. Git treats a folder as one if it has a head and a body, or a head and
+/// a `commondir` that names the body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum RepositoryPart {
     /// `HEAD`.
@@ -21,7 +21,8 @@ pub enum RepositoryPart {
 }
 
 impl RepositoryPart {
-    /// What a segment of a path, or a name in a folder, is to a bare repository; `None` for nearly all names.
+    /// The role of a segment of a path, or a name in a folder, in a bare repository; `None` for nearly all
+    /// names.
     #[must_use]
     pub fn of(name: &str) -> Option<Self> {
         if name.is_ascii() && !name.bytes().next().is_some_and(|first| b"hHoOrRcC".contains(&first)) {
@@ -38,7 +39,7 @@ impl RepositoryPart {
     }
 }
 
-/// A text that is equal for two paths which some file system takes for one, the least discerning included.
+/// A text that is equal for two paths that some file system treats as one, including the least discerning.
 #[must_use]
 pub fn alias_key(path: &str) -> String {
     let mut key = String::with_capacity(path.len());
@@ -49,7 +50,7 @@ pub fn alias_key(path: &str) -> String {
     key
 }
 
-/// Whether some file system takes this segment for `.git`.
+/// True if some file system treats this segment as `.git`.
 pub(crate) fn is_git_folder(segment: &str) -> bool {
     if is_of_another_script(segment) {
         return false;
@@ -58,13 +59,13 @@ pub(crate) fn is_git_folder(segment: &str) -> bool {
         return false;
     }
     let folded = fold(segment);
-    // The short name of `.git` on NTFS is `git~1`, or a later number where that was taken.
+    // The short name of `.git` on NTFS is `git~1`, or a later number if that was taken.
     let short = |number: &str| !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit());
     folded == ".git" || folded.strip_prefix("git~").is_some_and(short)
 }
 
-/// A name as the least discerning file system compares it: without ignorable code points, in lower case, without an
-/// NTFS stream, and without trailing dots and spaces.
+/// A name as compared by the least discerning file system: without ignorable code points, in lower case,
+/// without an NTFS stream, and without trailing dots and spaces.
 pub(crate) fn fold(name: &str) -> Cow<'_, str> {
     let folded = match name {
         plain if plain.is_ascii() && !plain.bytes().any(|byte| byte.is_ascii_uppercase()) => {
@@ -88,8 +89,8 @@ pub(crate) fn fold(name: &str) -> Cow<'_, str> {
     }
 }
 
-/// Whether a name has a letter that no folding turns into one of ASCII: nearly all names that are not ASCII do, and are
-/// not folded for nothing.
+/// True if a name has a letter that no folding turns into an ASCII one: true for nearly all names that are
+/// not ASCII, which then need no folding.
 fn is_of_another_script(name: &str) -> bool {
     let is_other = |character: char| {
         let other = matches!(
@@ -113,8 +114,8 @@ fn without_tail(name: &str) -> &str {
     name.trim_end_matches(['.', ' '])
 }
 
-/// The code points with the property `Default_Ignorable_Code_Point` of Unicode. HFS+ ignores some of them, directories of
-/// ext4 that fold case all.
+/// Code points with the property `Default_Ignorable_Code_Point` of Unicode. HFS+ ignores some of them, case
+/// folding directories of ext4 all.
 fn is_ignorable(character: char) -> bool {
     matches!(
         character,

@@ -1,4 +1,4 @@
-//! The content hash: SHA-256 of a file's plaintext, by which equal contents are recognised.
+//! The content hash: SHA-256 of a file's plaintext, which identifies equal contents.
 
 use std::fmt;
 use std::str::FromStr;
@@ -20,7 +20,7 @@ impl ContentHash {
         0xae, 0x41, 0xe4, 0x64, 0x9b, 0x93, 0x4c, 0xa4, 0x95, 0x99, 0x1b, 0x78, 0x52, 0xb8, 0x55,
     ]);
 
-    /// The hash of a content that is at hand as a whole.
+    /// The hash of a complete content.
     #[must_use]
     pub fn of(content: &[u8]) -> Self {
         Self(Sha256::digest(content).into())
@@ -32,7 +32,7 @@ impl ContentHash {
         &self.0
     }
 
-    /// The hash that has these 32 bytes.
+    /// The hash with these 32 bytes.
     #[must_use]
     pub fn from_bytes(bytes: [u8; 32]) -> Self {
         Self(bytes)
@@ -56,7 +56,7 @@ impl FromStr for ContentHash {
 
     fn from_str(text: &str) -> Result<Self, HashError> {
         let mut bytes = [0; 32];
-        // The length first: the decoder wants an output of exactly the right size.
+        // The length first: the decoder needs an output of exactly the right size.
         if text.len() != 64 || HEXLOWER.decode_mut(text.as_bytes(), &mut bytes).is_err() {
             return Err(HashError);
         }
@@ -83,12 +83,12 @@ impl From<ContentHash> for String {
 #[error("a content hash has 64 lower-case hexadecimal digits; this one does not")]
 pub struct HashError;
 
-/// Computes a [`ContentHash`] of content that comes in parts.
+/// Computes a [`ContentHash`] of content that arrives in parts.
 #[derive(Clone, Debug, Default)]
 pub struct ContentHasher(Sha256);
 
 impl ContentHasher {
-    /// A hasher that has seen nothing yet.
+    /// A hasher without input yet.
     #[must_use]
     pub fn new() -> Self {
         Self::default()

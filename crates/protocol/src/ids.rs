@@ -1,4 +1,4 @@
-//! The names that the service gives to things: vaults, entries, and ways of encrypting.
+//! Identifiers of the service: vaults, entries, and encryption versions.
 
 use std::fmt;
 use std::str::FromStr;
@@ -9,7 +9,7 @@ use thiserror::Error;
 /// The longest vault id, in bytes. Ids seen so far have 32.
 const MAX_VAULT_ID: usize = 64;
 
-/// How much of an id means a vault, at least.
+/// Least length of a prefix that identifies a vault.
 const LEAST_PREFIX: usize = 4;
 
 /// The service's name for a vault: 1 to 64 ASCII letters, digits, `_` or `-`.
@@ -20,10 +20,10 @@ const LEAST_PREFIX: usize = 4;
 pub struct VaultId(String);
 
 impl VaultId {
-    /// Takes a text for a vault id.
+    /// Parses a vault id.
     ///
     /// # Errors
-    /// [`IdError`] when it is empty, longer than 64 bytes, or has other characters than the allowed ones.
+    /// [`IdError`] if it is empty, longer than 64 bytes, or has other characters than the allowed ones.
     pub fn try_new(id: impl Into<String>) -> Result<Self, IdError> {
         let id = id.into();
         let allowed = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-';
@@ -39,7 +39,7 @@ impl VaultId {
         &self.0
     }
 
-    /// Whether it begins so, with enough of it (4 characters) to mean a vault.
+    /// True if it begins with `prefix` and that is long enough (4 characters) to identify a vault.
     #[must_use]
     pub fn has_prefix(&self, prefix: &str) -> bool {
         prefix.len() >= LEAST_PREFIX && self.0.starts_with(prefix)
@@ -87,8 +87,8 @@ pub struct IdError;
 
 /// The number of one change in a vault: the vault's version after it.
 ///
-/// Uids grow; the highest one for a path says what the path is now. A rename may give the same uid to two
-/// paths, so a uid alone does not name an entry (docs/PROTOCOL.md section 3).
+/// Uids grow; the highest one for a path has its present state. A rename may give the same uid to two paths,
+/// so a uid alone does not identify an entry (docs/PROTOCOL.md section 3).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Uid(pub u64);
@@ -105,7 +105,8 @@ impl From<u64> for Uid {
     }
 }
 
-/// How a vault is encrypted (docs/PROTOCOL.md section 1). Versions 2 and 3 are one algorithm under two numbers.
+/// The encryption of a vault (docs/PROTOCOL.md section 1). Versions 2 and 3 are one algorithm under two
+/// numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "u64", into = "u64")]
 pub enum EncryptionVersion {
@@ -113,12 +114,12 @@ pub enum EncryptionVersion {
     V0,
     /// AES-SIV for names, AES-256-GCM for content, keys by HKDF.
     V2,
-    /// As version 2; what new vaults get.
+    /// As version 2; used for new vaults.
     V3,
 }
 
 impl EncryptionVersion {
-    /// The number that stands for this version on the wire.
+    /// The version's number on the wire.
     #[must_use]
     pub fn number(self) -> u8 {
         match self {
@@ -154,7 +155,7 @@ impl From<EncryptionVersion> for u64 {
     }
 }
 
-/// A vault is encrypted in a way that this program does not know.
+/// A vault has an encryption version that this program does not know.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 #[error("encryption version {0} is not supported (0, 2 and 3 are); a newer obsync may know it")]
 pub struct UnsupportedEncryption(pub u64);

@@ -1,12 +1,12 @@
-//! Reading JSON objects that the other side sent: unknown fields are passed over, wrong ones are named.
+//! Reads JSON objects of the other side: unknown fields are ignored, invalid ones are named.
 //!
-//! serde's derived readers quote what they did not like, and that can be a token or a password. Here an
-//! object is read as it is, borrowing its texts, and then asked for its fields one by one; an error names
-//! the message and the field and never shows a value.
+//! serde's derived readers quote invalid input, and that can be a token or a password. Here an object is read
+//! as it is, borrowing its texts, and then its fields are looked up one by one; an error names the message
+//! and the field and never shows a value.
 //!
-//! What is kept takes no more memory than a small multiple of the text: an object has at most [`FIELDS`] fields,
-//! lists are read only in the fields where the message has one and only up to a number of elements, and everything
-//! else is read over.
+//! The memory used is at most a small multiple of the text: an object has at most [`FIELDS`] fields, lists
+//! are read only in the fields where the message has one and only up to a number of elements, and everything
+//! else is skipped.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -16,39 +16,39 @@ use thiserror::Error;
 
 use crate::limits;
 
-/// The largest whole number that a JSON number written with a fraction or exponent may stand for: beyond
-/// 2^53 such numbers are not exact.
+/// The largest whole number that a JSON number written with a fraction or exponent may have: beyond 2^53 such
+/// numbers are not exact.
 const MAX_EXACT: f64 = limits::LARGEST_NUMBER as f64;
 
 /// The most fields of one object, known or not. The longest message has 16.
 const FIELDS: usize = 64;
 
-/// Room for the usual message, made when its first field comes.
+/// Fields of a typical message; space for them is allocated with the first one.
 const USUAL_FIELDS: usize = 12;
 
-/// Why a message cannot be used. No variant holds anything of what was received but an `op`.
+/// The reason why a message cannot be used. No variant has any part of the input but an `op`.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum MessageError {
     /// It is not JSON, or nested too deeply.
     #[error("{message}: not valid JSON (line {line}, column {column})")]
     NotJson {
-        /// What it should have been.
+        /// The expected message.
         message: &'static str,
-        /// Where reading stopped, counted from 1.
+        /// The line where parsing stopped, counted from 1.
         line: usize,
-        /// Where reading stopped, counted from 1.
+        /// The column where parsing stopped, counted from 1.
         column: usize,
     },
     /// It is JSON, but no object.
     #[error("{message}: not a JSON object")]
     NotAnObject {
-        /// What it should have been.
+        /// The expected message.
         message: &'static str,
     },
     /// It has more fields than any message.
     #[error("{message}: more than {FIELDS} fields")]
     TooManyFields {
-        /// What it should have been.
+        /// The expected message.
         message: &'static str,
     },
     /// A field is missing or wrong.
@@ -58,7 +58,7 @@ pub enum MessageError {
         message: &'static str,
         /// The field's name.
         field: &'static str,
-        /// What is wrong with it.
+        /// The problem.
         problem: FieldProblem,
     },
     /// A request that no client sends.
@@ -69,10 +69,10 @@ pub enum MessageError {
     },
 }
 
-/// What is wrong with a field of a message.
+/// The problem of a field of a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum FieldProblem {
-    /// It has to be there.
+    /// It is required.
     #[error("is missing")]
     Missing,
     /// It is something other than text.
@@ -99,12 +99,12 @@ pub enum FieldProblem {
     /// It is a list with more elements than its limit (docs/LIMITS.md).
     #[error("has too many elements")]
     TooMany,
-    /// It has the right type and a value that cannot be.
+    /// It has the right type but an impossible value.
     #[error("has a value that it cannot have")]
     Invalid,
 }
 
-/// A value, as far as messages use them.
+/// A value, as far as messages use it.
 #[derive(PartialEq)]
 enum Value<'a> {
     Null,
@@ -113,13 +113,13 @@ enum Value<'a> {
     Fraction(f64),
     Text(Cow<'a, str>),
     List(Vec<Fields<'a>>),
-    /// A list with more elements than it may have: read over, not kept.
+    /// A list with more elements than allowed: skipped, not kept.
     LongList,
-    /// An object, or a list that no message has: read over, not kept.
+    /// An object, or a list that no message has: skipped, not kept.
     Other,
 }
 
-/// The fields that are lists of objects, and how many elements each may have. Elements have no lists.
+/// The fields that are lists of objects, and the limit of their elements. Elements have no lists.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Lists {
     pub(crate) fields: &'static [&'static str],
@@ -131,7 +131,7 @@ impl Lists {
     pub(crate) const NONE: Self = Self { fields: &[], most: 0 };
 }
 
-/// The fields of one object, in the order in which they came.
+/// The fields of one object, in input order.
 #[derive(PartialEq)]
 pub(crate) struct Fields<'a>(Vec<(Cow<'a, str>, Value<'a>)>);
 
@@ -142,7 +142,7 @@ pub(crate) struct Message<'m, 'a> {
     fields: &'m Fields<'a>,
 }
 
-/// Reads the text of a message; of its lists those that `lists` names.
+/// Parses the text of a message, including the lists that `lists` names.
 pub(crate) fn parse<'a>(text: &'a str, name: &'static str, lists: Lists) -> Result<Fields<'a>, MessageError> {
     let mut reader = serde_json::Deserializer::from_str(text);
     let seed = FieldsSeed { lists, usual: USUAL_FIELDS };
@@ -155,7 +155,7 @@ pub(crate) fn parse<'a>(text: &'a str, name: &'static str, lists: Lists) -> Resu
 }
 
 impl<'a> Fields<'a> {
-    /// The same fields under the name that errors are to use.
+    /// The same fields with the message's name for errors.
     pub(crate) fn named(&self, name: &'static str) -> Message<'_, 'a> {
         Message { name, fields: self }
     }
@@ -167,17 +167,17 @@ impl<'m> Message<'m, '_> {
         MessageError::Field { message: self.name, field, problem }
     }
 
-    /// Whether the field is there at all, be it with `null`.
+    /// True if the field is present, even with `null`.
     pub(crate) fn has(&self, field: &str) -> bool {
         self.fields.0.iter().any(|(name, _)| name == field)
     }
 
-    /// Whether the field is there with something other than `null`.
+    /// True if the field is present with something other than `null`.
     pub(crate) fn holds(&self, field: &str) -> bool {
         self.value(field).is_some()
     }
 
-    /// The last value that was given for the field; `null` counts as none.
+    /// The last value of the field; `null` counts as none.
     fn value(&self, field: &str) -> Option<&'m Value<'m>> {
         let found = self.fields.0.iter().rev().find(|(name, _)| name == field);
         found.map(|(_, value)| value).filter(|value| **value != Value::Null)
@@ -192,7 +192,7 @@ impl<'m> Message<'m, '_> {
         }
     }
 
-    /// A text of at most `most` bytes, empty when there is none.
+    /// A text of at most `most` bytes, empty if there is none.
     pub(crate) fn short_text(&self, field: &'static str, most: usize) -> Result<String, MessageError> {
         match self.text(field)?.unwrap_or_default() {
             text if text.len() > most => Err(self.error(field, FieldProblem::TooLong)),
@@ -200,7 +200,7 @@ impl<'m> Message<'m, '_> {
         }
     }
 
-    /// A text of at most `most` bytes that has to be there.
+    /// A required text of at most `most` bytes.
     pub(crate) fn required_short_text(
         &self,
         field: &'static str,
@@ -210,17 +210,17 @@ impl<'m> Message<'m, '_> {
         self.short_text(field, most)
     }
 
-    /// A text, empty when there is none.
+    /// A text, empty if there is none.
     pub(crate) fn text_or_empty(&self, field: &'static str) -> Result<String, MessageError> {
         Ok(self.text(field)?.unwrap_or_default().to_owned())
     }
 
-    /// A text that has to be there.
+    /// A required text.
     pub(crate) fn required_text(&self, field: &'static str) -> Result<&'m str, MessageError> {
         self.text(field)?.ok_or_else(|| self.error(field, FieldProblem::Missing))
     }
 
-    /// A text of at most `most` bytes made of a text or a whole number, empty when there is neither.
+    /// A text of at most `most` bytes from a text or a whole number, empty if there is neither.
     pub(crate) fn short_text_or_number(
         &self,
         field: &'static str,
@@ -232,7 +232,7 @@ impl<'m> Message<'m, '_> {
         }
     }
 
-    /// Any value that says something, as text for people: for fields that report an error.
+    /// Any meaningful value, as text for people: for fields that report an error.
     pub(crate) fn complaint(&self, field: &str) -> Option<String> {
         match self.value(field)? {
             Value::Bool(false) => None,
@@ -242,7 +242,7 @@ impl<'m> Message<'m, '_> {
         }
     }
 
-    /// `true` or `false`; `false` when there is neither.
+    /// `true` or `false`; `false` if there is neither.
     pub(crate) fn flag(&self, field: &'static str) -> Result<bool, MessageError> {
         match self.value(field) {
             None => Ok(false),
@@ -251,7 +251,7 @@ impl<'m> Message<'m, '_> {
         }
     }
 
-    /// A count or size, if there is one. A number written as `2.0` or `2e3` is taken for the whole one.
+    /// A count or size, if there is one. A number written as `2.0` or `2e3` counts as a whole one.
     pub(crate) fn count(&self, field: &'static str) -> Result<Option<u64>, MessageError> {
         let number = match self.value(field) {
             None => return Ok(None),
@@ -266,13 +266,13 @@ impl<'m> Message<'m, '_> {
         }
     }
 
-    /// A count or size that has to be there.
+    /// A required count or size.
     pub(crate) fn required_count(&self, field: &'static str) -> Result<u64, MessageError> {
         self.count(field)?.ok_or_else(|| self.error(field, FieldProblem::Missing))
     }
 
-    /// A time in milliseconds since the epoch, 0 when there is none. A fraction is cut off: file systems
-    /// give some clients times with one.
+    /// A time in milliseconds since the epoch, 0 if there is none. A fraction is cut off: file systems give
+    /// some clients times with one.
     pub(crate) fn time(&self, field: &'static str) -> Result<i64, MessageError> {
         let number = match self.value(field) {
             None => 0,
@@ -293,7 +293,7 @@ impl<'m> Message<'m, '_> {
         }
     }
 
-    /// The whole number that a floating one stands for.
+    /// The whole number equal to a floating one.
     fn exact(&self, field: &'static str, number: f64) -> Result<i128, MessageError> {
         if number.abs() > MAX_EXACT {
             return Err(self.error(field, FieldProblem::TooLarge));
@@ -302,21 +302,21 @@ impl<'m> Message<'m, '_> {
     }
 }
 
-/// Text from the other side for people to read: without control characters, at most `limit` characters.
+/// Text of the other side for people: without control characters, at most `limit` characters.
 pub(crate) fn clean(text: &str, limit: usize) -> String {
     text.chars().filter(|c| !c.is_control()).take(limit).collect()
 }
 
-/// The reason that the other side gives for a refusal. As long as a message can be: a secret that was
-/// cut off could not be found in it any more.
+/// The other side's reason for a refusal. As long as a message can be: a truncated secret could not be found
+/// in it any more.
 pub(crate) fn reason(text: &str) -> String {
     clean(text.trim(), limits::TEXT_MESSAGE)
 }
 
-/// Reads an object; of its lists those that `lists` names.
+/// Reads an object, including the lists that `lists` names.
 struct FieldsSeed {
     lists: Lists,
-    /// Room to make for fields when the first one comes.
+    /// Space to reserve for fields when the first one arrives.
     usual: usize,
 }
 
@@ -344,7 +344,7 @@ impl<'de> Visitor<'de> for FieldsSeed {
             let most = if self.lists.fields.contains(&&*name) { self.lists.most } else { 0 };
             fields.push((name, map.next_value_seed(ValueSeed { most })?));
             if fields.len() > FIELDS {
-                // Refused by whoever sees that there is one too many.
+                // The caller sees that there is one too many, and refuses it.
                 while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
                 break;
             }
@@ -353,7 +353,7 @@ impl<'de> Visitor<'de> for FieldsSeed {
     }
 }
 
-/// Reads a field's name, borrowed where it has no escapes.
+/// Reads a field's name, borrowed if it has no escapes.
 struct NameSeed;
 
 impl<'de> DeserializeSeed<'de> for NameSeed {
@@ -382,7 +382,7 @@ impl<'de> Visitor<'de> for NameSeed {
 
 /// Reads a value; a list only if it may have elements.
 struct ValueSeed {
-    /// How many elements a list may have here.
+    /// Limit of elements of a list here.
     most: usize,
 }
 
@@ -440,7 +440,7 @@ impl<'de> Visitor<'de> for ValueSeed {
                 Some(None) => kind = Some(Value::Other),
             }
         }
-        // The rest is read over and takes no memory.
+        // The rest is skipped and takes no memory.
         while list.next_element::<IgnoredAny>()?.is_some() {}
         Ok(kind.unwrap_or(Value::Other))
     }
@@ -451,7 +451,7 @@ impl<'de> Visitor<'de> for ValueSeed {
     }
 }
 
-/// Reads one element of a list: an object, or something else that is not kept.
+/// Reads one element of a list: an object, or something else, which is not kept.
 struct ItemSeed;
 
 impl<'de> DeserializeSeed<'de> for ItemSeed {

@@ -1,4 +1,5 @@
-//! From a vault's password to its keys, and with them the encoded forms of names (docs/PROTOCOL.md section 1).
+//! Derives a vault's keys from its password, and encodes and decodes names with them (docs/PROTOCOL.md
+//! section 1).
 
 use std::borrow::Cow;
 use std::fmt;
@@ -19,23 +20,22 @@ use crate::siv::Siv;
 use crate::untrusted::shown_name;
 use crate::{ContentHash, EncodedHash, EncodedPath, EncryptionVersion, PathError, VaultPath};
 
-/// The longest deterministic text that is encoded or decoded, in bytes of its plain form. No path is longer
-/// than 4096; the bound keeps a server from having memory taken for nonsense, and the 16-bit counter of
-/// the name cipher from coming round.
+/// Limit of a deterministic text, in bytes of its plain form. No path is longer than 4096; the limit prevents
+/// a server from using up memory, and the 16-bit counter of the name cipher from wrapping around.
 const MAX_TEXT: usize = 32 * 1024;
 
-/// Encrypted texts up to this size, in bytes, are decoded without taking memory: hashes, and nearly all paths.
+/// Encrypted texts up to this size, in bytes, are decoded without allocating: hashes, and nearly all paths.
 const SHORT: usize = 512;
 
-/// The key that everything else of a vault comes from: 32 bytes, wiped from memory when dropped.
+/// The key that all other keys of a vault are derived from: 32 bytes, wiped from memory on drop.
 ///
-/// Deriving it from the password is slow on purpose; a program keeps this key, protected as a password.
+/// Deriving it from the password is slow on purpose; a program stores this key, protected like a password.
 #[derive(Clone)]
 pub struct MasterKey(Zeroizing<[u8; 32]>);
 
 impl MasterKey {
-    /// scrypt (RFC 7914) of the password with the vault's salt, both normalised to NFKC; N = 32768, r = 8,
-    /// p = 1. Takes 32 MiB of memory and tens of milliseconds of processor time.
+    /// scrypt (RFC 7914) of the password with the vault's salt, both normalised to NFKC; N = 32768, r = 8, p
+    /// = 1. Takes 32 MiB of memory and tens of milliseconds of processor time.
     #[must_use]
     pub fn derive(password: &SecretString, salt: &str) -> Self {
         let password: Zeroizing<String> = Zeroizing::new(password.expose_secret().nfkc().collect());
@@ -45,20 +45,20 @@ impl MasterKey {
         Self(key)
     }
 
-    /// The key that [`expose_hex`](Self::expose_hex) wrote.
+    /// Parses the output of [`expose_hex`](Self::expose_hex).
     ///
     /// # Errors
-    /// [`KeyError`] when the text is not 64 hexadecimal digits.
+    /// [`KeyError`] if the text is not 64 hexadecimal digits.
     pub fn from_hex(text: &str) -> Result<Self, KeyError> {
         let mut key = Zeroizing::new([0; 32]);
-        // The length first: the decoder wants an output of exactly the right size.
+        // The length first: the decoder needs an output of exactly the right size.
         if text.len() != 64 || HEXLOWER_PERMISSIVE.decode_mut(text.as_bytes(), &mut *key).is_err() {
             return Err(KeyError);
         }
         Ok(Self(key))
     }
 
-    /// The key as 64 hexadecimal digits, for keeping it in a protected place.
+    /// The key as 64 hexadecimal digits, to store it in a protected place.
     #[must_use]
     pub fn expose_hex(&self) -> SecretString {
         HEXLOWER.encode(&*self.0).into()
@@ -71,7 +71,7 @@ impl fmt::Debug for MasterKey {
     }
 }
 
-/// A text that is not a master key. The sentence does not show it.
+/// A text that is not a master key. The message does not show it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 #[error("a vault key has 64 hexadecimal digits; this one does not")]
 pub struct KeyError;
@@ -91,8 +91,8 @@ fn hkdf_key(master: &MasterKey, salt: &str, info: &str) -> Zeroizing<[u8; 32]> {
     key
 }
 
-/// What proves to the service that a client has a vault's password: hexadecimal text, sent with `init`
-/// and `/vault/access`. It opens the vault to whoever has a token, so `Debug` does not show it.
+/// A client's proof that it has a vault's password: hexadecimal text, sent with `init` and `/vault/access`.
+/// It opens the vault to anyone with a token, so `Debug` does not show it.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct KeyHash(String);
@@ -123,7 +123,7 @@ impl fmt::Debug for KeyHash {
     }
 }
 
-/// All keys of one vault, expanded and ready to use. Cloning shares them.
+/// All keys of one vault, expanded and ready to use. Clones share them.
 #[derive(Clone)]
 pub struct VaultKeys(Arc<Keys>);
 
@@ -134,11 +134,11 @@ struct Keys {
     content: GcmKey,
 }
 
-/// How deterministic text is encrypted.
+/// Cipher of deterministic text.
 enum NameCipher {
-    /// Version 0: under the content key, the nonce made of the plaintext.
+    /// Version 0: with the content key and a nonce derived from the plaintext.
     Gcm,
-    /// Versions 2 and 3. Boxed, as it is much larger than nothing.
+    /// Versions 2 and 3. Boxed because of its size.
     Siv(Box<Siv>),
 }
 
@@ -166,29 +166,29 @@ impl VaultKeys {
         Self(Arc::new(keys))
     }
 
-    /// The version that these keys are for.
+    /// The version of these keys.
     #[must_use]
     pub fn encryption_version(&self) -> EncryptionVersion {
         self.0.version
     }
 
-    /// What proves the password to the service.
+    /// The proof of the password for the service.
     #[must_use]
     pub fn key_hash(&self) -> &KeyHash {
         &self.0.key_hash
     }
 
-    /// The form in which a path travels. A path is encoded whole, not by segment.
+    /// The encoded form of a path. A path is encoded whole, not by segment.
     #[must_use]
     pub fn encode_path(&self, path: &VaultPath) -> EncodedPath {
         self.encode(path.as_str()).into()
     }
 
-    /// The path behind an encoded one.
+    /// Decodes a path.
     ///
     /// # Errors
-    /// [`NameError::Undecodable`] when the text was not made with these keys, [`NameError::Hostile`] when it
-    /// was and what it says is no path to be used.
+    /// [`NameError::Undecodable`] if the text was not encoded with these keys, [`NameError::Hostile`] if it
+    /// was and its path must not be used.
     pub fn decode_path(&self, encoded: impl AsRef<str>) -> Result<VaultPath, NameError> {
         self.decode(encoded.as_ref(), |path| {
             VaultPath::parse(path)
@@ -196,16 +196,16 @@ impl VaultKeys {
         })
     }
 
-    /// The form in which a content hash travels.
+    /// The encoded form of a content hash.
     #[must_use]
     pub fn encode_hash(&self, hash: &ContentHash) -> EncodedHash {
         self.encode(&hash.to_string()).into()
     }
 
-    /// The content hash behind an encoded one.
+    /// Decodes a content hash.
     ///
     /// # Errors
-    /// [`NameError::Undecodable`] when the text was not made with these keys or holds no hash.
+    /// [`NameError::Undecodable`] if the text was not encoded with these keys or is no hash.
     pub fn decode_hash(&self, encoded: impl AsRef<str>) -> Result<ContentHash, NameError> {
         let not_a_hash = |_| NameError::Undecodable(NameDefect::NotAHash);
         self.decode(encoded.as_ref(), |hash| hash.parse().map_err(not_a_hash))
@@ -214,7 +214,7 @@ impl VaultKeys {
     /// Deterministic text: equal texts have equal encodings.
     ///
     /// # Errors
-    /// [`NameError::Undecodable`] for a text of more than 32 KiB, which nobody could decode.
+    /// [`NameError::Undecodable`] for a text of more than 32 KiB, which could not be decoded.
     pub fn encode_text(&self, text: &str) -> Result<String, NameError> {
         if text.len() > MAX_TEXT {
             return Err(NameError::Undecodable(NameDefect::TooLong));
@@ -222,7 +222,7 @@ impl VaultKeys {
         Ok(self.encode(text))
     }
 
-    /// The text behind a deterministic encoding.
+    /// Decodes a deterministic text.
     ///
     /// # Errors
     /// [`NameError::Undecodable`] with the reason.
@@ -238,14 +238,13 @@ impl VaultKeys {
 
     /// Encrypts one content, piece by piece.
     ///
-    /// The nonce must be random and new: a second content under the same nonce gives both away.
+    /// The nonce must be random and new: a second content under the same nonce reveals both.
     #[must_use]
     pub fn content_encryptor(&self, nonce: [u8; NONCE_LENGTH]) -> ContentEncryptor {
         ContentEncryptor::new(&self.0.content, nonce)
     }
 
-    /// The blob of a content that is at hand as a whole; for the nonce see
-    /// [`content_encryptor`](Self::content_encryptor).
+    /// Encrypts a complete content; for the nonce see [`content_encryptor`](Self::content_encryptor).
     ///
     /// # Errors
     /// [`ContentError::TooLong`] beyond 64 GiB.
@@ -257,7 +256,7 @@ impl VaultKeys {
         Ok(blob)
     }
 
-    /// The content of a blob that is at hand as a whole.
+    /// Decrypts a complete blob.
     ///
     /// # Errors
     /// [`ContentError`] as for [`ContentDecryptor::finish`].
@@ -278,7 +277,7 @@ impl VaultKeys {
         HEXLOWER.encode(&bytes)
     }
 
-    /// Decodes a text for as long as it is looked at.
+    /// Decodes a text and passes it to `read` without keeping it.
     fn decode<T>(
         &self,
         encoded: &str,
@@ -296,7 +295,7 @@ impl VaultKeys {
                 long.as_mut_slice()
             }
         };
-        // An odd digit first: the decoder wants an output of exactly the right size.
+        // An odd digit first: the decoder needs an output of exactly the right size.
         if !encoded.len().is_multiple_of(2)
             || HEXLOWER_PERMISSIVE.decode_mut(encoded.as_bytes(), bytes).is_err()
         {
@@ -320,13 +319,13 @@ impl VaultKeys {
     }
 
     fn decrypt_text_v0(&self, text: &[u8]) -> Option<Vec<u8>> {
-        // A bare nonce is an empty content, but as a name it would be one that nobody authenticated.
+        // A bare nonce is an empty content, but as a name it would not be authenticated.
         if text.len() < NONCE + TAG {
             return None;
         }
         let plaintext = self.open(text).ok()?;
-        // Contents are encrypted with the same key, each under a random nonce. Without this check the server could pass a
-        // content off as a name.
+        // Contents are encrypted with the same key, each under a random nonce. Without this check the server
+        // could pass a content off as a name.
         let hash = Sha256::digest(&plaintext);
         (text.get(..NONCE) == hash.get(..NONCE)).then_some(plaintext)
     }
@@ -338,23 +337,23 @@ impl fmt::Debug for VaultKeys {
     }
 }
 
-/// Why an encoded name gives no name.
+/// The reason why an encoded name cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum NameError {
     /// It cannot be decoded with this vault's keys.
     #[error("the encoded name cannot be decoded: {0}")]
     Undecodable(NameDefect),
-    /// It can, and must not be used as a path.
+    /// It can be decoded, but must not be used as a path.
     #[error("the name {name} is refused: {source}")]
     Hostile {
-        /// The name, in a form that is safe to print.
+        /// The name, escaped for printing.
         name: String,
-        /// Why it must not be used.
+        /// The reason.
         source: PathError,
     },
 }
 
-/// What is wrong with an encoded name.
+/// The problem of an encoded name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum NameDefect {
     /// More than 32 KiB.

@@ -1,20 +1,21 @@
 //! The Obsidian Sync protocol without I/O: keys and ciphers, wire messages, names and filters.
 //!
-//! Everything here is a pure function of its arguments, so that it can be tested against recorded data
-//! and used by a client, a server for tests, or a tool alike. Nothing here opens a file or a socket, reads
-//! the clock or asks for random numbers: whoever calls brings those.
+//! Everything here is a pure function of its arguments, so that it can be tested against recorded data and
+//! used by a client, a server for tests, or a tool alike. Nothing here opens a file or a socket, reads the
+//! clock or draws random numbers: the caller passes those in.
 //!
-//! - [`MasterKey`] and [`VaultKeys`]: from a vault password to the keys of a vault, and with them the
-//!   encoded forms of paths and content hashes.
+//! - [`MasterKey`] and [`VaultKeys`]: the keys of a vault from its password, and the encoded forms of paths
+//!   and content hashes.
 //! - [`ContentDecryptor`] and [`ContentEncryptor`]: file content, piece by piece in constant memory.
 //! - [`ClientMessage`] and [`ServerMessage`]: the text frames of a session; [`RestRequest`] and
 //!   [`RestReply`]: the bodies of the HTTP calls.
-//! - [`VaultPath`]: a path that was checked and can be joined to a root; [`Filter`]: which entries sync.
-//! - [`limits`]: every limit on what others may cost, in one place.
-//! - [`with_reasons`], [`printable`] and [`escaped`]: errors with their reasons, and texts of others made safe to print;
-//!   [`Redactor`]: the secrets that no such text may repeat.
+//! - [`VaultPath`]: a checked path that can be joined to a root; [`Filter`]: selects the entries that sync.
+//! - [`limits`]: every limit on the resources that others can use, in one place.
+//! - [`with_reasons`], [`printable`] and [`escaped`]: errors with their reasons, and untrusted texts made
+//!   safe to print; [`Redactor`]: removes secrets from such texts.
 //!
-//! "docs/PROTOCOL.md section N" in the documentation of an item names the part of docs/PROTOCOL.md that the item implements.
+//! "docs/PROTOCOL.md section N" in the documentation of an item names the part of docs/PROTOCOL.md that the
+//! item implements.
 
 mod content;
 mod filter;

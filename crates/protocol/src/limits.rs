@@ -1,8 +1,8 @@
-//! Every limit that obsync puts on what a server, a file or an argument may cost it: memory, disk, time, output.
+//! Every limit on the resources that a server, a file or an argument can use: memory, disk, time, output.
 //!
-//! Each constant has a row in docs/LIMITS.md with its way out for an honest user (a flag, or why none is needed), the
-//! exit status, and whether an entry or the run fails; a test holds the page to this file. Limits that belong to one
-//! algorithm (batch sizes, read buffers) stay beside it.
+//! Each constant has a row in docs/LIMITS.md with its way out for an honest user (a flag, or why none is
+//! needed), the exit status, and whether an entry or the run fails; a test compares the page with this file.
+//! Limits that belong to one algorithm (batch sizes, read buffers) stay beside it.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ const MIB: usize = 1 << 20;
 
 // The connection.
 
-/// Bytes that wait to be sent over one WebSocket connection: two pieces of a push.
+/// Bytes waiting to be sent over one WebSocket connection: two pieces of a push.
 pub const WRITE_BUFFER: usize = 4 * MIB;
 /// Bytes of [`WRITE_BUFFER`] that pongs may take. A server that sends pings and reads no pongs is disconnected.
 pub const PONG_BUFFER: usize = 64 * KIB;
@@ -27,7 +27,7 @@ pub const CONTROL_FRAMES_PER_SECOND: u64 = 10;
 pub const TEXT_MESSAGE: usize = 64 * KIB;
 /// The longest answer to `history` or `deleted`, in bytes.
 pub const LIST_MESSAGE: usize = 16 * MIB;
-/// Entries of such an answer. An entry has at least 200 bytes, so this is more than [`LIST_MESSAGE`] has room for.
+/// Entries of such an answer. An entry has at least 200 bytes, so this is more than fit in [`LIST_MESSAGE`].
 pub const LIST_ITEMS: usize = 100_000;
 
 // REST.
@@ -41,13 +41,13 @@ pub const ANSWER_HEAD: usize = 64 * KIB;
 /// Vaults that one account may list.
 pub const VAULTS_LISTED: usize = 10_000;
 
-// Texts of the service that are kept.
+// Stored texts of the service.
 
 /// Bytes of a token.
 pub const TOKEN: usize = 8 * KIB;
 /// Bytes of a salt. The official client makes 32 characters.
 pub const SALT: usize = KIB;
-/// Bytes of a password that the service hands out.
+/// Bytes of a password from the service.
 pub const HANDED_OUT_PASSWORD: usize = KIB;
 /// Bytes of a host with its port.
 pub const HOST: usize = 261;
@@ -64,51 +64,53 @@ pub const PIN: usize = 64 * KIB;
 pub const ENTRIES_KEPT: u64 = 2_000_000;
 /// Entries of one listing, older ones of the same paths and deletions included.
 pub const ENTRIES_RECEIVED: u64 = 20_000_000;
-/// Memory that a run may take for the entries of a listing, in bytes, where the caller sets no other bound: some 400 for a
-/// file or folder with its path, 190 for a deletion.
+/// Memory for the entries of a listing in a run, in bytes, unless the caller sets another limit: some 400 for
+/// a file or folder with its path, 190 for a deletion.
 pub const LISTING_MEMORY: u64 = 1 << 30;
-/// How often a listing may break off and go on while it brings something.
+/// Interruptions of a listing after which it is continued, as long as each part makes progress.
 pub const LISTING_BREAKS: usize = 1000;
-/// Entries of one vault that cannot be read and are remembered: listed now, or deferred by earlier runs.
+/// Stored unreadable entries of one vault: listed now, or deferred by earlier runs.
 pub const UNREADABLE_ENTRIES: usize = 100_000;
 /// Memory for the entries that [`UNREADABLE_ENTRIES`] counts, in bytes.
 pub const UNREADABLE_MEMORY: u64 = 64 << 20;
-/// Changes of one vault that could not be applied and are remembered, to be tried again. Beyond them the version stays below
-/// what failed, so that the next run lists it anew.
+/// Stored changes of one vault that could not be applied, to be retried. Beyond them the version stays below
+/// the failed change, so that the next run lists it again.
 pub const FAILED_CHANGES: usize = 100_000;
 /// Memory for the changes that [`FAILED_CHANGES`] counts, in bytes.
 pub const FAILED_MEMORY: u64 = 64 << 20;
-/// Changes that could not be applied in a state: as many as a run leaves there at most. A state with more is rid of them all
-/// when it is opened, and everything is looked at again.
+/// Changes in a state that could not be applied: as many as a run leaves there at most. A state with more
+/// drops all of them when it is opened, and everything is checked again.
 pub const DEFERRED_CHANGES: usize = FAILED_CHANGES + UNREADABLE_ENTRIES;
-/// Changes that the filter left out in a state: as many as one listing may have. A state with more, which only a service
-/// that invents them over many runs can cause, is rid of them all when it is opened, and everything is looked at again.
+/// Changes in a state that the filter excluded: as many as one listing may have. A state with more, which
+/// only a service that invents them over many runs can cause, drops all of them when it is opened, and
+/// everything is checked again.
 pub const FILTERED_CHANGES: usize = ENTRIES_KEPT as usize;
-/// The longest encoded path that is kept whole of an entry whose path cannot be decoded, in bytes. Of a longer one its
-/// beginning and a hash are kept.
+/// The longest encoded path, in bytes, that is stored whole for an entry with an undecodable path. A longer
+/// one is stored as its beginning and a hash.
 pub const UNREADABLE_PATH: usize = 128;
-/// The longest encoded content hash that is kept of an entry that cannot be read, in bytes. A sound one is shorter.
+/// The longest encoded content hash, in bytes, that is stored for an unreadable entry. A valid one is
+/// shorter.
 pub const UNREADABLE_HASH: usize = 256;
-/// The largest uid, size or time that JSON numbers hold exactly.
+/// The largest uid, size or time that JSON numbers represent exactly.
 pub const LARGEST_NUMBER: u64 = 1 << 53;
 /// Segments of a path.
 pub const PATH_SEGMENTS: usize = 100;
-/// Entries of the listing that a further connection of a pool passes over before it is given up.
+/// Entries of the listing that a further connection of a pool skips before it is given up.
 pub const FURTHER_LISTING_ENTRIES: u64 = 100_000;
-/// How long a further connection of a pool may list.
+/// Time limit of the listing of a further connection of a pool.
 pub const FURTHER_LISTING_TIME: Duration = Duration::from_secs(60);
 
 // Live changes.
 
-/// Memory for the changes that a session heard of and that nobody has taken yet, in bytes. Beyond it the session says so,
-/// and a new one lists what was missed.
+/// Memory for the changes that a session received and that were not taken yet, in bytes. Beyond it the
+/// session reports that, and a new one lists the missed changes.
 pub const LIVE_CHANGES_MEMORY: usize = 32 * MIB;
 
 // Contents.
 
-/// Frames that a content of any size may come in.
+/// Frames allowed for a content of any size.
 pub const CONTENT_FRAMES: u64 = 1024;
-/// Beyond [`CONTENT_FRAMES`], one frame more for each so many bytes.
+/// Beyond [`CONTENT_FRAMES`], one more frame per this many bytes.
 pub const BYTES_PER_CONTENT_FRAME: u64 = 256;
 
 // Merging.
@@ -117,22 +119,22 @@ pub const BYTES_PER_CONTENT_FRAME: u64 = 256;
 pub const MERGED_TEXT: usize = 4 * MIB;
 /// Lines of each of the three texts of a merge.
 pub const MERGED_LINES: usize = 200_000;
-/// Lines of the common base times lines of one side, those before the first difference and after the last left out. The
-/// comparison of texts made for it takes time in proportion: some seconds.
+/// Lines of the common base times lines of one side, without those before the first difference and after the
+/// last. The slowest texts at this limit take some seconds to compare.
 pub const COMPARED_LINES: usize = 1 << 30;
 
-// Files that obsync keeps.
+// Files stored by obsync.
 
 /// Bytes of `credentials.json` and `keys.json`, when they are read and when they are written.
 pub const PRIVATE_FILE: u64 = 4 << 20;
-/// A larger one is read up to this many bytes, to take out what is too large in it.
+/// A larger file is read up to this many bytes, to remove the entries that are too large.
 pub const PRIVATE_FILE_MENDED: u64 = 64 << 20;
 
-/// States on one computer for disks that take turns at one path. Each time a destination has lost its marker it counts as
-/// one more; of more than these the one that was used longest ago is forgotten.
+/// States on one computer for disks that are mounted alternately at one path. Each time a destination has
+/// lost its marker it counts as another one; beyond the limit, the least recently used state is removed.
 pub const DISKS_AT_ONE_PATH: usize = 8;
 
-// Files and programs that the user names.
+// Files and programs given by the user.
 
 /// Bytes of a file with certificates. A bundle of all public authorities has a quarter of a MiB.
 pub const CERTIFICATE_FILE: u64 = 8 << 20;
@@ -141,34 +143,34 @@ pub const GIVEN_SECRET: u64 = 64 << 10;
 
 // Time.
 
-/// The least speed while an answer is due and this side reads, in bytes a second over [`LEAST_SPEED_OVER`], all
-/// connections together.
+/// The least speed while an answer is due and this side reads, in bytes per second over [`LEAST_SPEED_OVER`],
+/// all connections together.
 pub const LEAST_SPEED: u64 = 1024;
-/// The least speed at which pieces of an upload have to reach the server, in bytes a second: a piece of 2 MiB may be under
-/// way for nine minutes before its answer is waited for.
+/// The least speed at which pieces of an upload must reach the server, in bytes per second: a piece of 2 MiB
+/// may take nine minutes before its answer is waited for.
 pub const LEAST_UPLOAD_SPEED: u64 = 4096;
 /// The time over which [`LEAST_SPEED`] is measured.
 pub const LEAST_SPEED_OVER: Duration = Duration::from_secs(600);
-/// How long the first entry of a listing may take.
+/// Timeout of the first entry of a listing.
 pub const FIRST_ENTRY: Duration = Duration::from_secs(600);
-/// How long a run goes on without any success while the service says that it is overloaded.
+/// Time that a run continues without any success while the service reports overload.
 pub const OVERLOADED: Duration = Duration::from_secs(600);
 
 // The user's own cloud.
 
 /// The longest answer of a cloud service that is read into memory, in bytes: 16 MB of items of DynamoDB as JSON.
 pub const CLOUD_ANSWER: usize = 32 * MIB;
-/// How deep such an answer may be nested. Items of DynamoDB have at most 32 levels, of two brackets each.
+/// Nesting limit of such an answer. Items of DynamoDB have at most 32 levels, of two brackets each.
 pub const CLOUD_ANSWER_DEPTH: usize = 128;
 /// Objects below the prefix of a vault that are listed.
 pub const OBJECTS_LISTED: u64 = 4_000_000;
 /// Pages in a row of a bucket's list that may be empty.
 pub const EMPTY_PAGES: usize = 1000;
-/// The longest pause that a service is granted by `Retry-After`: as long as requests are repeated at all.
+/// The longest pause accepted from `Retry-After`: the total time in which requests are retried.
 pub const RETRY_AFTER: Duration = Duration::from_secs(120);
-/// Warnings of a run about a service that are kept: its words in them can differ each time.
+/// Stored warnings of a run about a service: its words in them can differ each time.
 pub const CLOUD_WARNINGS: usize = 20;
-/// Pages of a table, of up to 1 MB each, that one scan reads.
+/// Pages of a table, of up to 1 MB each, read by one scan.
 pub const TABLE_PAGES: usize = 100_000;
 
 // Events of the function on AWS Lambda.
@@ -177,20 +179,20 @@ pub const TABLE_PAGES: usize = 100_000;
 pub const EVENT: usize = MIB;
 /// Vaults that one event may name.
 pub const EVENT_VAULTS: usize = 1000;
-/// Messages of one invocation: as many as a queue hands out at a time.
+/// Messages of one invocation: as many as a queue delivers at a time.
 pub const EVENT_MESSAGES: usize = 10_000;
-/// Refused messages of one invocation that are logged one by one; the others are counted.
+/// Refused messages of one invocation that are logged individually; the others are counted.
 pub const EVENT_REFUSALS: usize = 100;
 
 // Output.
 
-/// Characters of a name from elsewhere that are shown.
+/// Characters of an untrusted name that are shown.
 pub const NAME_SHOWN: usize = 200;
 /// Failures that a report lists; the others are counted.
 pub const FAILURES_LISTED: usize = 1000;
 /// Further configuration folders that a report names.
 pub const CONFIG_DIRS_NAMED: usize = 20;
-/// Passwords of a list of vaults that texts of the service are searched for, besides that of the vault that is opened.
+/// Passwords of listed vaults that texts of the service are searched for, besides that of the opened vault.
 pub const HANDED_OUT_PASSWORDS_KNOWN: usize = 100;
-/// Secrets shorter than this, in bytes, are not searched for in a text; the text as a whole is withheld.
+/// Secrets shorter than this, in bytes, are not replaced in a text; the whole text is withheld.
 pub const LEAST_SECRET_SEARCHED: usize = 8;

@@ -1,4 +1,4 @@
-//! Folds names as a file system does that takes several for one.
+//! Folds names like a file system that treats several as one.
 
 use std::borrow::Cow;
 
@@ -6,26 +6,26 @@ use unicode_normalization::UnicodeNormalization;
 
 use crate::VaultPath;
 
-/// Which names a destination takes for one.
+/// The names that a destination treats as one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum NameFolding {
-    /// None but equal ones.
+    /// Only equal names.
     #[default]
     Nothing,
-    /// Those that differ in Unicode normalisation alone: `é` as one character, and as `e` with an accent.
+    /// Names that differ only in Unicode normalisation: `é` as one character, and as `e` with an accent.
     Normalization,
-    /// Those that differ in letter case too.
+    /// Names that differ in letter case too.
     Case,
 }
 
 impl NameFolding {
-    /// Whether two different names can be one.
+    /// True if two different names can be one.
     #[must_use]
     pub fn is_any(self) -> bool {
         self != Self::Nothing
     }
 
-    /// A text that is equal for two paths which the destination may take for one.
+    /// A text that is equal for two paths that the destination may treat as one.
     #[must_use]
     pub fn key(self, path: &VaultPath) -> Cow<'_, str> {
         match self {
@@ -35,7 +35,7 @@ impl NameFolding {
         }
     }
 
-    /// How two paths with one key differ, for people.
+    /// The difference between two paths with one key, for people.
     #[must_use]
     pub fn difference(one: &VaultPath, other: &VaultPath) -> &'static str {
         match Self::Normalization.key(one) == Self::Normalization.key(other) {

@@ -1,4 +1,4 @@
-//! Paths inside a vault: the plain form, checked, and the encoded forms that travel.
+//! Paths inside a vault: the plain form, checked, and the encoded forms on the wire.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -12,15 +12,15 @@ use unicode_normalization::UnicodeNormalization;
 use crate::git_names::is_git_folder;
 use crate::limits::PATH_SEGMENTS;
 
-/// The longest plain path that is accepted, in bytes: what Linux takes in one system call.
+/// Limit of a plain path, in bytes: that of a Linux system call.
 const MAX_PATH: usize = 4096;
 
 /// The plain path of an entry: relative, separated by `/`, safe to join to a root.
 ///
-/// A value of this type has no empty, `.` or `..` segment, no backslash and no control character, so no
-/// path that a server sends can lead out of the folder that it is joined to by way of its text (docs/PROTOCOL.md
-/// section 4). It is otherwise kept exactly as it came: two paths that differ in Unicode normalisation are
-/// two paths. The order is that of the bytes. Cloning is cheap, the text is shared.
+/// A value of this type has no empty, `.` or `..` segment, no backslash and no control character, so the text
+/// of a path from a server cannot lead out of the folder that it is joined to (docs/PROTOCOL.md section 4).
+/// It is otherwise unchanged: two paths that differ in Unicode normalisation are two paths. The order is that
+/// of the bytes. Cloning is cheap, the text is shared.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct VaultPath(Arc<str>);
@@ -29,13 +29,13 @@ impl VaultPath {
     /// Checks a plain path.
     ///
     /// # Errors
-    /// [`PathError`] says which rule it breaks.
+    /// [`PathError`] with the violated rule.
     pub fn parse(path: &str) -> Result<Self, PathError> {
         Self::check(path)?;
         Ok(Self(path.into()))
     }
 
-    /// Holds a text against the rules of a plain path.
+    /// Checks a text against the rules of a plain path.
     ///
     /// # Errors
     /// As for [`VaultPath::parse`].
@@ -43,9 +43,8 @@ impl VaultPath {
         check(path)
     }
 
-    /// Checks what is refused of a path at which something is to be written, beyond what makes it a path: no segment that
-    /// a file system may take for `.git`, and at most [`PATH_SEGMENTS`] of them. What is there already can still be
-    /// removed.
+    /// Checks the additional rules for a path that is written: no segment that a file system may treat as
+    /// `.git`, and at most [`PATH_SEGMENTS`] segments. An existing file at such a path can still be removed.
     ///
     /// # Errors
     /// [`PathError::GitFolder`] or [`PathError::TooDeep`].
@@ -77,25 +76,25 @@ impl VaultPath {
         self.0.rsplit_once('/').map_or(&*self.0, |(_, name)| name)
     }
 
-    /// The folder that the entry is in; `None` for an entry at the root of the vault.
+    /// The folder of the entry; `None` for an entry at the root of the vault.
     #[must_use]
     pub fn parent(&self) -> Option<Self> {
         self.0.rsplit_once('/').map(|(parent, _)| Self(parent.into()))
     }
 
-    /// The folders that the entry is in, the nearest first.
+    /// The parent folders of the entry, nearest first.
     pub fn ancestors(&self) -> impl Iterator<Item = Self> {
         std::iter::successors(self.parent(), Self::parent)
     }
 
-    /// What the protocol calls the extension: the lower-case part of the name after its last dot; empty
-    /// when there is no dot or it is the name's first or last character (docs/PROTOCOL.md section 3).
+    /// The extension in the protocol's sense: the lower-case part of the name after its last dot; empty if
+    /// there is no dot or it is the name's first or last character (docs/PROTOCOL.md section 3).
     #[must_use]
     pub fn extension(&self) -> String {
         self.lower_case_extension().into_owned()
     }
 
-    /// The [`extension`](Self::extension), borrowed where it is lower-case as it stands.
+    /// The [`extension`](Self::extension), borrowed if it is already lower-case.
     pub(crate) fn lower_case_extension(&self) -> Cow<'_, str> {
         match self.file_name().rsplit_once('.') {
             Some(("", _)) | None => Cow::Borrowed(""),
@@ -107,38 +106,38 @@ impl VaultPath {
     /// The path of an entry below this folder.
     ///
     /// # Errors
-    /// [`PathError`] when `below` is not a path by itself or the whole becomes too long.
+    /// [`PathError`] if `below` is not a path by itself or the whole becomes too long.
     pub fn join(&self, below: &str) -> Result<Self, PathError> {
         check(below)?;
         Self::parse(&format!("{}/{below}", self.0))
     }
 
-    /// Whether this entry is inside that folder, at any depth. No path is below itself.
+    /// True if this entry is inside that folder, at any depth. No path is below itself.
     #[must_use]
     pub fn is_below(&self, folder: &Self) -> bool {
         self.0.strip_prefix(&*folder.0).is_some_and(|rest| rest.starts_with('/'))
     }
 
-    /// A text that is equal for two paths which a case-insensitive file system may take for one: normalised
-    /// to NFC and lower-case.
+    /// A text that is equal for two paths that a case-insensitive file system may treat as one: normalised to
+    /// NFC and lower-case.
     #[must_use]
     pub fn fold_key(&self) -> String {
         if self.0.is_ascii() {
             return self.0.to_ascii_lowercase();
         }
         // Each character by itself, and the final sigma as the other one: the lower case of a whole word
-        // depends on where its sigma stands, which no file system looks at.
+        // depends on the position of its sigma, which no file system considers.
         let lower = self.0.nfc().flat_map(char::to_lowercase).map(|c| if c == 'ς' { 'σ' } else { c });
         lower.nfc().collect()
     }
 }
 
-/// Whether a byte is a character by itself whose lower case it is.
+/// True if a byte is a character of its own that is its own lower case.
 fn is_lower_case(byte: u8) -> bool {
     byte.is_ascii() && !byte.is_ascii_uppercase()
 }
 
-/// Holds a path against the rules for [`VaultPath`].
+/// Checks a path against the rules for [`VaultPath`].
 fn check(path: &str) -> Result<(), PathError> {
     if path.is_empty() {
         return Err(PathError::Empty);
@@ -165,7 +164,7 @@ fn check(path: &str) -> Result<(), PathError> {
     Ok(())
 }
 
-/// Bytes first: a scan asks this of every name.
+/// Bytes first: a scan checks every name.
 fn has_control_character(path: &str) -> bool {
     path.bytes().any(|byte| byte.is_ascii_control())
         || (!path.is_ascii() && path.chars().any(char::is_control))
@@ -205,11 +204,11 @@ impl From<VaultPath> for String {
     }
 }
 
-/// Why a text is refused as a path. The sentences leave the path out: it comes from the server, and the
-/// reader is told which entry it was by whoever reports the error.
+/// The reason why a text is refused as a path. The messages do not show the path: it comes from the server,
+/// and the code that reports the error names the entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum PathError {
-    /// There is no path.
+    /// The path is empty.
     #[error("the path is empty")]
     Empty,
     /// It is longer than 4096 bytes.
@@ -233,7 +232,7 @@ pub enum PathError {
     /// It has NUL or another control character.
     #[error("the path has a control character")]
     ControlCharacter,
-    /// A segment is `.git`, or some file system takes it for that.
+    /// A segment is `.git`, or some file system treats it as that.
     #[error(
         "a file system may take a part of the path for `.git`, from which git runs programs; rename it in Obsidian"
     )]
@@ -243,15 +242,15 @@ pub enum PathError {
         "the path has {segments} parts, more than the {PATH_SEGMENTS} that are accepted; move it up in the vault"
     )]
     TooDeep {
-        /// How many it has.
+        /// Number of its segments.
         segments: usize,
     },
 }
 
-/// Brings a name from a local file system to the form that paths have in a vault: NFC, no-break spaces
-/// (U+00A0, U+202F) as spaces, no empty segments (docs/PROTOCOL.md section 4).
+/// Converts a name of a local file system to the form of paths in a vault: NFC, no-break spaces (U+00A0,
+/// U+202F) as spaces, no empty segments (docs/PROTOCOL.md section 4).
 ///
-/// Separators other than `/` are the caller's to replace, since only it knows the platform: on Linux a
+/// The caller has to replace separators other than `/`, since only it knows the platform: on Linux a
 /// backslash is part of a name, and turning it into a separator would name another file.
 #[must_use]
 pub fn normalize_local_name(name: &str) -> String {
@@ -261,13 +260,13 @@ pub fn normalize_local_name(name: &str) -> String {
     segments.join("/")
 }
 
-/// A path as it travels: the deterministic text that [`VaultKeys::encode_path`](crate::VaultKeys) makes.
+/// A path on the wire: the deterministic text from [`VaultKeys::encode_path`](crate::VaultKeys).
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct EncodedPath(String);
 
-/// A content hash as it travels: the deterministic text that
-/// [`VaultKeys::encode_hash`](crate::VaultKeys) makes; empty for folders and deletions.
+/// A content hash on the wire: the deterministic text from [`VaultKeys::encode_hash`](crate::VaultKeys);
+/// empty for folders and deletions.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct EncodedHash(String);
@@ -287,7 +286,7 @@ impl EncodedHash {
         &self.0
     }
 
-    /// Whether there is no hash, as for a folder or a deletion.
+    /// True if there is no hash, as for a folder or a deletion.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()

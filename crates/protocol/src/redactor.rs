@@ -1,4 +1,4 @@
-//! Takes known secrets out of text that comes from elsewhere, before it becomes an error, a report or a stored reason.
+//! Removes known secrets from untrusted text before it becomes an error, a report or a stored reason.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -9,21 +9,25 @@ use zeroize::Zeroizing;
 use crate::limits::LEAST_SECRET_SEARCHED;
 use crate::printable;
 
-/// What stands in the place of a secret.
+/// Replacement of a secret.
 const REDACTED: &str = "[secret]";
-/// What stands in the place of a text.
+/// Replacement of a text.
 const WITHHELD: &str = "[withheld: the text repeats a secret]";
-/// Bytes that a secret must have to be looked for in this program's own output: tokens and keys do. A password may be a
-/// word, and taking that out of every path would damage a report and give the password away.
+/// Least length in bytes of a secret that is searched for in this program's own output, as tokens and keys
+/// have. A password may be a word, and removing that from every path would damage a report and reveal the
+/// password.
 const LEAST_IN_OWN: usize = 20;
-/// Bytes of a text that are searched: far more than is shown of any. Whoever sends a text must not choose how long that takes.
+/// Searched bytes of a text: far more than is shown of any. The sender must not control how long the search
+/// takes.
 const MOST_SEARCHED: usize = 4096;
-/// Letters and digits that a secret must have to be looked for in what is left of a text without everything else.
+/// Least number of letters and digits of a secret that is searched for in a text reduced to its letters and
+/// digits.
 const LEAST_SQUEEZED: usize = 6;
 
 /// The secrets of one program: tokens, passwords, codes, key hashes. Clones share them.
 ///
-/// The server knows most of them, and can repeat them in any text: logs and reports go to places where they do not belong.
+/// The server knows most of them and can repeat them in any text, while logs and reports go to places that
+/// must not have them.
 #[derive(Clone, Default)]
 pub struct Redactor(Arc<RwLock<Vec<Secret>>>);
 
@@ -33,7 +37,7 @@ struct Secret {
 }
 
 impl Redactor {
-    /// Takes a secret in. An empty one is none.
+    /// Adds a secret. An empty one is ignored.
     pub fn know(&self, secret: &str) {
         if secret.is_empty() {
             return;
@@ -45,9 +49,9 @@ impl Redactor {
         }
     }
 
-    /// A text of the other side without the secrets, in any letter case. The whole text is withheld when a secret of less
-    /// than [`LEAST_SECRET_SEARCHED`] bytes is in it, or one whose letters and digits are there with something between. Of a
-    /// text of more than 4 KiB the beginning is left.
+    /// Removes the secrets from a text of the other side, in any letter case. The whole text is withheld if
+    /// it has a secret of less than [`LEAST_SECRET_SEARCHED`] bytes, or one whose letters and digits are
+    /// there with other characters in between. A text of more than 4 KiB is truncated.
     #[must_use]
     pub fn take_out<'t>(&self, text: &'t str) -> Cow<'t, str> {
         let secrets = self.0.read().unwrap_or_else(PoisonError::into_inner);
@@ -58,7 +62,7 @@ impl Redactor {
         let searched = text.get(..text.floor_char_boundary(MOST_SEARCHED + longest)).unwrap_or(text);
         let mut left = replace(searched, &secrets, LEAST_SECRET_SEARCHED);
         if searched.len() < text.len() {
-            // What begins there may go on beyond what was searched.
+            // A secret that begins there may extend beyond the searched part.
             let end = left.floor_char_boundary(left.len().saturating_sub(longest));
             left.to_mut().truncate(end);
         }
@@ -74,15 +78,15 @@ impl Redactor {
         left
     }
 
-    /// Whether a text repeats a secret that is long enough to be looked for.
+    /// True if a text repeats a secret that is long enough to be searched for.
     #[must_use]
     pub fn is_repeated_in(&self, text: &str) -> bool {
         let secrets = self.0.read().unwrap_or_else(PoisonError::into_inner);
         matches!(replace(text, &secrets, LEAST_SECRET_SEARCHED), Cow::Owned(_))
     }
 
-    /// The same for a text of which a part is this program's own, such as a whole report: secrets of at least 20 bytes are
-    /// replaced, and nothing else is touched.
+    /// The same for a text that is partly this program's own, such as a whole report: secrets of at least 20
+    /// bytes are replaced, and nothing else is changed.
     #[must_use]
     pub fn take_out_of_own<'t>(&self, text: &'t str) -> Cow<'t, str> {
         let secrets = self.0.read().unwrap_or_else(PoisonError::into_inner);
@@ -96,7 +100,7 @@ impl Redactor {
     }
 }
 
-/// Puts something else in the place of all secrets of at least so many bytes.
+/// Replaces all secrets of at least `least` bytes.
 fn replace<'t>(text: &'t str, secrets: &[Secret], least: usize) -> Cow<'t, str> {
     let mut left = Cow::Borrowed(text);
     for secret in secrets.iter().filter(|secret| secret.plain.len() >= least) {
@@ -116,7 +120,7 @@ impl fmt::Debug for Redactor {
     }
 }
 
-/// Where a secret is in a text, letters of ASCII in any case.
+/// Position of a secret in a text, ignoring ASCII case.
 fn find(text: &str, secret: &str) -> Option<usize> {
     let (text_bytes, secret) = (text.as_bytes(), secret.as_bytes());
     let last = text_bytes.len().checked_sub(secret.len())?;

@@ -18,37 +18,37 @@ use thiserror::Error;
 use crate::json::{self, Lists, Message, MessageError};
 use crate::limits;
 
-/// What to say for an application error that came without text.
+/// The reason of an application error without text.
 const NO_REASON: &str = "the service gave no reason";
 
 /// The body of a call.
 pub trait RestRequest: Serialize {
-    /// Where it is posted, below the base URL.
+    /// Its path, below the base URL.
     const PATH: &'static str;
-    /// What the service answers.
+    /// The service's answer.
     type Reply: RestReply;
-    /// The longest answer that is read, in bytes.
+    /// Limit of the answer, in bytes.
     const LONGEST_ANSWER: usize = limits::REST_ANSWER;
 }
 
 /// The body of an answer.
 pub trait RestReply: Sized {
-    /// Reads the body of a 2xx answer. Fields that are not known are passed over.
+    /// Parses the body of a 2xx answer. Unknown fields are ignored.
     ///
     /// # Errors
-    /// [`RestError::Service`] when the body has an `error`, [`RestError::Message`] when it is not what was
-    /// expected. Neither shows anything else of the body.
+    /// [`RestError::Service`] if the body has an `error`, [`RestError::Message`] if it is not as expected.
+    /// Neither shows anything else of the body.
     fn parse(body: &[u8]) -> Result<Self, RestError>;
 }
 
-/// Why an answer holds no result.
+/// The reason why an answer has no result.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum RestError {
-    /// The service refused: its own words, without control characters. They may repeat secrets: whoever shows them takes
-    /// these out first, and shortens the text then.
+    /// The service refused: its own words, without control characters. They may repeat secrets: redact them
+    /// before showing them, and shorten the text only after that.
     #[error("the service answered: {0}")]
     Service(String),
-    /// The body is not what it should be.
+    /// The body is not as expected.
     #[error(transparent)]
     Message(#[from] MessageError),
 }
@@ -60,7 +60,7 @@ pub struct ServiceError {
     pub error: String,
 }
 
-/// Reads a body: refuses it when it has an `error`, and passes its fields on otherwise.
+/// Reads a body: refuses it if it has an `error`, and passes its fields to `take` otherwise.
 fn read<T>(
     body: &[u8],
     name: &'static str,
@@ -68,7 +68,7 @@ fn read<T>(
     fields: impl FnOnce(&Message<'_, '_>) -> Result<T, MessageError>,
 ) -> Result<T, RestError> {
     let text = std::str::from_utf8(body).map_err(|error| {
-        // A position in bytes is all that can be said of a body that is no text.
+        // For a body that is no text, only a position in bytes can be given.
         MessageError::NotJson { message: name, line: 1, column: error.valid_up_to() + 1 }
     })?;
     let parsed = json::parse(text, name, lists)?;

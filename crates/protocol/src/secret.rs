@@ -1,4 +1,4 @@
-//! Putting a secret into a message: the one place where serialisation may see it.
+//! Serialises secrets: the only place where serialisation sees them.
 
 use secrecy::{ExposeSecret, SecretString};
 use serde::Serializer;
@@ -8,7 +8,7 @@ pub(crate) fn expose<S: Serializer>(secret: &SecretString, serializer: S) -> Res
     serializer.serialize_str(secret.expose_secret())
 }
 
-/// For `#[serde(serialize_with)]`: the secret, or an empty text where there is none.
+/// For `#[serde(serialize_with)]`: the secret, or an empty text if there is none.
 pub(crate) fn expose_or_empty<S: Serializer>(
     secret: &Option<SecretString>,
     serializer: S,

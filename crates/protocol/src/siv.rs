@@ -1,7 +1,7 @@
-//! AES-SIV as the official client uses it for names: RFC 5297, but with a counter of 16 bits.
+//! AES-SIV in the form that the official client uses for names: RFC 5297, but with a counter of 16 bits.
 //!
-//! The client encrypts by WebCrypto's AES-CTR with `length: 16`: only the last 16 bits of the counter block
-//! count, and they wrap without a carry (docs/PROTOCOL.md section 1). A standard AES-SIV gives another text
+//! The client encrypts with WebCrypto's AES-CTR with `length: 16`: only the last 16 bits of the counter block
+//! count, and they wrap without a carry (docs/PROTOCOL.md section 1). A standard AES-SIV gives another result
 //! whenever they do, which is about one name in 13,000; hence this module instead of a crate.
 
 use aes::cipher::{BlockCipherEncrypt as _, KeyInit as _};
@@ -10,7 +10,7 @@ use cmac::Mac as _;
 use cmac::digest::common::InnerInit as _;
 use subtle::ConstantTimeEq as _;
 
-/// Length of the synthetic initialisation vector that comes before the ciphertext.
+/// Length of the synthetic initialisation vector before the ciphertext.
 pub(crate) const SIV_LENGTH: usize = 16;
 
 /// Key schedules and key-dependent constants, expanded once per vault.
@@ -41,7 +41,7 @@ impl Siv {
         text
     }
 
-    /// The plaintext of SIV ‖ ciphertext, in its place; `None` when it was not made with these keys.
+    /// Decrypts SIV ‖ ciphertext in place; `None` if it was not encrypted with these keys.
     pub(crate) fn decrypt<'t>(&self, text: &'t mut [u8]) -> Option<&'t [u8]> {
         let (siv, text) = text.split_first_chunk_mut::<SIV_LENGTH>()?;
         self.apply_keystream(siv, text);
@@ -80,7 +80,7 @@ impl Siv {
     }
 }
 
-/// CMAC of the parts put together. Borrows the key schedule: no expansion and no copy of it per call.
+/// CMAC of the concatenated parts. Borrows the key schedule: no expansion and no copy of it per call.
 fn cmac(key: &Aes256Enc, parts: &[&[u8]]) -> [u8; 16] {
     let mut mac = cmac::Cmac::<&Aes256Enc>::inner_init(key);
     for part in parts {
@@ -92,7 +92,7 @@ fn cmac(key: &Aes256Enc, parts: &[&[u8]]) -> [u8; 16] {
 /// Multiplication by x in GF(2^128), `dbl` of RFC 5297 section 2.3.
 fn double(block: [u8; 16]) -> [u8; 16] {
     let value = u128::from_be_bytes(block);
-    // All ones when the top bit is set: no branch on a secret.
+    // All ones if the top bit is set: no branch on a secret.
     let carry = 0u128.wrapping_sub(value >> 127);
     ((value << 1) ^ (carry & 0x87)).to_be_bytes()
 }
@@ -105,8 +105,8 @@ fn xor(a: [u8; 16], b: [u8; 16]) -> [u8; 16] {
 mod tests {
     use super::*;
 
-    /// The example of RFC 5297 appendix A.1 has associated data and AES-128, which names never have; what it
-    /// shows of `dbl` holds here as well.
+    /// The example of RFC 5297 appendix A.1 has associated data and AES-128, which names never have; its
+    /// `dbl` applies here as well.
     #[test]
     fn doubling_is_that_of_the_rfc() {
         let zero_mac = 0x0e04dfafc1efbf040140582859bf073a_u128.to_be_bytes();

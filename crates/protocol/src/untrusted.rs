@@ -1,5 +1,5 @@
-//! Formats errors with their source chain, and makes text that comes from elsewhere safe to print: on one line, without
-//! characters that a terminal obeys or that reorder what is shown, and no longer than people read.
+//! Formats errors with their source chain, and makes untrusted text safe to print: on one line, without
+//! characters that control a terminal or reorder the shown text, and limited in length.
 
 use std::borrow::Cow;
 use std::error::Error;
@@ -7,10 +7,11 @@ use std::fmt::Write as _;
 
 use crate::limits::NAME_SHOWN;
 
-/// The longest text from elsewhere that is repeated, in characters.
+/// Limit of a repeated untrusted text, in characters.
 const LONGEST: usize = 300;
 
-/// The text of an error and those of its reasons, each once: many errors tell their reason as part of their own text.
+/// The text of an error and those of its sources, each once: many errors have their source's text in their
+/// own.
 #[must_use]
 pub fn with_reasons(error: &dyn Error) -> String {
     let mut text = error.to_string();
@@ -26,8 +27,8 @@ pub fn with_reasons(error: &dyn Error) -> String {
     text
 }
 
-/// Whether a character is not printed as it is: C0 and C1 controls, line and paragraph separators, and what reorders the
-/// text around it (UAX #9).
+/// True if a character is not printed as it is: C0 and C1 controls, line and paragraph separators, and
+/// characters that reorder the text around them (UAX #9).
 fn is_unsafe(character: char) -> bool {
     character.is_control()
         || matches!(
@@ -36,8 +37,8 @@ fn is_unsafe(character: char) -> bool {
         )
 }
 
-/// A text from elsewhere made fit for an error message or a terminal: white space and control characters as one space,
-/// what reorders text as an escape, and with an ellipsis after 300 characters.
+/// Makes an untrusted text safe for an error message or a terminal: white space and control characters as one
+/// space, reordering characters as escapes, and an ellipsis after 300 characters.
 #[must_use]
 pub fn printable(text: &str) -> String {
     let words = text.split(|character: char| character.is_whitespace() || character.is_control());
@@ -51,13 +52,14 @@ pub fn printable(text: &str) -> String {
     shown
 }
 
-/// A text with every character that is not safe to print, line breaks too, as an escape such as `\u{1b}`.
+/// A text with every character that is not safe to print, including line breaks, as an escape such as
+/// `\u{1b}`.
 #[must_use]
 pub fn escaped(text: &str) -> Cow<'_, str> {
     escaped_where(text, is_unsafe)
 }
 
-/// The same with line breaks as they are: for texts of several lines whose names were [`escaped`].
+/// The same with line breaks unchanged: for texts of several lines whose names were [`escaped`].
 #[must_use]
 pub fn escaped_lines(text: &str) -> Cow<'_, str> {
     escaped_where(text, |character| character != '\n' && is_unsafe(character))
@@ -78,8 +80,8 @@ fn escaped_where(text: &str, is_unsafe: impl Fn(char) -> bool) -> Cow<'_, str> {
     Cow::Owned(safe)
 }
 
-/// A JSON document in which what is not safe to print, and JSON allows in a string, is an escape of JSON: the same
-/// document for whoever parses it.
+/// A JSON document in which characters that are not safe to print, but allowed in a JSON string, are JSON
+/// escapes: it parses to the same document.
 #[must_use]
 pub fn escaped_json(document: &str) -> Cow<'_, str> {
     let is_unsafe = |character: char| !matches!(character, '\n' | '\r' | '\t') && is_unsafe(character);
@@ -98,7 +100,8 @@ pub fn escaped_json(document: &str) -> Cow<'_, str> {
     Cow::Owned(safe)
 }
 
-/// A name or path from elsewhere for a terminal: [`escaped`], and with an ellipsis after [`NAME_SHOWN`] characters.
+/// An untrusted name or path for a terminal: [`escaped`], and with an ellipsis after [`NAME_SHOWN`]
+/// characters.
 #[must_use]
 pub fn shown_name(name: &str) -> Cow<'_, str> {
     match short_name(name) {
@@ -107,7 +110,7 @@ pub fn shown_name(name: &str) -> Cow<'_, str> {
     }
 }
 
-/// A name from elsewhere, with an ellipsis after [`NAME_SHOWN`] characters.
+/// An untrusted name, with an ellipsis after [`NAME_SHOWN`] characters.
 #[must_use]
 pub fn short_name(name: &str) -> Cow<'_, str> {
     match name.char_indices().nth(NAME_SHOWN) {

@@ -1,8 +1,9 @@
 //! Finds the state databases of a machine: one file for each (vault, destination) in one folder.
 //!
-//! A file is named `<first 16 hexadecimal digits of the SHA-256 of the destination>-<vault id>.sqlite`, so that those
-//! of a destination are found even when they cannot be read. Where several disks take turns at one path, each has its own:
-//! those after the first have `~` and 32 random digits before the ending.
+//! A file is named `<first 16 hexadecimal digits of the SHA-256 of the destination>-<vault id>.sqlite`, so
+//! that those of a destination are found even if they cannot be read. If several disks are mounted
+//! alternately at one path, each has its own: those after the first have `~` and 32 random digits before the
+//! extension.
 
 use std::ffi::OsStr;
 use std::io;
@@ -16,12 +17,12 @@ use super::error::Database;
 use super::identity::{StateIdentity, rename_destination};
 use super::lock::{LOCK, StateLock, beside};
 
-/// How many digits of the destination's hash are in a database's name.
+/// Digits of the destination's hash in a database's name.
 const DIGITS: usize = 16;
 const ENDING: &str = ".sqlite";
-/// What comes before the random digits of a further disk. No vault's id has it.
+/// Separator before the random digits of a further disk. No vault id has it.
 const DISK: char = '~';
-/// What SQLite may leave beside a database, and what else goes with it.
+/// Files that SQLite may leave beside a database, and other files that belong to it.
 const COMPANIONS: [&str; 6] =
     ["-journal", "-wal", "-shm", companion::ENDINGS[0], companion::ENDINGS[1], companion::ENDINGS[2]];
 
@@ -37,12 +38,14 @@ impl StateCatalog {
         StateCatalog { folder: folder.into() }
     }
 
-    /// The file for the state of `vault` in `destination` (as [`canonical_destination`] tells it). It need not exist.
+    /// The file for the state of `vault` in `destination` (from [`canonical_destination`]). It need not
+    /// exist.
     pub fn path_of(&self, destination: &str, vault: &VaultId) -> PathBuf {
         self.folder.join(format!("{}{vault}{ENDING}", prefix(destination)))
     }
 
-    /// A file for the state of `vault` in `destination` that does not exist yet: the first one's, or that of one more disk.
+    /// A file for the state of `vault` in `destination` that does not exist yet: the first one's, or that of
+    /// another disk.
     ///
     /// # Errors
     ///
@@ -58,11 +61,12 @@ impl StateCatalog {
         Ok(self.folder.join(format!("{}{vault}{DISK}{random}{ENDING}", prefix(destination))))
     }
 
-    /// Gives the database of a destination that was moved to `identity.destination` the name that it has there.
+    /// Renames the database of a destination that was moved to `identity.destination`.
     ///
     /// # Errors
     ///
-    /// [`StateError::Locked`] if a process works with it, [`StateError::Unavailable`] if it cannot be renamed.
+    /// [`StateError::Locked`] if a process works with it, [`StateError::Unavailable`] if it cannot be
+    /// renamed.
     pub fn follow(&self, database: &Path, identity: &StateIdentity) -> Result<PathBuf, StateError> {
         let moved = self.free_path_of(&identity.destination, &identity.vault_id)?;
         let open = Database::new(database);
@@ -81,12 +85,13 @@ impl StateCatalog {
     ///
     /// # Errors
     ///
-    /// [`StateError::Unavailable`] if the folder cannot be read. One that is not there has no databases.
+    /// [`StateError::Unavailable`] if the folder cannot be read. A missing folder has no databases.
     pub fn databases(&self) -> Result<Vec<PathBuf>, StateError> {
         self.find(is_database)
     }
 
-    /// The files of the databases of one destination, sorted: more than one if several vaults were pulled into it.
+    /// The files of the databases of one destination, sorted: more than one if several vaults were pulled to
+    /// it.
     ///
     /// # Errors
     ///
@@ -96,11 +101,13 @@ impl StateCatalog {
         self.find(|name| is_database(name) && name.starts_with(&prefix))
     }
 
-    /// Removes a database and what belongs to it; one that is not there is fine. `destination` is told when it is in use.
+    /// Removes a database and its companion files; a missing one is no error. The error for a database in use
+    /// names `destination`.
     ///
     /// # Errors
     ///
-    /// [`StateError::Locked`] if a process works with it, [`StateError::Unavailable`] if it cannot be removed.
+    /// [`StateError::Locked`] if a process works with it, [`StateError::Unavailable`] if it cannot be
+    /// removed.
     pub fn remove(&self, database: &Path, destination: &str) -> Result<(), StateError> {
         if !database.exists() && !beside(database, LOCK).exists() {
             return Ok(());
@@ -108,11 +115,11 @@ impl StateCatalog {
         let open = Database::new(database);
         let lock = StateLock::take(&open, destination)?;
         let failed = |error: io::Error| open.unavailable(format!("it cannot be removed: {error}"));
-        // The journal last: alone it means nothing, but a database without its journal could be half written.
+        // The journal last: alone it has no effect, but a database without its journal could be half written.
         gone(std::fs::remove_file(database)).map_err(failed)?;
         for companion in COMPANIONS {
             gone(std::fs::remove_file(beside(database, companion))).map_err(failed)?;
-            // Of a process that was killed while it replaced it.
+            // Left by a process that was killed while it replaced the file.
             gone(std::fs::remove_file(beside(database, &format!("{companion}.new")))).map_err(failed)?;
         }
         gone(lock.remove()).map_err(failed)
@@ -138,12 +145,13 @@ impl StateCatalog {
     }
 }
 
-/// The one text for a destination folder, whatever way leads to it, and the same before and after it is made: absolute,
-/// with the symbolic links on the way resolved as far as the way exists.
+/// The canonical text of a destination folder, the same for all paths to it, before and after it is created:
+/// absolute, with symbolic links resolved as far as the path exists.
 ///
 /// # Errors
 ///
-/// If the system does not let the path be followed, or if it goes up (`..`) from a folder that is not there.
+/// If the system does not let the path be followed, or if it goes up (`..`) from a folder that does not
+/// exist.
 pub fn canonical_destination(destination: &Path) -> io::Result<String> {
     let absolute = std::path::absolute(destination)?;
     let mut missing: Vec<&OsStr> = Vec::new();
@@ -171,7 +179,7 @@ pub fn canonical_destination(destination: &Path) -> io::Result<String> {
     Ok(as_text(&canonical))
 }
 
-/// A path as text; one that is none in a form that no other path has.
+/// A path as text; a path that is no text in a form that no other path has.
 fn as_text(path: &Path) -> String {
     match path.to_str() {
         Some(text) => text.to_owned(),

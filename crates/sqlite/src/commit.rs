@@ -1,4 +1,4 @@
-//! The one way to write to a state database: a whole commit in one transaction.
+//! Writes to a state database: a whole commit in one transaction, and in no other way.
 
 use obsync_core::{
     Commit, CursorEntry, Deferred, DeferredCause, Intent, KnownContent, LocalFacts, Record, RecordKind,
@@ -12,12 +12,12 @@ use super::journal;
 use super::rows::{ReadError, cause_number, direction_number, intent_number, intents, vault_state};
 use super::schema;
 
-/// Why a commit was not made. Nothing of it is in the database then.
+/// The reason why a commit was not made. No part of it is in the database then.
 #[derive(Debug)]
 pub(super) enum WriteError {
-    /// SQLite says so.
+    /// An error of SQLite.
     Sqlite(rusqlite::Error),
-    /// What is there already cannot be read.
+    /// The present contents cannot be read.
     Read(ReadError),
     /// A number does not fit.
     OutOfRange(&'static str),
@@ -31,7 +31,7 @@ impl From<rusqlite::Error> for WriteError {
 
 pub(super) type Written<T = ()> = Result<T, WriteError>;
 
-/// Applies a commit; durable when it returns. One that changes nothing does not touch the file.
+/// Applies a commit; durable when it returns. A commit without changes does not touch the file.
 pub(super) fn apply(connection: &mut Connection, identity: &StateIdentity, commit: &Commit) -> Written {
     if is_nothing(connection, identity, commit) {
         return Ok(());
@@ -86,7 +86,7 @@ fn put_records(transaction: &Transaction<'_>, records: &[Record]) -> Written {
         let facts = record.facts.as_ref();
         let seen_size = facts.map(|facts| signed(facts.size(), "a file's size")).transpose()?;
         let (modified, changed, inode, tag) = match facts {
-            // An inode is a number of 64 bits, which SQLite takes for one with a sign.
+            // An inode has 64 bits, which SQLite treats as a signed number.
             Some(LocalFacts::File { modified, changed, inode, .. }) => {
                 (Some(*modified), Some(*changed), Some(inode.cast_signed()), None)
             }
@@ -167,7 +167,7 @@ fn put_intents(transaction: &Transaction<'_>, intents: &[Intent]) -> Written {
 }
 
 fn settle(transaction: &Transaction<'_>, commit: &Commit) -> Written {
-    // Every file that is recorded settles what may have been deferred of it; hardly ever anything was.
+    // Every recorded file resolves its deferred changes; there are hardly ever any.
     let mut any = transaction.prepare_cached("SELECT 1 FROM deferred LIMIT 1")?;
     if !any.exists([])? {
         return Ok(());

@@ -1,8 +1,9 @@
-//! Small files beside the database: when a run last found the destination up to date, how the last run went, and the deletions
-//! that somebody confirmed while another process had the database.
+//! Small files beside the database: the time of the last check that found the destination up to date, the
+//! last run, and the deletions that a user confirmed while another process had the database.
 //!
-//! The first two are written by every run, also by one that commits nothing. They are not in the database, so that such a run
-//! leaves that as it is. The second one is replaced as a whole and durably: `verify` asks it whether a run was cut short.
+//! The first two are written by every run, also by one that commits nothing. They are not in the database, so
+//! that such a run does not change it. The second one is replaced as a whole and durably: `verify` reads from
+//! it whether a run was cut short.
 
 use std::collections::HashSet;
 use std::io::{self, Read, Write as _};
@@ -15,26 +16,26 @@ use obsync_private::{Access, Folder};
 use super::error::Database;
 use super::lock::{parts, private_folder};
 
-/// What the names of these files have behind the database's.
+/// Suffixes of these files' names after the database's.
 pub(super) const ENDINGS: [&str; 3] = [LAST_CHECK.ending, LAST_RUN.ending, CONFIRMED.ending];
 
 const LAST_CHECK: Companion = Companion { ending: "-checked", most: 32, holds: "the time of a check" };
 const LAST_RUN: Companion = Companion { ending: "-run", most: 64 << 10, holds: "the last run" };
-/// How long a confirmation counts that no run takes over: what is deleted again after that is another question.
+/// Lifetime of a confirmation that no run takes over: a deletion after that needs a new one.
 const COUNTS: Duration = Duration::from_secs(7 * 24 * 3600);
 /// The uids of deletions, one a line.
 const CONFIRMED: Companion = Companion { ending: "-confirmed", most: 64 << 20, holds: "confirmed deletions" };
 
 struct Companion {
     ending: &'static str,
-    /// What is read of it, in bytes.
+    /// Limit of its size, in bytes.
     most: u64,
     holds: &'static str,
 }
 
-/// Such a file, as it is found.
+/// Contents of such a file.
 struct Written {
-    /// When; the epoch where nobody can tell.
+    /// Time of writing; the epoch if unknown.
     at: SystemTime,
     /// `None` if it cannot be read.
     text: Option<String>,
@@ -66,7 +67,7 @@ impl Companion {
         (written.at.elapsed().unwrap_or_default() < most).then_some(written.text)?
     }
 
-    /// Takes what it says from it, which needs no space.
+    /// Truncates it, which needs no space.
     fn empty(&self, database: &Database) -> io::Result<()> {
         let Ok((folder, name)) = parts(database) else { return Ok(()) };
         let Some(folder) = Folder::open(folder)? else { return Ok(()) };
@@ -76,16 +77,16 @@ impl Companion {
         }
     }
 
-    /// Durably, the whole or nothing.
+    /// Replaces it durably and atomically.
     fn replace(&self, database: &Database, text: &str) -> Result<(), StateError> {
         let (folder, name) = private_folder(database)?;
         let replaced = folder.replace(&(name + self.ending), text.as_bytes());
         replaced.map_err(|error| self.failed(database, &error))
     }
 
-    /// Overwrites the file in place, without a flush, if it is as long as the text. Answers whether it was.
+    /// Overwrites the file in place, without a flush, if it has the length of the text. Returns whether it had.
     ///
-    /// A text of a few bytes lies in one sector: after a power failure the file has the text of before, or this one.
+    /// A text of a few bytes is in one sector: after a power failure the file has the former text or this one.
     fn overwrite(&self, database: &Database, text: &str) -> io::Result<bool> {
         let Ok((folder, name)) = parts(database) else { return Ok(false) };
         let Some(folder) = Folder::open(folder)? else { return Ok(false) };
@@ -102,12 +103,12 @@ impl Companion {
     }
 }
 
-/// When a run last found the destination up to date, milliseconds since the epoch.
+/// Time when a run last found the destination up to date, in milliseconds since the epoch.
 pub(super) fn last_check(database: &Database) -> Option<i64> {
     LAST_CHECK.read(database)?.trim().parse().ok()
 }
 
-/// Notes such a time. A power failure can take the latest check back to the one before, so that no run waits for a flush here.
+/// Stores such a time, without a flush: after a power failure the time of the check before is true as well.
 pub(super) fn note_check(database: &Database, at: i64) -> Result<(), StateError> {
     let text = format!("{at}\n");
     if LAST_CHECK.overwrite(database, &text).unwrap_or(false) {
@@ -116,39 +117,40 @@ pub(super) fn note_check(database: &Database, at: i64) -> Result<(), StateError>
     LAST_CHECK.replace(database, &text)
 }
 
-/// How the last run went. If something is there that does not say it, that run may have been cut short.
+/// The last run. If the file cannot be parsed, that run may have been cut short.
 pub(super) fn last_run(database: &Database) -> Option<LastRun> {
     let Written { at, text } = LAST_RUN.find(database)?;
     let run = text.and_then(|text| serde_json::from_str(&text).ok());
     Some(run.unwrap_or_else(|| LastRun::of_unknown_end(Timestamp::try_from(at).unwrap_or_default())))
 }
 
-/// Notes a run.
+/// Stores a run.
 pub(super) fn note_run(database: &Database, run: &LastRun) -> Result<(), StateError> {
     let text =
         serde_json::to_string(run).map_err(|error| LAST_RUN.failed(database, &io::Error::from(error)))?;
     LAST_RUN.replace(database, &format!("{text}\n")).inspect_err(|_| {
-        // The end of the run before is not the end of this one.
+        // The end of the run before must not count as the end of this one.
         if run.ended.is_none() {
             let _ = LAST_RUN.empty(database);
         }
     })
 }
 
-/// The uids of the deletions that were confirmed in the last days and not taken over yet.
+/// Uids of the deletions that were confirmed in the last days and not taken over yet.
 pub(super) fn confirmations(database: &Database) -> Vec<u64> {
     let text = CONFIRMED.read_young(database, COUNTS).unwrap_or_default();
     text.lines().filter_map(|line| line.parse().ok()).collect()
 }
 
-/// Adds to them.
+/// Adds confirmations.
 pub(super) fn leave_confirmations(database: &Database, uids: &[u64]) -> Result<(), StateError> {
     let mut all = confirmations(database);
     all.extend(uids);
     CONFIRMED.replace(database, &lines(all))
 }
 
-/// Takes from them. One that is left in this very moment can be lost: its deletion stays held back, and can be confirmed again.
+/// Removes confirmations. One that is stored at this very moment can be lost: its deletion stays held back,
+/// and can be confirmed again.
 pub(super) fn forget_confirmations(database: &Database, uids: &[u64]) -> Result<(), StateError> {
     let all = confirmations(database);
     if all.is_empty() {

@@ -11,7 +11,7 @@ use super::commit::WriteError;
 use super::lock::{no_locks, refusal};
 use super::rows::ReadError;
 
-/// A database's file, with which every error is told.
+/// A database's file, named in every error.
 #[derive(Clone, Debug)]
 pub(super) struct Database(PathBuf);
 
@@ -36,11 +36,11 @@ impl Database {
         StateError::Unavailable { database: self.text(), reason: reason.into(), code: ProblemCode::State }
     }
 
-    /// The error for what SQLite answered.
+    /// The error for SQLite's answer.
     pub(super) fn error(&self, error: &rusqlite::Error) -> StateError {
         match error.sqlite_error_code() {
             Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => self.corrupt(error.to_string()),
-            // The statements are ours: if one cannot be understood, tables are missing or other than they were made.
+            // The statements are ours: if one cannot be parsed, tables are missing or different.
             Some(ErrorCode::Unknown | ErrorCode::ConstraintViolation | ErrorCode::TypeMismatch) => {
                 self.corrupt(error.to_string())
             }
@@ -59,7 +59,7 @@ impl Database {
                 self.unavailable(format!("{error}; check the owner and mode of the file and its folder"))
             }
             Some(_) => self.unavailable(error.to_string()),
-            // Not SQLite's but that of turning its values into ours.
+            // Not from SQLite but from converting its values.
             None => self.corrupt(error.to_string()),
         }
     }
@@ -84,7 +84,7 @@ impl Database {
     }
 }
 
-/// Whether SQLite met an error where it took or gave back a lock, other than that somebody has it.
+/// True if SQLite failed to take or release a lock, other than because another process has it.
 fn is_of_locks(error: &rusqlite::Error) -> bool {
     error.sqlite_error().is_some_and(|error| {
         matches!(

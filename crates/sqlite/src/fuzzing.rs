@@ -1,5 +1,5 @@
-//! Databases with hostile rows, read and written to as a run does. They are in memory, so there are thousands a second;
-//! damaged files are what the tests `sqlite_damage` are about.
+//! Databases with hostile rows, read and written like by a run. They are in memory, so there are thousands a
+//! second; the tests `sqlite_damage` cover damaged files.
 
 use std::path::Path;
 
@@ -16,7 +16,7 @@ use obsync_protocol::fuzzing::Input;
 /// The tables with their columns.
 const TABLES: [(&str, usize); 4] = [("vault", 20), ("records", 12), ("intents", 8), ("deferred", 15)];
 
-/// The same tables as obsync's, but anything goes in: what somebody with an editor can make.
+/// The same tables as obsync's without constraints: as if made with an editor.
 const LOOSE: &str = "
     CREATE TABLE vault (id, vault_id, vault_name, destination, created, committed, version, listed, filter, rechecking,
                         cursor_uid, cursor_path, cursor_entry, direction, destination_id, generation, next_generation,
@@ -32,7 +32,7 @@ const LOOSE: &str = "
 pub fn sqlite_rows(data: &[u8]) {
     let database = Database::new(Path::new("state.db"));
     let error = |error: rusqlite::Error| database.error(&error);
-    // SQLite itself is not what is tried here.
+    // SQLite itself is not under test.
     let Ok(mut connection) = Connection::open_in_memory() else { return };
     let filled = fill(&connection, &mut Input(data));
     assert!(filled.is_ok(), "{filled:?}");
@@ -45,16 +45,16 @@ pub fn sqlite_rows(data: &[u8]) {
     let committed = commit::apply(&mut connection, &identity, &Commit { intents, ..commit.clone() })
         .map_err(|error| database.write_error(error));
     if committed.is_ok() && is_read {
-        // What could be read and was written again can be read again, as it was.
+        // Values that were read and written again are unchanged.
         assert_eq!(rows::vault_state(&connection).ok(), Some(commit.state));
         assert_eq!(identity::query(&connection).ok(), Some(identity));
     }
-    // Once more, for contents may be indexed now.
+    // Once more, since contents may be indexed now.
     let _ = read_all(&connection, &database);
     drop(connection.close().map_err(|(_, closing)| error(closing)));
 }
 
-/// Makes the tables and puts rows in. A row that a table refuses is left out.
+/// Creates the tables and inserts rows. A row that a table refuses is skipped.
 fn fill(connection: &Connection, input: &mut Input<'_>) -> rusqlite::Result<()> {
     let identity = StateIdentity {
         vault_id: obsync_protocol::VaultId::try_new("vault-1").map_err(|_| rusqlite::Error::InvalidQuery)?,
@@ -95,7 +95,7 @@ fn value(input: &mut Input<'_>) -> Value {
     }
 }
 
-/// Everything that is ever asked; an error is told in its sentence.
+/// Every query of a run; an error is formatted.
 fn read_all(connection: &Connection, database: &Database) -> Result<VaultState, StateError> {
     let sound = |error: rows::ReadError| {
         let error = database.read_error(error);

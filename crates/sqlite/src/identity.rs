@@ -1,4 +1,4 @@
-//! Whose state a database holds.
+//! The identity of a database: its vault and its destination.
 
 use obsync_core::StateError;
 use obsync_protocol::VaultId;
@@ -8,19 +8,19 @@ use super::error::Database;
 use super::rows::ReadError;
 use super::schema::{self, Access};
 
-/// The vault and the destination that a database speaks of.
+/// The vault and the destination of a database.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StateIdentity {
     /// The vault.
     pub vault_id: VaultId,
     /// The vault's name, for people. It may change.
     pub vault_name: String,
-    /// The destination, as [`canonical_destination`](super::canonical_destination) tells it.
+    /// The destination, from [`canonical_destination`](super::canonical_destination).
     pub destination: String,
 }
 
 impl StateIdentity {
-    /// Makes sure that a database with the identity `found` is one of this vault and destination.
+    /// Checks that a database with the identity `found` belongs to this vault and destination.
     pub(super) fn check(&self, found: &StateIdentity, database: &Database) -> Result<(), StateError> {
         if (&found.vault_id, &found.destination) == (&self.vault_id, &self.destination) {
             return Ok(());
@@ -32,7 +32,7 @@ impl StateIdentity {
     }
 }
 
-/// Has a database say that its destination is elsewhere now.
+/// Changes the destination stored in a database.
 pub(super) fn rename_destination(database: &Database, identity: &StateIdentity) -> Result<(), StateError> {
     let Some(mut connection) = schema::open(database, Access::Write)? else {
         return Err(database.unavailable("it is not there any more"));
@@ -45,7 +45,7 @@ pub(super) fn rename_destination(database: &Database, identity: &StateIdentity) 
     rename().map_err(|error| database.error(&error))
 }
 
-/// Reads whose state a database holds.
+/// Reads the identity of a database.
 pub(super) fn read(database: &Database, connection: &Connection) -> Result<StateIdentity, StateError> {
     query(connection).map_err(|error| database.read_error(error))
 }

@@ -1,4 +1,4 @@
-//! The journal: a table that is only added to, and whose oldest rows go.
+//! The journal: a table to which rows are only added, and from which the oldest are removed.
 
 use obsync_core::{JournalChange, JournalEntry, Side};
 use obsync_protocol::{Uid, VaultPath};
@@ -7,14 +7,14 @@ use rusqlite::{Connection, OptionalExtension, Transaction};
 use super::commit::{Written, signed};
 use super::rows::{Read, ReadError};
 
-/// How many lines are kept.
+/// Limit of lines.
 pub(super) const LINES: i64 = 20_000;
-/// How long a line is kept, in milliseconds: 90 days.
+/// Lifetime of a line, in milliseconds: 90 days.
 const AGE: i64 = 90 * 24 * 60 * 60 * 1000;
-/// The oldest lines go once so many came.
+/// The oldest lines are removed each time that this many were added.
 const TRIMMED_EVERY: i64 = 256;
 
-/// Made by the first commit with a line, also in databases of earlier releases, which do without.
+/// Created by the first commit with a line, also in databases of earlier releases, which have none.
 const TABLE: &str = "
     CREATE TABLE IF NOT EXISTS journal (
         id INTEGER PRIMARY KEY,
@@ -33,7 +33,7 @@ const TABLE: &str = "
     ) STRICT;
 ";
 
-/// Writes lines. To be called before the records change: those say what each change was made from.
+/// Writes lines. To be called before the records change: those have the base of each change.
 pub(super) fn write(transaction: &Transaction<'_>, entries: &[JournalEntry]) -> Written {
     if entries.is_empty() {
         return Ok(());
@@ -72,7 +72,7 @@ fn trim(transaction: &Transaction<'_>, added: usize) -> Written {
     Ok(())
 }
 
-/// The newest lines, of one path and what is below it if that is given.
+/// The newest lines, with `path` only those of it and below it.
 pub(super) fn read(
     connection: &Connection,
     path: Option<&VaultPath>,

@@ -1,13 +1,13 @@
 //! The state of one destination, in one SQLite database.
 //!
-//! The database is made by the first commit, so that a run that finds nothing to do, or only looks, writes nothing. Each
-//! commit is one transaction with a rollback journal, which is gone when the commit returns: a run that only
-//! reads leaves no other file beside the database.
+//! The database is created by the first commit, so that a run that finds nothing to do, or only reads, writes
+//! nothing. Each commit is one transaction with a rollback journal, which is removed before the commit
+//! returns: a run that only reads leaves no other file beside the database.
 //!
-//! - `schema`: its tables, and opening it. `rows`: between rows and what they mean. `commit`: the one way to write.
-//! - `lock`: one process at a time. `identity`: whose state it is. `error`: what SQLite says.
-//! - `companion`: small files beside the database. `catalog`: where the databases of a machine are. `journal`: what was
-//!   changed, by whom. `texts`: what merges start from. `summary`: one at a glance.
+//! - `schema`: its tables, and opening it. `rows`: conversion of rows. `commit`: the only way to write.
+//! - `lock`: one process at a time. `identity`: its vault and destination. `error`: errors of SQLite.
+//! - `companion`: small files beside the database. `catalog`: paths of a machine's databases. `journal`:
+//!   changes and their devices. `texts`: base texts of merges. `summary`: numbers for `status`.
 
 mod catalog;
 mod commit;
@@ -46,10 +46,10 @@ use self::lock::StateLock;
 use self::schema::Access;
 use obsync_core::blocking::{Stopped, blocking, lock};
 
-/// How often a process that waits looks for confirmations.
+/// Interval at which a waiting process checks for confirmations.
 const CONFIRMATIONS: Duration = Duration::from_secs(2);
 
-/// What is known of one destination, in one SQLite database.
+/// The state of one destination, in one SQLite database.
 #[derive(Debug)]
 pub struct SqliteState {
     inner: Arc<Inner>,
@@ -59,11 +59,11 @@ pub struct SqliteState {
 struct Inner {
     database: Database,
     access: Access,
-    /// Whose state this is; not known when an absent database is read.
+    /// The identity; unknown if an absent database is read.
     identity: Option<StateIdentity>,
-    /// None until there is a database.
+    /// `None` until there is a database.
     connection: Mutex<Option<Connection>>,
-    /// Held, not used: it goes when this goes.
+    /// Held for its Drop: releases the lock.
     _lock: Option<StateLock>,
 }
 
@@ -79,14 +79,14 @@ impl Drop for Inner {
 }
 
 impl SqliteState {
-    /// Opens the state of `identity` in the file `path` to work with it, and locks it for as long as this lives. The
-    /// file (mode 0600) and its folders (0700) are made when needed. Blocks for a moment.
+    /// Opens the state of `identity` in the file `path` for a run, and locks it for as long as this lives.
+    /// The file (mode 0600) and its folders (0700) are created when needed. Blocks for a moment.
     ///
     /// # Errors
     ///
     /// [`StateError::Locked`] if another process has it, [`StateError::Corrupt`] if it is damaged,
-    /// [`StateError::Newer`] if a newer obsync wrote it, [`StateError::Unavailable`] if it belongs to another vault or
-    /// destination or cannot be used.
+    /// [`StateError::Newer`] if a newer obsync wrote it, [`StateError::Unavailable`] if it belongs to another
+    /// vault or destination or cannot be used.
     pub fn open(path: &Path, identity: &StateIdentity) -> Result<Self, StateError> {
         let database = Database::new(path);
         let lock = StateLock::take(&database, &identity.destination)?;
@@ -113,12 +113,12 @@ impl SqliteState {
         Ok(Self::new(database, Access::Write, Some(identity.clone()), connection, Some(lock)))
     }
 
-    /// Opens the state in the file `path` to look at it: nothing is locked or written, and a commit is an error. A file
-    /// that is not there is read as the state of a destination that was never pulled to. Blocks for a moment.
+    /// Opens the state in the file `path` read-only: nothing is locked or written, and a commit is an error.
+    /// A missing file reads as the state of a destination that was never pulled to. Blocks for a moment.
     ///
     /// # Errors
     ///
-    /// As for [`open`](Self::open), but for the lock.
+    /// As for [`open`](Self::open), except for the lock.
     pub fn read(path: &Path) -> Result<Self, StateError> {
         let database = Database::new(path);
         let connection = schema::open(&database, Access::Read)?;
@@ -127,18 +127,19 @@ impl SqliteState {
         Ok(Self::new(database, Access::Read, identity, connection, None))
     }
 
-    /// Whether a process works with this state at this moment. One that begins in the very instant of the question may find
-    /// it locked. Blocks for a moment.
+    /// True if a process works with this state now. A process that starts at this very moment may find it
+    /// locked. Blocks for a moment.
     pub fn is_at_work(&self) -> bool {
         lock::is_held(&self.inner.database)
     }
 
-    /// Who works with this state, or did last and was killed, as far as the lock says that. Blocks for a moment.
+    /// The process that works with this state, or the last one if it was killed, according to the lock.
+    /// Blocks for a moment.
     pub fn holder(&self) -> Option<String> {
         lock::holder_of(&self.inner.database)
     }
 
-    /// Whose state this is; `None` if it was opened by [`read`](Self::read) and there is no database.
+    /// The identity; `None` if it was opened by [`read`](Self::read) and there is no database.
     pub fn identity(&self) -> Option<&StateIdentity> {
         self.inner.identity.as_ref()
     }
@@ -170,7 +171,7 @@ impl SqliteState {
         blocking(move || work(&inner)).await.unwrap_or_else(stopped)
     }
 
-    /// Reads from the database; `absent` is the answer when there is none.
+    /// Reads from the database; `absent` is the answer if there is none.
     async fn query<T, F>(&self, absent: T, work: F) -> Result<T, StateError>
     where
         T: Send + 'static,
@@ -186,13 +187,13 @@ impl SqliteState {
     }
 }
 
-/// Reads in one transaction: one lock for a question of a thousand paths in place of one for each, which cost seven system
-/// calls every time.
+/// Reads in one transaction: one lock for a query of a thousand paths instead of one for each, which cost
+/// seven system calls every time.
 fn read_at_once<T>(
     connection: &Connection,
     work: impl FnOnce(&Connection) -> Result<T, rows::ReadError>,
 ) -> Result<T, rows::ReadError> {
-    // The connection is locked for as long, so there is no transaction within another.
+    // The connection is locked meanwhile, so there is no nested transaction.
     let reading = connection.unchecked_transaction()?;
     work(&reading)
 }
@@ -210,7 +211,7 @@ impl Inner {
         commit::apply(connection, identity, commit).map_err(|error| self.database.write_error(error))
     }
 
-    /// Keeps texts where there is a database already.
+    /// Stores texts if there is a database already.
     fn keep_texts(&self, texts: &[(ContentHash, Option<Vec<u8>>)]) -> Result<bool, StateError> {
         match (self.access, &mut *lock(&self.connection)) {
             (Access::Write, Some(connection)) => {
@@ -220,7 +221,7 @@ impl Inner {
         }
     }
 
-    /// Notes a run where there is a database already.
+    /// Stores a run if there is a database already.
     fn note_run(&self, run: &LastRun) -> Result<(), StateError> {
         if lock(&self.connection).is_none() {
             return Ok(());
@@ -228,7 +229,7 @@ impl Inner {
         companion::note_run(&self.database, run)
     }
 
-    /// Notes the time of a check where there is a database already.
+    /// Stores the time of a check if there is a database already.
     fn note_check(&self, at: i64) -> Result<(), StateError> {
         match (self.access, &*lock(&self.connection)) {
             (Access::Write, Some(_)) => companion::note_check(&self.database, at),
@@ -333,7 +334,7 @@ impl StateStore for SqliteState {
         self.run(|inner| Ok(companion::last_run(&inner.database))).await
     }
 
-    /// Also of a state that is only looked at: a run can fail before it has its lock.
+    /// Also for a state opened read-only: a run can fail before it has its lock.
     async fn note_run(&self, run: &LastRun) {
         let run = run.clone();
         let noted = self.run(move |inner| inner.note_run(&run)).await;

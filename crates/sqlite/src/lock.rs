@@ -1,4 +1,5 @@
-//! One process at a time: an advisory lock on a file beside the database. It dies with its holder, and the file stays.
+//! One process at a time: an advisory lock on a file beside the database. It ends with its process, and the
+//! file stays.
 
 use std::ffi::OsStr;
 use std::fs::File;
@@ -14,12 +15,12 @@ use obsync_private::{
 
 use super::error::Database;
 
-/// What the lock file's name has behind the database's.
+/// Suffix of the lock file's name after the database's.
 pub(super) const LOCK: &str = ".lock";
-/// How often a lock file that is removed by another process at this very moment is made anew.
+/// Attempts to create a lock file that another process removes at this very moment.
 const ATTEMPTS: u32 = 8;
 
-/// The lock of one database, held until this is dropped.
+/// The lock of one database, released on drop.
 #[derive(Debug)]
 pub(super) struct StateLock {
     file: File,
@@ -27,7 +28,8 @@ pub(super) struct StateLock {
 }
 
 impl StateLock {
-    /// Takes the lock of `database`, making its folder if need be. `destination` is told when another process has it.
+    /// Takes the lock of `database`, creating its folder if needed. The error names `destination` if another
+    /// process has it.
     pub(super) fn take(database: &Database, destination: &str) -> Result<Self, StateError> {
         let (folder, name) = private_folder(database)?;
         let name = name + LOCK;
@@ -38,14 +40,15 @@ impl StateLock {
             let Some(Opened { file, .. }) = folder.file(&name, Access::Write).map_err(unusable)? else {
                 continue;
             };
-            // SQLite's own locks are of the other kind. It takes them with the first commit, when files are in place already.
+            // SQLite's own locks are of the other kind. It takes them at the first commit, when files are in
+            // place already.
             match try_lock_beside_records(&file, &folder) {
                 Ok(()) => {}
                 Err(LockError::Held) => return Err(StateError::locked(destination, holder(&file))),
                 Err(LockError::Other(error)) => return Err(unusable(error)),
                 Err(error @ LockError::NoLocks(_)) => return Err(no_locks(database, &error)),
             }
-            // A lock on a file that was removed in between would keep nobody out.
+            // A lock on a file that was removed in between would exclude nobody.
             if is_at(&file, &path) {
                 if let Err(error) = name_holder(&file) {
                     tracing::debug!(%error, "the holder of the lock cannot be named");
@@ -56,7 +59,7 @@ impl StateLock {
         Err(StateError::locked(destination, None))
     }
 
-    /// Removes the lock's file and lets go.
+    /// Removes the lock's file and releases the lock.
     pub(super) fn remove(self) -> io::Result<()> {
         std::fs::remove_file(&self.path)
     }
@@ -67,19 +70,20 @@ impl Drop for StateLock {
         if let Err(error) = forget_holder(&self.file) {
             tracing::debug!(%error, "the name of the holder of the lock stays");
         }
-        // To close the file would not do while a child that this process is just starting has a copy of the handle.
+        // Closing the file is not enough while a child that this process is just starting has a copy of the
+        // handle.
         if let Err(error) = self.file.unlock() {
             tracing::debug!(%error, "the lock stays until its file is closed");
         }
     }
 }
 
-/// Whether a process has the lock of a database. It is not taken, so that nobody is kept out.
+/// True if a process has the lock of a database. The lock is not taken, so that no process is excluded.
 pub(super) fn is_held(database: &Database) -> bool {
     open(database).is_some_and(|file| is_locked(&file))
 }
 
-/// Who has the lock of a database, or had it last and was killed.
+/// The process that has the lock of a database, or had it last and was killed.
 pub(super) fn holder_of(database: &Database) -> Option<String> {
     holder(&open(database)?)
 }
@@ -90,15 +94,15 @@ fn open(database: &Database) -> Option<File> {
     Some(Folder::open(folder).ok()??.file(&(name + LOCK), Access::Read).ok()??.file)
 }
 
-/// The error for a database in whose folder nothing can be locked.
+/// The error for a database in a folder without locks.
 pub(super) fn no_locks(database: &Database, refusal: &LockError) -> StateError {
     database.unavailable(format!("{refusal}; set OBSYNC_HOME or XDG_STATE_HOME to a folder on a local disk"))
 }
 
-/// Whether the file system of a database, that SQLite finds locked, says that it has no locks.
+/// The refusal of the file system, if SQLite finds a database locked and the file system has no locks.
 pub(super) fn refusal(database: &Database) -> Option<LockError> {
     let (folder, name) = parts(database).ok()?;
-    // Never the database's own file: to close a second handle of it lets SQLite's locks go.
+    // Never the database's own file: closing a second handle of it releases SQLite's locks.
     let lock = Folder::open(folder).ok()??.file(&(name + LOCK), Access::Read).ok()??;
     look_for_records(&lock.file).err()
 }
@@ -110,7 +114,7 @@ pub(super) fn beside(path: &Path, ending: &str) -> PathBuf {
     PathBuf::from(text)
 }
 
-/// The folder of a database, made if need be, and the database's name in it.
+/// The folder of a database, created if needed, and the database's name in it.
 pub(super) fn private_folder(database: &Database) -> Result<(Folder, String), StateError> {
     let (folder, name) = parts(database)?;
     let folder = Folder::make(folder).map_err(|error| {

@@ -1,4 +1,4 @@
-//! Between the rows of a state database and what they mean. Nothing in a row is trusted to be what was once written.
+//! Converts the rows of a state database. No row is trusted to be as it was written.
 
 use std::collections::HashMap;
 
@@ -12,12 +12,12 @@ use rusqlite::{Connection, OptionalExtension, Row};
 
 use super::schema::has_contents_indexed;
 
-/// Why something could not be read.
+/// The reason why a row could not be read.
 #[derive(Debug)]
 pub(super) enum ReadError {
-    /// SQLite says so.
+    /// An error of SQLite.
     Sqlite(rusqlite::Error),
-    /// A value is not what it must be.
+    /// An invalid value.
     Value(String),
 }
 
@@ -81,7 +81,7 @@ fn destination(row: &Row<'_>, first: usize) -> Read<Option<DestinationIdentity>>
     }
 }
 
-/// How a direction is stored.
+/// The stored form of a direction.
 pub(super) fn direction_number(direction: Direction) -> i64 {
     match direction {
         Direction::Pull => 0,
@@ -99,7 +99,7 @@ fn direction(number: i64) -> Read<Direction> {
     }
 }
 
-/// The columns of a record but for its path.
+/// The columns of a record except its path.
 pub(super) const RECORD: &str =
     "uid, hash, size, mtime, ctime, witnessed, seen_size, modified, changed, inode, entity_tag";
 
@@ -126,14 +126,14 @@ pub(super) fn all_records(connection: &Connection) -> Read<Vec<Record>> {
     Ok(records)
 }
 
-/// How many files are recorded.
+/// Number of recorded files.
 pub(super) fn files(connection: &Connection) -> Read<u64> {
     Ok(connection.query_row("SELECT COUNT(hash) FROM records", [], |row| row.get(0))?)
 }
 
-/// Some records of files, drawn anew each time.
+/// Some records of files, drawn at random.
 pub(super) fn sample(connection: &Connection, most: usize) -> Read<Vec<Record>> {
-    // Tables that earlier releases made have no row numbers; of those it is always the first few.
+    // Tables of earlier releases have no row numbers; from those the first few are always returned.
     let drawn = format!(
         "SELECT path, {RECORD} FROM records
          WHERE hash IS NOT NULL AND rowid > (SELECT abs(random() % max(rowid)) FROM records) ORDER BY rowid LIMIT 1"
@@ -167,7 +167,7 @@ fn some_records(connection: &Connection, most: usize) -> Read<Vec<Record>> {
     Ok(records)
 }
 
-/// What was about to be done.
+/// The announced changes.
 pub(super) fn intents(connection: &Connection) -> Read<Vec<Intent>> {
     let mut statement =
         connection.prepare_cached("SELECT path, uid, hash, size, mtime, ctime, kind, other FROM intents")?;
@@ -201,7 +201,7 @@ fn intent(row: &Row<'_>) -> Read<Intent> {
     })
 }
 
-/// How the kind of an intent is stored.
+/// The stored form of an intent's kind.
 pub(super) fn intent_number(intent: &Intent) -> i64 {
     match intent {
         Intent::Place(_) => 0,
@@ -219,7 +219,7 @@ fn known_content(row: &Row<'_>, first: usize) -> Read<Option<KnownContent>> {
     Ok(Some(KnownContent { hash: content_hash(hash)?, size }))
 }
 
-/// For each content a path that has it.
+/// For each content, a path that has it.
 pub(super) fn sources(connection: &Connection, contents: &[ContentHash]) -> Read<Vec<Option<VaultPath>>> {
     if !contents.is_empty() && !has_contents_indexed(connection)? {
         return sources_by_reading(connection, contents);
@@ -232,7 +232,7 @@ pub(super) fn sources(connection: &Connection, contents: &[ContentHash]) -> Read
     contents.iter().map(&mut find).collect()
 }
 
-/// The same where there is no index: by reading all records once, and keeping what is asked for.
+/// The same without an index: reads all records once and keeps the wanted ones.
 fn sources_by_reading(connection: &Connection, contents: &[ContentHash]) -> Read<Vec<Option<VaultPath>>> {
     let mut found: HashMap<ContentHash, Option<VaultPath>> =
         contents.iter().map(|content| (*content, None)).collect();
@@ -247,7 +247,7 @@ fn sources_by_reading(connection: &Connection, contents: &[ContentHash]) -> Read
     Ok(contents.iter().map(|content| found.get(content).cloned().flatten()).collect())
 }
 
-/// The deferred changes of one kind; of those that failed not more than any run remembers.
+/// The deferred changes of one kind; of failed ones not more than any run stores.
 pub(super) fn deferred(connection: &Connection, kind: DeferredKind) -> Read<Vec<Deferred>> {
     let (causes, most) = match kind {
         DeferredKind::Failed => ("cause NOT IN (0, 4)", i64::try_from(DEFERRED_CHANGES).unwrap_or(i64::MAX)),
@@ -276,7 +276,7 @@ pub(super) fn deferred(connection: &Connection, kind: DeferredKind) -> Read<Vec<
     Ok(deferred)
 }
 
-/// How the cause of a deferred change is stored.
+/// The stored form of a deferred change's cause.
 pub(super) fn cause_number(cause: &DeferredCause) -> i64 {
     match cause {
         DeferredCause::Filtered => 0,

@@ -1,4 +1,4 @@
-//! The tables of a state database, and opening one.
+//! The tables of a state database, and how it is opened.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -12,19 +12,19 @@ use super::error::Database;
 use super::identity::StateIdentity;
 use super::lock::{parts, private_folder};
 
-/// What SQLite keeps in the file's header to say whose format it is: "obsy".
+/// The application id in SQLite's file header: "obsy".
 const APPLICATION_ID: i64 = 0x6f62_7379;
 /// The newest format that this program knows.
 const FORMAT: i64 = 2;
-/// How long to wait for another program that reads the database (`obsync status`).
+/// Timeout for another program that reads the database (`obsync status`).
 const PATIENCE: Duration = Duration::from_secs(10);
 /// Memory for pages, in KiB: the indexes of some 100,000 records.
 const CACHE: i64 = 16 * 1024;
-/// Prepared statements that are kept.
+/// Limit of cached prepared statements.
 const STATEMENTS: usize = 32;
 
-/// All versions and sizes are at most [`i64::MAX`]; times are milliseconds since the epoch, but for those of a file's facts
-/// (`modified`, `changed`), which are nanoseconds.
+/// All versions and sizes are at most [`i64::MAX`]; times are milliseconds since the epoch, except those of a
+/// file's facts (`modified`, `changed`), which are nanoseconds.
 const TABLES: &str = "
     CREATE TABLE vault (
         id INTEGER PRIMARY KEY CHECK (id = 1),
@@ -111,8 +111,8 @@ const TABLES: &str = "
     CREATE INDEX deferred_by_uid ON deferred (cause, uid);
 ";
 
-/// Makes a database of format 1 one of format 2. No row of a table is written anew: SQLite takes the defaults for columns
-/// that a row does not have.
+/// Migrates a database of format 1 to format 2. No row of a table is rewritten: SQLite uses the defaults for
+/// columns that a row does not have.
 const FROM_1_TO_2: &str = "
     ALTER TABLE vault ADD COLUMN cursor_uid INTEGER;
     ALTER TABLE vault ADD COLUMN cursor_path BLOB;
@@ -137,17 +137,17 @@ const FROM_1_TO_2: &str = "
     ALTER TABLE deferred ADD COLUMN confirmed INTEGER;
 ";
 
-/// What a database is opened for.
+/// Purpose of opening a database.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Access {
     Read,
     Write,
 }
 
-/// Opens a database and checks that it is one of ours; `None` when there is none yet.
+/// Opens a database and checks its format; `None` if there is none yet.
 pub(super) fn open(database: &Database, access: Access) -> Result<Option<Connection>, StateError> {
     let Some((place, size)) = find(database)? else { return Ok(None) };
-    // What is left when a first commit was interrupted.
+    // Left by an interrupted first commit.
     if size == 0 {
         return Ok(None);
     }
@@ -155,7 +155,7 @@ pub(super) fn open(database: &Database, access: Access) -> Result<Option<Connect
     let check = || -> rusqlite::Result<(i64, i64)> {
         Ok((pragma(&connection, "application_id")?, pragma(&connection, "user_version")?))
     };
-    // SQLite itself takes a last page that is cut off for one that ends in zeros.
+    // SQLite itself reads a truncated last page as one that ends in zeros.
     let is_whole = || -> rusqlite::Result<bool> {
         let pages = pragma(&connection, "page_count")?.saturating_mul(pragma(&connection, "page_size")?);
         Ok(std::fs::metadata(database.path()).is_ok_and(|found| found.len() >= pages.unsigned_abs()))
@@ -170,13 +170,13 @@ pub(super) fn open(database: &Database, access: Access) -> Result<Option<Connect
         (APPLICATION_ID, 1..=FORMAT) => Err(database.corrupt("its end is missing")),
         (APPLICATION_ID, newer) if newer > FORMAT => Err(database.newer(newer, FORMAT)),
         (APPLICATION_ID, other) => Err(database.corrupt(format!("there never was a format {other}"))),
-        // Rolled back: a first commit was interrupted by something that the file system outlived.
+        // Rolled back: a first commit was interrupted by a crash that the file system survived.
         (0, 0) if std::fs::metadata(database.path()).is_ok_and(|found| found.len() == 0) => Ok(None),
         _ => Err(database.corrupt("it is a database of another program")),
     }
 }
 
-/// Makes a database of an earlier format one of this, in one transaction.
+/// Migrates a database of an earlier format in one transaction.
 pub(super) fn migrate(connection: &mut Connection) -> rusqlite::Result<()> {
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     if pragma(&transaction, "user_version")? == 1 {
@@ -186,8 +186,8 @@ pub(super) fn migrate(connection: &mut Connection) -> rusqlite::Result<()> {
     transaction.commit()
 }
 
-/// Lets a reader see a database of format 1 as one of format 2, without writing to it: by views in its own memory, which
-/// take the place of the tables of the same names.
+/// Lets a reader see a database of format 1 as one of format 2, without writing to it: with views in its own
+/// memory that replace the tables of the same names.
 fn see_as_format_2(connection: &Connection) -> rusqlite::Result<()> {
     connection.pragma_update(None, "query_only", false)?;
     connection.pragma_update(None, "temp_store", "MEMORY")?;
@@ -207,7 +207,7 @@ fn see_as_format_2(connection: &Connection) -> rusqlite::Result<()> {
     connection.pragma_update(None, "query_only", true)
 }
 
-/// Makes the file, readable only by its owner. Its tables are made by the first commit.
+/// Creates the file, readable only by its owner. Its tables are created by the first commit.
 pub(super) fn create(database: &Database) -> Result<Connection, StateError> {
     let (folder, name) = private_folder(database)?;
     folder
@@ -216,8 +216,8 @@ pub(super) fn create(database: &Database) -> Result<Connection, StateError> {
     connect(database, &folder.path().join(name), Access::Write)
 }
 
-/// Where the file is, without links, and its size in bytes; `None` when there is none. Nobody else can write to the file or
-/// its folder, in which SQLite looks for a journal.
+/// The file's path without links, and its size in bytes; `None` if there is none. No other user can write to
+/// the file or its folder, in which SQLite looks for a journal.
 fn find(database: &Database) -> Result<Option<(PathBuf, u64)>, StateError> {
     let refused = |error: io::Error| match error.get_ref().and_then(|error| error.downcast_ref()) {
         Some(Refusal::NotAFile { .. }) => database.corrupt("it is not a file"),
@@ -232,7 +232,7 @@ fn find(database: &Database) -> Result<Option<(PathBuf, u64)>, StateError> {
     Ok(Some((folder.path().join(name), size)))
 }
 
-/// Makes the tables if they are not there, with the one row that says whose state this is.
+/// Creates the tables if they do not exist, with the single row that has the identity.
 pub(super) fn prepare(
     transaction: &Transaction<'_>,
     identity: &StateIdentity,
@@ -251,15 +251,15 @@ pub(super) fn prepare(
     transaction.pragma_update(None, "user_version", FORMAT)
 }
 
-/// Has records found by their content from now on, without looking at all of them. That index is in an order in which
-/// nothing comes, so it is made once a first pull has brought everything, in one go: 0.06 s for 100,000, against 0.2 to
-/// 0.5 s. Who pulls once and never again has no use for it, so it is left to the first commit that finds one done.
+/// Creates the index of records by content. Its order is unrelated to that of the inserts, so it is created in
+/// one pass after a first pull: 0.06 s for 100,000, against 0.2 to 0.5 s. A single pull has no use for it, so
+/// it is left to the first commit after a complete one.
 pub(super) fn index_contents(transaction: &Transaction<'_>) -> rusqlite::Result<()> {
     transaction
         .execute_batch("CREATE INDEX IF NOT EXISTS records_by_hash ON records (hash) WHERE hash IS NOT NULL")
 }
 
-/// Whether records are found by their content without looking at all of them.
+/// True if records are indexed by content.
 pub(super) fn has_contents_indexed(connection: &Connection) -> rusqlite::Result<bool> {
     let sql = "SELECT 1 FROM sqlite_schema WHERE type = 'index' AND name = 'records_by_hash'";
     connection.prepare_cached(sql)?.exists([])
@@ -273,8 +273,8 @@ fn connect(database: &Database, place: &Path, access: Access) -> Result<Connecti
         Ok(connection)
     };
     let opened = match (access, connect(access, OpenFlags::SQLITE_OPEN_READ_WRITE)) {
-        // A reader opens it for writing too: only so can it roll back what a killed process left half written. Where it
-        // may not, it does without.
+        // A reader opens it for writing too: only then can it roll back the unfinished commit of a killed
+        // process. If it is not permitted to, it reads without that.
         (Access::Read, Err(_)) => connect(access, OpenFlags::SQLITE_OPEN_READ_ONLY),
         (_, opened) => opened,
     };
@@ -292,13 +292,13 @@ fn configure(connection: &Connection, access: Access) -> rusqlite::Result<()> {
         Access::Write => {
             connection.pragma_update(None, "synchronous", "EXTRA")?;
             connection.pragma_update(None, "temp_store", "MEMORY")?;
-            // A journal that stays spares each commit making a file, removing it and flushing the folder for both.
+            // A journal that stays saves each commit creating it, removing it and flushing the folder twice.
             set_journal_mode(connection, "PERSIST")
         }
     }
 }
 
-/// Removes the journal, so that nothing is left beside the database. To be called before it is closed.
+/// Removes the journal. Call it before closing the database, so that no file stays beside it.
 pub(super) fn remove_journal(connection: &Connection) -> rusqlite::Result<()> {
     set_journal_mode(connection, "DELETE")
 }

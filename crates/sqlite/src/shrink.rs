@@ -1,28 +1,28 @@
-//! Shrinks deferred changes of states that earlier releases wrote: they kept an entry that cannot be read whole, and the
-//! service decides how long that is, and how many there are.
+//! Shrinks deferred changes in states of earlier releases: they stored unreadable entries whole, and the
+//! service controls their length and number.
 
 use obsync_core::{Deferred, DeferredCause, DeferredKey};
 use obsync_protocol::limits::{DEFERRED_CHANGES, FILTERED_CHANGES, UNREADABLE_HASH, UNREADABLE_PATH};
 use obsync_protocol::{PushMessage, Uid};
 use rusqlite::Connection;
 
-/// How many changes are in memory at a time.
+/// Changes in memory at a time.
 const AT_A_TIME: usize = 16;
-/// From so many bytes on, it is worth while to write the database anew without them.
+/// Minimum of freed bytes for which the database is compacted.
 const WORTH_COMPACTING: i64 = 16 << 20;
-/// The longest name of a device or user that is left as it is, in bytes.
+/// Limit of the name of a device or user that is left unchanged, in bytes.
 const NAME: usize = 1024;
 
-/// What was done to a state.
+/// Result of shrinking a state.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Shrunk {
-    /// How many changes were shortened.
+    /// Number of shortened changes.
     pub(super) shortened: usize,
-    /// How many were forgotten, so that the next run looks at everything again.
+    /// Number of removed changes, after which the next run checks everything again.
     pub(super) forgotten: usize,
 }
 
-/// Forgets changes that were not applied if there are too many, and shortens what is too long.
+/// Removes changes that were not applied if there are too many, and shortens those that are too long.
 pub(super) fn shrink(connection: &mut Connection) -> rusqlite::Result<Shrunk> {
     let mut forgotten = 0;
     for (causes, most) in [("cause NOT IN (0, 4)", DEFERRED_CHANGES), ("cause IN (0, 4)", FILTERED_CHANGES)] {
@@ -45,7 +45,7 @@ pub(super) fn shrink(connection: &mut Connection) -> rusqlite::Result<Shrunk> {
     Ok(Shrunk { shortened: count, forgotten })
 }
 
-/// Forgets all changes that failed, or were filtered out, where there are more than `most`: each would be in memory.
+/// Removes all changes that failed, or were filtered, if there are more than `most`: each would be in memory.
 fn forget_surplus(connection: &mut Connection, causes: &str, most: usize) -> rusqlite::Result<usize> {
     let transaction = connection.transaction()?;
     let count: i64 =
@@ -55,14 +55,14 @@ fn forget_surplus(connection: &mut Connection, causes: &str, most: usize) -> rus
         return Ok(0);
     }
     let forgotten = transaction.execute(&format!("DELETE FROM deferred WHERE {causes}"), [])?;
-    // From the first version on; 0 stands for a vault that need not be looked at again.
+    // From the first version on; 0 means that the vault need not be checked again.
     transaction.execute("UPDATE vault SET rechecking = 1 WHERE id = 1", [])?;
     transaction.commit()?;
     Ok(forgotten)
 }
 
 fn shrink_some(connection: &mut Connection) -> rusqlite::Result<usize> {
-    // The prefix of a key that is not a path, and the most that is left of a path.
+    // The prefix of a key that is not a path, and the limit of a path.
     let longest_key = UNREADABLE_PATH + 2;
     let sql = "SELECT key, uid, path, substr(hash, 1, ?3) FROM deferred
                WHERE cause = 1 AND (

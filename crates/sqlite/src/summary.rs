@@ -1,4 +1,4 @@
-//! A state database at a glance, for `obsync status`.
+//! A summary of a state database, for `obsync status`.
 
 use obsync_core::StateError;
 use rusqlite::Connection;
@@ -8,26 +8,26 @@ use super::identity::{self, StateIdentity};
 use super::rows::{ReadError, vault_state};
 use obsync_core::blocking::lock;
 
-/// What a state database says, in numbers.
+/// Numbers of a state database.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StateSummary {
-    /// Whose state it is.
+    /// Its vault and destination.
     pub identity: StateIdentity,
-    /// When the database was made, milliseconds since the epoch.
+    /// Creation time of the database, in milliseconds since the epoch.
     pub created: i64,
-    /// When something was last recorded, milliseconds since the epoch.
+    /// Time of the last commit, in milliseconds since the epoch.
     pub committed: i64,
     /// Every change of the vault up to this version is applied or deferred.
     pub version: u64,
-    /// Whether a first listing was handled to its end.
+    /// True if a first listing was handled completely.
     pub listed: bool,
     /// Files in the destination.
     pub files: u64,
     /// Their bytes.
     pub bytes: u64,
-    /// Folders that the vault has as such.
+    /// Folders that the vault lists.
     pub folders: u64,
-    /// Changes that the filter left out.
+    /// Changes that the filter excluded.
     pub filtered: u64,
     /// Changes that could not be applied.
     pub failed: u64,
@@ -36,7 +36,7 @@ pub struct StateSummary {
 }
 
 impl SqliteState {
-    /// What the database says, in numbers; `None` when there is none yet. Blocks for a moment.
+    /// Reads the numbers; `None` if there is no database yet. Blocks for a moment.
     ///
     /// # Errors
     ///

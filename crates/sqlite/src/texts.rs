@@ -1,5 +1,5 @@
-//! Texts that the destination and the vault agreed on, compressed, for later merges. Each recorded content is looked at once: where
-//! no text of it is kept, a row says so.
+//! Texts that the destination and the vault agreed on, compressed, for later merges. Each recorded content is
+//! read once: if its text is not stored, a row notes that.
 
 use obsync_core::Record;
 use obsync_protocol::ContentHash;
@@ -7,7 +7,7 @@ use rusqlite::{Connection, OptionalExtension, TransactionBehavior};
 
 use super::rows::{RECORD, Read, record, text as text_of, vault_path};
 
-/// Bytes that all texts take at most, compressed. Those of the oldest versions go.
+/// Limit of all texts, in compressed bytes. Those of the oldest versions are removed.
 const MOST: i64 = 64 << 20;
 
 const TABLE: &str = "
@@ -20,7 +20,7 @@ const TABLE: &str = "
     ) STRICT;
 ";
 
-/// The recorded files of at most `largest` bytes of whose text nothing is known, the newest first.
+/// Recorded files of at most `largest` bytes without a row for their text, newest first.
 pub(super) fn wanted(connection: &Connection, largest: u64, most: usize) -> Read<Vec<Record>> {
     let condition = match is_there(connection)? {
         true => "AND NOT EXISTS (SELECT 1 FROM texts WHERE texts.hash = records.hash)",
@@ -41,7 +41,7 @@ pub(super) fn wanted(connection: &Connection, largest: u64, most: usize) -> Read
     Ok(records)
 }
 
-/// Keeps texts, and forgets those that nothing recorded has any more. `false`: there is no room for more.
+/// Stores texts, and removes those without a record. `false` if there is no room for more.
 pub(super) fn keep(
     connection: &mut Connection,
     texts: &[(ContentHash, Option<Vec<u8>>)],
@@ -88,7 +88,7 @@ fn total(connection: &Connection) -> rusqlite::Result<i64> {
     connection.query_row("SELECT coalesce(sum(length(text)), 0) FROM texts", [], |row| row.get(0))
 }
 
-/// The text of a content. Whoever uses it compares its hash.
+/// The text of a content. The caller compares its hash.
 pub(super) fn find(connection: &Connection, hash: &ContentHash) -> Read<Option<Vec<u8>>> {
     if !is_there(connection)? {
         return Ok(None);
@@ -96,11 +96,11 @@ pub(super) fn find(connection: &Connection, hash: &ContentHash) -> Read<Option<V
     let sql = "SELECT text FROM texts WHERE hash = ?1 AND text NOT NULL";
     let found: Option<Vec<u8>> =
         connection.prepare_cached(sql)?.query_row([hash.as_bytes()], |row| row.get(0)).optional()?;
-    // A damaged one is as good as none.
+    // A damaged text counts as missing.
     Ok(found.and_then(|compressed| decompress(&compressed)))
 }
 
-/// A text, unless it says that it is larger than any that is kept.
+/// Decompresses a text, unless its header has a larger size than any stored text.
 fn decompress(compressed: &[u8]) -> Option<Vec<u8>> {
     const LARGEST: usize = 4 << 20;
     let (size, _) = lz4_flex::block::uncompressed_size(compressed).ok()?;
@@ -136,7 +136,7 @@ mod tests {
         assert_eq!(find(&connection, &hash(0)).unwrap(), None);
         let known: i64 = connection.query_row("SELECT count(*) FROM texts", [], |row| row.get(0)).unwrap();
         assert_eq!(known, 40);
-        // What nothing recorded has goes for good.
+        // Texts without a record are removed for good.
         connection.execute("DELETE FROM records WHERE uid > 20", []).unwrap();
         assert!(keep_within(&mut connection, &[], 2500).unwrap());
         assert_eq!(find(&connection, &hash(39)).unwrap(), None);

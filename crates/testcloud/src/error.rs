@@ -1,19 +1,19 @@
-//! Errors of starting a loopback cloud, or of doing what a test asks of it.
+//! Errors of starting a loopback cloud, or of a test's calls to it.
 
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-/// A cloud that cannot start or do what a test asks of it.
+/// A failure to start a cloud, or of a test's call to it.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum CloudError {
     /// The port is taken, most likely.
     #[error("the cloud cannot listen on {address}: {source}")]
     Listen {
-        /// The address asked for.
+        /// The requested address.
         address: SocketAddr,
-        /// Why.
+        /// The reason.
         #[source]
         source: io::Error,
     },
@@ -25,7 +25,7 @@ pub enum CloudError {
     Function {
         /// The program.
         program: PathBuf,
-        /// Why.
+        /// The reason.
         #[source]
         source: io::Error,
     },

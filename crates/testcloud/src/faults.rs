@@ -1,4 +1,4 @@
-//! Faults of the cloud, to be set and changed while it runs.
+//! Faults of the cloud, set and changed while it runs.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -11,14 +11,14 @@ use super::Service;
 use super::s3::{Asked, Refusal, S3Manners};
 use obsync_testkit::Chance;
 
-/// What one service does wrong; nothing by default.
+/// Faults of one service; none by default.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct ServiceFaults {
-    /// The operations that faults strike, by the names of the API such as `PutObject`; all when empty.
+    /// The operations that faults strike, by API name such as `PutObject`; all when empty.
     pub operations: Vec<String>,
-    /// How long each of these requests waits before it is looked at.
+    /// Delay of each of these requests before it is handled.
     pub latency: Duration,
-    /// The least time between two of these requests: those that come faster wait for their turn, in their order.
+    /// The least interval between two of these requests: faster ones wait for their turn, in order.
     pub pace: Duration,
     /// The request is never answered.
     pub hang: Chance,
@@ -37,14 +37,14 @@ pub struct ServiceFaults {
     pub unanswered: Chance,
 }
 
-/// What the cloud does wrong; nothing by default.
+/// Faults of the cloud; none by default.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct CloudFaults {
-    /// Decides the draws of probabilities.
+    /// Seed of the random draws.
     pub seed: u64,
     /// Faults of S3.
     pub s3: ServiceFaults,
-    /// How S3 differs from Amazon's.
+    /// Differences of S3 from Amazon's.
     pub s3_manners: S3Manners,
     /// Faults of DynamoDB.
     pub dynamodb: ServiceFaults,
@@ -54,10 +54,10 @@ pub struct CloudFaults {
     pub lambda: ServiceFaults,
     /// Faults of SQS.
     pub sqs: ServiceFaults,
-    /// A bucket is gone with everything in it once this many objects were written since the faults were
-    /// set; [`S3::restore_bucket`](super::S3::restore_bucket) brings it back.
+    /// A bucket vanishes with everything in it once this many objects were written since the faults were set;
+    /// [`S3::restore_bucket`](super::S3::restore_bucket) brings it back.
     pub bucket_vanishes_after: Option<u64>,
-    /// `BatchWriteItem` and `BatchGetItem` leave the second half of a request undone and say so.
+    /// `BatchWriteItem` and `BatchGetItem` leave the second half of a request unprocessed and report that.
     pub unprocessed: Chance,
 }
 
@@ -73,7 +73,7 @@ impl CloudFaults {
     }
 }
 
-/// What becomes of a request.
+/// The fate of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) enum Verdict {
     Pass,
@@ -90,7 +90,7 @@ pub(super) enum Verdict {
 enum Kind {
     Service(Service, Verdict),
     Unprocessed,
-    /// The refusal of this place in the list.
+    /// The refusal at this index of the list.
     Refused(usize),
 }
 
@@ -101,7 +101,7 @@ struct FaultState {
     events: HashMap<Kind, u64>,
     strikes: HashMap<Kind, u64>,
     objects_written: u64,
-    /// When the next request is served of the services that have a pace.
+    /// The time of the next request of each paced service.
     next_at: HashMap<Service, Instant>,
 }
 
@@ -118,7 +118,7 @@ impl FaultState {
         }
     }
 
-    /// How long a request waits for its turn.
+    /// The wait of a request for its turn.
     fn turn(&mut self, service: Service, pace: Duration) -> Duration {
         if pace.is_zero() {
             return Duration::ZERO;
@@ -158,7 +158,7 @@ impl CloudFaultControl {
         Self { state: Mutex::new(FaultState::new(faults)) }
     }
 
-    /// The faults now in force.
+    /// The present faults.
     pub fn get(&self) -> CloudFaults {
         self.lock().faults.clone()
     }
@@ -181,7 +181,7 @@ impl CloudFaultControl {
         self.set(CloudFaults::default());
     }
 
-    /// Decides what becomes of a request, and how long it waits before that.
+    /// Decides the fate of a request, and its delay.
     pub(super) fn judge(&self, service: Service, operation: &str) -> (Duration, Verdict) {
         let mut state = self.lock();
         let faults = state.faults.of(service);
@@ -208,7 +208,7 @@ impl CloudFaultControl {
         (wait, struck.map_or(Verdict::Pass, |(verdict, _)| verdict))
     }
 
-    /// The refusal that a request to S3 meets.
+    /// The refusal of a request to S3.
     pub(super) fn refusal(&self, operation: &str, resource: &str, asked: Asked) -> Option<Refusal> {
         let mut state = self.lock();
         let refusals = state.faults.s3_manners.refusals.clone();
@@ -219,7 +219,7 @@ impl CloudFaultControl {
         Some(refusal)
     }
 
-    /// Whether S3 carries this operation out whatever this header of it says.
+    /// True if S3 ignores this header of this operation.
     pub(super) fn ignores_conditions(&self, operation: &str, header: &str) -> bool {
         let ignored = &self.lock().faults.s3_manners.ignored_conditions;
         ignored.iter().any(|ignored| match ignored.split_once(' ') {
@@ -228,29 +228,29 @@ impl CloudFaultControl {
         })
     }
 
-    /// How S3 writes keys in listings.
+    /// Encoding of keys in S3 listings.
     pub(super) fn listed_keys(&self) -> super::s3::ListedKeys {
         self.lock().faults.s3_manners.keys
     }
 
-    /// Whether S3 takes buckets only by host.
+    /// True if S3 accepts buckets only by host.
     pub(super) fn hosts_only(&self) -> bool {
         self.lock().faults.s3_manners.hosts_only
     }
 
-    /// Whether S3 wants parts of one size.
+    /// True if S3 demands parts of one size.
     pub(super) fn equal_parts(&self) -> bool {
         self.lock().faults.s3_manners.equal_parts
     }
 
-    /// Whether this batch is to be left half done.
+    /// True if this batch is to be left half unprocessed.
     pub(super) fn leaves_unprocessed(&self) -> bool {
         let mut state = self.lock();
         let chance = state.faults.unprocessed.clone();
         state.strikes(Kind::Unprocessed, &chance)
     }
 
-    /// Counts an object written; whether its bucket vanishes now.
+    /// Counts a written object. Returns true if its bucket vanishes now.
     pub(super) fn bucket_vanishes(&self) -> bool {
         let mut state = self.lock();
         state.objects_written += 1;

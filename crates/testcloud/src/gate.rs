@@ -1,4 +1,4 @@
-//! The gate before each service: writes the request down and lets the faults decide what becomes of it.
+//! The gate before each service: logs requests and lets the faults decide their fate.
 
 use std::sync::Arc;
 
@@ -7,7 +7,7 @@ use super::http::{self, Dropped};
 use super::log::{RequestLog, RequestRecord, Service};
 use super::under_way::UnderWay;
 
-/// What every service of a cloud shares.
+/// State shared by all services of a cloud.
 #[derive(Debug, Clone)]
 pub(super) struct Gate {
     pub(super) faults: Arc<CloudFaultControl>,
@@ -31,7 +31,7 @@ impl Gate {
         }
     }
 
-    /// Writes the request down, waits as long as the faults say, and tells what is to become of it.
+    /// Logs a request, delays it as the faults demand, and returns its fate.
     pub(super) async fn admit(
         &self,
         service: Service,
@@ -50,7 +50,7 @@ impl Gate {
         admitted
     }
 
-    /// Writes down a request that never came as far as the gate.
+    /// Logs a request that never reached the gate.
     pub(super) fn note(&self, service: Service, operation: &str, resource: String, body: u64) -> Admitted {
         let operation = operation.to_owned();
         let number = self.log.arrived(RequestRecord {
@@ -64,7 +64,7 @@ impl Gate {
         Admitted { number, verdict: Verdict::Pass }
     }
 
-    /// Writes down how a request ended, and keeps the answer from its client where the verdict says so.
+    /// Logs the status of a request, and withholds the answer from its client if the verdict says so.
     pub(super) async fn end(&self, admitted: Admitted, status: u16) -> Result<(), Dropped> {
         match admitted.verdict {
             // It was not carried out.

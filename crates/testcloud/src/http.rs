@@ -1,4 +1,4 @@
-//! Listening on loopback and serving HTTP/1.1, the same for every service of the cloud.
+//! Listening on loopback and serving HTTP/1.1, for every service of the cloud.
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -20,10 +20,10 @@ use tokio_util::task::TaskTracker;
 
 use super::CloudError;
 
-/// How long a client may take to send a body.
+/// Timeout for a client to send a body.
 const BODY_LIMIT: Duration = Duration::from_secs(120);
 
-/// The body of an answer that is in memory.
+/// The body of an answer in memory.
 pub(super) type FullBody = Full<Bytes>;
 
 /// A connection that ends without an answer.
@@ -31,7 +31,7 @@ pub(super) type FullBody = Full<Bytes>;
 #[error("the connection is dropped on purpose")]
 pub(super) struct Dropped;
 
-/// A server's tasks: where new ones are spawned, and what ends them.
+/// A server's tasks: spawns new ones, and ends all.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Tasks {
     pub(super) tracker: TaskTracker,
@@ -50,7 +50,7 @@ impl Tasks {
         });
     }
 
-    /// Ends every task and waits until all have ended.
+    /// Ends all tasks and waits for them.
     pub(super) async fn stop(&self) {
         self.shutdown.cancel();
         self.tracker.close();
@@ -81,7 +81,7 @@ where
             match listener.accept().await {
                 Ok((stream, _)) => for_connections.spawn(connection(stream, handle.clone())),
                 Err(error) => {
-                    // Out of file descriptors, most likely: some close soon.
+                    // Probably out of file descriptors: some will be closed soon.
                     tracing::warn!(%error, "a connection could not be accepted");
                     tokio::time::sleep(Duration::from_millis(20)).await;
                 }
@@ -108,7 +108,7 @@ where
     }
 }
 
-/// Takes a whole body of at most `limit` bytes, for which the client has [`BODY_LIMIT`].
+/// Reads a whole body of at most `limit` bytes, for which the client has [`BODY_LIMIT`].
 pub(super) async fn whole_body(body: Incoming, limit: usize) -> Result<Bytes, Response<FullBody>> {
     let refuse = |status, why| answer(status, "text/plain", why);
     match timeout(BODY_LIMIT, Limited::new(body, limit).collect()).await {
@@ -130,12 +130,12 @@ pub(super) fn answer(
     response
 }
 
-/// The text of a header, or nothing when it is missing or no text.
+/// The text of a header, or nothing when it is missing or invalid.
 pub(super) fn header_text<'a>(headers: &'a hyper::HeaderMap, name: &str) -> &'a str {
     headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
 }
 
-/// For answers that never come.
+/// Never completes, for answers that never come.
 pub(super) async fn never() -> Infallible {
     std::future::pending().await
 }

@@ -1,4 +1,4 @@
-//! The shape that the JSON protocols of AWS give to errors, and the answers of faults in it.
+//! The error format of AWS's JSON protocols, and the answers of faults in it.
 
 use data_encoding::HEXLOWER;
 use hyper::header::HeaderValue;
@@ -17,7 +17,7 @@ pub(super) fn json_answer(
 ) -> Response<FullBody> {
     let mut response = answer(status, content_type, body.to_string());
     let mut id = [0; 16];
-    // An id without randomness is an id still.
+    // An id without randomness is still an id.
     let _ = getrandom::fill(&mut id);
     if let Ok(id) = HeaderValue::from_str(&HEXLOWER.encode(&id)) {
         response.headers_mut().insert("x-amzn-requestid", id);
@@ -25,7 +25,7 @@ pub(super) fn json_answer(
     response
 }
 
-/// An error by its type, as clients tell errors apart.
+/// An error by its type, by which clients distinguish errors.
 pub(super) fn json_error(
     status: StatusCode,
     content_type: &'static str,

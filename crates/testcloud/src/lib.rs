@@ -1,9 +1,8 @@
 //! A cloud on loopback for tests and for `obsync-dev cloud`: S3, DynamoDB, Secrets Manager, Lambda and SQS.
 //!
-//! [`Cloud::start`] serves each on a port of its own, in this process and in memory; [`Cloud::env`] says
-//! how the AWS SDKs find them. What was asked is counted ([`Cloud::counts`]) and written down
-//! ([`Cloud::requests`]), and [`CloudFaults`] say what goes wrong. [`Cloud::s3`] and its like look inside
-//! without requests.
+//! [`Cloud::start`] serves each on its own port, in this process and in memory; [`Cloud::env`] has the
+//! variables for the AWS SDKs. Requests are counted ([`Cloud::counts`]) and logged ([`Cloud::requests`]), and
+//! [`CloudFaults`] inject faults. [`Cloud::s3`] and its like give direct access without requests.
 
 mod credentials;
 mod dynamodb;
@@ -41,20 +40,20 @@ pub use s3::{
 };
 pub use secrets::Secrets;
 
-/// How long a test waits for something to happen.
+/// Longest wait of a test for an event.
 const WAIT_LIMIT: Duration = Duration::from_secs(60);
 
-/// What a cloud is to be.
+/// Options of a cloud.
 #[derive(Debug, Clone, Default)]
 pub struct CloudOptions {
     /// The ports: this one for S3, and the next for DynamoDB, Secrets Manager and Lambda in that order; any
     /// free ports when none, or 0, is given. SQS has a free one in any case.
     pub first_port: Option<u16>,
-    /// What goes wrong from the start.
+    /// Faults from the start.
     pub faults: CloudFaults,
 }
 
-/// Where the services listen.
+/// The addresses of the services.
 #[derive(Debug, Clone, Copy)]
 struct Addresses {
     s3: SocketAddr,
@@ -93,7 +92,7 @@ impl Cloud {
         let addresses = Addresses { s3, dynamodb, secrets_manager, lambda, sqs };
         let tasks = Tasks::default();
         let gate = Gate::new(options.faults);
-        // What can fail comes first: nothing is left running then.
+        // Fallible steps come first: after an error nothing is left running.
         let dynamodb = dynamodb::start(dynamodb_listener, &tasks, gate.clone())?;
         let s3 = s3::start(s3_listener, &tasks, gate.clone());
         let secrets = secrets::start(secrets_listener, &tasks, gate.clone());
@@ -103,7 +102,7 @@ impl Cloud {
         Ok(Self { addresses, gate, tasks, s3, dynamodb, secrets, lambda, queues })
     }
 
-    /// The variables by which the AWS SDKs find this cloud and sign for it.
+    /// The variables with which the AWS SDKs find this cloud and sign for it.
     pub fn env(&self) -> Vec<(String, String)> {
         [
             ("AWS_ENDPOINT_URL_S3", self.endpoint(Service::S3)),
@@ -115,14 +114,14 @@ impl Cloud {
             ("AWS_SECRET_ACCESS_KEY", credentials::SECRET_KEY.to_owned()),
             ("AWS_REGION", credentials::REGION.to_owned()),
             ("AWS_DEFAULT_REGION", credentials::REGION.to_owned()),
-            // Nobody is to look for a metadata service when the keys are wrong.
+            // Prevents look-ups of a metadata service when the keys are wrong.
             ("AWS_EC2_METADATA_DISABLED", "true".to_owned()),
         ]
         .map(|(name, value)| (name.to_owned(), value))
         .to_vec()
     }
 
-    /// Where a service is: `http://127.0.0.1:PORT`.
+    /// The address of a service: `http://127.0.0.1:PORT`.
     pub fn endpoint(&self, service: Service) -> String {
         let address = match service {
             Service::S3 => self.addresses.s3,
@@ -139,7 +138,7 @@ impl Cloud {
         (credentials::ACCESS_KEY, credentials::SECRET_KEY)
     }
 
-    /// The region that everything is in.
+    /// The region of everything.
     pub fn region(&self) -> &'static str {
         credentials::REGION
     }
@@ -159,7 +158,7 @@ impl Cloud {
         &self.secrets
     }
 
-    /// The functions by name, and the events that wait for them.
+    /// The functions by name, and their waiting events.
     pub fn lambda(&self) -> &Lambda {
         &self.lambda
     }
@@ -169,12 +168,12 @@ impl Cloud {
         &self.queues
     }
 
-    /// What goes wrong, to be changed at any time.
+    /// The faults, which can be changed at any time.
     pub fn faults(&self) -> &CloudFaultControl {
         &self.gate.faults
     }
 
-    /// How often each operation was asked for so far.
+    /// Requests so far, by operation.
     pub fn counts(&self) -> RequestCounts {
         self.gate.log.counts()
     }
@@ -185,37 +184,37 @@ impl Cloud {
         self.gate.under_way.most(service)
     }
 
-    /// Begins anew with [`Self::most_under_way`].
+    /// Resets [`Self::most_under_way`].
     pub fn begin_maxima_anew(&self) {
         self.gate.under_way.begin_anew();
     }
 
-    /// The last requests (200,000 at most), in the order in which they came.
+    /// The last requests (200,000 at most), in order of arrival.
     pub fn requests(&self) -> Vec<RequestRecord> {
         self.gate.log.records()
     }
 
-    /// Waits until what was asked meets a condition, for a minute at most.
+    /// Waits until the request counts meet a condition, for a minute at most.
     ///
     /// # Panics
-    /// When the minute is over: what the test waits for does not happen.
+    /// When the minute is over: the awaited event does not happen.
     pub async fn wait_for(&self, condition: impl Fn(&RequestCounts) -> bool) {
         if tokio::time::timeout(WAIT_LIMIT, self.gate.log.wait_for(condition)).await.is_err() {
             panic!("what was waited for did not happen; what did: {}", self.counts());
         }
     }
 
-    /// Waits until what is remembered of the requests meets a condition, for a minute at most.
+    /// Waits until the logged requests meet a condition, for a minute at most.
     ///
     /// # Panics
-    /// When the minute is over: what the test waits for does not happen.
+    /// When the minute is over: the awaited event does not happen.
     pub async fn wait_for_requests(&self, condition: impl Fn(&VecDeque<RequestRecord>) -> bool) {
         if tokio::time::timeout(WAIT_LIMIT, self.gate.log.wait_for_records(condition)).await.is_err() {
             panic!("what was waited for did not happen; what did: {}", self.counts());
         }
     }
 
-    /// Stops the cloud and waits until every task of it has ended and the ports are free.
+    /// Stops the cloud and waits until all its tasks have ended and the ports are free.
     pub async fn shutdown(self) {
         self.tasks.stop().await;
     }

@@ -1,4 +1,4 @@
-//! The log of requests to the cloud: every request in order, counts by operation, and a way to wait for them.
+//! The log of requests to the cloud: every request in order, counts by operation, and waiting for them.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
@@ -6,7 +6,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
 
-/// How many requests the log remembers; counts go on beyond.
+/// Most requests in the log; counts continue beyond.
 const REMEMBERED: usize = 200_000;
 
 /// A service of the cloud.
@@ -36,40 +36,40 @@ impl fmt::Display for Service {
     }
 }
 
-/// A request that the cloud received.
+/// A received request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RequestRecord {
-    /// The service that was asked.
+    /// The service.
     pub service: Service,
-    /// The operation by the API's name, such as `PutObject`; `Unknown` when the request made no sense or
-    /// its signature was wrong.
+    /// The operation by API name, such as `PutObject`; `Unknown` when the request was invalid or its
+    /// signature wrong.
     pub operation: String,
-    /// What it was about: bucket and key, table, secret, function or queue.
+    /// Its resource: bucket and key, table, secret, function or queue.
     pub resource: String,
     /// The length of the body in bytes.
     pub body: u64,
-    /// The status answered; none while it is in work, and for a connection that was dropped.
+    /// The status of the answer; `None` while the request is handled, and for a dropped connection.
     pub status: Option<u16>,
-    /// Whether it was carried out and a fault keeps the answer from the client.
+    /// It was carried out and a fault withholds the answer from the client.
     pub is_withheld: bool,
 }
 
-/// How often each operation was asked for, failed requests and those that a fault struck included.
+/// Number of requests by operation, including failed ones and those struck by a fault.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct RequestCounts(BTreeMap<(Service, String), u64>);
 
 impl RequestCounts {
-    /// The requests for an operation, by the API's name such as `PutObject`.
+    /// Number of requests of an operation, by API name such as `PutObject`.
     pub fn of(&self, service: Service, operation: &str) -> u64 {
         self.0.get(&(service, operation.to_owned())).copied().unwrap_or_default()
     }
 
-    /// The requests to a service.
+    /// Number of requests to a service.
     pub fn total(&self, service: Service) -> u64 {
         self.0.iter().filter(|((of, _), _)| *of == service).map(|(_, count)| count).sum()
     }
 
-    /// What was asked since `earlier`.
+    /// The requests since `earlier`.
     #[must_use]
     pub fn since(&self, earlier: &Self) -> Self {
         let later = self.0.iter().map(|(operation, count)| {
@@ -99,11 +99,11 @@ impl fmt::Display for RequestCounts {
 struct LogState {
     counts: RequestCounts,
     records: VecDeque<RequestRecord>,
-    /// The number of the first record still remembered.
+    /// The number of the first record still in the log.
     first: u64,
 }
 
-/// Where the services write down what they are asked.
+/// The services' log of requests.
 #[derive(Debug, Default)]
 pub(super) struct RequestLog {
     state: Mutex<LogState>,
@@ -111,7 +111,7 @@ pub(super) struct RequestLog {
 }
 
 impl RequestLog {
-    /// Writes a request down; the number is for [`Self::answered`].
+    /// Logs a request; the returned number is for [`Self::answered`].
     pub(super) fn arrived(&self, record: RequestRecord) -> u64 {
         let number = {
             let mut state = self.lock();
@@ -132,7 +132,7 @@ impl RequestLog {
         self.adjust(number, |record| record.status = Some(status));
     }
 
-    /// Adds to a request that it was carried out and is not answered.
+    /// Marks a request as carried out and not answered.
     pub(super) fn withheld(&self, number: u64) {
         self.adjust(number, |record| record.is_withheld = true);
     }
@@ -157,12 +157,12 @@ impl RequestLog {
         self.lock().counts.clone()
     }
 
-    /// Waits until `condition` holds for the counts; a change between the look and the wait is not missed.
+    /// Waits until `condition` holds for the counts; a change between the check and the wait is not missed.
     pub(super) async fn wait_for(&self, condition: impl Fn(&RequestCounts) -> bool) {
         self.wait(|state| condition(&state.counts)).await;
     }
 
-    /// The same for what is remembered of the requests.
+    /// The same for the logged requests.
     pub(super) async fn wait_for_records(&self, condition: impl Fn(&VecDeque<RequestRecord>) -> bool) {
         self.wait(|state| condition(&state.records)).await;
     }

@@ -1,5 +1,5 @@
-//! SQS: queues that take messages, so that tests can look at what was sent. No client is handed any; tests hand them to
-//! functions as an event source mapping does.
+//! SQS: queues that accept messages, so that tests can inspect them. Clients cannot receive any; tests pass
+//! them to functions like an event source mapping.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -23,17 +23,17 @@ use super::log::Service;
 const JSON: &str = "application/x-amz-json-1.0";
 /// The largest batch, and so the largest message with its attributes, in bytes (SQS quotas).
 const BATCH_MAX: usize = 1024 * 1024;
-/// Messages of one batch at most.
+/// Most messages of one batch.
 const BATCH_ENTRIES: usize = 10;
 /// JSON takes up to six bytes for one of a message.
 const BODY_MAX: usize = 7 * BATCH_MAX;
 
-/// A message that a queue took.
+/// A message accepted by a queue.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SentMessage {
     /// The body.
     pub body: String,
-    /// The attributes that are texts.
+    /// The text attributes.
     pub attributes: BTreeMap<String, String>,
     /// The group, in a FIFO queue.
     pub group: Option<String>,
@@ -47,7 +47,7 @@ struct QueueCall {
     entries: Vec<QueueEntry>,
 }
 
-/// A queue: every message that it took, and those that nobody has served yet.
+/// A queue: all messages that it accepted, and the unserved ones.
 #[derive(Debug, Default)]
 struct Queue {
     taken: Vec<SentMessage>,
@@ -74,14 +74,14 @@ struct Attribute {
 }
 
 impl QueueEntry {
-    /// What SQS counts: the body, and names, types and values of attributes.
+    /// The size by SQS's rules: the body, and names, types and values of attributes.
     fn size(&self) -> usize {
         let attributes = self.message_attributes.iter();
         let attributes = attributes.map(|(name, it)| name.len() + it.data_type.len() + it.string_value.len());
         self.message_body.len() + attributes.sum::<usize>()
     }
 
-    /// Whether it has the characters only that SQS takes.
+    /// True if it has only characters that SQS allows.
     fn is_sound(&self) -> bool {
         let is_taken =
             |c: char| matches!(c, '\t' | '\n' | '\r' | ' '..='\u{fffd}' | '\u{10000}'..='\u{10ffff}');
@@ -108,7 +108,7 @@ fn name_of(url: &str) -> &str {
     url.rsplit_once('/').map_or("", |(_, name)| name)
 }
 
-/// The queues of a cloud, by name; its requests are counted, those of this type's methods are not.
+/// Queues of a cloud, by name; client requests are counted, calls of this type's methods are not.
 #[derive(Debug, Clone, Default)]
 pub struct Queues {
     queues: Arc<Mutex<BTreeMap<String, Queue>>>,
@@ -116,23 +116,23 @@ pub struct Queues {
 }
 
 impl Queues {
-    /// Makes a queue; its URL. One whose name ends in `.fifo` is a FIFO queue.
+    /// Creates a queue; returns its URL. One whose name ends in `.fifo` is a FIFO queue.
     pub fn create(&self, name: &str) -> String {
         self.lock().entry(name.to_owned()).or_default();
         format!("{}/{ACCOUNT}/{name}", self.endpoint)
     }
 
-    /// The messages that a queue took, in order; none of one that is not there.
+    /// The messages that a queue accepted, in order; none if it does not exist.
     pub fn messages(&self, name: &str) -> Vec<SentMessage> {
         self.lock().get(name).map(|queue| queue.taken.clone()).unwrap_or_default()
     }
 
-    /// How many messages of a queue wait to be served.
+    /// Number of unserved messages in a queue.
     pub fn waiting(&self, name: &str) -> usize {
         self.lock().get(name).map_or(0, |queue| queue.waiting.len())
     }
 
-    /// Takes up to `most` messages out of a queue to serve them, those that have waited longest.
+    /// Takes up to `most` messages out of a queue to serve them, the oldest first.
     pub fn take(&self, name: &str, most: usize) -> Vec<SentMessage> {
         let mut queues = self.lock();
         let Some(queue) = queues.get_mut(name) else { return Vec::new() };
@@ -140,7 +140,7 @@ impl Queues {
         queue.waiting.drain(..count).collect()
     }
 
-    /// Puts a message back that was not served. It comes after all others.
+    /// Puts an unserved message back, behind all others.
     pub fn give_back(&self, name: &str, message: SentMessage) {
         self.lock().entry(name.to_owned()).or_default().waiting.push_back(message);
     }

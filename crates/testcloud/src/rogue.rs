@@ -1,4 +1,4 @@
-//! A cloud service that answers whatever it likes: for attacks on whoever asks it.
+//! A cloud service with arbitrary answers, for attacks on clients.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -10,10 +10,10 @@ use tokio::net::TcpStream;
 use super::CloudError;
 use super::http::{self, Tasks};
 
-/// What is sent after a request was read: bytes as they go over the wire, the answer's head included.
+/// The answer to a request: raw bytes on the wire, the answer's head included.
 pub type RogueAnswer = Box<dyn Iterator<Item = Vec<u8>> + Send>;
 
-/// A server on loopback that reads requests and sends what a test says. It stops when it is dropped.
+/// A server on loopback that reads requests and sends a test's answers. It stops when it is dropped.
 #[derive(Debug)]
 pub struct Rogue {
     address: SocketAddr,
@@ -41,7 +41,7 @@ impl Rogue {
                 let (answer, sent, requests) =
                     (Arc::clone(&answer), Arc::clone(&sent), Arc::clone(&requests));
                 tasks.spawn(async move {
-                    // A client that goes away has what it wants.
+                    // A client that leaves has enough.
                     let _ = converse(stream, &*answer, &sent, &requests).await;
                 });
             }
@@ -49,17 +49,17 @@ impl Rogue {
         Ok(rogue)
     }
 
-    /// Where it listens, as an address of a service.
+    /// Its address as a service endpoint.
     pub fn endpoint(&self) -> String {
         format!("http://{}", self.address)
     }
 
-    /// How many bytes clients took so far.
+    /// Bytes sent to clients so far.
     pub fn sent(&self) -> u64 {
         self.sent.load(Ordering::Relaxed)
     }
 
-    /// How many requests came so far.
+    /// Requests received so far.
     pub fn requests(&self) -> u64 {
         self.requests.load(Ordering::Relaxed)
     }

@@ -1,4 +1,4 @@
-//! Secrets Manager: secrets read by name or ARN, made and changed.
+//! Secrets Manager: secrets read by name or ARN, created and changed.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -21,7 +21,7 @@ use super::log::Service;
 /// The content type of the protocol.
 const JSON: &str = "application/x-amz-json-1.1";
 
-/// The largest request taken, in bytes; a secret may have 65,536.
+/// The largest request accepted, in bytes; a secret may have 65,536.
 const BODY_MAX: usize = 256 * 1024;
 
 struct Secret {
@@ -34,7 +34,7 @@ struct Secret {
 #[derive(Clone)]
 enum SecretValue {
     Text(String),
-    /// In base64, as it came.
+    /// In base64, as received.
     Binary(String),
 }
 
@@ -64,7 +64,7 @@ fn failure(kind: &'static str, message: impl Into<String>) -> SecretFailure {
     SecretFailure { kind, message: message.into() }
 }
 
-/// The secrets of a cloud, by name; its requests are counted, those of this type's methods are not.
+/// Secrets of a cloud, by name; client requests are counted, calls of this type's methods are not.
 #[derive(Clone, Default)]
 pub struct Secrets {
     secrets: Arc<Mutex<BTreeMap<String, Secret>>>,
@@ -77,22 +77,22 @@ impl std::fmt::Debug for Secrets {
 }
 
 impl Secrets {
-    /// Makes a secret or changes its text; its ARN.
+    /// Creates a secret or changes its text; returns its ARN.
     pub fn put(&self, name: &str, text: &str) -> String {
         self.set(name, SecretValue::Text(text.to_owned())).0
     }
 
-    /// Takes a secret away; whether it was there.
+    /// Removes a secret. Returns true if it existed.
     pub fn remove(&self, name: &str) -> bool {
         self.lock().remove(name).is_some()
     }
 
-    /// Keeps the value as a new version; ARN and version.
+    /// Stores the value as a new version; returns ARN and version.
     fn set(&self, name: &str, value: SecretValue) -> (String, String) {
         let mut secrets = self.lock();
         let arn = match secrets.get(name) {
             Some(secret) => secret.arn.clone(),
-            // AWS ends ARNs in six characters by chance, so that a new secret of an old name has a new ARN.
+            // AWS ends ARNs in six random characters, so that a new secret of an old name has a new ARN.
             None => format!("arn:aws:secretsmanager:{REGION}:{ACCOUNT}:secret:{name}-{}", random_hex::<3>()),
         };
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
@@ -102,7 +102,7 @@ impl Secrets {
         (arn, version)
     }
 
-    /// The name that a name or an ARN (with or without its last six characters) stands for.
+    /// The secret's name for a name or an ARN (with or without its last six characters).
     fn resolve(&self, id: &str) -> Result<String, SecretFailure> {
         let secrets = self.lock();
         let is_meant = |name: &&String, secret: &Secret| {
@@ -169,7 +169,7 @@ impl Secrets {
 /// As many random bytes, in hexadecimal.
 fn random_hex<const BYTES: usize>() -> String {
     let mut bytes = [0; BYTES];
-    // An id without randomness is an id still.
+    // An id without randomness is still an id.
     let _ = getrandom::fill(&mut bytes);
     HEXLOWER.encode(&bytes)
 }

@@ -1,4 +1,4 @@
-//! Counts the requests that are under way at a time, and the most of them there were.
+//! Counts concurrent requests, and their maximum.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -11,12 +11,12 @@ struct Count {
     most: usize,
 }
 
-/// Counts the requests that are under way, for each service.
+/// Counts concurrent requests, for each service.
 #[derive(Debug, Clone, Default)]
 pub(super) struct UnderWay(Arc<Mutex<BTreeMap<Service, Count>>>);
 
 impl UnderWay {
-    /// Counts a request until what is given back is dropped.
+    /// Counts a request until the returned guard is dropped.
     pub(super) fn enter(&self, service: Service) -> Entered {
         let mut counts = self.lock();
         let count = counts.entry(service).or_default();
@@ -31,7 +31,7 @@ impl UnderWay {
         self.lock().get(&service).map_or(0, |count| count.most)
     }
 
-    /// Forgets what was.
+    /// Resets the maximum.
     pub(super) fn begin_anew(&self) {
         self.lock().values_mut().for_each(|count| count.most = count.now);
     }

@@ -1,7 +1,7 @@
 //! Accounts of the development server, their second factor, and tokens.
 //!
-//! With a file, accounts and tokens outlive the server. Passwords and tokens are kept as salted hashes even
-//! so: people type real passwords into things that look like a login.
+//! With a file, accounts and tokens outlive the server. Passwords and tokens are stored as salted hashes even
+//! so: people type real passwords into anything that looks like a login.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -32,10 +32,10 @@ pub(crate) enum SignInError {
 /// An account that cannot be added.
 #[derive(Debug, thiserror::Error)]
 pub enum AccountError {
-    /// The secret of the second factor is not usable.
+    /// The secret of the second factor is invalid.
     #[error("the 2FA secret is not 16 bytes or more in base32: {reason}")]
     Secret {
-        /// What is wrong with it.
+        /// The fault.
         reason: String,
     },
     /// The accounts could not be read or written.
@@ -43,16 +43,16 @@ pub enum AccountError {
     File {
         /// The file of the accounts.
         path: PathBuf,
-        /// Why.
+        /// The reason.
         #[source]
         source: io::Error,
     },
-    /// There is no randomness to be had.
+    /// The system has no randomness.
     #[error("the system gives no randomness: {0}")]
     Randomness(String),
 }
 
-/// What others may know of an account.
+/// The public part of an account.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Person {
     pub(crate) uid: u64,
@@ -66,11 +66,11 @@ pub(crate) struct Person {
 pub(crate) struct Accounts {
     file: Option<PathBuf>,
     book: Mutex<Book>,
-    /// Whether each two-factor code is accepted once only (RFC 6238 section 5.2).
+    /// Each two-factor code is accepted only once (RFC 6238 section 5.2).
     single_use_codes: bool,
     /// The period of the last code that each account signed in with.
     last_codes: Mutex<BTreeMap<String, u64>>,
-    /// By how many seconds the server's clock is ahead of this machine's.
+    /// Seconds by which the server's clock is ahead of this machine's.
     clock_ahead: AtomicI64,
 }
 
@@ -78,7 +78,7 @@ pub(crate) struct Accounts {
 #[derive(Debug, Default, Serialize, Deserialize)]
 struct Book {
     accounts: BTreeMap<String, Account>,
-    /// Hashes of tokens, and whose they are.
+    /// Hashes of tokens, with their accounts.
     tokens: BTreeMap<String, String>,
 }
 
@@ -101,7 +101,7 @@ impl std::fmt::Debug for Account {
 }
 
 impl Accounts {
-    /// Accounts kept in `file`, or in memory only.
+    /// Accounts stored in `file`, or in memory only.
     pub(crate) fn open(file: Option<PathBuf>) -> Result<Self, AccountError> {
         let book = match &file {
             Some(path) => {
@@ -128,7 +128,7 @@ impl Accounts {
         now.saturating_add_signed(self.clock_ahead.load(Ordering::Relaxed))
     }
 
-    /// Adds an account, or gives an existing one this password and second factor.
+    /// Adds an account, or replaces the password and second factor of an existing one.
     pub(crate) fn add(
         &self,
         email: &str,
@@ -154,12 +154,12 @@ impl Accounts {
         self.save(&book)
     }
 
-    /// Whether an account with this address exists.
+    /// True if an account with this address exists.
     pub(crate) fn exists(&self, email: &str) -> bool {
         self.lock().accounts.contains_key(&normalize(email))
     }
 
-    /// Checks the credentials and makes a token.
+    /// Checks the credentials and creates a token.
     pub(crate) fn sign_in(
         &self,
         email: &str,
@@ -192,7 +192,7 @@ impl Accounts {
         Ok(Ok((SecretString::from(token), person)))
     }
 
-    /// Whether a code is younger than the one that the account last signed in with; notes its period if so.
+    /// True if a code is newer than the last one that the account signed in with; records its period then.
     fn is_unused(&self, email: &str, period: u64) -> bool {
         if !self.single_use_codes {
             return true;
@@ -205,13 +205,13 @@ impl Accounts {
         is_unused
     }
 
-    /// How many tokens of an account are valid.
+    /// Number of valid tokens of an account.
     pub(crate) fn tokens(&self, email: &str) -> usize {
         let email = normalize(email);
         self.lock().tokens.values().filter(|holder| **holder == email).count()
     }
 
-    /// Whose token this is, if it is valid.
+    /// The account of this token, if it is valid.
     pub(crate) fn holder(&self, token: &str) -> Option<Person> {
         let book = self.lock();
         let email = book.tokens.get(&token_hash(token))?;
@@ -232,7 +232,7 @@ impl Accounts {
         self.save(&book)
     }
 
-    /// Makes the subscription of every account expired, or not.
+    /// Marks the subscription of every account as expired, or not.
     pub(crate) fn set_subscription_expired(&self, expired: bool) -> Result<(), AccountError> {
         let mut book = self.lock();
         for account in book.accounts.values_mut() {
@@ -247,7 +247,7 @@ impl Accounts {
         book.accounts.values().map(|account| (account.uid.to_string(), account.name.clone())).collect()
     }
 
-    /// The code that the second factor of an account gives now.
+    /// The present two-factor code of an account.
     pub(crate) fn code(&self, email: &str) -> Option<String> {
         let book = self.lock();
         let secret = book.accounts.get(&normalize(email))?.totp.as_deref()?;
@@ -310,7 +310,7 @@ fn token_hash(token: &str) -> String {
     ContentHash::of(token.as_bytes()).to_string()
 }
 
-/// The generator of six-digit codes for a base32 secret, spaces and case forgiven (RFC 6238).
+/// The generator of six-digit codes for a base32 secret, ignoring spaces and case (RFC 6238).
 fn totp(secret: &str) -> Result<Totp, AccountError> {
     let plain: String = secret.chars().filter(|c| !c.is_whitespace() && *c != '=').collect();
     let bytes = BASE32_NOPAD

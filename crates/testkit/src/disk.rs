@@ -1,6 +1,6 @@
-//! Vaults on disk: a folder with `vault.json`, `entries.jsonl` and `blobs/<uid>.bin`, as the fixtures have it.
+//! Vaults on disk: a folder with `vault.json`, `entries.jsonl` and `blobs/<uid>.bin`, as in the fixtures.
 //!
-//! Written for a development server: every change is in the files when its device is told so, but nothing is
+//! For a development server: every change is written before its device gets the answer, but nothing is
 //! flushed to the disk itself, so a power cut may lose the last changes.
 
 use std::fs::{File, OpenOptions};
@@ -22,12 +22,12 @@ pub(crate) struct VaultFolder {
     entries: File,
 }
 
-/// How contents of a vault folder are held once it is loaded.
+/// The storage of a loaded vault folder's contents.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Keep {
     /// Read into memory: the folder is not needed any more.
     InMemory,
-    /// Read when they are asked for.
+    /// Read on demand.
     OnDisk,
 }
 
@@ -53,13 +53,12 @@ struct VaultFile {
     region: String,
 }
 
-/// The region of a vault that has none: fixtures do not say.
+/// The default region: fixtures have none.
 fn region() -> String {
     REGION.to_owned()
 }
 
 impl VaultFolder {
-    /// Makes the folder of a new vault.
     pub(crate) fn create(dir: &Path, record: &VaultRecord) -> io::Result<Self> {
         std::fs::create_dir_all(dir.join("blobs"))?;
         let text = serde_json::to_vec_pretty(&VaultFile::from(record))?;
@@ -67,7 +66,7 @@ impl VaultFolder {
         Self::open(dir)
     }
 
-    /// Opens the folder of a vault for more entries; half a line at the end of the log is cut off first.
+    /// Opens the folder of a vault for more entries; cuts off half a line at the end of the log first.
     pub(crate) fn open(dir: &Path) -> io::Result<Self> {
         let log = dir.join("entries.jsonl");
         let entries = OpenOptions::new().create(true).append(true).open(&log)?;
@@ -79,7 +78,7 @@ impl VaultFolder {
         Ok(Self { dir: dir.to_path_buf(), entries })
     }
 
-    /// Writes an entry, its content first, and returns the content as it is to be held from now on.
+    /// Writes an entry, its content first, and returns the content in its stored form.
     pub(crate) fn append(&mut self, entry: &Entry) -> io::Result<Option<Content>> {
         let content = match &entry.content {
             Some(content) => Some(self.write_content(entry, content)?),
@@ -115,7 +114,7 @@ impl VaultFolder {
         let path = self.blob(entry);
         match content {
             Content::Memory(bytes) => std::fs::write(&path, bytes)?,
-            // Content that is known is a second name for the same file, or a copy where links are not made.
+            // Known content gets a second name for the same file, or is copied where links are unsupported.
             Content::File { path: known, .. } => {
                 if std::fs::hard_link(known, &path).is_err() {
                     std::fs::copy(known, &path)?;
@@ -140,7 +139,7 @@ pub(crate) fn load(dir: &Path, keep: Keep) -> io::Result<(VaultRecord, Vec<Entry
     };
     let mut entries = Vec::new();
     for line in text.split_inclusive('\n').filter(|line| !line.trim().is_empty()) {
-        // A line without its end was being written when the server stopped: its device was never told.
+        // A line without its end was being written when the server stopped: its device got no answer.
         let Some(line) = line.strip_suffix('\n') else {
             break;
         };
@@ -154,7 +153,7 @@ pub(crate) fn load(dir: &Path, keep: Keep) -> io::Result<(VaultRecord, Vec<Entry
     Ok((record, entries))
 }
 
-/// The folders below `dir` that hold a vault.
+/// The folders below `dir` that contain a vault.
 pub(crate) fn vault_folders(dir: &Path) -> io::Result<Vec<PathBuf>> {
     let mut folders = Vec::new();
     for item in std::fs::read_dir(dir)? {
@@ -167,7 +166,7 @@ pub(crate) fn vault_folders(dir: &Path) -> io::Result<Vec<PathBuf>> {
     Ok(folders)
 }
 
-/// Replaces a file as a whole, readable by its owner only: a reader sees the old text or the new one.
+/// Replaces a file atomically, readable by its owner only: a reader sees the old text or the new one.
 pub(crate) fn write_atomically(path: &Path, text: &[u8]) -> io::Result<()> {
     let temporary = path.with_extension("new");
     let mut options = OpenOptions::new();

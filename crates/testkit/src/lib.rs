@@ -1,13 +1,13 @@
-//! The tools of tests, benchmarks and the program `obsync-dev`: a development server that speaks the
-//! whole protocol on loopback, with faults on request, and a generator of vaults.
+//! The tools of tests, benchmarks and the program `obsync-dev`: a development server that speaks the whole
+//! protocol on loopback, with faults on request, and a generator of vaults.
 //!
-//! - [`Server`]: accounts, vaults, REST and WebSocket on one port; [`Stats`] says what happened there.
+//! - [`Server`]: accounts, vaults, REST and WebSocket on one port; [`Stats`] counts events there.
 //! - [`VaultHandle`]: writes into a vault as a device would, without a socket, honestly or not;
-//!   [`Expected`]: what a full pull must produce then.
-//! - [`Faults`]: what the server does wrong.
+//!   [`Expected`]: the expected result of a full pull.
+//! - [`Faults`]: faults of the server.
 //! - `network` (feature `network`): authorities, proxies and dead addresses on loopback.
-//! - [`vault_info`]: a vault as a list of vaults names it, for tests that need no server.
-//! - [`generate`]: vaults of any size, the same for a seed; [`fill_vault`], [`fill_directory`].
+//! - [`vault_info`]: a vault in the format of a list of vaults, for tests that need no server.
+//! - [`generate`]: vaults of any size, reproducible by a seed; [`fill_vault`], [`fill_directory`].
 //!
 //! Nothing here is for real data: the server speaks plain HTTP and listens on loopback only.
 
@@ -32,8 +32,8 @@ pub use vault::{Expected, ExpectedFile, RawEntry, Times, VaultHandle, VaultSpec,
 
 /// The folder of a vault that the official client wrote: `official-v0`, `official-v2` or `official-managed`.
 ///
-/// It holds `vault.json`, `entries.jsonl`, `blobs/` and `expected.json`: what a full pull must produce. Beside
-/// them, `session-v2.frames.jsonl` is a session that the official client held, frame by frame.
+/// It contains `vault.json`, `entries.jsonl`, `blobs/` and `expected.json`, the expected result of a full
+/// pull. Beside them, `session-v2.frames.jsonl` is a recorded session of the official client, frame by frame.
 pub fn fixture_dir(name: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("fixtures").join(name)
 }

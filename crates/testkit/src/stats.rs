@@ -1,4 +1,4 @@
-//! Counts what happens at the development server, and lets tests wait for it without sleeping.
+//! Counts events at the development server, and lets tests wait for them without sleeping.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -6,11 +6,11 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use obsync_protocol::{Uid, VaultId};
 use tokio::sync::Notify;
 
-/// What happened at a server since it started.
+/// Statistics of a server since its start.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Stats {
-    /// REST calls received, those that a fault struck included.
+    /// REST calls received, including those struck by a fault.
     pub rest_requests: u64,
     /// REST calls by path.
     pub rest_by_path: BTreeMap<&'static str, u64>,
@@ -18,7 +18,7 @@ pub struct Stats {
     pub websocket_connections: u64,
     /// WebSocket connections open now.
     pub open_websockets: u64,
-    /// The most WebSocket connections that were open at a time, since the maxima were begun anew.
+    /// The most WebSocket connections open at a time, since the maxima were reset.
     pub max_open_websockets: u64,
     /// The `init` messages received, in order.
     pub inits: Vec<InitRecord>,
@@ -28,20 +28,20 @@ pub struct Stats {
     pub entries_listed: u64,
     /// Pull requests received.
     pub pulls: u64,
-    /// Pulls whose content was sent to its end.
+    /// Pulls whose content was sent completely.
     pub pulls_answered: u64,
-    /// The most pull requests that were waiting on one connection (the one being answered included), since the maxima
-    /// were begun anew.
+    /// The most unanswered pull requests on one connection (the one being answered included), since the
+    /// maxima were reset.
     pub max_pulls_in_flight: u64,
-    /// Encrypted bytes of content handed to the network, those of contents cut off included.
+    /// Encrypted bytes of content passed to the network, including those of contents cut off.
     pub content_bytes: u64,
-    /// How often each content was sent to its end.
+    /// Number of times each content was sent completely.
     pub served: BTreeMap<(VaultId, Uid), u64>,
     /// Requests received over WebSocket that would change a vault (push, restore, purge), refused ones included.
     pub changes_requested: u64,
     /// Pushes received over WebSocket and recorded.
     pub pushes: u64,
-    /// Pushes whose content was already known, so that none was sent.
+    /// Pushes whose content was already known, so that it was not sent.
     pub pushes_without_content: u64,
     /// Encrypted bytes of content received.
     pub content_bytes_received: u64,
@@ -50,22 +50,22 @@ pub struct Stats {
 /// An `init` message that the server received.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct InitRecord {
-    /// The vault that was asked for.
+    /// The requested vault.
     pub vault: String,
-    /// The version that the client said it has.
+    /// The client's version.
     pub version: u64,
-    /// Whether the client called this its first sync.
+    /// The client called this its first sync.
     pub initial: bool,
-    /// The client's name for its device.
+    /// The client's device name.
     pub device: String,
-    /// The encryption version that the client gave.
+    /// The client's encryption version.
     pub encryption_version: u64,
-    /// Whether the session was let in.
+    /// The session was accepted.
     pub accepted: bool,
 }
 
 impl Stats {
-    /// The contents that were sent to their end more than once.
+    /// The contents that were sent completely more than once.
     pub fn served_more_than_once(&self) -> Vec<(VaultId, Uid)> {
         self.served.iter().filter(|(_, times)| **times > 1).map(|(content, _)| content.clone()).collect()
     }
@@ -82,7 +82,7 @@ impl Recorder {
         self.lock().clone()
     }
 
-    /// Of counters a difference can be taken, of maxima not.
+    /// Counters are subtracted; maxima cannot be.
     pub(crate) fn begin_maxima_anew(&self) {
         self.record(|stats| {
             stats.max_open_websockets = stats.open_websockets;
@@ -95,7 +95,7 @@ impl Recorder {
         self.changed.notify_waiters();
     }
 
-    /// Waits until `condition` holds; a change between the look and the wait is not missed.
+    /// Waits until `condition` holds; a change between the check and the wait is not missed.
     pub(crate) async fn wait_for(&self, condition: impl Fn(&Stats) -> bool) {
         loop {
             let changed = self.changed.notified();

@@ -1,5 +1,5 @@
-//! DynamoDB in memory, as a process of its own: it serves the DynamoDB API on a port of the loopback, and answers its
-//! parent on standard input and output.
+//! DynamoDB in memory, as a separate process: it serves the DynamoDB API on a port of the loopback, and
+//! answers its parent on standard input and output.
 //!
 //! The first line on standard output is the port. Then each line of standard input is a request of the parent,
 //! `{"operation": "PutItem", "request": {…}}`, and is answered by one line, `{"answer": …}` or `{"error": "…"}`. The process
@@ -58,7 +58,7 @@ fn call<Q: DeserializeOwned, A: Serialize>(
     request: Value,
     operation: impl FnOnce(Q) -> Result<A, DynoxideError>,
 ) -> Result<Value, Failure> {
-    // From text: dynoxide's requests cannot be read from a `Value`.
+    // From text: dynoxide's requests cannot be parsed from a `Value`.
     let request = serde_json::from_str(&request.to_string())?;
     Ok(serde_json::to_value(operation(request)?)?)
 }

@@ -1,29 +1,29 @@
 //! The address of a bucket: its name in the path, or in the host.
 //!
-//! Which of the two is meant is said by `AWS_S3_ADDRESSING_STYLE` (`path`, `virtual` or `auto`; the variable is obsync's own),
-//! by `addressing_style` in the `s3` section of the AWS profile, or by an endpoint that names the bucket already. Otherwise:
-//! Amazon's own buckets by host (unless there is a dot in the name: no certificate covers it then), other services by path,
-//! except those that take only hosts.
+//! `AWS_S3_ADDRESSING_STYLE` (`path`, `virtual` or `auto`; obsync's own variable) decides, or
+//! `addressing_style` in the `s3` section of the AWS profile, or an endpoint that names the bucket already.
+//! Otherwise: Amazon's own buckets by host (unless the name has a dot: no certificate covers it then), other
+//! services by path, except those that accept only hosts.
 
 use std::str::FromStr;
 
 use url::{Host, Url};
 
-/// Services that refuse paths (Alibaba Cloud OSS: `SecondLevelDomainForbidden`; Tencent COS).
+/// Services that refuse the path style (Alibaba Cloud OSS: `SecondLevelDomainForbidden`; Tencent COS).
 const HOSTS_ONLY: &[&str] = &["aliyuncs.com", "myqcloud.com"];
 /// Amazon's own domains.
 const AMAZON: &[&str] = &["amazonaws.com", "amazonaws.com.cn"];
 /// Cloudflare's.
 const R2: &str = "r2.cloudflarestorage.com";
 
-/// How a bucket is to be addressed.
+/// The addressing style of a bucket.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Style {
     /// `https://service/bucket/key`.
     Path,
     /// `https://bucket.service/key`.
     Virtual,
-    /// As the service takes it.
+    /// By the service.
     #[default]
     Auto,
 }
@@ -41,20 +41,20 @@ impl FromStr for Style {
     }
 }
 
-/// Whose service it is, as far as that makes a difference.
+/// The vendor, as far as that makes a difference.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Maker {
     /// Amazon, whose documentation promises all conditions.
     Amazon,
-    /// Cloudflare R2, which has headers of its own for the conditions of copies.
+    /// Cloudflare R2, which has its own headers for the conditions of copies.
     Cloudflare,
     Other,
 }
 
-/// Where a bucket is.
+/// The address of a bucket.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Address {
-    /// The URL of the bucket, without a slash at the end: keys follow after one.
+    /// The URL of the bucket, without a slash at the end: the caller adds it with the key.
     pub(crate) url: String,
     /// The bucket is named in the path, not in the host.
     pub(crate) by_path: bool,
@@ -66,7 +66,7 @@ impl Address {
     ///
     /// # Errors
     ///
-    /// A sentence about an endpoint that cannot be used.
+    /// A sentence about an unusable endpoint.
     pub(crate) fn of(
         bucket: &str,
         region: &str,
@@ -99,8 +99,8 @@ impl Address {
     }
 }
 
-/// Whether the host begins with the bucket's name. A bucket may be called as its service's host is (`minio.example.com`), so
-/// what follows must look like a service, unless hosts were asked for.
+/// True if the host begins with the bucket's name. A bucket may have the name of its service's host
+/// (`minio.example.com`), so the rest must look like a service, unless the virtual style was requested.
 fn names_bucket(host: &Host<String>, bucket: &str, style: Style) -> bool {
     let Host::Domain(host) = host else { return false };
     let rest = host.strip_prefix(bucket).and_then(|rest| rest.strip_prefix('.'));

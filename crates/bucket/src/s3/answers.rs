@@ -1,7 +1,7 @@
-//! Bounds on what AWS clients read as an answer. The SDK reads a whole answer into memory and parses nested values by
-//! recursion, so an answer without end takes all memory, and one of brackets alone takes the stack.
+//! Bounds on the answers that AWS clients read. The SDK reads a whole answer into memory and parses nested
+//! values by recursion, so an endless answer takes all memory, and one of brackets alone takes the stack.
 //!
-//! A table or a secret store that somebody else controls is reason enough; a proxy that is confused would do.
+//! A table or a secret store that somebody else controls can send such answers; so can a confused proxy.
 
 use std::io;
 use std::pin::Pin;
@@ -48,7 +48,7 @@ impl HttpConnector for BoundedConnector {
     }
 }
 
-/// A body that fails as soon as it is longer or deeper than any honest one.
+/// A body that fails once it is longer or deeper than any plausible one.
 struct BoundedBody {
     body: SdkBody,
     left: usize,
@@ -99,7 +99,7 @@ impl Body for BoundedBody {
     }
 }
 
-/// How deep a JSON text is at its present end. Other texts have few brackets, or closed ones.
+/// The nesting depth of a JSON text read so far. Other texts have few brackets, or closed ones.
 #[derive(Debug, Default)]
 struct Nesting {
     depth: usize,
@@ -108,7 +108,7 @@ struct Nesting {
 }
 
 impl Nesting {
-    /// Whether the text is not too deep after `stretch`.
+    /// True if the text is not too deep after `stretch`.
     fn passes(&mut self, stretch: &[u8]) -> bool {
         for byte in stretch {
             match byte {

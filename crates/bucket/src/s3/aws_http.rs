@@ -1,8 +1,8 @@
-//! The way to AWS for the SDK's clients: connections as all others are made, and bounds on what is read as an answer
+//! HTTP connections of the SDK's clients: made as all others are, with bounded answers
 //! ([`limits::CLOUD_ANSWER`](obsync_protocol::limits::CLOUD_ANSWER) and its like).
 //!
-//! So proxies, private certificates and raced addresses follow one rule (`obsync_net`), and the system's certificates are read
-//! once for all, when the first connection needs them.
+//! So proxies, private certificates and raced addresses follow one rule (`obsync_net`), and the system's
+//! certificates are read once for all, when the first connection needs them.
 
 use std::error::Error;
 use std::io;
@@ -25,21 +25,22 @@ use tokio::time::timeout;
 
 use super::answers::bounded;
 
-/// How long a connection may take to be made, where a client says nothing of that.
+/// Default timeout of making a connection.
 const CONNECT_LIMIT: Duration = Duration::from_secs(10);
-/// Connections that nobody used for this long are closed.
+/// Idle connections are closed after this time.
 const IDLE: Duration = Duration::from_secs(20);
 
-/// The way to AWS for the SDK's clients. Cloning is cheap, and clones share connections.
+/// The HTTP client of the SDK's clients. Cloning is cheap, and clones share connections.
 #[derive(Clone, Debug)]
 pub struct AwsHttp(SharedHttpClient);
 
 impl AwsHttp {
-    /// A way by `network`. Nothing is connected, and no certificate of the system read, before the first request.
+    /// A client over `network`. Connects nothing, and reads no certificate of the system, before the first
+    /// request.
     ///
     /// # Errors
     ///
-    /// What is wrong with the files of certificates that are named.
+    /// The fault of the configured certificate files.
     pub fn new(network: &Network) -> Result<Self, NetworkError> {
         network.check_files()?;
         let trusting = network.clone();
@@ -48,7 +49,7 @@ impl AwsHttp {
         Ok(Self(bounded(SharedHttpClient::new(connections))))
     }
 
-    /// The client, for configurations of one's own.
+    /// The client, for custom configurations.
     #[must_use]
     pub fn client(&self) -> SharedHttpClient {
         self.0.clone()
@@ -57,7 +58,7 @@ impl AwsHttp {
 
 type Pool = legacy::Client<Connector, SdkBody>;
 
-/// The connections of all clients: a pool for each limit on making one, of which there are two or three.
+/// The connections of all clients: one pool for each connect timeout, of which there are two or three.
 #[derive(Debug)]
 struct Connections {
     network: Network,
@@ -96,7 +97,7 @@ impl HttpClient for Connections {
 #[derive(Debug)]
 struct Sender {
     pool: Pool,
-    /// How long an answer may take to begin.
+    /// Longest wait for the beginning of an answer.
     silence: Option<Duration>,
 }
 
@@ -120,7 +121,7 @@ impl HttpConnector for Sender {
     }
 }
 
-/// Whether the SDK may try again after this error, in its words.
+/// The SDK's error kind, which decides on retries.
 fn sorted(error: legacy::Error) -> ConnectorError {
     match ConnectError::within(&error) {
         Some(ConnectError::TimedOut { .. }) => return ConnectorError::timeout(error.into()),
@@ -141,7 +142,7 @@ fn sorted(error: legacy::Error) -> ConnectorError {
     }
 }
 
-/// The error of this kind in a chain of reasons.
+/// The error of this type in a source chain.
 fn within<'a, E: Error + 'static>(error: &'a (dyn Error + 'static)) -> Option<&'a E> {
     match error.downcast_ref() {
         Some(found) => Some(found),

@@ -1,4 +1,4 @@
-//! A bucket of S3, and what is known of its service.
+//! An S3 bucket, and findings about its service.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
@@ -9,7 +9,7 @@ use object_store::client::HttpClient;
 use super::address::Address;
 use crate::retries::Retries;
 
-/// A bucket of S3. Clones share what is learned about the service.
+/// An S3 bucket. Clones share the findings about the service.
 #[derive(Clone, Debug)]
 pub(crate) struct S3 {
     pub(super) store: Arc<AmazonS3>,
@@ -23,7 +23,7 @@ pub(crate) struct S3 {
     pub(super) storage_class: Option<String>,
     /// The bucket demands checksums.
     pub(super) checksums: Arc<AtomicBool>,
-    /// How keys are encoded in listings: a [`Encoding`](super::list::Encoding), once it is known.
+    /// Encoding of keys in listings: an [`Encoding`](super::list::Encoding), once it is known.
     pub(super) encoding: Arc<AtomicU8>,
 }
 

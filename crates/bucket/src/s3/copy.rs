@@ -1,4 +1,4 @@
-//! Copies within a bucket, made by the service (`CopyObject`): no content passes through here.
+//! Server-side copies within a bucket (`CopyObject`): no content passes through here.
 
 use object_store::path::Path;
 use object_store::signer::Method;
@@ -15,12 +15,12 @@ use crate::refusal::Operation;
 #[derive(Clone, Debug)]
 pub(crate) struct CopyOrder<'a> {
     pub(crate) from: &'a Path,
-    /// The version that is to be copied; any other is not.
+    /// The version to copy; no other is copied.
     pub(crate) version: &'a UpdateVersion,
     pub(crate) to: &'a Path,
-    /// What the copy is to carry; `None`: what the original does.
+    /// The attributes of the copy; `None`: the original's.
     pub(crate) attributes: Option<&'a Attributes>,
-    /// What must be at the copy's place.
+    /// Precondition at the copy's key.
     pub(crate) guard: &'a Guard,
 }
 
@@ -31,7 +31,7 @@ struct CopyResult {
 }
 
 impl S3 {
-    /// Makes a copy and tells its version.
+    /// Makes a copy and returns its version.
     pub(crate) async fn copy(&self, order: &CopyOrder<'_>) -> Result<UpdateVersion, RequestError> {
         let answer = self.send(self.copy_request(order)?).await?;
         let result: CopyResult = answer.document("CopyObjectResult")?;
@@ -51,7 +51,7 @@ impl S3 {
         if let Some(e_tag) = &order.version.e_tag {
             request = request.header("x-amz-copy-source-if-match", e_tag)?;
         }
-        // Neither encryption nor storage class are copied with an object.
+        // A copy inherits neither encryption nor storage class.
         request = self.encrypted(request)?;
         if let Some(class) = &self.storage_class {
             request = request.header("x-amz-storage-class", class)?;

@@ -1,5 +1,5 @@
-//! The credentials that requests are signed with: what the standard chain of the AWS SDK finds (environment, profile, SSO,
-//! web identity, container, instance), handed to the object store library.
+//! Credentials for signing: those that the AWS SDK's standard chain finds (environment, profile, SSO, web
+//! identity, container, instance), passed to the object store library.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -13,9 +13,9 @@ use tokio::sync::Mutex;
 
 use crate::error::NoCredentials;
 
-/// How long before they expire credentials are renewed: longer than a request is repeated.
+/// Credentials are renewed this long before they expire: longer than a request is retried.
 const MARGIN: Duration = Duration::from_secs(300);
-/// How long finding credentials may take.
+/// Timeout of finding credentials.
 const LIMIT: Duration = Duration::from_secs(60);
 
 /// Credentials, kept until shortly before they expire.
@@ -63,7 +63,7 @@ impl CredentialProvider for Chain {
     type Credential = AwsCredential;
 
     async fn get_credential(&self) -> object_store::Result<Arc<AwsCredential>> {
-        // Held while they are renewed: whoever else needs some would ask for the same.
+        // Locked during renewal: concurrent callers need the same credentials.
         let mut kept = self.kept.lock().await;
         if let Some(kept) = &*kept
             && kept.renew_at.is_none_or(|at| SystemTime::now() < at)

@@ -1,5 +1,5 @@
-//! Removals: many objects by one request (`DeleteObjects`), each only if it still is the version that was looked at, or one by
-//! one (`DeleteObject`).
+//! Removals: many objects by one request (`DeleteObjects`), each only if it is still the examined version, or
+//! one by one (`DeleteObject`).
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
@@ -19,7 +19,7 @@ use obsync_core::blocking::lock;
 #[derive(Clone, Debug)]
 pub(crate) struct DeleteRow {
     pub(crate) key: Path,
-    /// The version that is to be removed; `None`: whatever is there.
+    /// The version to remove; `None`: any.
     pub(crate) e_tag: Option<String>,
 }
 
@@ -45,10 +45,11 @@ struct Refusal {
 }
 
 impl S3 {
-    /// Removes as many objects as one request can. Answers in order; an error is one of the request as a whole.
+    /// Removes as many objects as one request can. Answers in order. An error concerns the request as a
+    /// whole.
     ///
-    /// Rows that fail for what passes are asked for again: the service answers status 200 with rows `SlowDown` when it has much
-    /// to do.
+    /// Rows that fail for transient reasons are requested again: a busy service answers status 200 with rows
+    /// `SlowDown`.
     pub(crate) async fn delete_many(
         &self,
         doomed: &[DeleteRow],
@@ -57,7 +58,7 @@ impl S3 {
         let asked = self.retries.repeat(|| async {
             let open = open_rows(&lock(&answers));
             let rows: Vec<DeleteRow> = open.iter().map(|index| doomed[*index].clone()).collect();
-            // The request as a whole was repeated already.
+            // The request as a whole was retried already.
             let answered = self.delete_once(&rows).await.map_err(|error| (error, false))?;
             let passing =
                 answered.iter().filter_map(|answer| answer.as_ref().err()).find(|error| passes(error));
@@ -90,7 +91,7 @@ impl S3 {
         Ok(answers(doomed, answer))
     }
 
-    /// Removes one object. One that is not there counts as removed.
+    /// Removes one object. A missing one counts as removed.
     pub(crate) async fn delete_one(&self, doomed: DeleteRow) -> Result<(), RequestError> {
         let mut request = Request::of_object(Operation::Delete, Method::DELETE, &doomed.key);
         if let Some(e_tag) = &doomed.e_tag {
@@ -104,7 +105,7 @@ impl S3 {
     }
 }
 
-/// The rows that have no answer yet, or one that passes.
+/// The rows without an answer yet, or with a transient one.
 fn open_rows(answers: &[Option<Result<(), RequestError>>]) -> Vec<usize> {
     let is_open = |answer: &Option<Result<(), RequestError>>| match answer {
         None => true,
@@ -129,7 +130,7 @@ fn list(doomed: &[DeleteRow]) -> String {
     xml + "</Delete>"
 }
 
-/// Rows are about objects by their keys; what has none is removed.
+/// Rows name objects by their keys; objects without a row are removed.
 fn answers(doomed: &[DeleteRow], answer: DeleteAnswer) -> Vec<Result<(), RequestError>> {
     let refusals = answer.rows.into_iter().filter_map(|row| match row {
         Row::Error(refusal) => Some((refusal.key.clone(), refusal)),

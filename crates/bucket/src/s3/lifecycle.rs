@@ -1,4 +1,4 @@
-//! Finds out whether a bucket's lifecycle rules expire objects.
+//! Checks whether a bucket's lifecycle rules expire objects.
 
 use object_store::signer::Method;
 use serde::Deserialize;
@@ -50,7 +50,7 @@ struct Expiration {
 }
 
 impl Rule {
-    /// Whether it removes current objects, be it some of those below this prefix.
+    /// True if it removes current objects, at least some below this prefix.
     fn expires(&self, below: &str) -> bool {
         let removes = self.expiration.as_ref().is_some_and(|when| when.days.is_some() || when.date.is_some());
         let filter = self.filter.as_ref();
@@ -79,8 +79,8 @@ impl S3 {
     }
 }
 
-/// The rule in an answer. A server that does not know the question may answer with another document, such as the bucket's list:
-/// that says nothing of rules.
+/// The rule in an answer. A server that does not know the request may answer with another document, such as
+/// the bucket's list: that means no rules.
 fn rule_of(answer: &Answer, below: &str) -> Result<Option<String>, RequestError> {
     let configuration: Configuration = answer.document("LifecycleConfiguration")?;
     Ok(configuration.rule.iter().find(|rule| rule.expires(below)).map(Rule::name))

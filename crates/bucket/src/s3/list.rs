@@ -1,9 +1,10 @@
-//! Listings (`ListObjectsV2`). The library's own end at the first key that it has no name for, such as `a//b`, which
-//! somebody else may well have put below the prefix.
+//! Listings (`ListObjectsV2`). The library's own listing fails at the first key that it cannot represent,
+//! such as `a//b`, which somebody else may well have put below the prefix.
 //!
-//! Keys are asked for encoded, because XML cannot have every character. Services differ in how they do that: Amazon writes a
-//! space as `+`, others as `%20` or leave it, and some leave `+` or `%` as they are. What a page says is read in the one way
-//! that fits all of it; if several do, the bucket is asked which of the names is there.
+//! Keys are requested encoded, because XML cannot represent every character. Services encode differently:
+//! Amazon writes a space as `+`, others as `%20` or leave it, and some leave `+` or `%` unescaped. A page is
+//! decoded by the one encoding that fits all of its keys; if several fit, the bucket is asked which of the
+//! names exists.
 
 use std::sync::atomic::Ordering;
 
@@ -20,14 +21,13 @@ use crate::error::{Kind, RequestError};
 use crate::objects::Listed;
 use crate::refusal::Operation;
 
-/// How many unclear keys of a page are asked for at most.
+/// Most ambiguous keys of a page that are looked up.
 const UNCLEAR: usize = 20;
 
-/// A page of a listing.
 #[derive(Debug, Default)]
 pub(crate) struct Page {
     pub(crate) objects: Vec<Listed>,
-    /// What to ask for the next page with; `None` after the last.
+    /// The continuation token of the next page; `None` after the last.
     pub(crate) next: Option<String>,
 }
 
@@ -51,7 +51,8 @@ struct Entry {
 }
 
 impl S3 {
-    /// A page of at most `most` (and 1000) of the objects whose keys begin with `prefix` and come after `after`.
+    /// A page of at most `most` (and 1000) of the objects whose keys begin with `prefix` and come after
+    /// `after`.
     pub(crate) async fn page(
         &self,
         prefix: &str,
@@ -79,7 +80,7 @@ impl S3 {
         Ok(Page { objects: objects.collect(), next: answer.next_continuation_token })
     }
 
-    /// How the keys of a page are encoded.
+    /// The encoding of a page's keys.
     async fn encoding_of(&self, answer: &ListAnswer, prefix: &str) -> Result<Encoding, RequestError> {
         let is_encoded = answer.encoding_type.as_deref() == Some("url");
         match Encoding::known(self.encoding.load(Ordering::Relaxed)) {
@@ -110,12 +111,12 @@ impl S3 {
                     self.encoding.store(only as u8, Ordering::Relaxed);
                     return Ok(only);
                 }
-                // It is gone again, or the bucket has a name for each reading: another key may tell.
+                // It is gone again, or the bucket has a name for each reading: another key may decide.
                 [] => {}
                 [one, ..] => likeliest = one,
             }
         }
-        // The next page tells.
+        // The next page may decide.
         Ok(likeliest)
     }
 
@@ -130,15 +131,15 @@ impl S3 {
     }
 }
 
-/// How a service writes keys in a listing.
+/// A service's encoding of keys in a listing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub(super) enum Encoding {
-    /// Percent-encoded, and spaces as plus signs: Amazon's way.
+    /// Percent-encoded, with spaces as plus signs: Amazon's encoding.
     Form = 1,
-    /// Percent-encoded as far as it is: a plus sign is one.
+    /// Percent-encoded where escapes occur: a plus sign is a plus sign.
     Percent = 2,
-    /// As they are.
+    /// Not encoded.
     Plain = 3,
 }
 
@@ -156,7 +157,8 @@ impl Encoding {
     }
 }
 
-/// The encodings that fit all keys of a page below a prefix, the likeliest first. `is_encoded`: the service says so.
+/// The encodings that fit all keys of a page below a prefix, the likeliest first. `is_encoded`: by the
+/// service's statement.
 fn candidates(keys: &[&str], prefix: &str, is_encoded: bool) -> Vec<Encoding> {
     let any = |test: fn(&str) -> bool| keys.iter().any(|key| test(key));
     let is_raw = any(|key| key.chars().any(|char| char == ' ' || !char.is_ascii()));
@@ -177,7 +179,7 @@ fn candidates(keys: &[&str], prefix: &str, is_encoded: bool) -> Vec<Encoding> {
     order.into_iter().filter(fits).collect()
 }
 
-/// Whether there is a percent sign that begins no escape.
+/// True if there is a percent sign that begins no escape.
 fn has_bare_percent(key: &str) -> bool {
     let mut rest = key;
     while let Some((_, after)) = rest.split_once('%') {

@@ -1,13 +1,13 @@
-//! The S3 requests that obsync makes by itself: everything that writes, so that each has the conditions, checksums and
-//! repetitions that this service takes; and listings that stand any key. The object store library looks at objects and reads
-//! them.
+//! obsync's own S3 requests: everything that writes, so that each has the conditions, checksums and retries
+//! that this service needs; and listings with arbitrary keys. The object store library looks at objects and
+//! reads them.
 //!
-//! - [`request`]: one request, signed, repeated as the table of refusals says. [`address`]: where it goes.
+//! - [`request`]: one signed request, retried by the table of refusals. [`address`]: its URL.
 //! - [`put`], [`upload`], [`copy`], [`delete`], [`list`], [`uploads`]: the kinds of requests.
-//! - [`client`]: what all of them have in common.
-//! - [`answers`], [`pages`]: bounds on what the service answers. [`aws_http`]: connections of the SDK's clients.
+//! - [`client`]: shared state of all requests.
+//! - [`answers`], [`pages`]: bounds on the service's answers. [`aws_http`]: connections of the SDK's clients.
 //! - [`settings`]: the bucket as a whole and its settings, for installers.
-//! - [`credentials`]: where the signature comes from. [`open`]: the bucket, set up as the AWS tools are.
+//! - [`credentials`]: keys for signatures. [`open`]: the bucket, configured as the AWS tools are.
 
 mod address;
 mod answers;

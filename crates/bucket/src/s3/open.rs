@@ -1,5 +1,5 @@
-//! Sets the library's S3 client up, as the AWS tools are set up: region, address and credentials from wherever the SDK's
-//! standard chains find them.
+//! Sets the library's S3 client up like the AWS tools: region, address and credentials from the SDK's
+//! standard chains.
 
 use std::sync::Arc;
 
@@ -20,10 +20,11 @@ use crate::http::Connector;
 use crate::options::BucketOptions;
 use crate::traffic::Traffic;
 
-/// The region that signatures name where a service of another maker does not care.
+/// The region in signatures for a service of another vendor that ignores it.
 const ANY_REGION: &str = "us-east-1";
 
-/// What the AWS SDK finds in the environment: credentials, region, addresses. One can serve many stores and clients.
+/// The AWS SDK's findings in the environment: credentials, region, addresses. One can serve many stores and
+/// clients.
 pub async fn load_aws_config(http: AwsHttp) -> SdkConfig {
     aws_config::defaults(BehaviorVersion::latest()).http_client(http.client()).load().await
 }
@@ -32,7 +33,7 @@ pub async fn load_aws_config(http: AwsHttp) -> SdkConfig {
 ///
 /// # Errors
 ///
-/// A sentence about what is wrong with the configuration.
+/// A sentence about the fault of the configuration.
 pub(crate) async fn open(
     bucket: &str,
     options: &BucketOptions,
@@ -42,7 +43,7 @@ pub(crate) async fn open(
     let endpoint = endpoint(options, config);
     let plain = endpoint.as_deref().is_some_and(|endpoint| endpoint.starts_with("http://"));
     let network = &options.network;
-    // Without TLS no certificates are needed, of which a container may have none.
+    // Without TLS no certificates are needed; a container may have none.
     let tls = if plain { Network::tls_for_nobody() } else { network.tls_for_aws() };
     let connector = Connector::new(tls, network, options.concurrency, traffic.clone())?;
     let region = match (config.region(), &endpoint) {
@@ -58,7 +59,7 @@ pub(crate) async fn open(
         .with_retry(options.retries.of_library())
         .with_credentials(Arc::new(Chain::new(config.credentials_provider())))
         .with_http_connector(connector.clone())
-        // The library takes the address of the bucket as it is then, wherever the bucket is named in it.
+        // The library takes the bucket's address unchanged then, wherever the bucket is named in it.
         .with_virtual_hosted_style_request(true)
         .with_endpoint(&address.url);
     if let Some(key) = &options.sse_kms_key {
@@ -92,7 +93,7 @@ fn endpoint(options: &BucketOptions, config: &SdkConfig) -> Option<String> {
     options.endpoint.clone().or_else(for_s3).or_else(|| config.endpoint_url().map(str::to_owned))
 }
 
-/// How the bucket is to be addressed, as the environment and the profile say.
+/// The addressing style by the environment and the profile.
 fn style(config: &SdkConfig) -> Result<Style, String> {
     style_said(std::env::var("AWS_S3_ADDRESSING_STYLE").ok(), config)
 }
@@ -116,7 +117,7 @@ fn style_in(section: &str) -> Option<&str> {
     settings.find(|(name, _)| name.trim() == "addressing_style").map(|(_, style)| style.trim())
 }
 
-/// The region of a bucket of Amazon's, which it tells everybody.
+/// The region of a bucket on Amazon S3, which the service reveals without credentials.
 async fn region_of(bucket: &str, connector: &Connector) -> Result<String, ConfigurationError> {
     let unknown = || {
         let reason = "no region is set, and the bucket does not tell; set AWS_REGION".to_owned();

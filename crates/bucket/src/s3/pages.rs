@@ -1,24 +1,26 @@
-//! Lists in pages: each names the next. One that names itself, or hundreds without anything on them, would never end.
+//! Paged lists: each page names the next. A page that names itself, or hundreds of empty pages, would never
+//! end.
 
 use obsync_protocol::limits;
 
 use crate::error::{Kind, RequestError};
 
-/// Where a list in pages has come to.
+/// The position in a paged list.
 #[derive(Debug, Default)]
 pub(crate) struct Pages<T = String> {
-    /// What to ask for the next page with; `None` for the first one.
+    /// The continuation token of the next page; `None` for the first one.
     pub(crate) next: Option<T>,
-    /// How many pages in a row had nothing on them.
+    /// Empty pages in a row.
     empty: usize,
 }
 
 impl<T: PartialEq> Pages<T> {
-    /// After a page with so many things on it that names `next`: where the list goes on, or `None` at its end.
+    /// After a page with this many items that names `next`: the next position, or `None` at the end of the
+    /// list.
     ///
     /// # Errors
     ///
-    /// That the list leads nowhere.
+    /// The error of a list that does not advance.
     pub(crate) fn after(self, things: usize, next: Option<T>) -> Result<Option<Self>, RequestError> {
         if next.is_none() {
             return Ok(None);

@@ -1,4 +1,4 @@
-//! Objects that go up by one request (`PutObject`).
+//! Objects uploaded by one request (`PutObject`).
 
 use object_store::path::Path;
 use object_store::signer::Method;
@@ -12,7 +12,7 @@ use crate::guard::Guard;
 use crate::refusal::Operation;
 
 impl S3 {
-    /// Puts an object and tells its version. `hash` is the SHA-256 of the content, if it is known.
+    /// Puts an object and returns its version. `hash` is the SHA-256 of the content, if known.
     pub(crate) async fn put(
         &self,
         key: &Path,
@@ -29,7 +29,7 @@ impl S3 {
         Ok(UpdateVersion { e_tag: Some(answer.e_tag()?), version: None })
     }
 
-    /// Adds the encryption that was asked for.
+    /// Adds the requested encryption.
     pub(super) fn encrypted(&self, request: Request) -> Result<Request, RequestError> {
         match &self.sse_kms_key {
             None => Ok(request),

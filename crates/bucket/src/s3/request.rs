@@ -1,4 +1,4 @@
-//! One request to S3: signed in its headers, and repeated as the [table of refusals](crate::refusal) says.
+//! One request to S3: signed in its headers, and retried by the [table of refusals](crate::refusal).
 
 use bytes::Bytes;
 use data_encoding::BASE64;
@@ -21,22 +21,22 @@ use crate::refusal::{Next, Operation};
 
 /// The longest answer that is read, in bytes: a page of a listing has about 1 MB.
 const ANSWER_MAX: usize = 16 << 20;
-/// What is escaped in a query: all but the unreserved characters (RFC 3986, section 2.3).
+/// Escaped in a query: all but the unreserved characters (RFC 3986, section 2.3).
 const IN_QUERY: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
-/// What is escaped in a key: the slash is not.
+/// Escaped in a key: the same, except the slash.
 const IN_KEY: &AsciiSet = &IN_QUERY.remove(b'/');
 
-/// A request. All of them can be repeated: what a repetition meets is seen by whoever asked.
+/// A request. All of them may be retried: the caller detects the effects of a repetition.
 #[derive(Debug)]
 pub(super) struct Request {
     operation: Operation,
     method: Method,
-    /// The object that it is about; `None`: the bucket.
+    /// The key of the object; `None`: the bucket.
     key: Option<Path>,
     query: Vec<(&'static str, String)>,
     headers: HeaderMap,
     body: PutPayload,
-    /// SHA-256 of the body, if it is known.
+    /// SHA-256 of the body, if known.
     hash: Option<ContentHash>,
     conditional: bool,
 }
@@ -53,8 +53,8 @@ impl Answer {
     ///
     /// # Errors
     ///
-    /// That there is none: no service of S3's protocol stores anything without naming its version, so this is the answer of
-    /// something else on the way.
+    /// The error for a missing entity tag: every S3-compatible service names the version of what it stores,
+    /// so something else on the way answered.
     pub(super) fn e_tag(&self) -> Result<String, RequestError> {
         let e_tag = self.headers.get("etag").and_then(|value| value.to_str().ok());
         e_tag.map(str::to_owned).ok_or_else(|| no_answer("it has no entity tag"))
@@ -64,7 +64,8 @@ impl Answer {
     ///
     /// # Errors
     ///
-    /// That it is another one: the reader itself would take every document for one in which all optional elements are missing.
+    /// The error for another document: the parser itself would accept any document as one without its
+    /// optional elements.
     pub(super) fn document<T: DeserializeOwned>(&self, root: &str) -> Result<T, RequestError> {
         if root_of(&self.body) != Some(root) {
             return Err(no_answer(&format!("it is no {root}")));
@@ -74,14 +75,12 @@ impl Answer {
 }
 
 impl Request {
-    /// A request for the bucket as a whole.
     pub(super) fn of_bucket(operation: Operation, method: Method) -> Self {
         let body = PutPayload::default();
         let (query, headers) = (Vec::new(), HeaderMap::new());
         Request { operation, method, key: None, query, headers, body, hash: None, conditional: false }
     }
 
-    /// A request for an object.
     pub(super) fn of_object(operation: Operation, method: Method, key: &Path) -> Self {
         Request { key: Some(key.clone()), ..Self::of_bucket(operation, method) }
     }
@@ -99,7 +98,7 @@ impl Request {
     ///
     /// # Errors
     ///
-    /// A value that no header can have.
+    /// A value that is not valid in a header.
     pub(super) fn header(mut self, name: &str, value: &str) -> Result<Self, RequestError> {
         let unfit =
             || RequestError::without_answer(Kind::Other, &format!("{name} cannot have the value {value:?}"));
@@ -108,7 +107,7 @@ impl Request {
         Ok(self)
     }
 
-    /// Adds what an object is to carry.
+    /// Adds an object's attributes.
     pub(super) fn describe(mut self, attributes: &Attributes) -> Result<Self, RequestError> {
         for (attribute, value) in attributes {
             self = match attribute {
@@ -122,7 +121,7 @@ impl Request {
         Ok(self)
     }
 
-    /// Adds the condition on what is at the key, as headers of these names.
+    /// Adds the condition on the object at the key, as headers of these names.
     pub(super) fn guard(
         self,
         guard: &Guard,
@@ -140,13 +139,13 @@ impl Request {
         Ok(guarded.conditional())
     }
 
-    /// Says that it has a condition.
+    /// Marks the request as conditional.
     pub(super) fn conditional(self) -> Self {
         Request { conditional: true, ..self }
     }
 
-    /// Adds the checksum that every service knows. (Amazon takes newer ones as well, but for a part only those that the upload
-    /// began with.)
+    /// Adds the checksum that every service supports (MD5). (Amazon accepts newer ones as well, but for a
+    /// part only those that the upload began with.)
     pub(super) fn with_checksum(self) -> Result<Self, RequestError> {
         let mut hasher = Md5::new();
         self.body.iter().for_each(|stretch| hasher.update(stretch));
@@ -154,7 +153,6 @@ impl Request {
         self.header("content-md5", &checksum)
     }
 
-    /// The value of a header.
     #[cfg(test)]
     pub(super) fn header_value(&self, name: &str) -> Option<&str> {
         self.headers.get(name).and_then(|value| value.to_str().ok())
@@ -174,7 +172,7 @@ impl Request {
 }
 
 impl S3 {
-    /// Sends a request until it is answered, or refused in a way that asking again does not change.
+    /// Sends a request until it is answered, or refused in a way that a retry does not change.
     pub(super) async fn send(&self, request: Request) -> Result<Answer, RequestError> {
         let request = Request { hash: Some(request.hash()), ..request };
         let error = match self.repeated(&request).await {
@@ -190,7 +188,7 @@ impl S3 {
         self.retries.repeat(|| self.send_once(request)).await
     }
 
-    /// Sends a request once. An error comes with whether repeating it can help.
+    /// Sends a request once. An error comes with a flag that a retry may help.
     async fn send_once(&self, request: &Request) -> Result<Answer, (RequestError, bool)> {
         let signed = self.signed(request).await.map_err(|error| (error, false))?;
         let answer = self.http.execute(signed).await.map_err(lost)?;
@@ -199,8 +197,8 @@ impl S3 {
         if is_web_page(status, &headers, &body) {
             return Err((RequestError::web_page(status), false));
         }
-        // What takes long is begun with status 200 and may fail nevertheless (S3 API reference, CopyObject). Rows about single
-        // objects are no answer of the request as a whole.
+        // Long operations begin with status 200 and may fail nevertheless (S3 API reference, CopyObject).
+        // Errors in rows about single objects are not errors of the request as a whole.
         if (200..300).contains(&status) && !is_error(&body) {
             return Ok(Answer { headers, body });
         }
@@ -250,17 +248,17 @@ impl S3 {
     }
 }
 
-/// A key as it is named in an address or a header: percent-encoded, except for what needs it nowhere.
+/// A key for an address or a header: percent-encoded, except for characters that never need it.
 pub(super) fn escaped(key: &str) -> PercentEncode<'_> {
     utf8_percent_encode(key, IN_KEY)
 }
 
-/// Something was answered that a request of this kind is not answered by.
+/// The error for an answer that does not fit the request.
 pub(super) fn no_answer(why: &str) -> RequestError {
     RequestError::without_answer(Kind::Other, &format!("the service's answer cannot be read: {why}"))
 }
 
-/// Whether an answer is an error, whatever its status says.
+/// True if an answer is an error, whatever its status.
 fn is_error(body: &str) -> bool {
     root_of(body) == Some("Error")
 }
@@ -278,15 +276,15 @@ fn root_of(body: &str) -> Option<&str> {
     name.rsplit(':').next()
 }
 
-/// Whether a portal or a proxy on the way answers in place of the service. Pages about a server that is overloaded or failing
-/// are left to their status: that passes.
+/// True if a portal or a proxy answers in place of the service. Pages about an overloaded or failing server
+/// are left to their status: they are transient.
 fn is_web_page(status: u16, headers: &HeaderMap, body: &str) -> bool {
     let kind = headers.get("content-type").and_then(|kind| kind.to_str().ok()).unwrap_or_default();
     let is_page = match root_of(body) {
         Some(root) => root.eq_ignore_ascii_case("html") || root.eq_ignore_ascii_case("!doctype"),
         None => !body.is_empty() && is_html(kind),
     };
-    // No service of S3's protocol sends 302 or 303.
+    // No S3-compatible service sends 302 or 303.
     is_page && matches!(status, 200..300 | 403 | 511) || matches!(status, 302 | 303)
 }
 
@@ -307,7 +305,7 @@ async fn read(answer: HttpResponse) -> Result<String, (RequestError, bool)> {
         .map_err(|_| (RequestError::without_answer(Kind::Other, "the service's answer is not text"), false))
 }
 
-/// No answer came. The library has taken the address out of the message.
+/// No answer came. The library has removed the address from the message.
 fn lost(error: HttpError) -> (RequestError, bool) {
     let may_repeat = !matches!(error.kind(), HttpErrorKind::Decode | HttpErrorKind::Unknown);
     (RequestError::unreachable(&error), may_repeat)

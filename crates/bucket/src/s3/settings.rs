@@ -1,4 +1,5 @@
-//! A bucket as a whole and its settings, each an XML document of the S3 API that is named by a query (`?versioning`).
+//! A bucket as a whole and its settings, each an XML document of the S3 API that a query names
+//! (`?versioning`).
 
 use aws_config::SdkConfig;
 use object_store::signer::Method;
@@ -11,31 +12,31 @@ use crate::options::BucketOptions;
 use crate::refusal::Operation;
 use crate::traffic::Traffic;
 
-/// The settings of a bucket of S3, read and written by requests that are signed and repeated as those for its objects.
+/// Reads and writes the settings of an S3 bucket, by requests signed and retried like those for its objects.
 #[derive(Debug)]
 pub struct BucketSettings {
     s3: S3,
     errors: ErrorContext,
 }
 
-/// A request about a bucket or its settings that was refused, or got no answer.
+/// A request about a bucket or its settings that was refused or not answered.
 #[derive(Debug, thiserror::Error)]
 #[error("{source}")]
 pub struct SettingsError {
     /// The status of the answer; `None`: there was none.
     pub status: Option<u16>,
-    /// The service's code, such as `NoSuchLifecycleConfiguration`; empty if it gave none.
+    /// The service's code, such as `NoSuchLifecycleConfiguration`; empty if there is none.
     pub code: String,
     /// The same as an error of the bucket.
     pub source: DestinationError,
 }
 
 impl BucketSettings {
-    /// The settings of this bucket, which need not exist. Nothing is asked yet.
+    /// The settings of this bucket, which need not exist. Sends no request yet.
     ///
     /// # Errors
     ///
-    /// [`DestinationError::Unavailable`] if the configuration cannot be used.
+    /// [`DestinationError::Unavailable`] if the configuration is unusable.
     pub async fn open(
         bucket: &str,
         options: &BucketOptions,
@@ -52,11 +53,12 @@ impl BucketSettings {
         }
     }
 
-    /// Asks whether the bucket exists and these credentials may look at it (HeadBucket). A refusal has no code.
+    /// Checks that the bucket exists and these credentials may look at it (HeadBucket). A refusal has no
+    /// code.
     ///
     /// # Errors
     ///
-    /// The refusal, or that there is no answer.
+    /// The refusal, or a missing answer.
     pub async fn head(&self) -> Result<(), SettingsError> {
         self.send(Action::Look, Request::of_bucket(Operation::Settings, Method::HEAD)).await.map(drop)
     }

@@ -1,4 +1,5 @@
-//! Objects that go up in parts (`CreateMultipartUpload`, `UploadPart`, `CompleteMultipartUpload`, `AbortMultipartUpload`).
+//! Objects uploaded in parts (`CreateMultipartUpload`, `UploadPart`, `CompleteMultipartUpload`,
+//! `AbortMultipartUpload`).
 
 use std::sync::{Arc, Mutex};
 
@@ -37,7 +38,6 @@ struct Completed {
 }
 
 impl S3 {
-    /// Begins an upload.
     pub(crate) async fn begin_upload(
         &self,
         key: &Path,
@@ -49,7 +49,7 @@ impl S3 {
         Ok(S3Upload { s3: self.clone(), key: key.clone(), id: begun.upload_id, parts: Arc::default() })
     }
 
-    /// Aborts an upload; `false` if it is not there any more.
+    /// Aborts an upload; `false` if it does not exist any more.
     pub(crate) async fn abort(&self, key: &Path, id: &str) -> Result<bool, RequestError> {
         let request = Request::of_object(Operation::Abort, Method::DELETE, key).query("uploadId", id);
         match self.send(request).await {
@@ -61,7 +61,7 @@ impl S3 {
 }
 
 impl S3Upload {
-    /// Takes a number for the next part.
+    /// Takes the next part number.
     pub(crate) fn next_part(&self) -> usize {
         let mut parts = lock(&self.parts);
         parts.push(None);
@@ -82,7 +82,7 @@ impl S3Upload {
         Ok(())
     }
 
-    /// Makes the object visible, if what is there is as it must be, and tells its version.
+    /// Makes the object visible if the precondition holds, and returns its version.
     pub(crate) async fn complete(&self, guard: &Guard) -> Result<UpdateVersion, RequestError> {
         let mut body =
             "<CompleteMultipartUpload xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\">".to_owned();
@@ -101,7 +101,7 @@ impl S3Upload {
         Ok(UpdateVersion { e_tag: Some(completed.e_tag), version: None })
     }
 
-    /// Lets the service forget the parts.
+    /// Aborts the upload: the service discards the parts.
     pub(crate) async fn abort(&self) -> Result<bool, RequestError> {
         self.s3.abort(&self.key, &self.id).await
     }

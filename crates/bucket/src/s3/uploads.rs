@@ -1,5 +1,5 @@
-//! Multipart uploads that were begun and neither completed nor aborted: what a run that was killed leaves behind, invisible
-//! and paid for.
+//! Multipart uploads that were begun and neither completed nor aborted: invisible and billed remains of
+//! killed runs.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use crate::error::RequestError;
 use crate::objects::{OpenUpload, is_older};
 use crate::refusal::Operation;
 
-/// From how many on no more are asked for. What is left is for a later run.
+/// Number of uploads from which on no more are listed. A later run handles the rest.
 const MOST: usize = 1000;
 
 #[derive(Deserialize)]
@@ -38,7 +38,7 @@ struct ListedUpload {
 }
 
 impl S3 {
-    /// The uploads below a prefix that have been open for at least `age`: as many as one run needs to look at.
+    /// The uploads below a prefix that have been open for at least `age`, as many as one run handles.
     pub(crate) async fn open_uploads(
         &self,
         prefix: &str,
@@ -71,13 +71,13 @@ impl S3 {
         self.send(request).await?.document("ListMultipartUploadsResult")
     }
 
-    /// Aborts an upload; `false` if it is not there any more.
+    /// Aborts an upload; `false` if it does not exist any more.
     pub(crate) async fn abort_upload(&self, upload: &OpenUpload) -> Result<bool, RequestError> {
         self.abort(&upload.key, &upload.id).await
     }
 }
 
-/// An upload, if it was begun at least `age` ago, at a time (ISO 8601) that makes sense, and for a key that obsync could
+/// An upload, if it was begun at least `age` ago, at a valid time (ISO 8601), and for a key that obsync could
 /// have written.
 fn old_one(upload: ListedUpload, age: Duration) -> Option<OpenUpload> {
     let initiated: Timestamp = upload.initiated.parse().ok()?;

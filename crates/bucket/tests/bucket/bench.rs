@@ -1,4 +1,4 @@
-//! A vault on a development server and a bucket of the loopback cloud that it is pulled to.
+//! A vault on a development server, and a bucket of the loopback cloud as its destination.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -48,7 +48,7 @@ impl Bench {
         Bench { server, vault, bucket, options, source, home: TempDir::new().unwrap() }
     }
 
-    /// The destination's state, opened (and locked) anew; waits for a run whose future was dropped to let go of it.
+    /// Opens (and locks) the destination's state anew; waits until a dropped run has released it.
     pub(crate) async fn state(&self) -> Arc<SqliteState> {
         loop {
             match open_state(self.home.path(), &self.source) {
@@ -58,14 +58,13 @@ impl Bench {
         }
     }
 
-    /// Forgets all that is known of the destination.
+    /// Deletes the destination's state.
     pub(crate) fn lose_state(&self) {
         for file in std::fs::read_dir(self.home.path()).unwrap() {
             std::fs::remove_file(file.unwrap().path()).unwrap();
         }
     }
 
-    /// Pulls.
     pub(crate) async fn try_pull(&self) -> Result<Report, PullError> {
         self.pull_with(Arc::new(NoProgress), CancellationToken::new()).await
     }
@@ -75,7 +74,7 @@ impl Bench {
         self.try_pull().await.unwrap()
     }
 
-    /// Pulls with news and a way to stop.
+    /// Pulls with an observer and a way to stop.
     pub(crate) async fn pull_with(
         &self,
         progress: Arc<dyn Progress>,
@@ -95,7 +94,7 @@ impl Bench {
         pull(&self.source, store, state, &self.options, progress, stop).await
     }
 
-    /// Pulls with everything looked at again.
+    /// Pulls with a full check.
     pub(crate) async fn pull_full(&mut self) -> Report {
         self.options.mode = Mode::Full;
         let report = self.pull().await;
@@ -103,8 +102,8 @@ impl Bench {
         report
     }
 
-    /// The bucket holds exactly the vault's files with their metadata, nothing else is in it or on its way, and the state
-    /// knows.
+    /// Asserts that the bucket contains exactly the vault's files with their metadata and no open uploads,
+    /// and that the state agrees.
     pub(crate) async fn assert_exact(&self) {
         let expected = self.vault.expected().unwrap();
         let paths: Vec<String> = expected.files.iter().map(|file| file.path.clone()).collect();

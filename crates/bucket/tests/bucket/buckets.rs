@@ -1,4 +1,4 @@
-//! Buckets for tests, and ways to look at them that do not go through a store.
+//! Buckets for tests, and access to them that bypasses the store.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,10 +16,10 @@ use obsync_testcloud::{Cloud, CloudOptions, Service, StoredObject};
 
 /// The bucket of every test.
 pub(crate) const BUCKET: &str = "my-bucket";
-/// What the keys of every test begin with.
+/// The start of the keys of every test.
 pub(crate) const PREFIX: &str = "notes/My Vault";
 
-/// Where the vault lies.
+/// The vault's location.
 pub(crate) fn location() -> BucketLocation {
     BucketLocation::parse(&format!("s3://{BUCKET}/{PREFIX}")).unwrap()
 }
@@ -29,13 +29,12 @@ pub(crate) fn key(path: &str) -> String {
     format!("{PREFIX}/{path}")
 }
 
-/// Options that do not make a test wait.
+/// Options with short waits.
 pub(crate) fn options() -> BucketOptions {
     let retries = Retries { most: 4, within: Duration::from_secs(20), first_pause: Duration::from_millis(2) };
     BucketOptions { retries, abandoned_after: Duration::ZERO, ..BucketOptions::default() }
 }
 
-/// A bucket in memory.
 pub(crate) struct MemoryBucket {
     pub(crate) store: InMemory,
 }
@@ -49,7 +48,7 @@ impl MemoryBucket {
         BucketDestination::over(Arc::new(self.store.clone()), &location(), options)
     }
 
-    /// Removes an object, as somebody else than obsync would.
+    /// Removes an object, as somebody other than obsync would.
     pub(crate) async fn remove(&self, path: &str) {
         let _ = self.store.delete(&Path::parse(key(path)).unwrap()).await;
     }
@@ -108,7 +107,7 @@ impl S3Bucket {
         S3Bucket { options: BucketOptions { endpoint: Some(cloud.endpoint(Service::S3)), ..options }, cloud }
     }
 
-    /// The store, opened as a new run opens it.
+    /// The store, opened as by a new run.
     pub(crate) async fn store(&self) -> BucketDestination {
         self.store_with(self.options.clone()).await
     }
@@ -118,27 +117,25 @@ impl S3Bucket {
         BucketDestination::open_s3(&location(), options, &config(key, secret)).await.unwrap()
     }
 
-    /// What is at a path.
     pub(crate) fn object(&self, path: &str) -> Option<StoredObject> {
         self.cloud.s3().object(BUCKET, &key(path))
     }
 
-    /// The text at a path.
     pub(crate) fn text(&self, path: &str) -> Option<String> {
         self.object(path).map(|object| String::from_utf8(object.content.to_vec()).unwrap())
     }
 
-    /// Puts an object there, as somebody else than obsync would.
+    /// Puts an object there, as somebody other than obsync would.
     pub(crate) fn put(&self, path: &str, content: &[u8]) {
         self.cloud.s3().put(BUCKET, &key(path), content.to_vec(), &[]);
     }
 
-    /// Removes an object, as somebody else than obsync would.
+    /// Removes an object, as somebody other than obsync would.
     pub(crate) fn delete(&self, path: &str) {
         assert!(self.cloud.s3().delete(BUCKET, &key(path)), "{path} is there");
     }
 
-    /// All keys, without the prefix, sorted. Those of obsync's own objects too, but for the marker's.
+    /// All keys without the prefix, sorted, including obsync's own objects except the marker.
     pub(crate) fn keys(&self) -> Vec<String> {
         let objects = self.cloud.s3().files(BUCKET, "");
         let below = |object: StoredObject| object.key.strip_prefix(&format!("{PREFIX}/")).unwrap().to_owned();
@@ -147,18 +144,18 @@ impl S3Bucket {
         keys
     }
 
-    /// How many requests of one kind there were.
+    /// Number of requests of one kind.
     pub(crate) fn count(&self, operation: &str) -> u64 {
         self.cloud.counts().of(Service::S3, operation)
     }
 
-    /// How many uploads are neither completed nor aborted.
+    /// Number of uploads that are neither completed nor aborted.
     pub(crate) fn open_uploads(&self) -> usize {
         self.cloud.s3().uploads(BUCKET).len()
     }
 }
 
-/// What the AWS SDK would find with these credentials in the environment.
+/// The AWS SDK's configuration for an environment with these credentials.
 pub(crate) fn config(key: &str, secret: &str) -> SdkConfig {
     let credentials = Credentials::new(key, secret, None, None, "test");
     SdkConfig::builder()

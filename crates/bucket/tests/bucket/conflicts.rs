@@ -1,4 +1,4 @@
-//! What somebody else wrote is never lost.
+//! Objects that somebody else wrote are never lost.
 
 use obsync_bucket::{BucketDestination, BucketOptions};
 use obsync_conformance::{Placed, at, meta, place, publish_one, stage};
@@ -19,7 +19,7 @@ const TIME: i64 = 1_722_222_222_123;
 async fn what_obsync_wrote_in_an_earlier_life_is_replaced() {
     let bucket = S3Bucket::new().await;
     place(&bucket.store().await, "a.md", b"first", TIME, None).await;
-    // The state was lost: nothing is said about what is there.
+    // The state was lost: the caller has no expectation about the object.
     assert_eq!(place(&bucket.store().await, "a.md", b"second", TIME, None).await.conflict, None);
     assert_eq!(bucket.keys(), ["a.md"]);
     assert_eq!(bucket.text("a.md").as_deref(), Some("second"));
@@ -28,7 +28,7 @@ async fn what_obsync_wrote_in_an_earlier_life_is_replaced() {
 #[tokio::test]
 async fn what_lost_its_metadata_is_known_by_its_content() {
     let bucket = S3Bucket::new().await;
-    // As another tool leaves a vault that it copied from bucket to bucket.
+    // As another tool leaves a vault after copying it from bucket to bucket.
     bucket.put("a.md", b"first, and longer");
     let store = bucket.store().await;
     assert_eq!(place(&store, "a.md", b"second", TIME, Some(b"first, and longer")).await.conflict, None);
@@ -70,7 +70,7 @@ async fn what_is_written_between_looking_and_writing_is_kept() {
         let bucket = S3Bucket::new().await;
         let store = bucket.store().await;
         place(&store, "a.md", b"first", TIME, None).await;
-        // The store knows what is there, and then somebody else writes.
+        // The store has looked, and then somebody else writes.
         let wanted = obsync_core::Wanted { path: at("a.md"), hash: ContentHash::of(b"x"), size: 5 };
         store.holds(vec![wanted]).await.unwrap();
         let content = if large { vec![1; 9 << 20] } else { b"second".to_vec() };
@@ -88,7 +88,7 @@ async fn an_answer_that_is_lost_is_no_conflict() {
     for (operation, size) in [("PutObject", 6), ("CompleteMultipartUpload", 9 << 20)] {
         let bucket = S3Bucket::new().await;
         let store = bucket.store().await;
-        // So that nothing is found out about conditions: the first answer is the file's.
+        // Avoids probing of conditions: the first answer is the file's.
         assert!(store.is_empty().await.unwrap());
         let content = vec![1; size];
         let staged = stage(&store, "a.md", &content, TIME).await;
@@ -99,7 +99,7 @@ async fn an_answer_that_is_lost_is_no_conflict() {
                 ..ServiceFaults::default()
             };
         });
-        // It is there when the request is repeated, and it is ours.
+        // The retry finds the object, and it is ours.
         assert_eq!(publish_one(&store, staged, None).await.unwrap().conflict, None, "{operation}");
         assert_eq!(bucket.keys(), ["a.md"]);
         assert_eq!(bucket.object("a.md").unwrap().content, content);
@@ -161,7 +161,7 @@ async fn place_version(
 async fn a_later_version_of_the_same_vault_replaces_an_earlier_one_and_never_the_other_way_round() {
     for vault in [None, id("one")] {
         let bucket = S3Bucket::with(BucketOptions { vault: vault.clone(), ..options() }).await;
-        // Of an earlier life, which nothing is known of any more.
+        // Of an earlier life, of which nothing is recorded any more.
         place_version(&bucket.store().await, b"early", 5).await.unwrap();
         let published = place_version(&bucket.store().await, b"late", 9).await.unwrap();
         assert_eq!(published.conflict, None);
@@ -170,7 +170,7 @@ async fn a_later_version_of_the_same_vault_replaces_an_earlier_one_and_never_the
             vault.map(|vault| vault.to_string())
         );
 
-        // A zombie, which knows only what was before.
+        // A zombie with outdated knowledge.
         let error = place_version(&bucket.store().await, b"between", 7).await.unwrap_err();
         assert!(matches!(error, DestinationError::Changed { version: Some(Uid(9)), .. }), "{error:?}");
         assert_eq!(bucket.text("a.md").as_deref(), Some("late"));
@@ -183,14 +183,14 @@ async fn what_another_vault_put_there_is_kept_as_a_conflicted_copy() {
     let bucket = S3Bucket::new().await;
     let of = |vault| bucket.store_with(BucketOptions { vault: id(vault), ..bucket.options.clone() });
     place_version(&of("one").await, b"of one", 5).await.unwrap();
-    // Whichever uid is higher: those of different vaults have nothing to do with each other.
+    // Whichever uid is higher: uids of different vaults are unrelated.
     for (vault, uid, content, before) in [("two", 9, b"of two", "of one"), ("three", 3, b"of 2nd", "of two")]
     {
         let aside = place_version(&of(vault).await, content, uid).await.unwrap().conflict.unwrap();
         assert_eq!(bucket.text(aside.as_str()).as_deref(), Some(before));
         assert_eq!(bucket.object("a.md").unwrap().content, &content[..]);
     }
-    // The same content is nothing that could be lost.
+    // The same content cannot be lost.
     assert_eq!(place_version(&of("four").await, b"of 2nd", 1).await.unwrap().conflict, None);
 }
 

@@ -1,4 +1,4 @@
-//! A bucket keeps the promises of the engine's storage trait.
+//! A bucket passes the conformance suite of the engine's storage trait.
 
 use obsync_bucket::BucketOptions;
 use obsync_conformance::check_destination;

@@ -15,7 +15,7 @@ async fn a_copy_passes_nothing_through_here_and_carries_its_own_metadata() {
     let bucket = S3Bucket::new().await;
     let store = bucket.store().await;
     place(&store, "old/a.md", b"text", TIME, None).await;
-    // What the service does with conditions of copies is found out by the first.
+    // The first copy probes how the service handles conditions of copies.
     let first = store.copy(&at("old/a.md"), &at("first.md"), &meta(b"text", TIME)).await;
     publish_one(&store, first.unwrap().unwrap(), None).await.unwrap();
     let before = bucket.cloud.counts();

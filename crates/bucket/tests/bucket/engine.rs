@@ -70,7 +70,7 @@ async fn ten_changes_cost_two_requests_each() {
     bench.assert_exact().await;
 }
 
-/// As `core::an_entry_that_lies_about_its_size_does_not_fail_other_paths_of_its_content` has it in a folder.
+/// As `core::an_entry_that_lies_about_its_size_does_not_fail_other_paths_of_its_content` does in a folder.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_entry_that_lies_about_its_size_fails_alone_until_it_is_mended() {
     let bench = Bench::new().await;
@@ -130,8 +130,7 @@ async fn renames_download_nothing() {
     assert_eq!((report.pulled.files, report.copied.files, report.requests), (0, 201, 0));
     let counts = bench.bucket.cloud.counts().since(&before);
     let of = |operation| counts.of(Service::S3, operation);
-    // To find out what the service does with conditions: one of each, and one that makes the object for it. One more is the
-    // marker.
+    // One for each probed condition, and one that creates the probe object. One more is the marker.
     assert_eq!((of("CopyObject"), of("GetObject"), of("PutObject"), of("DeleteObjects")), (202, 0, 2, 2));
     bench.assert_exact().await;
 }
@@ -199,7 +198,7 @@ async fn a_full_pull_mends_what_somebody_else_did() {
     bench.bucket.delete(kept);
     bench.assert_exact().await;
     let counts = bench.bucket.cloud.counts().since(&before);
-    // Two files, one condition to find out about, and the marker.
+    // Two files, one probe of conditions, and the marker.
     assert!(counts.of(Service::S3, "PutObject") <= 4, "{counts}");
 }
 
@@ -230,7 +229,7 @@ async fn of_what_obsync_wrote_and_the_vault_forgot_an_earlier_version_is_replace
         bench.vault.write(path, "second", T).unwrap();
     }
     bench.vault.purge().unwrap();
-    // As another obsync leaves it that is further than this one.
+    // As another, more advanced obsync leaves it.
     let key = crate::buckets::key("later.md");
     let mut metadata = bench.bucket.object("later.md").unwrap().metadata;
     metadata.insert("uid".to_owned(), "1000000".to_owned());
@@ -273,7 +272,7 @@ async fn deleted_files_stay_if_they_are_to() {
     let report = bench.pull().await;
     assert_eq!((report.outcome, report.deleted.files), (Outcome::Complete, 0));
     assert_eq!(bench.bucket.keys(), ["a.md", "b.md", "c.md"]);
-    // And what comes back is no conflict.
+    // And returning content is no conflict.
     bench.vault.write("a.md", "a again", T).unwrap();
     let report = bench.pull().await;
     assert_eq!((report.pulled.files, report.conflicts.len()), (1, 0));
@@ -327,7 +326,7 @@ async fn pulls_that_die_at_any_moment_lose_nothing_and_leave_nothing() {
             bench.vault.rename("Film.mp4", "Movie.mp4").unwrap();
         }
     }
-    // An upload of the film under its old name is nobody's for a day.
+    // An upload of the film under its old name has no known owner for a day.
     bench.bucket.cloud.s3().age_uploads(crate::buckets::BUCKET, Duration::from_secs(25 * 3600));
     let report = bench.pull().await;
     assert_eq!(report.outcome, Outcome::Complete, "{report:#?}");

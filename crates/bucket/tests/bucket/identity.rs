@@ -1,4 +1,4 @@
-//! Buckets whose objects are not the ones that were put there: restored, emptied, edited.
+//! Buckets whose objects differ from the recorded ones: restored, emptied, edited.
 
 use obsync_core::{Doubt, Outcome};
 use obsync_testcloud::Service;
@@ -8,10 +8,10 @@ use crate::buckets::{BUCKET, key};
 
 const T: i64 = 1_700_000_000_000;
 const NOTES: usize = 20;
-/// Where the objects are kept as they were after the first pull.
+/// Holds the objects as they were after the first pull.
 const COPY: &str = "copy";
 
-/// A bucket whose notes were all pulled twice, with other texts.
+/// A bucket whose notes were all pulled twice, with different texts.
 async fn pulled_twice() -> Bench {
     let bench = Bench::new().await;
     for text in ["first", "second"] {
@@ -47,7 +47,7 @@ async fn an_older_copy_of_a_bucket_is_known_by_its_marker_and_without_it_by_its_
     }
 }
 
-/// As where objects expire by a rule, and the marker was written lately.
+/// As with a rule that expires objects, and a recently written marker.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_bucket_that_was_emptied_beside_somebodys_objects_is_filled_again() {
     let bench = pulled_twice().await;
@@ -77,7 +77,7 @@ async fn objects_that_were_edited_or_lost_one_by_one_are_no_other_bucket() {
         bench.bucket.delete(&format!("{number}.md"));
     }
     let before = bench.bucket.cloud.counts();
-    // Nineteen of twenty times the sample is lost, and one of the others is not.
+    // With a chance of 19 in 20 the sample is lost; one of the others is still there.
     let report = bench.pull().await;
     assert!(report.is_unchanged() && report.doubt.is_none(), "{report:#?}");
     let heads = bench.bucket.cloud.counts().since(&before).of(Service::S3, "HeadObject");

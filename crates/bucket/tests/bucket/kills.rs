@@ -1,5 +1,5 @@
-//! A run is killed at each of its steps, one after the other: before and after each request that changes something in the
-//! bucket, and before and after each commit. The next run makes it good.
+//! Kills a run at each of its steps, one after the other: before and after each request that changes
+//! something in the bucket, and before and after each commit. The next run repairs everything.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -20,7 +20,8 @@ use tokio_util::sync::CancellationToken;
 use crate::bench::{Bench, open_state, source_at};
 use crate::buckets::{BUCKET, config, location, options};
 
-/// What the child is told: server, bucket, the folder with its state, and the commit around which it dies by itself.
+/// Environment of the child: server, bucket, the folder with its state, and the commit around which it kills
+/// itself.
 const SERVER: &str = "OBSYNC_TEST_SERVER";
 const ENDPOINT: &str = "OBSYNC_TEST_ENDPOINT";
 const KEY: &str = "OBSYNC_TEST_KEY";
@@ -39,7 +40,7 @@ const CHANGING: [&str; 7] = [
     "AbortMultipartUpload",
     "DeleteObjects",
 ];
-/// Where the bucket is kept as it was before the run.
+/// Holds the bucket as it was before the run.
 const PRISTINE: &str = "pristine";
 
 const USERS: &str = "a user's text";
@@ -71,10 +72,10 @@ const AFTER: &[(&str, &str)] = &[
     ("taken.md", "where a user has a file"),
 ];
 
-/// What a run dies of.
+/// The way in which a run is killed.
 #[derive(Clone, Copy, Debug)]
 enum Death {
-    /// This request that changes something, and all after it, are not carried out any more.
+    /// This request that changes something, and all after it, are not carried out.
     Before(u64),
     /// This one is carried out, and none after it.
     After(u64),
@@ -120,7 +121,7 @@ async fn a_run_that_is_killed_at_any_of_its_steps_is_made_good_by_the_next() {
             "{wanted} was not struck: {struck:#?}"
         );
     }
-    // How the run divides its work differs a little from one to the next.
+    // The run divides its work slightly differently each time.
     let made = scene.requests_of_a_run().await;
     assert!(
         requests.iter().all(|steps| steps + 2 >= made),
@@ -129,7 +130,7 @@ async fn a_run_that_is_killed_at_any_of_its_steps_is_made_good_by_the_next() {
     assert!(commits >= 8, "{commits} steps around commits");
 }
 
-/// The vault has again what a run removed whose answers nobody heard, or which nobody recorded.
+/// The vault has again the files that a run removed without hearing the answers, or without recording them.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_killed_run_had_removed_comes_back_when_the_vault_has_it_again() {
     const NOTES: [(&str, &str); 3] =
@@ -169,7 +170,7 @@ async fn what_a_killed_run_had_removed_comes_back_when_the_vault_has_it_again() 
     }
 }
 
-/// A bucket with what a user did there, whose vault changed in every way that a run knows since it was pulled.
+/// A bucket with a user's changes, whose vault changed in every supported way since it was pulled.
 struct Scene {
     bench: Bench,
     /// The state as it was before the run.
@@ -177,7 +178,7 @@ struct Scene {
 }
 
 impl Scene {
-    /// A bench whose bucket is used as the child uses it.
+    /// A bench whose bucket is configured as in the child.
     async fn bench() -> Bench {
         let mut bench = Bench::new().await;
         let vault = bench.source.vault.id.to_string();
@@ -212,7 +213,7 @@ impl Scene {
         Scene { bench, state }
     }
 
-    /// Has a run die in a bucket that is as it was at first, and looks what the next one makes of it. Tells what it died of;
+    /// Kills a run in the initial bucket, and checks the result of the next one. Returns how it was killed;
     /// `None`: it has fewer steps.
     async fn survives(&self, death: Death) -> Option<String> {
         let bucket = &self.bench.bucket;
@@ -287,7 +288,7 @@ impl Scene {
         child.spawn().unwrap()
     }
 
-    /// The bucket holds what the vault has, each text of the user once, and nothing else.
+    /// Asserts that the bucket contains the vault's files, each text of the user once, and nothing else.
     async fn assert_exact(&self, death: Death) {
         let bench = &self.bench;
         let mut others: BTreeMap<String, String> = BTreeMap::new();
@@ -323,7 +324,7 @@ impl Scene {
         assert!(bench.pull().await.is_unchanged(), "{death:?}");
     }
 
-    /// How many requests that change something a run makes that nobody kills.
+    /// Number of changing requests in a run that nobody kills.
     async fn requests_of_a_run(&self) -> u64 {
         let cloud = &self.bench.bucket.cloud;
         cloud.s3().copy_objects(PRISTINE, BUCKET);
@@ -370,7 +371,7 @@ async fn run(dies_at: usize) {
     assert_eq!(report.outcome, Outcome::Complete, "{report:#?}");
 }
 
-/// Makes the files of a folder those of another.
+/// Makes a folder's files those of another.
 fn copy_files(from: &Path, to: &Path) {
     for file in std::fs::read_dir(to).unwrap() {
         std::fs::remove_file(file.unwrap().path()).unwrap();

@@ -1,4 +1,4 @@
-//! What is there already is found with few requests.
+//! Existing objects are found with few requests.
 
 use obsync_conformance::{at, place};
 use obsync_core::{Destination, DestinationExt, Inspect, Wanted};
@@ -44,7 +44,7 @@ async fn many_questions_cost_one_list_and_a_request_for_what_may_be_there() {
         "a list, two looks, and one object to be read for lack of metadata"
     );
 
-    // What is written now is found, too, without another list.
+    // A file written now is found, too, without another list.
     place(&store, "8.md", b"text", 1, None).await;
     let held = store.holds(questions).await.unwrap();
     assert!(held[8]);
@@ -86,7 +86,7 @@ async fn a_change_costs_one_look_and_one_write() {
     assert_eq!(store.holds(vec![wanted("a.md", b"second")]).await.unwrap(), [false]);
     place(&store, "a.md", b"second", 2, Some(b"first")).await;
     assert_eq!(store.requests() - before, 3, "and one to find out about conditions");
-    // And what the vault has for the first time costs as much.
+    // And new files of the vault cost as much.
     assert_eq!(store.holds(vec![wanted("b.md", b"new")]).await.unwrap(), [false]);
     place(&store, "b.md", b"new", 2, None).await;
     assert_eq!(store.requests() - before, 5);

@@ -1,4 +1,4 @@
-//! Contents wait in memory that is bounded.
+//! The memory of waiting contents is bounded.
 
 use obsync_core::{Describe, Receive};
 use std::time::Duration;

@@ -1,5 +1,5 @@
-//! Random histories of a bucket that obsync and somebody else write to, beside a small model of what obsync promises: it
-//! gets what it publishes, and nothing that somebody else wrote is ever lost.
+//! Random histories of a bucket that obsync and somebody else write to, checked against a small model of
+//! obsync's guarantees: it publishes its files, and nothing that somebody else wrote is ever lost.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -51,9 +51,9 @@ fn bytes(content: u8) -> Vec<u8> {
 
 #[derive(Default)]
 struct Model {
-    /// What is at each path.
+    /// The object at each path.
     there: BTreeMap<usize, Vec<u8>>,
-    /// What obsync put at each path last, as its state has it.
+    /// obsync's last content at each path, by its state.
     recorded: BTreeMap<usize, Vec<u8>>,
     /// Paths whose object obsync wrote itself.
     stamped: BTreeSet<usize>,
@@ -66,7 +66,7 @@ impl Model {
         self.stamped.insert(path);
     }
 
-    /// Whether what is at a path has to be kept when obsync puts `content` there.
+    /// True if the object at a path has to be kept when obsync puts `content` there.
     fn is_foreign(&self, path: usize, content: &[u8], replaces: Option<&Vec<u8>>) -> bool {
         let Some(there) = self.there.get(&path) else { return false };
         !self.stamped.contains(&path) && there != content && Some(there) != replaces
@@ -103,13 +103,13 @@ async fn check(steps: Vec<Step>) -> Result<(), TestCaseError> {
             Step::Copy { from, to } => {
                 let Some(content) = model.there.get(&from).cloned() else { continue };
                 let copied = store.copy(&at(PATHS[from]), &at(PATHS[to]), &meta(&content, 7)).await;
-                // What was forgotten to be looked at again may be known wrongly, and is copied not at all then.
+                // Objects forgotten for a new look may be known wrongly, and then the copy is not made.
                 let Some(staged) = copied.unwrap() else { continue };
                 if from == to {
                     continue;
                 }
-                // The same bytes, written anew by somebody else, are another version: that is found out when the copy is
-                // made, and the run after that makes it.
+                // The same bytes, written anew by somebody else, are another version: the copy detects that,
+                // and the next run makes it.
                 let replaces = model.recorded.get(&to).cloned();
                 finish(&bucket, &store, &mut model, to, content, replaces, staged).await?;
             }
@@ -146,7 +146,7 @@ fn wanted(path: usize, content: &[u8]) -> Wanted {
     Wanted { path: at(PATHS[path]), hash: ContentHash::of(content), size: content.len() as u64 }
 }
 
-/// Publishes what is staged and compares the answer with the model's.
+/// Publishes the staged contents and compares the answer with the model's.
 async fn finish(
     bucket: &MemoryBucket,
     store: &obsync_bucket::BucketDestination,

@@ -42,7 +42,7 @@ impl Secured {
         Network { ca_file: Some(self.ca_file.path().to_owned()), ..Network::default() }
     }
 
-    /// Asks the bucket at `host` whether it is empty.
+    /// Checks whether the bucket at `host` is empty.
     async fn ask(&self, host: &str, network: Network) -> Result<bool, DestinationError> {
         let endpoint = Some(format!("https://{host}:{}", self.front.address().port()));
         let options = BucketOptions { endpoint, network, ..BucketOptions::default() };
@@ -95,7 +95,7 @@ async fn a_bucket_is_reached_through_a_proxy_with_its_password() {
     assert_eq!(proxy.asked().len(), 2);
 }
 
-/// A store behind a proxy that does as it is told.
+/// A store behind a proxy with these rules.
 async fn through(secured: &Secured, rules: ProxyRules) -> (ConnectProxy, BucketDestination) {
     let proxy = ConnectProxy::start(rules).await.unwrap();
     let proxies = Proxies::new(&format!("http://me:pr0xy@{}", proxy.address()), "").unwrap();
@@ -191,7 +191,7 @@ async fn a_proxy_that_cuts_its_tunnels_midway_costs_no_file_and_one_that_dies_is
     assert_eq!(secured.bucket.keys(), ["1.md", "2.md"]);
 }
 
-/// A resolver that does not work for its first questions.
+/// A resolver whose first lookups fail.
 #[derive(Debug)]
 struct Booting {
     questions: AtomicUsize,
@@ -214,7 +214,7 @@ async fn a_resolver_that_does_not_work_yet_is_waited_for_by_buckets() {
     let resolver = Arc::new(Booting { questions: AtomicUsize::new(0), fails: 2 });
     let network = Network { resolver: Arc::clone(&resolver) as Arc<dyn Resolve>, ..secured.trusting() };
     let endpoint = Some(format!("https://s3.test:{}", secured.front.address().port()));
-    // Not by repeated requests, of which there are none here.
+    // Not by retries, of which there are none here.
     let retries = Retries { most: 0, ..options().retries };
     let options = BucketOptions { endpoint, network, retries, ..options() };
     let (key, secret) = secured.bucket.cloud.credentials();

@@ -1,4 +1,4 @@
-//! What the objects of a vault look like in the bucket.
+//! The objects of a vault in the bucket: keys, metadata, content types.
 
 use obsync_bucket::BucketOptions;
 use obsync_conformance::{at, place};
@@ -7,7 +7,7 @@ use obsync_protocol::{ContentHash, Uid};
 
 use crate::buckets::{BUCKET, PREFIX, S3Bucket, key, options};
 
-/// Stages and publishes a file with all its particulars.
+/// Stages and publishes a file with all its metadata.
 async fn put(bucket: &S3Bucket, path: &str, content: &[u8], meta: FileMeta) {
     let store = bucket.store().await;
     let mut writer = store.begin(&at(path), &meta).await.unwrap();

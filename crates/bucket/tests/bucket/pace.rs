@@ -1,4 +1,4 @@
-//! How many requests a bucket is asked at a time.
+//! Concurrency of requests to a bucket.
 
 use std::time::Duration;
 
@@ -12,14 +12,14 @@ use crate::bench::Bench;
 use crate::buckets::S3Bucket;
 
 const T: i64 = 1_722_222_222_123;
-/// Far enough that nothing else takes as long.
+/// A latency above anything else.
 const FAR: Duration = Duration::from_millis(60);
 
 fn far_away(bucket: &S3Bucket) {
     bucket.cloud.faults().update(|faults| faults.s3.latency = FAR);
 }
 
-/// Publishes so many small files at once.
+/// Publishes this many small files at once.
 async fn publish(store: &BucketDestination, round: &str, files: usize) {
     let mut batch = Vec::with_capacity(files);
     for number in 0..files {
@@ -61,7 +61,7 @@ async fn a_bucket_that_throttles_is_asked_half_as_much_at_a_time() {
     assert!((8..16).contains(&most(&bucket)), "{}", most(&bucket));
 }
 
-/// The most requests under way at a time until an object is copied: until then objects are only looked at.
+/// The most concurrent requests before an object is copied: until then objects are only looked at.
 async fn most_before_the_first_copy(bucket: &S3Bucket) -> usize {
     bucket.cloud.wait_for(|counts| counts.of(Service::S3, "CopyObject") > 0).await;
     most(bucket)
@@ -73,7 +73,7 @@ fn write_notes(bench: &Bench, folder: &str, files: u64, mtime: i64) {
     }
 }
 
-/// A vault in a bucket far away, in which a folder of so many notes was renamed since.
+/// A vault in a distant bucket, in which a folder of this many notes was renamed since.
 async fn renamed_far_away(files: u64) -> Bench {
     let bench = Bench::new().await;
     write_notes(&bench, "Inbox", files, T);
@@ -107,7 +107,7 @@ async fn renames_are_made_many_at_a_time_and_cost_two_requests_each() {
     assert_eq!((report.copied.files, report.deleted.files, report.requests), (RENAMED, RENAMED, 0));
     let counts = bench.bucket.cloud.counts().since(&before);
     let of = |operation| counts.of(Service::S3, operation);
-    // Its facts and the copy; a few more to find out that the service keeps conditions.
+    // Its facts and the copy; a few more to probe conditions.
     assert!(of("HeadObject") <= RENAMED + 2 && of("CopyObject") == RENAMED + 1, "{counts}");
     assert!(counts.total(Service::S3) <= 2 * RENAMED + 12, "{counts}");
     assert!(staging >= 16, "{staging}");

@@ -24,7 +24,7 @@ const T: i64 = 1_722_222_222_123;
 struct Witness {
     state: Arc<SqliteState>,
     bench: Arc<Bench>,
-    /// How many announcements came while what was announced before them was being published.
+    /// Number of announcements during the publication of earlier announced files.
     overlaps: AtomicUsize,
 }
 
@@ -33,7 +33,7 @@ impl Witness {
         self.bench.bucket.keys().into_iter().collect()
     }
 
-    /// Everything that is to be seen was announced first, and everything that is recorded is to be seen.
+    /// Every visible object was announced first, and every recorded one is visible.
     async fn check(&self, commit: &Commit) {
         let seen = self.in_bucket();
         let (intents, records) =
@@ -44,7 +44,8 @@ impl Witness {
         assert!(commit.records.iter().all(|record| seen.contains(record.path.as_str())));
     }
 
-    /// Whether something that was announced before stays so, because it is not published yet. Waits until more of it is.
+    /// Returns true if an earlier announcement persists because it is not published yet. Waits until more of
+    /// it is.
     async fn overlaps(&self, commit: &Commit) -> bool {
         let announced = self.state.intents().await.unwrap();
         if !commit.intents.iter().any(|intent| announced.contains(intent)) {

@@ -1,4 +1,4 @@
-//! What a service refuses is about that request: the file comes another way, or fails alone, and the rest is stored.
+//! A refusal concerns one request: the file comes another way, or fails alone, and the rest is stored.
 
 use std::time::{Duration, Instant};
 
@@ -102,14 +102,15 @@ async fn where_the_service_does_not_copy_the_content_passes_through_here() {
     assert_eq!(bucket.text("b.md").as_deref(), Some("text"));
     assert_eq!(bucket.object("b.md").unwrap().metadata["sha256"], ContentHash::of(b"text").to_string());
     assert_eq!(bucket.object("copy.bin").unwrap().content, large);
-    // What somebody else wrote is kept with what it carries.
+    // A user's object is kept with its metadata.
     let foreign = [("author", "somebody")];
     bucket.cloud.s3().put(BUCKET, &crate::buckets::key("d.md"), b"foreign".to_vec(), &foreign);
     let aside = place(&store, "d.md", b"ours", TIME, None).await.conflict.unwrap();
     assert_eq!(bucket.object(aside.as_str()).unwrap().metadata["author"], "somebody");
 }
 
-/// A key that the credentials may write with (`kms:GenerateDataKey`), and not read with (`kms:Decrypt`), which a copy needs.
+/// A key that the credentials may encrypt with (`kms:GenerateDataKey`) and not decrypt with (`kms:Decrypt`),
+/// which a copy needs.
 #[tokio::test(flavor = "multi_thread")]
 async fn renamed_notes_whose_copies_are_refused_for_their_key_arrive_by_a_pull() {
     for (status, code, words, is_readable) in [
@@ -303,7 +304,7 @@ async fn a_file_that_changes_between_the_look_and_the_removal_is_kept() {
     for n in 0..3 {
         place(&store, &format!("{n}.md"), b"text", TIME, None).await;
     }
-    // What the service does with conditions is found out by the first removal.
+    // The first removal probes how the service handles conditions.
     assert_eq!(
         store.remove_files(vec![file("0.md", b"text")]).await.pop().unwrap().unwrap(),
         Removal::Removed
@@ -446,11 +447,11 @@ async fn what_vanished_before_it_was_replaced_is_written_anew() {
 async fn an_upload_takes_no_place_that_somebody_took_in_the_last_moment() {
     let bucket = S3Bucket::new().await;
     let store = bucket.store().await;
-    // So that nothing is found out about conditions.
+    // Avoids probing of conditions.
     assert!(store.is_empty().await.unwrap());
     let content = vec![1; 9 << 20];
     let staged = stage(&store, "a.bin", &content, TIME).await;
-    // The look before it is answered, and then somebody writes: the first completion meets that.
+    // The look before it is answered, and then somebody writes: the first completion meets that object.
     refuse(&bucket, vec![Refusal::new("CompleteMultipartUpload", 412, "PreconditionFailed", "no").times(1)]);
     publish_one(&store, staged, None).await.unwrap();
     assert_eq!(
@@ -530,7 +531,7 @@ async fn retry_after_is_obeyed_by_requests_of_every_kind() {
     assert!(bucket.text("a.md").is_none() && bucket.text("b.md").is_none());
 }
 
-/// Publishes so many files; tells the errors.
+/// Publishes this many files; returns the errors.
 async fn publish_many(store: &BucketDestination, files: usize) -> Vec<DestinationError> {
     let mut batch = Vec::new();
     for n in 0..files {

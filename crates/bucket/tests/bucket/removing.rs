@@ -1,4 +1,4 @@
-//! Files that the vault deleted go in bulk, or stay if they are to.
+//! Files that the vault deleted are removed in bulk, or kept if configured so.
 
 use obsync_bucket::BucketOptions;
 use obsync_conformance::{at, place};

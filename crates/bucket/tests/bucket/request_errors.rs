@@ -1,4 +1,4 @@
-//! What goes wrong is told in sentences, and what passes is waited for.
+//! Failures are reported in sentences, and transient ones are retried.
 
 use obsync_bucket::{BucketDestination, BucketLocation, BucketOptions};
 use obsync_conformance::{at, meta, place, publish_one, stage};
@@ -10,7 +10,7 @@ use crate::buckets::{BUCKET, S3Bucket, config, location};
 
 const TIME: i64 = 1_722_222_222_123;
 
-/// Publishing one small file, which fails.
+/// Publishes one small file, which fails.
 async fn publish_fails(store: &BucketDestination) -> DestinationError {
     failure_at(store, "a.md").await
 }
@@ -53,7 +53,7 @@ async fn a_bucket_that_disappears_midway_ends_the_run() {
     }
     let before = store.requests();
     let answers = store.publish(batch).await;
-    // One of the four was for finding out about conditions.
+    // One of the four was a probe of conditions.
     assert_eq!(answers.iter().filter(|answer| answer.is_ok()).count(), 3);
     for failure in answers.into_iter().filter_map(Result::err) {
         assert_says(&failure.error, &["no such bucket"]);
@@ -248,7 +248,7 @@ async fn a_web_page_in_place_of_an_object_is_not_its_content() {
     assert!(store.open_file(&at("a.md")).await.is_err());
 }
 
-/// Amazon answers so while the name of a bucket that was just made spreads.
+/// Amazon's answer while the name of a new bucket spreads.
 #[tokio::test]
 async fn a_redirect_that_is_temporary_is_waited_for_and_not_called_another_region() {
     let bucket = S3Bucket::new().await;
@@ -263,7 +263,8 @@ async fn a_redirect_that_is_temporary_is_waited_for_and_not_called_another_regio
     assert!(!error.to_string().contains("region"), "{error}");
 }
 
-/// A bucket at an address of another region answers everything but what names it (S3 API reference, "Error responses").
+/// At an address of another region a bucket refuses everything except requests that name it (S3 API
+/// reference, "Error responses").
 #[tokio::test]
 async fn an_endpoint_that_redirects_to_another_region_ends_the_run_at_once_and_says_what_to_set() {
     for (status, code, words) in [

@@ -1,4 +1,4 @@
-//! A scan of a bucket: one list, and requests only for what somebody else wrote.
+//! A scan of a bucket: one list, and further requests only for objects that somebody else wrote.
 
 use std::sync::Arc;
 
@@ -18,7 +18,7 @@ async fn scan(store: &BucketDestination, records: &[Record]) -> LocalTree {
     store.scan(input).await.unwrap().unwrap()
 }
 
-/// Places a file, and gives the record that a run would keep of it.
+/// Places a file, and returns the record that a run would keep of it.
 async fn placed(store: &BucketDestination, path: &str, content: &[u8]) -> Record {
     let placed = place(store, path, content, 1000, None).await;
     let meta: FileMeta = meta(content, 1000);

@@ -1,4 +1,4 @@
-//! A run that is told to stop while a batch is being published.
+//! Cancelling a run while a batch is being published.
 
 use std::time::Duration;
 
@@ -20,7 +20,7 @@ async fn staged(store: &BucketDestination, path: &str, content: &[u8]) -> Public
     }
 }
 
-/// Publishes and tells for each file whether it was done; what was not must have been stopped.
+/// Publishes and returns for each file whether it was done; the others must have been stopped.
 async fn publish(store: &BucketDestination, batch: Vec<Publication>, stop: &CancellationToken) -> Vec<bool> {
     let answers = store.publish_until(batch, stop).await.into_iter();
     let stopped = |error: &DestinationError| matches!(error, DestinationError::Stopped { .. });

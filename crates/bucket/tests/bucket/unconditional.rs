@@ -1,4 +1,4 @@
-//! A service that does not know conditional writes: a proxy before one that does, which refuses them.
+//! A service without conditional writes: a proxy before one with them, which refuses them.
 
 use std::io;
 
@@ -11,7 +11,7 @@ const REFUSAL: &str = "<Error><Code>NotImplemented</Code><Message>no conditions 
 pub(crate) struct Unconditional;
 
 impl Unconditional {
-    /// Starts one before the service at this address, and tells its own.
+    /// Starts a proxy before the service at this address, and returns its own address.
     pub(crate) async fn before(service: &str) -> String {
         let service = service.strip_prefix("http://").unwrap().trim_end_matches('/').to_owned();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();

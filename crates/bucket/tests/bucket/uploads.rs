@@ -1,4 +1,4 @@
-//! Large contents go up in parts, and no part is left that nobody sees.
+//! Large contents are uploaded in parts, and no invisible part is left.
 
 use std::time::{Duration, SystemTime};
 
@@ -32,7 +32,7 @@ fn faults(operation: &str, set: impl FnOnce(&mut ServiceFaults)) -> ServiceFault
 async fn content_of_one_part_is_put_and_more_goes_up_in_parts() {
     let bucket = bucket().await;
     let store = bucket.store().await;
-    // So that nothing is found out about conditions.
+    // Avoids probing of conditions.
     assert!(store.is_empty().await.unwrap());
     for (path, size, parts) in [("one", PART, 0), ("more", PART + 1, 2), ("two", 2 * PART, 2)] {
         let before = bucket.count("UploadPart");
@@ -152,7 +152,7 @@ async fn parts_get_through_what_passes() {
     }
     store.end_run().await;
     bucket.cloud.faults().clear();
-    // An upload whose beginning was confirmed to nobody can only be found by looking.
+    // An upload whose beginning was never confirmed can be found only by listing.
     store.discard_staged().await.unwrap();
     assert_eq!(bucket.open_uploads(), 0);
     assert_eq!(bucket.keys().len(), 4);
@@ -161,7 +161,7 @@ async fn parts_get_through_what_passes() {
 #[tokio::test]
 async fn uploads_of_a_run_that_was_killed_are_aborted_by_a_later_one() {
     let bucket = bucket().await;
-    // A process that is killed drops nothing, and what it does in the background ends with it.
+    // A killed process runs no destructors, and its background work ends with it.
     let killed = bucket.store().await;
     place(&killed, "a.bin", b"an earlier version", TIME, None).await;
     std::mem::forget(half_written(&killed).await);
@@ -178,7 +178,7 @@ async fn uploads_of_others_are_left_to_them() {
     let of = |vault: &str| {
         bucket.store_with(BucketOptions { vault: Some(vault.parse().unwrap()), ..bucket.options.clone() })
     };
-    // Of another vault, and of nobody knows whom.
+    // Of another vault, and of an unknown owner.
     let other = of("other").await;
     place(&other, "a.bin", b"an earlier version", TIME, None).await;
     let mut writer = half_written(&other).await;
@@ -241,7 +241,7 @@ async fn without_the_right_to_list_uploads_the_run_still_ends_well() {
 async fn no_upload_outlives_runs_that_are_killed_at_any_moment() {
     let bucket = bucket().await;
     let large = content(3 * PART);
-    // Whose they are is told by what they are to replace.
+    // The objects at their keys identify their owner.
     for path in ["large.bin", "copy.bin"] {
         place(&bucket.store().await, path, b"an earlier version", TIME, None).await;
     }
@@ -253,7 +253,7 @@ async fn no_upload_outlives_runs_that_are_killed_at_any_moment() {
             let copy = store.copy(&at("large.bin"), &at("copy.bin"), &meta(&large, TIME + moment)).await;
             publish_one(&store, copy.unwrap().unwrap(), None).await.unwrap();
         };
-        // A future that is dropped stops in the middle of a request, as a process does that is killed.
+        // A dropped future stops in the middle of a request, as a killed process does.
         let _ = tokio::time::timeout(Duration::from_millis(7 * moment as u64), run).await;
         drop(store);
         for object in bucket.cloud.s3().files(BUCKET, &key("")) {

@@ -1,4 +1,4 @@
-//! Services that differ from Amazon without a word: ignored conditions, and keys that are listed in other ways.
+//! Services that silently differ from Amazon: ignored conditions, and other encodings of listed keys.
 
 use obsync_bucket::{BucketDestination, BucketLocation};
 use obsync_conformance::{at, meta, place, publish_one, stage};
@@ -150,7 +150,8 @@ async fn ignored_conditions_of_completed_uploads_are_said_in_the_report_and_cost
     }
 }
 
-/// A bucket that ignores all conditions, where requests of an operation about these keys meet others.
+/// A bucket that ignores all conditions, where requests of an operation about these keys conflict with
+/// others.
 async fn contended(operation: &str, key: &str, times: u64) -> S3Bucket {
     let bucket = S3Bucket::new().await;
     ignoring(&bucket, &ALL);
@@ -176,7 +177,7 @@ async fn contention_while_conditions_are_found_out_is_no_proof_that_they_are_kep
     let aside = publish_one(&store, copy, None).await.unwrap().conflict.unwrap();
     assert_eq!(bucket.text(aside.as_str()).as_deref(), Some("somebody else's"));
 
-    // As often as one removal is tried.
+    // The number of attempts at one removal.
     let most = options().retries.most as u64 + 1;
     let bucket = contended("DeleteObjects row", "a.md", most).await;
     let store = bucket.store().await;
@@ -210,7 +211,7 @@ async fn each_kind_of_request_is_looked_after_by_itself() {
         let removals: Vec<Removal> =
             store.remove_files(files.to_vec()).await.into_iter().map(Result::unwrap).collect();
         assert_eq!(removals, [Removal::Removed, Removal::Kept], "{ignored}");
-        // Removals one by one are for where those by the hundred were refused.
+        // Single removals are for services that refuse bulk ones.
         let is_said = ignored != "DeleteObject";
         assert_eq!(store.warnings().len(), usize::from(is_said), "{ignored}");
     }
@@ -237,7 +238,7 @@ async fn an_object_whose_size_is_not_the_one_that_obsync_wrote_is_somebody_elses
     let store = bucket.store().await;
     place(&store, "a.md", b"first", TIME, None).await;
     place(&store, "b.md", b"first", TIME, None).await;
-    // Another program changes the contents and keeps what the objects say of themselves.
+    // Another program changes the contents and keeps the objects' metadata.
     for path in ["a.md", "b.md"] {
         let metadata = bucket.object(path).unwrap().metadata;
         let metadata: Vec<(&str, &str)> =
@@ -252,8 +253,8 @@ async fn an_object_whose_size_is_not_the_one_that_obsync_wrote_is_somebody_elses
     assert_eq!(bucket.text("b.md").as_deref(), Some("edited by hand"));
 }
 
-/// Has another program change what is at these paths and keep what the objects say of themselves, but for their sizes, which
-/// objects of the first releases do not say.
+/// Changes the objects at these paths like another program that keeps their metadata, without the size, as in
+/// objects of the first releases.
 fn edit_behind(bucket: &S3Bucket, paths: &[&str], content: &[u8]) {
     for path in paths {
         let metadata = bucket.object(path).unwrap().metadata;
@@ -284,7 +285,8 @@ async fn an_object_that_does_not_say_its_size_is_obsyncs_only_with_the_size_of_t
     let meta = meta(b"first", TIME + 1);
     assert!(store.copy(&at("a.md"), &at("new.md"), &meta).await.unwrap().is_none(), "not copied");
 
-    // What is recorded there, nothing, and what another run of this vault put there with a lower version.
+    // At the three paths: the recorded content, none, and a lower version that another run of this vault put
+    // there.
     for (path, replaces) in [("a.md", Some(&b"first"[..])), ("b.md", None), ("c.md", Some(&b"other"[..]))] {
         let aside = place(&store, path, b"second", TIME, replaces).await.conflict;
         let aside = aside.unwrap_or_else(|| panic!("{path} was overwritten"));
@@ -358,7 +360,7 @@ async fn keys_are_read_in_whatever_way_the_service_lists_them() {
 async fn a_name_that_reads_as_another_that_is_there_is_told_from_it_by_a_third() {
     let bucket = S3Bucket::new().await;
     bucket.cloud.faults().update(|faults| faults.s3_manners.keys = ListedKeys::PercentButPlus);
-    // The second page has plus signs and nothing that tells how spaces are written.
+    // The second page has plus signs and no key that shows how spaces are written.
     let mut paths = vec!["a b.md".to_owned(), "a+b.md".to_owned(), "a+c.md".to_owned()];
     paths.extend((0..1000).map(|n| format!("a!{n:04}.md")));
     for path in &paths {
@@ -388,7 +390,7 @@ async fn pages_that_end_at_strange_keys_go_on_behind_them() {
             store.list().await.unwrap().files.into_iter().map(|file| file.path).collect();
         listed.sort();
         assert_eq!(listed, paths, "{keys:?}");
-        // What is listed is found where it is looked for.
+        // Listed objects are found at their paths.
         let wanted = |path: &String| Wanted { path: at(path), hash: ContentHash::of(b"foreign"), size: 7 };
         let held = store.holds(paths.iter().take(100).map(wanted).collect()).await.unwrap();
         assert!(held.iter().all(|held| *held), "{keys:?}");

@@ -13,7 +13,7 @@ use crate::exit::{Exit, Failed};
 use crate::target::known::{Known, KnownPins};
 use crate::ui::ask;
 
-/// How often pins are judged anew because another run filed one meanwhile.
+/// Attempts at judging pins when another run files one meanwhile.
 const ATTEMPTS: usize = 5;
 
 /// A vault that may be opened.
@@ -23,11 +23,11 @@ pub(crate) struct Admitted {
     home: Vec<FoundPin>,
     beside: KnownPins,
     opening: Box<Opening>,
-    /// Of the key that opened the vault before.
+    /// Fingerprint of the key that opened the vault before.
     key_fingerprint: Option<String>,
 }
 
-/// What the user says of a vault: by options, and by a password that is piped in or in the environment.
+/// The user's wishes for a vault: by options, and by a password that is piped in or in the environment.
 ///
 /// # Errors
 /// When the environment is unreadable.
@@ -44,10 +44,10 @@ pub(crate) fn wish(
     Ok(Wish { encryption, password, accepts_change })
 }
 
-/// Compares a listed vault with every pin there is, and asks the user where that leaves it open.
+/// Compares a listed vault with all known pins, and asks the user if they do not decide.
 ///
 /// # Errors
-/// That it is not to be opened, or that a pin cannot be read.
+/// When it must not be opened, or a pin is unreadable.
 pub(crate) async fn admit(
     vault: &VaultInfo,
     known: Option<&Known>,
@@ -80,7 +80,7 @@ fn all(home: &[FoundPin], beside: &KnownPins) -> Vec<FoundPin> {
     home.iter().cloned().chain(beside.found()).collect()
 }
 
-/// Whether a vault that nothing is known of is one that the service can read, and the user did not say that it is.
+/// True for an unknown vault that the service can read, if the user did not say that it is one.
 fn is_doubtful(listed: &Pin, wish: &Wish) -> bool {
     listed.encryption.kind() == VaultKind::Standard && wish.encryption.is_none()
 }
@@ -114,24 +114,24 @@ async fn confirm(opening: Box<Opening>, refusal: PinRefusal) -> Result<Box<Openi
 }
 
 impl Admitted {
-    /// How the vault is encrypted.
+    /// The kind of encryption.
     pub(crate) fn kind(&self) -> VaultKind {
         self.listed.encryption.kind()
     }
 
-    /// Whether the user accepts that it is encrypted otherwise than before. Kept keys do not count then.
+    /// True if the user accepts a changed encryption. Stored keys do not count then.
     pub(crate) fn accepts_change(&self) -> bool {
         self.wish.accepts_change
     }
 
-    /// Whether a key is not the one that opened the vault before. Not where a change is accepted.
+    /// True if a key differs from the one that opened the vault before. False if a change is accepted.
     pub(crate) fn is_other_key(&self, key: &MasterKey) -> bool {
         let known = self.key_fingerprint.as_deref().filter(|_| !self.accepts_change());
         known.is_some_and(|known| known != key_fingerprint(key))
     }
 
-    /// Whether the vault is not what it was, or nobody knows what it was, which the user accepts: what is known of the
-    /// destination is of another vault then, so to speak.
+    /// True if the user accepts a changed or unknown vault: the destination's state then belongs to another
+    /// vault, in effect.
     pub(crate) fn is_changed(&self, key: &MasterKey) -> bool {
         let is_other_key =
             || self.key_fingerprint.as_deref().is_some_and(|known| known != key_fingerprint(key));
@@ -141,8 +141,8 @@ impl Admitted {
         self.accepts_change() && (self.opening.accepted.is_some() || is_news || is_other_key())
     }
 
-    /// Keeps the pin in the home, now that the service has confirmed the key. Where nothing can be kept (a read-only
-    /// container), the work goes on.
+    /// Stores the pin in the home, once the service has confirmed the key. If nothing can be stored (a
+    /// read-only container), the work continues.
     pub(crate) fn keep_in_home(&self, key: &MasterKey, context: &Context) {
         let key_fingerprint = (self.kind() == VaultKind::EndToEnd).then(|| key_fingerprint(key));
         let kept = KeptPin { pin: self.pin(), key_fingerprint };
@@ -153,10 +153,10 @@ impl Admitted {
         }
     }
 
-    /// Keeps the pin with the destination, before anything is published there.
+    /// Stores the pin with the destination, before anything is published there.
     ///
     /// # Errors
-    /// When it cannot be kept, or another run filed one meanwhile that refuses the vault.
+    /// When it cannot be stored, or another run filed one meanwhile that refuses the vault.
     pub(crate) async fn keep_beside(&mut self, known: &Known) -> Result<(), Failed> {
         for _ in 0..ATTEMPTS {
             if known.keep_pin(&self.pin(), &self.beside).await? {
@@ -182,7 +182,7 @@ impl Admitted {
         }
     }
 
-    /// Tells how the vault is encrypted that was opened for the first time, or was encrypted otherwise; also with `-q`.
+    /// Prints the encryption of a vault that was opened for the first time, or changed; also with `-q`.
     pub(crate) fn tell(&self, context: &Context) {
         let (name, kind, console) = (&self.listed.name, self.kind(), &context.console);
         if self.opening.is_first_contact {
@@ -202,7 +202,7 @@ impl Admitted {
         }
     }
 
-    /// Tells which change the user accepts, before a password is asked for.
+    /// Prints the change that the user accepts, before a password is asked for.
     pub(crate) fn tell_change(&self, context: &Context) {
         let (name, kind) = (&self.listed.name, self.kind());
         let before = match &self.opening.accepted {
@@ -219,7 +219,7 @@ impl Admitted {
     }
 }
 
-/// Who accepts a change, for whoever reads the pin later.
+/// Who accepts a change, for later readers of the pin.
 fn who() -> String {
     let system = rustix::system::uname();
     let user = std::env::var("USER").unwrap_or_else(|_| "somebody".to_owned());

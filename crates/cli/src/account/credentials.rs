@@ -1,4 +1,4 @@
-//! The tokens of earlier sign-ins, by the service that gave them: a token never goes to another address.
+//! Tokens of earlier sign-ins, by the service that issued them: a token never goes to another address.
 
 use std::collections::BTreeMap;
 
@@ -19,16 +19,16 @@ pub(crate) struct Credentials {
     file: PrivateFile,
 }
 
-/// A token that was kept, with the account that it is for.
+/// A stored token, with its account.
 #[derive(Clone, Debug)]
 pub(crate) struct Saved {
-    /// Opens the account.
+    /// Grants access to the account.
     pub(crate) token: Token,
     /// The account's email address.
     pub(crate) email: String,
 }
 
-/// What the file looks like.
+/// The format of the file.
 #[derive(Default, Serialize, Deserialize)]
 struct CredentialsFile {
     #[serde(default)]
@@ -52,7 +52,7 @@ impl private_file::Content for CredentialsFile {
 }
 
 impl Credentials {
-    /// The file in its place; it need not exist.
+    /// The file at its path; it need not exist.
     pub(crate) fn new(home: &Home) -> Self {
         let remedy = "remove it and sign in again with `obsync login`";
         Credentials { file: PrivateFile::new(home.config(), "credentials.json", remedy) }
@@ -70,13 +70,13 @@ impl Credentials {
             .map(|account| Saved { token: Token::new(account.token.expose_secret()), email: account.email }))
     }
 
-    /// The addresses of the services that a token is kept for.
+    /// The addresses of the services with a stored token.
     pub(crate) fn services(&self, console: &Console) -> Result<Vec<String>, Failed> {
         let content: CredentialsFile = self.file.read(console)?;
         Ok(content.accounts.into_keys().collect())
     }
 
-    /// Keeps a token in place of the one before it.
+    /// Replaces the stored token.
     pub(crate) fn save(&self, api_url: &Url, saved: &Saved, console: &Console) -> Result<(), Failed> {
         self.file.update(console, |content: &mut CredentialsFile| {
             let account = StoredAccount { token: saved.token.expose().into(), email: saved.email.clone() };
@@ -85,7 +85,7 @@ impl Credentials {
         })
     }
 
-    /// Forgets the token for the service at `api_url`.
+    /// Removes the token for the service at `api_url`.
     pub(crate) fn forget(&self, api_url: &Url, console: &Console) -> Result<(), Failed> {
         self.file.update(console, |content: &mut CredentialsFile| {
             content.accounts.remove(api_url.as_str()).is_some()

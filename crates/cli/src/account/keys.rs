@@ -1,8 +1,8 @@
-//! The master keys of vaults, kept so that a vault's password is asked for once, and a key derived once.
+//! Master keys of vaults, stored so that a vault's password is asked for once, and a key derived once.
 //!
-//! A key is filed under everything that it was derived for but the password. What is kept opens the vault's content
-//! but is not the password, which people use elsewhere too, nor anything that helps to guess it faster than the key
-//! itself does. Whether the password is still the same, only the service can tell.
+//! A key is filed under all inputs of its derivation except the password. The file can open the vault's
+//! content, but contains neither the password, which people use elsewhere too, nor anything that helps to
+//! guess it faster than the key itself does. Only the service can tell whether the password has changed.
 
 use obsync_core::pin::{Pin, VaultEncryption};
 use obsync_protocol::{ContentHash, EncryptionVersion, MasterKey, VaultId, VaultKeys, limits};
@@ -25,19 +25,19 @@ pub(crate) struct KeyFile {
     file: PrivateFile,
 }
 
-/// What a key was derived for.
+/// The inputs of a key's derivation except the password.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Subject {
     api_url: String,
     vault: VaultId,
     salt: String,
     encryption_version: u8,
-    /// Whether the service handed out the password.
+    /// The service provided the password.
     #[serde(default)]
     handed_out: bool,
 }
 
-/// What the file looks like.
+/// The format of the file.
 #[derive(Default, Serialize, Deserialize)]
 struct KeysFile {
     #[serde(default)]
@@ -54,7 +54,8 @@ struct Kept {
 }
 
 impl private_file::Content for KeysFile {
-    /// A salt that is too long opens nothing any more, but that there is a key shows that the vault was end-to-end encrypted.
+    /// A salt that is too long is unusable, but the key's existence shows that the vault was end-to-end
+    /// encrypted.
     fn drop_oversized(&mut self) {
         self.keys.retain(|kept| kept.master_key.expose_secret().len() <= limits::NAME);
         for kept in self.keys.iter_mut().filter(|kept| kept.subject.salt.len() > limits::SALT) {
@@ -64,7 +65,7 @@ impl private_file::Content for KeysFile {
 }
 
 impl Subject {
-    /// A vault of the service at `api_url`, with a password that its owner gives.
+    /// A vault of the service at `api_url`, with its owner's password.
     pub(crate) fn new(api_url: &Url, vault: &VaultId, salt: &str, version: EncryptionVersion) -> Self {
         Subject {
             api_url: api_url.to_string(),
@@ -75,17 +76,17 @@ impl Subject {
         }
     }
 
-    /// The same vault, with a password that the service hands out. The keys are kept apart: one that the service has
-    /// chosen must never open a vault that is said to be end-to-end encrypted.
+    /// The same vault, with the service's password. The keys are separate: one chosen by the service must
+    /// never open a vault that claims to be end-to-end encrypted.
     pub(crate) fn with_password_of_the_service(self) -> Self {
         Subject { handed_out: true, ..self }
     }
 }
 
 impl KeyFile {
-    /// The file in its place; it need not exist.
+    /// The file at its path; it need not exist.
     pub(crate) fn new(home: &Home) -> Self {
-        // Until there are pins, the keys are what shows that a vault was end-to-end encrypted.
+        // Without pins, only the keys show that a vault was end-to-end encrypted.
         let file = match PinFile::is_there(home) {
             true => {
                 PrivateFile::new(home.config(), FILE, "remove it, and obsync asks for the vault passwords again")
@@ -100,15 +101,14 @@ impl KeyFile {
         KeyFile { file }
     }
 
-    /// The key that was kept for `subject`. One that cannot be understood counts as none: it is asked for
-    /// again.
+    /// The stored key for `subject`. An invalid one counts as missing: the password is asked for again.
     pub(crate) fn load(&self, subject: &Subject, console: &Console) -> Result<Option<MasterKey>, Failed> {
         let content: KeysFile = self.file.read(console)?;
         let kept = content.keys.iter().find(|kept| kept.subject == *subject);
         Ok(kept.and_then(|kept| MasterKey::from_hex(kept.master_key.expose_secret()).ok()))
     }
 
-    /// Tells the console what the kept keys are, and what they prove to the service, so that it prints neither.
+    /// Registers the stored keys and their proofs as secrets of the console, so that it prints neither.
     pub(crate) fn hide(&self, console: &Console) -> Result<(), Failed> {
         let content: KeysFile = self.file.read(console)?;
         for Kept { subject, master_key } in &content.keys {
@@ -122,7 +122,7 @@ impl KeyFile {
         Ok(())
     }
 
-    /// The pins that the keys of end-to-end encrypted vaults stand for, one a vault: that of its last key.
+    /// The pins implied by the keys of end-to-end encrypted vaults, one for each vault: that of its last key.
     pub(crate) fn pins(&self, console: &Console) -> Result<Vec<KeptPin>, Failed> {
         let content: KeysFile = self.file.read(console)?;
         let mut pins: Vec<KeptPin> = Vec::new();
@@ -134,7 +134,7 @@ impl KeyFile {
         Ok(pins)
     }
 
-    /// Keeps a key in place of the one before it.
+    /// Replaces a stored key.
     pub(crate) fn save(&self, subject: &Subject, key: &MasterKey, console: &Console) -> Result<(), Failed> {
         self.file.update(console, |content: &mut KeysFile| {
             content.keys.retain(|kept| kept.subject != *subject);
@@ -143,7 +143,7 @@ impl KeyFile {
         })
     }
 
-    /// Forgets the keys of all vaults of the service at `api_url`.
+    /// Removes the keys of all vaults of the service at `api_url`.
     pub(crate) fn forget_all(&self, api_url: &Url, console: &Console) -> Result<(), Failed> {
         self.file.update(console, |content: &mut KeysFile| {
             let before = content.keys.len();
@@ -154,7 +154,7 @@ impl KeyFile {
 }
 
 impl Kept {
-    /// The pin that the key stands for, if it can be understood. The vault's name was not kept.
+    /// The pin implied by the key, if the key is valid. The file has no names of vaults.
     fn pin(&self) -> Option<KeptPin> {
         let Subject { api_url, vault, salt, encryption_version, .. } = &self.subject;
         let version = EncryptionVersion::try_from(u64::from(*encryption_version)).ok()?;

@@ -1,4 +1,4 @@
-//! Passwords that a program prints, and what is said of those that end with a line break.
+//! Passwords printed by a program, and messages about line breaks at their end.
 
 use std::fmt;
 use std::io::{self, IsTerminal};
@@ -16,16 +16,16 @@ use zeroize::Zeroizing;
 
 use crate::exit::{Exit, Failed};
 
-/// How long a program may take to print a password; some ask for one of their own first.
+/// Time limit of a program that prints a password; some ask for one of their own first.
 const COMMAND_LIMIT: Duration = Duration::from_secs(300);
 
-/// How long to wait for the rest of a program's standard error after its end: something that it started may keep it open.
+/// Longest wait for the rest of a program's standard error after its end: a child process may keep it open.
 const ERRORS_LIMIT: Duration = Duration::from_millis(500);
 
-/// How much of the end of a program's standard error is looked at.
+/// Bytes at the end of a program's standard error that are examined.
 const ERRORS_TAIL: usize = 4 << 10;
 
-/// Adds to a refusal that the line break at the end is not to blame.
+/// Adds to a refusal that the line break at the end is not the reason.
 pub(crate) fn refused(password: &Password, failed: Failed) -> Failed {
     match password.line_end_note() {
         Some(note) if failed.exit == Exit::SignIn => {
@@ -35,12 +35,12 @@ pub(crate) fn refused(password: &Password, failed: Failed) -> Failed {
     }
 }
 
-/// The password that a program prints. The line is split as a shell would, and run without one. `what` says what it is,
-/// as in "vault password".
+/// The password that a program prints. The command line is split as a shell would, and run without a shell.
+/// `what` names the password, as in "vault password".
 ///
 /// # Errors
-/// When the program cannot be run, fails, prints nothing, or takes too long. Nothing that it printed is repeated but the
-/// last line of its standard error, which goes to the terminal if there is one.
+/// When the program cannot be run, fails, prints nothing, or takes too long. Errors repeat nothing of its
+/// output except the last line of its standard error, which goes to the terminal if there is one.
 pub(crate) async fn from_command(line: &str, what: &str) -> Result<Password, Failed> {
     from_command_within(COMMAND_LIMIT, line, what).await
 }
@@ -52,7 +52,7 @@ async fn from_command_within(limit: Duration, line: &str, what: &str) -> Result<
     let cannot = |reason: &dyn fmt::Display| {
         Failed::new(Exit::SignIn, format!("cannot get the {what} from the program {program:?}: {reason}"))
     };
-    // A program that asks for something of its own does so on the terminal.
+    // A program that asks for something itself uses the terminal.
     let errors = if io::stderr().is_terminal() { Stdio::inherit() } else { Stdio::piped() };
     let mut command = Command::new(program);
     command.args(arguments).stdout(Stdio::piped()).stderr(errors).kill_on_drop(true);
@@ -63,7 +63,7 @@ async fn from_command_within(limit: Duration, line: &str, what: &str) -> Result<
     printed.password().map_err(|reason| cannot(&reason))
 }
 
-/// What a program printed, and how it ended.
+/// The output of a program, and how it ended.
 struct Printed {
     output: Zeroizing<Vec<u8>>,
     errors: Zeroizing<Vec<u8>>,
@@ -86,7 +86,7 @@ async fn run(command: &mut Command) -> io::Result<Printed> {
     Ok(Printed { output, errors, status })
 }
 
-/// The end of what comes.
+/// The end of a stream.
 async fn tail(mut stream: impl AsyncRead + Unpin) -> Zeroizing<Vec<u8>> {
     let mut end = Zeroizing::new(Vec::new());
     let mut buffer = Zeroizing::new([0; 1 << 10]);
@@ -100,7 +100,7 @@ async fn tail(mut stream: impl AsyncRead + Unpin) -> Zeroizing<Vec<u8>> {
 
 impl Printed {
     fn password(&self) -> Result<Password, String> {
-        // Asked first: a program whose output nobody reads further may be ended by that.
+        // Checked first: closing its output may end the program.
         if self.output.len() as u64 > GIVEN_SECRET {
             return Err(format!("it printed more than {GIVEN_SECRET} bytes"));
         }
@@ -114,7 +114,7 @@ impl Printed {
         }
     }
 
-    /// The last line of the standard error, as the end of a sentence; not if it repeats the output.
+    /// The last line of the standard error, as the end of a sentence; none if it repeats the output.
     fn last_error(&self) -> String {
         let errors = String::from_utf8_lossy(&self.errors);
         let line = errors.lines().map(str::trim).rfind(|line| !line.is_empty()).unwrap_or_default();

@@ -1,8 +1,9 @@
-//! The pins of this user: how each vault was encrypted when it was last opened, in `pins.json`.
+//! The pins of this user: each vault's encryption when it was last opened, in `pins.json`.
 //!
-//! Neither `logout` nor `reset` removes them. Releases before pins kept the keys of end-to-end encrypted vaults, so those
-//! are pins, too, until the file has better ones. Beside a pin lies a fingerprint of the key, so that a mistyped password
-//! is not sent to the service. It has 16 bits: enough to notice a mistake, too few to guess the password by.
+//! Neither `logout` nor `reset` removes them. Releases before pins stored the keys of end-to-end encrypted
+//! vaults, so those imply pins, too, until the file has better ones. A pin has a fingerprint of the key, so
+//! that the key of a mistyped password is not sent to the service. The fingerprint has 16 bits: enough to
+//! notice a mistake, too few to guess the password by.
 
 use obsync_core::pin::{FoundPin, Pin, PinPlace, VaultEncryption};
 use obsync_protocol::{ContentHash, MasterKey, VaultId};
@@ -17,7 +18,7 @@ use crate::home::Home;
 use crate::private_file::{self, PrivateFile};
 use crate::ui::console::Console;
 
-/// The form of the file that this program writes. Form 0 is a file that is not there.
+/// The format of the file that this program writes. 0 stands for a missing file.
 const FORMAT: u32 = 1;
 /// The file's name.
 const FILE: &str = "pins.json";
@@ -31,7 +32,7 @@ pub(crate) struct PinFile {
     states: StateCatalog,
 }
 
-/// What the file looks like.
+/// The format of the file.
 #[derive(Default, Serialize, Deserialize)]
 struct PinsFile {
     format: u32,
@@ -39,16 +40,15 @@ struct PinsFile {
 }
 
 impl private_file::Content for PinsFile {
-    /// Pins have their bound when they are made.
+    /// Pins are bounded when they are made.
     fn drop_oversized(&mut self) {}
 }
 
 /// A pin of this user.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct KeptPin {
-    /// The pin.
     pub(crate) pin: Pin,
-    /// Of the vault's key, if the vault is end-to-end encrypted.
+    /// Fingerprint of the vault's key, if the vault is end-to-end encrypted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) key_fingerprint: Option<String>,
 }
@@ -58,23 +58,24 @@ pub(crate) struct KeptPin {
 pub(crate) struct HomePins(Vec<KeptPin>);
 
 impl PinFile {
-    /// The file in its place; it need not exist.
+    /// The file at its path; it need not exist.
     pub(crate) fn new(home: &Home) -> Self {
         let remedy = "restore it from a copy; docs/SEMANTICS.md (\"Encryption that changes\") says what else can be done";
-        // Without it, a vault that was opened before would be a first contact.
+        // Without it, opening a known vault would count as a first contact.
         let file = PrivateFile::new(home.config(), FILE, remedy).irreplaceable();
         PinFile { file, states: StateCatalog::new(home.state()) }
     }
 
-    /// All pins, those among them that kept keys stand for.
+    /// All pins, including those implied by stored keys.
     ///
     /// # Errors
-    /// When the file cannot be read or understood; or when it was never written, and the file of keys cannot.
+    /// When the file is unreadable or invalid; or when it was never written, and the file of keys is
+    /// unreadable.
     pub(crate) fn load(&self, keys: &KeyFile, console: &Console) -> Result<HomePins, Failed> {
         let content: PinsFile = self.file.read(console)?;
         let of_keys = match (content.format, keys.pins(console)) {
             (0 | FORMAT, Ok(pins)) => pins,
-            // The keys were taken over when the file was begun.
+            // The keys were taken over when the file was created.
             (FORMAT, Err(_)) => Vec::new(),
             (0, Err(failed)) => return Err(failed),
             _ => return Err(Failed::new(Exit::Error, "a newer obsync wrote pins.json; update obsync")),
@@ -89,13 +90,13 @@ impl PinFile {
         Ok(HomePins(pins))
     }
 
-    /// Whether it was ever written: if not, keys that were kept before there were pins are all that is known.
+    /// True if it was ever written: if not, only keys stored before there were pins are known.
     pub(crate) fn is_there(home: &Home) -> bool {
         home.config().join(FILE).symlink_metadata().is_ok()
     }
 
-    /// Gives pins that kept keys stand for the names that the states of this user know: a key was kept without one. A state
-    /// that cannot be read knows none.
+    /// Adds the vault names in this user's states to pins implied by stored keys, which have none. An
+    /// unreadable state has no names.
     fn name(&self, pins: &mut [KeptPin]) {
         if pins.iter().all(|kept| !kept.pin.name.is_empty()) {
             return;
@@ -110,7 +111,7 @@ impl PinFile {
         }
     }
 
-    /// Keeps a pin in place of the one before it, and those that kept keys stand for.
+    /// Replaces a pin, and writes those implied by stored keys.
     ///
     /// # Errors
     /// As for [`load`](Self::load), and when the file cannot be written.
@@ -119,7 +120,7 @@ impl PinFile {
         if pins.contains(kept) && self.is_begun(console)? {
             return Ok(());
         }
-        // Those of other processes that came meanwhile stay.
+        // Pins that other processes filed meanwhile stay.
         self.file.update(console, |content: &mut PinsFile| {
             pins.retain(|pin| {
                 !content.pins.iter().any(|known| known.is_of(&pin.pin.service, &pin.pin.vault))
@@ -132,7 +133,7 @@ impl PinFile {
         })
     }
 
-    /// Takes over the pins that kept keys stand for, before the keys are removed.
+    /// Writes the pins implied by stored keys, before the keys are removed.
     ///
     /// # Errors
     /// As for [`keep`](Self::keep).
@@ -147,7 +148,6 @@ impl PinFile {
 }
 
 impl HomePins {
-    /// All of them, as found in the home.
     pub(crate) fn found(&self) -> Vec<FoundPin> {
         let found = |kept: &KeptPin| FoundPin {
             place: PinPlace::Home,
@@ -157,13 +157,13 @@ impl HomePins {
         self.0.iter().map(found).collect()
     }
 
-    /// The fingerprint of the key that opened a vault as it is listed.
+    /// The fingerprint of the key that opened a vault with the listed encryption.
     pub(crate) fn key_fingerprint(&self, listed: &Pin) -> Option<&str> {
         let kept = self.0.iter().find(|kept| kept.is_of(&listed.service, &listed.vault))?;
         kept.key_fingerprint.as_deref().filter(|_| kept.pin.encryption == listed.encryption)
     }
 
-    /// How a vault of any service is pinned.
+    /// The pinned encryption of a vault, of any service.
     pub(crate) fn of_vault(&self, vault: &str) -> Option<&VaultEncryption> {
         let kept = self.0.iter().find(|kept| kept.pin.vault.as_str() == vault)?;
         Some(&kept.pin.encryption)

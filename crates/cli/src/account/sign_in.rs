@@ -1,5 +1,5 @@
-//! From what there is — a token in the environment, a saved one, credentials, a person to ask — to a token
-//! that the service accepts.
+//! Obtains a token that the service accepts: from the environment, a stored one, credentials, or the person
+//! at the terminal.
 
 use obsync_client::totp::Generator;
 use obsync_client::{Client, ClientError, Password, SignIn, SignedIn, Token};
@@ -12,17 +12,17 @@ use crate::environment;
 use crate::exit::{Exit, Failed};
 use crate::ui::ask;
 
-/// How often a code is asked for on a terminal.
+/// Most prompts for a code on a terminal.
 const CODE_ATTEMPTS: u32 = 3;
 
-/// What a sign-in needs; the two-factor code is found when the service wants one.
+/// Credentials for signing in; the two-factor code is obtained when the service wants one.
 #[derive(Debug)]
 pub(crate) struct Account {
     /// The account's email address.
     pub(crate) email: String,
     /// The account's password.
     pub(crate) password: Password,
-    /// A two-factor code that was given with the command.
+    /// A two-factor code from the command line.
     pub(crate) mfa: Option<String>,
 }
 
@@ -33,15 +33,15 @@ impl Account {
         Ok(email.zip(password).map(|(email, password)| Account { email, password, mfa: None }))
     }
 
-    /// Signs in, with a code where the service wants one.
+    /// Signs in, with a code if the service wants one.
     ///
     /// # Errors
-    /// What the service says, or that a code is needed and there is nowhere to get it.
+    /// The service's error, or a missing code.
     pub(crate) async fn sign_in(&self, client: &Client) -> Result<Saved, Failed> {
         self.sign_in_by(client, environment::totp).await
     }
 
-    /// The same with codes from elsewhere.
+    /// The same with codes from another source.
     async fn sign_in_by(
         &self,
         client: &Client,
@@ -84,13 +84,12 @@ async fn ask_for_code(sign_in: &mut SignIn<'_>) -> Result<SignedIn, Failed> {
     }
 }
 
-/// Calls the service with the best token there is, and returns that token with the answer.
+/// Calls the service with the best available token, and returns that token with the answer.
 ///
-/// A saved token that the service does not know any more is renewed once, when the environment has
-/// credentials.
+/// A stored token that the service rejects is renewed once, if the environment has credentials.
 ///
 /// # Errors
-/// That nobody is signed in, or what the service says.
+/// When nobody is signed in; errors of the service.
 pub(crate) async fn with_token<T>(
     context: &Context,
     client: &Client,
@@ -121,7 +120,7 @@ pub(crate) async fn with_token<T>(
     Ok((saved.token, answer))
 }
 
-/// What to say when the service answers `OBSIDIAN_AUTH_TOKEN` with an error.
+/// The message when the service answers `OBSIDIAN_AUTH_TOKEN` with an error.
 pub(crate) fn environment_token_refused(error: ClientError) -> Failed {
     match error {
         ClientError::NotSignedIn => Failed::new(
@@ -134,14 +133,14 @@ pub(crate) fn environment_token_refused(error: ClientError) -> Failed {
     }
 }
 
-/// The saved token, unless the environment names another account than the one it is for.
+/// The stored token, unless the environment names another account than the token's.
 fn saved_token(context: &Context, account: Option<&Account>) -> Result<Option<Saved>, Failed> {
     let saved = context.credentials().load(context.api_url(), &context.console)?;
     Ok(saved.filter(|saved| account.is_none_or(|account| account.email.eq_ignore_ascii_case(&saved.email))))
 }
 
-/// Keeps a token that was got on the way. Where nothing can be kept (a read-only container), the work goes on, and the
-/// token is signed out when the run ends.
+/// Stores a token obtained during a command. If nothing can be stored (a read-only container), the work
+/// continues, and the token is signed out when the run ends.
 fn keep(context: &Context, saved: &Saved) {
     if let Err(failed) = context.credentials().save(context.api_url(), saved, &context.console) {
         context.sign_out_at_end(&saved.token);
@@ -152,11 +151,11 @@ fn keep(context: &Context, saved: &Saved) {
     }
 }
 
-/// A token of its own for somebody else than this computer. It is signed out when the run ends, unless
-/// [`Context::keep_signed_in`] says that it was handed on.
+/// A separate token for use elsewhere. It is signed out when the run ends, unless [`Context::keep_signed_in`]
+/// says that it was handed on.
 ///
 /// # Errors
-/// That there is nothing to sign in with, or what the service says.
+/// When there are no credentials; errors of the service.
 pub(crate) async fn token_of_its_own(
     context: &Context,
     client: &Client,
@@ -167,7 +166,7 @@ pub(crate) async fn token_of_its_own(
     Ok(saved)
 }
 
-/// What the command line says of the account.
+/// The account's options on the command line.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct AccountOptions<'a> {
     /// A program that prints the account's password.
@@ -177,7 +176,7 @@ pub(crate) struct AccountOptions<'a> {
 }
 
 impl AccountOptions<'_> {
-    /// The account of the environment, else that which is signed in to here.
+    /// The account of the environment, else the one signed in here.
     async fn find(self, context: &Context) -> Result<Account, Failed> {
         let email = match environment::email()? {
             Some(email) => email,
@@ -202,7 +201,7 @@ impl AccountOptions<'_> {
 
 fn not_signed_in(context: &Context) -> Failed {
     let has_home = ["HOME", "OBSYNC_HOME"].iter().any(|name| std::env::var_os(name).is_some());
-    // What is wrong with the file was said by whoever looked for the token in it.
+    // The earlier look-up of the token has reported any fault of the file.
     let elsewhere = context.credentials().services(&context.console).unwrap_or_default();
     let why = match elsewhere.as_slice() {
         [] if has_home => String::new(),
@@ -250,7 +249,7 @@ mod tests {
         let totp = || Ok(Generator::new(&"JBSWY3DPEHPK3PXPJBSWY3DPEHPK3PXP".into()).ok());
         let failed = clock.passing(account.sign_in_by(&client, totp)).await.unwrap_err();
         assert_eq!(failed.exit, Exit::SignIn);
-        // This clock is ahead of the service's by then, which is said as well.
+        // The local clock is ahead of the service's then, which the message adds.
         let sentence = "the service refused two codes computed from the two-factor secret; check the secret";
         assert!(failed.message.starts_with(sentence), "{}", failed.message);
         assert!(failed.message.ends_with("(OBSIDIAN_TOTP_SECRET)"), "{}", failed.message);

@@ -6,21 +6,21 @@ use obsync_protocol::{Redactor, VaultInfo, VaultList, short_name};
 use crate::exit::{Exit, Failed};
 use crate::suggestions::nearest;
 
-/// How many vaults a message names.
+/// Most vaults named in a message.
 const MAX_NAMED: usize = 20;
 
-/// Finds a vault by its id, else by its name, else by the beginning of its id. A name means a vault of the account's own before one that somebody
-/// else shares with it: whoever shares a vault chooses its name.
+/// Finds a vault by its id, else by its name, else by a prefix of its id. A name denotes an own vault before
+/// one that somebody else shares: whoever shares a vault chooses its name.
 ///
 /// # Errors
-/// When there is none, or more than one of that name; the message says which there are.
+/// When no vault, or more than one, has that name; the message lists the candidates.
 pub(crate) fn choose(list: VaultList, wanted: &str, redactor: &Redactor) -> Result<VaultInfo, Failed> {
     let vault = find(list, wanted, redactor)?;
-    // What the user typed is no word of the service.
+    // A name that the user typed needs no cleaning.
     Ok(if vault.name == wanted { vault } else { presentable(vault, redactor) })
 }
 
-/// The vault with a name that goes into reports, files and tables: without secrets, and not longer than is shown.
+/// The vault with a name for reports, files and tables: without secrets, and not longer than is shown.
 pub(crate) fn presentable(vault: VaultInfo, redactor: &Redactor) -> VaultInfo {
     let name = short_name(&redactor.take_out(&vault.name)).into_owned();
     VaultInfo { name, ..vault }
@@ -44,7 +44,7 @@ fn find(list: VaultList, wanted: &str, redactor: &Redactor) -> Result<VaultInfo,
     }
 }
 
-/// The one vault whose id begins so.
+/// The only vault whose id begins with this.
 fn by_prefix(mut vaults: Vec<VaultInfo>, wanted: &str, redactor: &Redactor) -> Result<VaultInfo, Failed> {
     let found: Vec<usize> = (0..vaults.len()).filter(|index| vaults[*index].id.has_prefix(wanted)).collect();
     match found.as_slice() {

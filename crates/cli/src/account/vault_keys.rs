@@ -1,7 +1,7 @@
-//! The keys of a vault: from a kept key, or else from the password that the service hands out, or the user's.
+//! The keys of a vault: from a stored key, or else from the service's or the user's password.
 //!
-//! Nothing leaves here that the service has not confirmed by `/vault/access`, so a wrong password is told
-//! before anything is written.
+//! All returned keys are confirmed by `/vault/access`, so a wrong password is reported before anything is
+//! written.
 
 use obsync_client::{Client, ClientError, Password, Token};
 use obsync_core::ProblemCode;
@@ -16,36 +16,35 @@ use crate::environment;
 use crate::exit::{Exit, Failed};
 use crate::ui::ask;
 
-/// How often a password is asked for on a terminal.
+/// Most prompts for a password on a terminal.
 const ATTEMPTS: u32 = 3;
 
-/// A vault that is to be unlocked.
+/// A vault to unlock.
 pub(crate) struct Lock<'a> {
     /// The program's surroundings.
     pub(crate) context: &'a Context,
-    /// The way to the service.
+    /// The client of the service.
     pub(crate) client: &'a Client,
-    /// Opens the account.
+    /// The session token.
     pub(crate) token: &'a Token,
-    /// Which vault.
     pub(crate) vault: &'a VaultInfo,
     /// A program that prints the vault's password.
     pub(crate) password_command: Option<&'a str>,
 }
 
-/// What opens a vault, as the service has confirmed.
+/// A vault's keys, as confirmed by the service.
 pub(crate) struct Unlocked {
-    /// What the password makes.
+    /// Derived from the password.
     pub(crate) master: MasterKey,
-    /// What that makes.
+    /// Derived from `master`.
     pub(crate) keys: VaultKeys,
 }
 
 impl Lock<'_> {
-    /// Finds keys that open a vault that was admitted. `password_stdin` says that the user pipes the password in.
+    /// Finds keys that open an admitted vault. `password_stdin`: the user pipes the password in.
     ///
     /// # Errors
-    /// That a password is wrong or missing, or what the service says.
+    /// When a password is wrong or missing; errors of the service.
     pub(crate) async fn open(&self, admitted: &Admitted, password_stdin: bool) -> Result<Unlocked, Failed> {
         let version = self.vault.encryption().map_err(|error| Failed::of(Exit::Error, &error))?;
         let subject = Subject::new(self.context.api_url(), &self.vault.id, &self.vault.salt, version);
@@ -57,7 +56,7 @@ impl Lock<'_> {
             let password = ask::first_line_of_stdin("vault password").await?;
             return self.open_and_keep(&password, version, &subject, admitted).await;
         }
-        // Who accepts another encryption shows by the password that it is theirs.
+        // The password proves that a vault with another encryption is the user's own.
         let kept = match admitted.accepts_change() {
             true => None,
             false => self.context.key_file().load(&subject, &self.context.console)?,
@@ -74,10 +73,10 @@ impl Lock<'_> {
         }
     }
 
-    /// Opens a vault with a password that was given for it, and keeps the key.
+    /// Opens a vault with a given password, and stores the key.
     ///
     /// # Errors
-    /// That the password is wrong, or what the service says.
+    /// When the password is wrong; errors of the service.
     pub(crate) async fn open_with(
         &self,
         password: &SecretString,
@@ -88,8 +87,8 @@ impl Lock<'_> {
         self.open_and_keep(password, version, &subject, admitted).await
     }
 
-    /// Keeping the key only spares its derivation, so nothing that happens to the file is worth more than a line in the
-    /// log. The kept one is tried first: the service, which knows the password, refuses one that was made of another.
+    /// A stored key only saves its derivation, so failures to write the file are only logged. The stored one
+    /// is tried first: the service, which knows the password, refuses one derived from another.
     async fn open_managed(
         &self,
         password: &SecretString,
@@ -111,7 +110,7 @@ impl Lock<'_> {
         Ok(unlocked)
     }
 
-    /// Nothing when there is no kept key, or it does not open the vault any more.
+    /// `None` when there is no stored key, or it does not open the vault any more.
     async fn open_with_kept(
         &self,
         kept: Option<MasterKey>,
@@ -127,13 +126,13 @@ impl Lock<'_> {
     async fn given_password(&self, admitted: &Admitted) -> Result<Option<Password>, Failed> {
         match self.password_command {
             Some(command) => from_command(command, "vault password").await.map(Some),
-            // Given again means given to this run: a variable may have been set for years.
+            // Given for this run: a variable may have been set for years.
             None if admitted.accepts_change() => Ok(None),
             None => environment::vault_password(),
         }
     }
 
-    /// With the password as it is, then without the line break at its end.
+    /// Tries the password unchanged, then without the line break at its end.
     async fn open_with_given(
         &self,
         password: &Password,

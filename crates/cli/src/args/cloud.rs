@@ -1,4 +1,4 @@
-//! The part of the command line that is about buckets, tables and functions.
+//! Arguments for buckets, tables and functions.
 
 use std::path::PathBuf;
 

@@ -1,4 +1,4 @@
-//! The part of the command line that is about telling others how runs end.
+//! Arguments for reporting how runs end.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -29,10 +29,11 @@ pub(crate) struct Monitoring {
 }
 
 impl Monitoring {
-    /// Where pings go: as the option says, else the variable, else the file that `OBSYNC_PING_URL_FILE` names.
+    /// The address of pings: from the option, else the variable, else the file that `OBSYNC_PING_URL_FILE`
+    /// names.
     ///
     /// # Errors
-    /// When variable and file are both set, the file cannot be read, or has no such address in it.
+    /// When variable and file are both set, or the file is unreadable or has no valid address.
     pub(crate) fn ping(&self) -> Result<Option<Url>, Failed> {
         let given = self.ping.as_ref().and_then(|PingUrl(url)| url.clone());
         if given.is_some() && !environment::has_ping_url()? {
@@ -48,11 +49,11 @@ impl Monitoring {
     }
 }
 
-/// Where pings go, if anywhere.
+/// The address of pings, if there is one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct PingUrl(Option<Url>);
 
-/// An address of a check. An empty variable counts as unset.
+/// The address of a check. An empty variable counts as unset.
 fn ping_url(text: &str) -> Result<PingUrl, String> {
     if text.is_empty() {
         return Ok(PingUrl(None));
@@ -69,7 +70,7 @@ fn ping_url(text: &str) -> Result<PingUrl, String> {
     Ok(PingUrl(Some(url)))
 }
 
-/// A file that node exporter's textfile collector reads.
+/// A file for node exporter's textfile collector.
 fn metrics_file(text: &str) -> Result<PathBuf, String> {
     let file = PathBuf::from(text);
     match file.extension().is_some_and(|extension| extension == "prom") {

@@ -1,4 +1,4 @@
-//! The arguments of what syncs: `pull`, `sync` and `push`.
+//! The arguments of `pull`, `sync` and `push`.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use super::duration;
 use super::monitoring::Monitoring;
 use crate::target::destination::Destination;
 
-/// Headings of the help: without one, options would go on under the last one of what all have in common.
+/// Headings of the help: without one, options would be listed under the last heading of the shared options.
 const LOCAL_FILES: &str = "Files here";
 const SENDING: &str = "Sending";
 
@@ -226,13 +226,13 @@ pub(crate) struct EncryptionOption {
 }
 
 impl EncryptionOption {
-    /// The only kind that is to be opened; `None` for any.
+    /// The only accepted kind of encryption; `None` for any.
     pub(crate) fn kind(&self) -> Option<VaultKind> {
         self.kind.and_then(|WantedKind(kind)| kind)
     }
 }
 
-/// A kind of encryption, where the user has a say in it.
+/// A kind of encryption, if the user sets it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct WantedKind(Option<VaultKind>);
 
@@ -259,11 +259,11 @@ pub(crate) struct Choice {
     pub(crate) config_dir: Vec<String>,
 }
 
-/// Whether what is missing in a bucket is deleted in the vault.
+/// Treatment of objects missing in a bucket: kept or deleted in the vault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum BucketDeletes {
     No,
-    /// By the variable, which says nothing of folders.
+    /// By the variable, which does not apply to folders.
     OfAnyBucket,
     /// By the option, which needs a bucket.
     OfThisBucket,
@@ -279,7 +279,8 @@ fn bucket_deletes(text: &str) -> Result<BucketDeletes, String> {
     }
 }
 
-/// Whether a variable switches something on. Empty as for the service's address; what is neither yes nor no is refused.
+/// Parses a variable that switches something on. Empty as for the service's address; anything but yes and no
+/// is refused.
 fn flag(text: &str) -> Result<bool, String> {
     match text.to_ascii_lowercase().as_str() {
         "" | "false" | "no" | "off" | "0" => Ok(false),
@@ -296,7 +297,7 @@ fn wanted_kind(text: &str) -> Result<WantedKind, String> {
     }
 }
 
-/// A folder as people write it: a slash at its end is fine.
+/// A folder; a slash at its end is accepted.
 pub(super) fn vault_folder(text: &str) -> Result<VaultPath, String> {
     let folder = text.strip_prefix("./").unwrap_or(text).trim_end_matches('/');
     VaultPath::parse(folder)

@@ -1,4 +1,4 @@
-//! `obsync aws init`: makes a bucket and a table for vaults, or tells what it would do.
+//! `obsync aws init`: creates a bucket and a table for vaults, or prints what it would do.
 
 use aws_config::{Region, SdkConfig};
 use obsync_bucket::{BucketOptions, BucketSettings};
@@ -42,7 +42,7 @@ pub(super) async fn init(options: &AwsInit, context: &Context) -> Result<Exit, F
         let message = "no AWS region is set; give --region REGION, such as eu-central-1, or set AWS_REGION";
         return Err(Failed::new(Exit::Usage, message));
     };
-    // The bucket first: its name can be somebody else's, and then nothing is to be done.
+    // The bucket first: its name may be taken, and then nothing must be done.
     let bucket = Box::pin(bucket(options, &config, region.as_ref(), context)).await?;
     let table = Box::pin(table(options, &config, context)).await?;
     let region = region.to_string();

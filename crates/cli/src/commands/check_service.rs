@@ -1,4 +1,4 @@
-//! `obsync check-service`: finds out on a scratch vault whether the service does what two-way sync rests on.
+//! `obsync check-service`: checks with a scratch vault whether the service behaves as two-way sync requires.
 
 use obsync_client::{Client, ClientError, NewVault, NewVaultEncryption, SessionTarget, Token};
 use obsync_core::{Finding, Problem, ProblemCode, ServiceFact, check_service};
@@ -13,7 +13,7 @@ use crate::context::Context;
 use crate::exit::{Exit, Failed};
 use crate::ui::{ask, human};
 
-/// What the scratch vault's name begins with.
+/// The start of the scratch vault's name.
 const NAME: &str = "obsync check";
 
 /// What `--json` prints.
@@ -45,7 +45,7 @@ pub(super) async fn run(options: &CheckService, context: &Context) -> Result<Exi
     let vault = scratch_vault(&device, &client, &token, encryption, context).await?;
     let target =
         SessionTarget { token: token.clone(), vault_id: vault.id.clone(), host: vault.host.clone(), keys };
-    // Stopped or not, the vault goes.
+    // Cancelled or not, the vault is deleted.
     let facts = context.stop.run_until_cancelled(check_service(&client, &target)).await;
     let vault_left = match options.keep {
         true => Some(vault.name.clone()),
@@ -71,7 +71,7 @@ pub(super) async fn run(options: &CheckService, context: &Context) -> Result<Exi
     Ok(exit)
 }
 
-/// A token, and the key of a vault that is to be made.
+/// A token, and the key of a vault to create.
 async fn prepared(
     client: &Client,
     context: &Context,
@@ -86,7 +86,7 @@ async fn prepared(
     Ok((token, encryption, keys))
 }
 
-/// Makes the vault. It is not dropped halfway: a vault that was asked for is deleted again, whatever comes between.
+/// Creates the vault. Not cancelled midway: a requested vault is deleted again, whatever happens in between.
 async fn scratch_vault(
     name: &str,
     client: &Client,
@@ -124,7 +124,7 @@ async fn scratch_vault(
     }
 }
 
-/// Deletes the scratch vault. Its name, if it is still there.
+/// Deletes the scratch vault. Returns its name, if it still exists.
 async fn delete(
     client: &Client,
     token: &Token,

@@ -1,4 +1,4 @@
-//! `obsync completions`: the script that makes a shell complete obsync's command lines.
+//! `obsync completions`: prints a shell's completion script.
 
 use clap::Command;
 

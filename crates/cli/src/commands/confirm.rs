@@ -1,4 +1,5 @@
-//! `obsync confirm`: lets the deletions go that a run held back, also while another process works on the destination.
+//! `obsync confirm`: releases deletions that a run held back, even while another process works on the
+//! destination.
 
 use std::collections::BTreeSet;
 
@@ -13,7 +14,7 @@ use crate::target::known::Known;
 use crate::target::states::Found;
 use crate::ui::{ask, human};
 
-/// How many deletions are named before the question whether to let them go.
+/// Most deletions listed before the question.
 const SHOWN: usize = 50;
 
 /// What `--json` prints.
@@ -73,7 +74,8 @@ pub(super) async fn run(options: &Confirm, context: &Context) -> Result<Exit, Fa
     context.did(options.json, document(confirmed.into_iter().collect(), in_use), &sentence)
 }
 
-/// Confirms these deletions in one state. Tells which, and whether that was left for another process, which has it.
+/// Confirms these deletions in one state. Returns them, and whether they were left for another process that
+/// has the state locked.
 async fn confirm_in(known: &Known, found: &Found, waiting: &[String]) -> Result<(Vec<String>, bool), Failed> {
     match known.open_found(found).await {
         Ok(state) => {

@@ -1,4 +1,4 @@
-//! `obsync create`: makes a vault, and keeps its key.
+//! `obsync create`: creates a vault, and stores its key.
 
 use obsync_client::{Client, ClientError, NewVault, NewVaultEncryption, Token};
 use obsync_core::ProblemCode;
@@ -18,7 +18,7 @@ use crate::environment;
 use crate::exit::{Exit, Failed};
 use crate::ui::{ask, shell};
 
-/// How often two passwords are asked for that do not agree.
+/// Most prompts for two equal passwords.
 const ATTEMPTS: u32 = 3;
 
 /// What `--json` prints.
@@ -38,7 +38,7 @@ pub(crate) struct CreateDocument {
 pub(super) async fn run(options: &Create, context: &Context) -> Result<Exit, Failed> {
     let client = context.client()?;
     let order = context.or_stopped(order(options, &client, context)).await?;
-    // From here on an interruption leaves it open whether the service has made it.
+    // After an interruption from here on, the service may or may not have created it.
     let made = context.or_stopped(make(options, order, &client, context)).await;
     let vault = made.map_err(|failed| match failed.exit {
         Exit::Unfinished => unknown(failed, &options.name),
@@ -48,14 +48,14 @@ pub(super) async fn run(options: &Create, context: &Context) -> Result<Exit, Fai
     Ok(Exit::Done)
 }
 
-/// A vault that is to be made.
+/// A vault to create.
 struct Order {
     token: Token,
     vault: NewVault,
     password: Option<SecretString>,
 }
 
-/// Finds out everything that can be refused before something is made.
+/// Checks everything that can be refused before anything is created.
 async fn order(options: &Create, client: &Client, context: &Context) -> Result<Order, Failed> {
     let (token, list) =
         sign_in::with_token(context, client, async |token| client.vault_list(token).await).await?;
@@ -70,7 +70,7 @@ async fn order(options: &Create, client: &Client, context: &Context) -> Result<O
     Ok(Order { token, vault, password })
 }
 
-/// Makes the vault, and opens it.
+/// Creates the vault, and opens it.
 async fn make(
     options: &Create,
     Order { token, vault, password }: Order,
@@ -85,7 +85,7 @@ async fn make(
     })
 }
 
-/// A name is how people choose a vault, so it should mean one.
+/// People choose a vault by its name, so the name should be unique.
 fn refuse_second(list: &VaultList, name: &str) -> Result<(), Failed> {
     match list.vaults.iter().find(|vault| vault.name == name) {
         Some(vault) => {
@@ -96,7 +96,7 @@ fn refuse_second(list: &VaultList, name: &str) -> Result<(), Failed> {
     }
 }
 
-/// The region as the service knows it; "" lets it choose.
+/// The region in the service's terms; "" lets it choose.
 async fn region(options: &Create, client: &Client, token: &Token) -> Result<String, Failed> {
     let Some(wanted) = &options.region else { return Ok(String::new()) };
     let regions = client.regions(token).await?;
@@ -108,7 +108,7 @@ async fn region(options: &Create, client: &Client, token: &Token) -> Result<Stri
     Err(Failed::new(Exit::Usage, message))
 }
 
-/// From where the passwords of vaults come, else from a person, who has to type it twice.
+/// From the sources of vault passwords, else from a person, who has to type it twice.
 async fn password(options: &Create) -> Result<SecretString, Failed> {
     let given = match &options.password_command {
         _ if options.password_stdin => return ask::first_line_of_stdin("vault password").await,
@@ -156,20 +156,20 @@ async fn encryption(client: &Client, password: Option<&SecretString>) -> Result<
     Ok(encryption)
 }
 
-/// A call whose answer was lost may have made the vault; it is never made twice.
+/// A call whose answer was lost may have created the vault; it is never repeated.
 fn lost(error: ClientError, name: &str) -> Failed {
     let is_unknown = matches!(error, ClientError::ConnectionLost { .. } | ClientError::TimedOut { .. });
     let failed = Failed::from(error);
     if is_unknown { unknown(failed, name) } else { failed }
 }
 
-/// Says how to find out whether the vault was made.
+/// Adds how to find out whether the vault was created.
 fn unknown(failed: Failed, name: &str) -> Failed {
     let message = format!("{failed}; look with `obsync vaults` whether {name:?} was made");
     Failed { message, ..failed }
 }
 
-/// Opens the new vault as a pull does, which keeps key and pin, and proves that the password opens it.
+/// Opens the new vault as a pull does: stores key and pin, and proves that the password opens it.
 async fn open(
     options: &Create,
     created: &CreatedVault,

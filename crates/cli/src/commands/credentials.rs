@@ -1,4 +1,4 @@
-//! `obsync credentials`: a secret for a function, and the end of one.
+//! `obsync credentials`: exports a secret for a function, and revokes it.
 
 mod export;
 mod revoke;

@@ -1,4 +1,5 @@
-//! `--follow`: tells what each run of a follower did, and what it waits for; waits for a service that is away from the start.
+//! `--follow`: prints what each run of a follower did, and why it waits; waits for a service that is
+//! unreachable at the start.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -15,45 +16,45 @@ use crate::health::Health;
 use crate::ui::console::Console;
 use crate::ui::{human, pull_report};
 
-/// Prints the reports of a follower as they come.
+/// Prints the reports of a follower as they arrive.
 pub(super) struct Teller {
     console: Arc<Console>,
     json: bool,
     encryption: VaultKind,
-    /// The command that lets held-back deletions go.
+    /// The command that confirms held-back deletions.
     confirm: String,
     said: Mutex<Said>,
 }
 
-/// What was said last.
+/// The last printed state.
 #[derive(Default)]
 struct Said {
     last: Option<Report>,
-    /// How many runs came to an end, or were cut short.
+    /// Runs that finished or were cut short.
     runs: u64,
-    /// Why it is trying again.
+    /// Why it is retrying.
     retrying: Option<String>,
-    /// What could not be brought over.
+    /// Changes that failed.
     failures: Vec<Failure>,
-    /// The files whose deletion waits to be confirmed.
+    /// Files whose deletion waits for confirmation.
     held_back: Vec<VaultPath>,
 }
 
-/// What is to be said of a run.
+/// The news of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct News {
     /// It did something, or is the first.
     is_work: bool,
-    /// It failed to bring over what the one before did not fail to.
+    /// It has failures that the previous run did not have.
     has_failures: bool,
-    /// Other deletions wait than after the one before.
+    /// Other deletions wait than after the previous run.
     is_held_back: bool,
-    /// It ended with another status than the one before.
+    /// Its status differs from the previous run's.
     is_other_ending: bool,
 }
 
 impl Said {
-    /// Takes in a run.
+    /// Records a run.
     fn take(&mut self, report: &Report) -> News {
         let before = self.last.replace(report.clone()).map(|last| last.outcome);
         self.runs += 1;
@@ -120,8 +121,9 @@ impl Teller {
     }
 }
 
-/// Tries to open a vault until the service can be reached, if `is_known` says that the vault is known from an earlier run. At a first
-/// contact an error is right: the address may be wrong. Each attempt that failed is noted.
+/// Opens a vault, and retries until the service is reachable if `is_known` says that the vault is known from
+/// an earlier run. At a first contact it returns the error: the address may be wrong. Each failed attempt is
+/// recorded.
 pub(super) async fn until_reached<T>(
     context: &Context,
     health: &Health,
@@ -154,7 +156,7 @@ pub(super) async fn until_reached<T>(
     }
 }
 
-/// Hands news on to two who want them.
+/// Passes news on to two observers.
 pub(super) struct Both<'a, A, B>(pub(super) &'a A, pub(super) &'a B);
 
 impl<A: Observer, B: Observer> Observer for Both<'_, A, B> {
@@ -190,15 +192,16 @@ impl Observer for Teller {
                     self.console.error("obsync: connected again");
                 }
             }
-            // In general it is back in a moment.
+            // Usually it is back in a moment.
             Following::Running | Following::Reconnecting { .. } => {}
         }
     }
 
     fn ran(&self, report: &Report) {
-        // The first tells that it is at work; later ones only what they did, and what waits that did not before.
+        // The first run reports that it is at work; later ones only what they did, and newly waiting
+        // deletions.
         let news = self.lock().take(report);
-        // A program is to hear of every status; a person hears why.
+        // A program gets every status; a person gets the reason.
         if news.is_any() || (self.json && news.is_other_ending) {
             self.print(report, news);
         }

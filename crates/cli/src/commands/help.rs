@@ -44,7 +44,7 @@ fn command<'a>(program: &'a mut Command, words: &[String]) -> Result<&'a mut Com
     Ok(command)
 }
 
-/// The command or topic that was meant, where the word at this depth is none.
+/// The closest command or topic to an unknown word at this depth.
 fn meant(command: &Command, words: &[String], depth: usize) -> Option<String> {
     let (known, word) = (&words[..depth], &words[depth]);
     let subcommands = command.get_subcommands().map(Command::get_name);
@@ -73,7 +73,7 @@ fn unknown(words: &[String], meant: Option<String>) -> Failed {
     Failed::new(Exit::Usage, message)
 }
 
-/// The help of the options that every command has.
+/// The help of the options of every command.
 fn global_options(program: Command) -> String {
     program.help_template("{options}").render_long_help().to_string()
 }

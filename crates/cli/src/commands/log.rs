@@ -1,4 +1,4 @@
-//! `obsync log`: what was changed on which side, by which device, and from which version.
+//! `obsync log`: prints which files were changed on which side, by which device, and from which version.
 
 use obsync_core::{JournalChange, JournalEntry, Side};
 use obsync_protocol::{Redactor, shown_name};

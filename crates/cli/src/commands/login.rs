@@ -1,4 +1,4 @@
-//! `obsync login`: signs in and keeps the token.
+//! `obsync login`: signs in and stores the token.
 
 use obsync_client::Password;
 use secrecy::ExposeSecret;

@@ -1,4 +1,4 @@
-//! `obsync logout`: makes the saved token worthless and forgets it, and the keys of vaults with it.
+//! `obsync logout`: invalidates and removes the stored token, and removes the keys of vaults.
 
 use obsync_client::ClientError;
 
@@ -14,7 +14,7 @@ pub(super) async fn run(options: &Logout, context: &Context) -> Result<Exit, Fai
         Some(saved) => client.sign_out(&saved.token).await,
         None => Ok(()),
     };
-    // Also when the service is out of reach: who signs out wants nothing left on this computer.
+    // Also when the service is unreachable: signing out must leave nothing on this computer.
     credentials.forget(context.api_url(), console)?;
     if !options.keep_keys {
         context.pin_file().take_over(&context.key_file(), console)?;

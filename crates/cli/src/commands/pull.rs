@@ -1,8 +1,8 @@
 //! `obsync pull`, `sync` and `push`: bring a vault and a folder or bucket in step.
 //!
-//! - `way`: which way, and the options of it; `time_limit`: for how long.
-//! - `first_run`: what is shown and asked before a first run.
-//! - `end`: what is printed, and the exit status.
+//! - `way`: the direction and its options; `time_limit`: `--max-time`.
+//! - `first_run`: output and questions before a first run.
+//! - `end`: final output, and the exit status.
 
 mod end;
 mod first_run;
@@ -82,7 +82,7 @@ async fn go(way: Way<'_>, context: &Context, verbose: bool) -> Result<Exit, Fail
     result
 }
 
-/// Notes a run that failed where the state of its destination is, for `obsync status`.
+/// Records a failed run with the state of its destination, for `obsync status`.
 async fn note(options: &Pull, context: &Context, failed: &Failed, began: Timestamp) {
     let is_run = !options.dry_run && !matches!(failed.exit, Exit::AlreadyRunning | Exit::Usage);
     let is_in_table = options.state.place != StatePlace::Local;
@@ -91,13 +91,13 @@ async fn note(options: &Pull, context: &Context, failed: &Failed, began: Timesta
     }
     let Ok(known) = Known::of(&options.destination, &options.state.place, context).await else { return };
     let Ok(state) = known.only_state().await else { return };
-    // A slip of the pen is no run to this destination.
+    // A typing error is no run to this destination.
     if is_of(&state, options) || failed.exit != Exit::NotFound {
         note_failure(&state, failed, began).await;
     }
 }
 
-/// Whether a state is that of the vault that is asked for.
+/// True if a state belongs to the requested vault.
 fn is_of(state: &State, options: &Pull) -> bool {
     let asked = options.vault.as_str();
     state.vault().is_some_and(|vault| vault.name == asked || vault.id.starts_with(asked))
@@ -127,9 +127,9 @@ async fn bring(
     {
         return Err(Failed::new(Exit::Usage, reason));
     }
-    // A run that is to stop is told so by what comes next.
+    // The next step reports a cancellation.
     let _ = context.stop.run_until_cancelled(health.remember(&known)).await;
-    // Whether an earlier run brought this vault here, so that account and vault are known.
+    // True if an earlier run synced this vault here, so that account and vault are known.
     let is_known =
         async || options.follow && known.only_state().await.is_ok_and(|state| is_of(&state, options));
     let opening = async || source(way, &known, context).await;
@@ -137,8 +137,9 @@ async fn bring(
     let opening = until_reached(context, health, look_again, is_known, note_attempt, opening);
     let Opened { source, key, mut admitted, listed } = context.or_stopped(opening).await?;
     if admitted.is_changed(&key) {
-        // Without a state nothing is removed, and everything that differs is kept. It goes before any pin says that the
-        // change is accepted: should this run be cut off, the next one keeps everything, too, or is refused.
+        // Without a state nothing is removed, and all differing files are kept. The state is removed before
+        // any pin records the accepted change: if this run is cut off, the next one also keeps everything, or
+        // is refused.
         context.unless_stopped(known.forget_all().await)?;
     }
     admitted.keep_in_home(&key, context);
@@ -170,7 +171,7 @@ async fn bring(
             .await
             .map(Some);
         }
-        // It is only said: each keeps to its own files.
+        // Only a notice: each keeps to its own files.
         if state.store().load().await?.version == 0 {
             tell_nested(&known, context).await?;
         }
@@ -179,7 +180,7 @@ async fn bring(
         let brought =
             bring_into(&source, destination, &state, way, manner, context, verbose, health, look_again)
                 .await?;
-        // The state of an empty vault says nothing that a pin would have to protect.
+        // The state of an empty vault needs no protection by a pin.
         if brought.report.version > 0 {
             known.keep_waiting_pin().await?;
         }
@@ -200,25 +201,25 @@ async fn bring(
     conclude(document, &confirm, options, context, limit)
 }
 
-/// What a pull is to heed besides its options.
+/// Conditions of a pull besides its options.
 #[derive(Clone, Copy)]
 struct Manner {
-    /// What is odd about the destination.
+    /// The doubt about the destination.
     doubt: Option<Doubt>,
-    /// The vault is encrypted in another way than before, which the user accepted.
+    /// The user accepted a changed encryption of the vault.
     keep_everything: bool,
-    /// For reports that are printed while it goes on.
+    /// Prints reports while it runs.
     encryption: VaultKind,
 }
 
-/// What a run did, or the last one of a follower.
+/// The report of a run, or the last one of a follower.
 pub(super) struct Brought {
     pub(super) report: Report,
-    /// Whether it was the first one of this process.
+    /// It was the first one of this process.
     pub(super) is_first: bool,
 }
 
-/// Pulls or syncs, and notes where the state is how far that is and how it ended.
+/// Pulls or syncs, and records the progress and the end with the state.
 #[expect(clippy::too_many_arguments, reason = "what a run needs, once")]
 async fn bring_into(
     source: &PullSource,
@@ -266,7 +267,7 @@ async fn bring_into(
         let watch = way.watch(&pull_filter, &states);
         follow(source, destination, states, &follow_options, watch, progress, &observer, stop.clone())
             .await?;
-        // It ends when it is told to, which is its proper end.
+        // A follower ends by cancellation, which is its normal end.
         let nothing =
             || PullError::from(DestinationError::Stopped { location: options.destination.to_string() });
         teller.last().ok_or_else(nothing)
@@ -280,7 +281,7 @@ async fn bring_into(
     result
 }
 
-/// A first pull that goes on is shown with what it brought already.
+/// A resumed first pull is shown with its earlier progress.
 async fn resume(display: &Display, state: &dyn StateStore) -> Result<(), Failed> {
     if state.load().await?.listed || state.files().await? == 0 {
         return Ok(());
@@ -306,7 +307,7 @@ async fn or_lost(
         result = &mut pulling => result,
         lost = state.lost() => {
             stop.cancel();
-            // It ends in good order; what it has to say does not count any more.
+            // It ends in good order; its result does not count any more.
             let _ = pulling.await;
             return Err(lost.into());
         }
@@ -314,7 +315,7 @@ async fn or_lost(
     result.map_err(|error| failed(error, display.connected()))
 }
 
-/// Signs in, finds the vault and opens it: everything that can be refused before anything is written.
+/// Signs in, finds the vault and opens it: all checks that can refuse, before anything is written.
 async fn source(way: Way<'_>, known: &Known, context: &Context) -> Result<Opened, Failed> {
     let options = way.options();
     let client = match way.sending() {
@@ -326,7 +327,7 @@ async fn source(way: Way<'_>, known: &Known, context: &Context) -> Result<Opened
     let listed: Vec<VaultId> =
         vaults.vaults.iter().chain(&vaults.shared).map(|vault| vault.id.clone()).collect();
     let vault = choose(vaults, &options.vault, client.redactor())?;
-    // Whoever accepts another encryption may have made the vault anew for it.
+    // With this option, the user may have recreated the vault.
     if !options.accept_encryption_change {
         known.refuse_other_vault(&vault, &listed).await?;
     }
@@ -341,7 +342,7 @@ async fn source(way: Way<'_>, known: &Known, context: &Context) -> Result<Opened
     Ok(Opened { source: PullSource { client, token, vault, keys }, key: master, admitted, listed })
 }
 
-/// A vault that is open, and why it may be.
+/// An open vault, and its admission.
 struct Opened {
     source: PullSource,
     key: MasterKey,

@@ -1,4 +1,4 @@
-//! `obsync reset`: forgets the state of a destination.
+//! `obsync reset`: removes the state of a destination.
 
 use obsync_bucket::BucketOptions;
 use obsync_core::Outstanding;
@@ -56,7 +56,7 @@ pub(super) async fn run(options: &Reset, context: &Context) -> Result<Exit, Fail
         return context.did(options.json, document, &sentence);
     }
     let (direction, waiting) = known_of(&known, &states, context).await;
-    // Held to the end, so that no pull begins meanwhile.
+    // Locked to the end, so that no pull begins meanwhile.
     let _opened = known.open(BucketOptions::default(), Purpose::default(), context).await?;
     for state in &states {
         context.unless_stopped(known.forget(state).await)?;
@@ -84,8 +84,8 @@ pub(super) async fn run(options: &Reset, context: &Context) -> Result<Exit, Fail
     context.did(options.json, document, &sentence)
 }
 
-/// Which way a destination was synced, and how many deletions wait that the vault is to get, as far as its states can be read:
-/// they are forgotten anyway.
+/// The direction in which a destination was synced, and the number of waiting deletions for the vault, as far
+/// as its states are readable: they are removed anyway.
 async fn known_of(known: &Known, states: &[Found], context: &Context) -> (Option<&'static str>, u64) {
     for found in states {
         let Ok(state) = known.read_found(found).await else { continue };

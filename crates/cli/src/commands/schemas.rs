@@ -1,4 +1,4 @@
-//! The schemas of what `--json` prints are in docs/schemas, and are those of the program (docs/JSON.md).
+//! The schemas of the `--json` output are in docs/schemas, and are those of the program (docs/JSON.md).
 
 use obsync_core::schema::{any_of, keep_current, of};
 use obsync_core::{Ending, Problem};
@@ -17,7 +17,7 @@ struct Refused {
     error: Problem,
 }
 
-/// What a command prints: what it has to say, or that it did not do its work.
+/// Compares the schema of a command's output: its result, or a refusal.
 fn check<T: JsonSchema>(command: &str) -> Result<(), String> {
     let title = format!("What `obsync {} --json` prints", command.replace('-', " "));
     let schema = any_of(&title, [of::<Answer<T>>(), of::<Refused>()]);

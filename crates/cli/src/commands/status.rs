@@ -1,4 +1,4 @@
-//! `obsync status`: what is known of destinations, without a connection to the service.
+//! `obsync status`: prints the state of destinations, without a connection to the service.
 
 use std::path::Path;
 use std::time::Duration;
@@ -41,7 +41,7 @@ struct Unreadable {
 }
 
 impl Unreadable {
-    /// `is_whose` says whether somebody asked for this very destination.
+    /// `is_whose`: somebody asked for this very destination.
     fn new(found: &Found, failed: &Failed, is_whose: bool) -> Self {
         let state = match found {
             Found::Database(file) => file.display().to_string(),
@@ -56,14 +56,14 @@ impl Unreadable {
 }
 
 pub(super) async fn run(options: &Status, context: &Context) -> Result<Exit, Failed> {
-    // Without them the status is as good, so a file that cannot be read is another command's trouble.
+    // The status is useful without them, so an unreadable file is left to other commands.
     let _ = context.credentials().load(context.api_url(), &context.console);
     let _ = context.key_file().hide(&context.console);
     let registry = Registry::of(&options.state.place, context).await?;
     let states = wanted(options, &registry, context).await?;
     let mut rows = Vec::new();
     let mut unreadable = Vec::new();
-    // What it says is shown; what it does not, too.
+    // Shows the file's pins; an unreadable file is reported.
     let pins = context.pin_file().load(&context.key_file(), &context.console).unwrap_or_else(|failed| {
         context.console.warn(&format!("how vaults are encrypted is not known here: {failed}"));
         HomePins::default()
@@ -82,7 +82,7 @@ pub(super) async fn run(options: &Status, context: &Context) -> Result<Exit, Fai
     StateRow::mark_replaced(&mut rows);
     rows.sort_by(|one: &StateRow, other| one.destination.cmp(&other.destination));
     let too_old = match options.max_age {
-        // Something was pulled, and nobody can say when.
+        // Something was pulled, at an unknown time.
         Some(_) if rows.is_empty() && !unreadable.is_empty() => Vec::new(),
         Some(age) => too_old(&rows, age, options.wanted.is_some()),
         None => Vec::new(),
@@ -98,7 +98,7 @@ pub(super) async fn run(options: &Status, context: &Context) -> Result<Exit, Fai
                 let rows: Vec<String> = rows.iter().map(StateRow::describe).collect();
                 context.console.result(&rows.join("\n"))?;
             }
-            // Then it is said below.
+            // Reported below then.
             true if !unreadable.is_empty() || options.max_age.is_some() => {}
             true => context.say("Nothing was pulled yet. `obsync pull --help` tells how.")?,
         }
@@ -108,7 +108,7 @@ pub(super) async fn run(options: &Status, context: &Context) -> Result<Exit, Fai
     Ok(exit)
 }
 
-/// The exit status, and what is wrong where something is: a state that cannot be read comes before one that is too old.
+/// The exit status, and the problem if there is one: an unreadable state comes before one that is too old.
 fn end(unreadable: &[Unreadable], too_old: &[String]) -> (Exit, Option<Problem>) {
     match (unreadable, too_old) {
         ([], []) => (Exit::Done, None),
@@ -123,9 +123,10 @@ fn end(unreadable: &[Unreadable], too_old: &[String]) -> (Exit, Option<Problem>)
     }
 }
 
-/// Which destinations were not checked within this time, a sentence each.
+/// The destinations that were not checked within this time, a sentence each.
 fn too_old(rows: &[StateRow], age: Duration, is_asked_for: bool) -> Vec<String> {
-    // A first pull that failed left nothing to be kept fresh, and a folder that another replaced will never be checked again.
+    // A failed first pull left nothing to keep fresh, and a folder that another one replaced will never be
+    // checked again.
     let counts = |row: &&StateRow| !row.is_replaced() && (is_asked_for || !row.is_blank());
     let rows: Vec<&StateRow> = rows.iter().filter(counts).collect();
     if rows.is_empty() {
@@ -135,8 +136,8 @@ fn too_old(rows: &[StateRow], age: Duration, is_asked_for: bool) -> Vec<String> 
     rows.into_iter().filter_map(|row| row.too_old(age, now)).collect()
 }
 
-/// How the vault of a state is encrypted: by the pins of this user, else by the one in the folder, or those in the table. One
-/// that cannot be read says nothing here; a pull is refused by it.
+/// The encryption of a state's vault: by the pins of this user, else by the one in the folder, or those in
+/// the table. An unreadable pin is ignored here; a pull refuses it.
 async fn encryption(
     row: &StateRow,
     registry: &Registry,
@@ -163,7 +164,7 @@ async fn encryption(
     found.iter().find(|pin| pin.vault == vault).map(|pin| pin.encryption.kind())
 }
 
-/// The states that are asked for.
+/// The requested states.
 async fn wanted(options: &Status, registry: &Registry, context: &Context) -> Result<Vec<Found>, Failed> {
     match (&options.wanted, registry) {
         (None, _) => registry.all().await,

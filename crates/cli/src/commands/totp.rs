@@ -1,4 +1,4 @@
-//! `obsync totp`: the two-factor code of the moment.
+//! `obsync totp`: prints the present two-factor code.
 
 use std::time::Duration;
 
@@ -27,7 +27,7 @@ pub(super) async fn run(options: &Totp, context: &Context) -> Result<Exit, Faile
     }
 }
 
-/// The code alone on standard output, for scripts; returns the seconds that it is still valid.
+/// Prints the code alone to standard output, for scripts; returns its remaining validity in seconds.
 fn print(generator: &Generator, context: &Context) -> Result<u64, Failed> {
     let code = generator.current();
     context.console.result(&code.digits)?;

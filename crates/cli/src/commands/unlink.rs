@@ -1,4 +1,4 @@
-//! `obsync unlink`: parts a destination from its vault.
+//! `obsync unlink`: separates a destination from its vault.
 
 use obsync_bucket::BucketOptions;
 use obsync_core::MarkerFound;
@@ -38,7 +38,7 @@ pub(super) async fn run(options: &Unlink, context: &Context) -> Result<Exit, Fai
     // Locked to the end, so that no run begins meanwhile.
     let opened = known.open(BucketOptions::default(), Purpose::default(), context).await?;
     let states = match found {
-        // The state was lost or reset; the marker is all that is left.
+        // The state was lost or reset; only the marker is left.
         Err(failed) if failed.exit == Exit::NotFound => match opened.identify(None).await? {
             MarkerFound::Absent => return Err(failed),
             _ => Vec::new(),

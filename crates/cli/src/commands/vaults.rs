@@ -1,4 +1,4 @@
-//! `obsync vaults`: the vaults of the account and those shared with it.
+//! `obsync vaults`: lists the vaults of the account and those shared with it.
 
 use obsync_core::pin::{VaultKind, fingerprint};
 use obsync_protocol::{Redactor, VaultInfo, VaultList, shown_name};
@@ -77,7 +77,7 @@ pub(super) async fn run(options: &Vaults, context: &Context) -> Result<Exit, Fai
     Ok(Exit::Done)
 }
 
-/// The destinations of each vault that states on this computer know. A state that cannot be read is the trouble of `status`.
+/// The destinations of each vault, by the states on this computer. An unreadable state is left to `status`.
 async fn synced(context: &Context, redactor: &Redactor) -> Vec<(String, SyncedWith)> {
     let Ok(registry) = Registry::of(&StatePlace::Local, context).await else { return Vec::new() };
     let mut rows = Vec::new();
@@ -121,7 +121,8 @@ fn row(vault: &VaultInfo, shared: bool, synced: &[(String, SyncedWith)], redacto
     }
 }
 
-/// Lines about what vaults are synced with. Path and direction have one each: a path can be as wide as a terminal.
+/// Lines about the destinations of vaults. Path and direction have a line each: a path can be as wide as a
+/// terminal.
 fn destinations(rows: &[VaultRow]) -> Vec<String> {
     let synced = rows.iter().filter(|row| !row.destinations.is_empty());
     let lines = synced.flat_map(|row| {
@@ -150,14 +151,14 @@ fn as_table(rows: &[VaultRow]) -> String {
     table::columns(&lines, &[1], WIDEST_NAME)
 }
 
-/// The same for terminals in which no id has room beside a name.
+/// The same for terminals too narrow for an id beside a name.
 fn as_list(rows: &[VaultRow]) -> String {
     let lines = rows.iter().map(cells);
     let lines = lines.map(|[name, size, encryption, id]| format!("{name}\n  {size}, {encryption}\n  {id}"));
     lines.collect::<Vec<_>>().join("\n")
 }
 
-/// What people are shown of a vault: name, size, encryption and id.
+/// The columns for people: name, size, encryption and id.
 fn cells(row: &VaultRow) -> [String; 4] {
     let name = shown_name(&row.vault);
     [

@@ -1,4 +1,5 @@
-//! `obsync verify`: compares every file of a destination with what was pulled, and says whether that is the whole vault.
+//! `obsync verify`: compares every file of a destination with the recorded one, and says whether that is the
+//! whole vault.
 
 use std::sync::Arc;
 
@@ -55,7 +56,7 @@ struct NestedPlace {
     files: u64,
 }
 
-/// Takes the files of other destinations from among those that are not the vault's.
+/// Removes the files of other destinations from those that are not the vault's.
 async fn take_nested(known: &Known, verification: &mut Verification) -> Result<Vec<NestedPlace>, Failed> {
     let mut places = Vec::new();
     if verification.extra.is_empty() {
@@ -108,14 +109,14 @@ async fn verify_once(options: &Verify, context: &Context) -> Result<Exit, Failed
     Ok(exit)
 }
 
-/// Compares what is there with the state, where nobody is at work, or beside a follower that has nothing to do.
+/// Compares the destination with the state, when nobody is at work, or beside an idle follower.
 async fn look(
     known: &Known,
     state: &State,
     options: &Verify,
     context: &Context,
 ) -> Result<Verification, Failed> {
-    // The lock of a folder keeps runs out while it is looked at. A bucket has none.
+    // The folder's lock prevents runs during the check. A bucket has none.
     let rest = match state.refuse_while_at_work().await {
         Ok(()) => None,
         Err(error) => {
@@ -135,13 +136,13 @@ async fn look(
         verify(destination.as_ref(), state.store().as_ref(), options.list_files, display.as_ref()).await;
     drop(drawing);
     match rest {
-        // What a run did meanwhile would be taken for damage.
+        // Changes by a run meanwhile would be mistaken for damage.
         Some((began, at_work)) if resting(state).await? != Some(began) => Err(at_work),
         _ => result.map_err(failed),
     }
 }
 
-/// When the last run of a follower began that waits for the next one now.
+/// The beginning of a follower's last run, if it waits for the next one now.
 async fn resting(state: &State) -> Result<Option<Timestamp>, StateError> {
     let State::Database(state) = state else { return Ok(None) };
     let run = state.last_run().await?;
@@ -167,7 +168,7 @@ fn document(
     }
 }
 
-/// What is wrong, for scripts: the gravest first.
+/// The problem for scripts: the gravest one.
 fn problem(
     verification: &Verification,
     remedies: &[Remedy],
@@ -224,36 +225,35 @@ fn problem(
     })
 }
 
-/// A command that mends something.
+/// A command that repairs something.
 struct Remedy {
     does: Does,
     command: String,
 }
 
-/// What a [`Remedy`] does.
+/// The effect of a [`Remedy`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Does {
-    /// It goes on where a run stopped.
+    /// It resumes an interrupted run.
     GoesOn,
-    /// It sends what was changed here.
+    /// It sends local changes.
     Sends,
-    /// It brings back what is missing or changed.
+    /// It restores missing or changed files.
     BringsBack,
-    /// It puts what was added or changed here into the trash.
+    /// It puts locally added or changed files into the trash.
     SetsAside,
-    /// It lets deletions go.
+    /// It confirms deletions.
     Confirms,
 }
 
-/// How the destination is usually brought in step, as far as its state says.
+/// The usual run for the destination, as far as its state shows it.
 struct Usual {
     direction: Direction,
-    /// The options for what syncs; `None` if that is not known.
+    /// The filter's options; `None` if unknown.
     choice: Option<Vec<String>>,
 }
 
 impl Usual {
-    /// Its command.
     fn command(&self) -> &'static str {
         match self.direction {
             Direction::Pull => "pull",
@@ -262,7 +262,7 @@ impl Usual {
         }
     }
 
-    /// What somebody has to add to a command who uses other options.
+    /// Advice on further options for users who have some.
     fn missing(&self) -> &'static str {
         match self.choice {
             Some(_) => "with the other options of your usual run, such as --keep-deleted",
@@ -292,7 +292,7 @@ fn choice_options(filter: &Filter) -> Vec<String> {
     options
 }
 
-/// The commands that mend it.
+/// The commands that repair it.
 fn remedies(
     known: &Known,
     vault: Option<&StateVault>,
@@ -306,7 +306,7 @@ fn remedies(
     let vault = vault.map_or("VAULT", |vault| vault.name.as_str());
     let bring = |subcommand: &str, options: &[&str]| {
         let choice = usual.choice.iter().flatten().map(String::as_str);
-        // Without it a pull would remove what was kept.
+        // Without it a pull would remove files that were kept.
         let keeps =
             (!verification.retained.is_empty()).then_some("--keep-deleted").filter(|_| subcommand == "pull");
         let options: Vec<&str> = options.iter().copied().chain(choice).chain(keeps).collect();
@@ -317,8 +317,8 @@ fn remedies(
         || !verification.failures.is_empty()
         || !verification.confirmed.is_empty()
         || !verification.left_by_killed_run.is_empty();
-    // To a sync what is missing here was deleted, and what is damaged was edited: only a pull brings it back. Of a place that
-    // is not there nobody can say that.
+    // A sync takes missing files for deleted ones, and damaged files for edited ones: only a pull restores
+    // them. For a missing destination neither can be known.
     let may_be_meant = absence.is_none() && (differs || !verification.extra.is_empty());
     let mut remedies = Vec::new();
     if sends && may_be_meant {
@@ -329,7 +329,7 @@ fn remedies(
     } else if is_behind && remedies.is_empty() {
         remedies.push(Remedy { does: Does::GoesOn, command: bring(usual.command(), &[]) });
     }
-    // A mirror would take what was kept, and other destinations, for what was added here.
+    // A mirror would take kept files, and other destinations, for local additions.
     let has_own_alone = verification.retained.is_empty() && nested.is_empty() && absence.is_none();
     let is_folder = matches!(options.destination, Destination::Folder(_));
     if !sends && is_folder && has_own_alone && !verification.extra.is_empty() {
@@ -397,14 +397,14 @@ fn tell(
     context.console.result(&lines.join("\n"))
 }
 
-/// A file of the vault, with how it was compared.
+/// A file of the vault, with the way of its comparison.
 fn looked_at(file: &VerifiedFile) -> String {
     let (how, path) = (file.checked_by.as_str(), shown_name(file.path.as_str()));
     let note = if file.intact { "" } else { " (changed)" };
     format!("  {how:8}  {path}{note}")
 }
 
-/// How the files were compared, if not all were read.
+/// The ways of comparison, if not all files were read.
 fn ways(verification: &Verification) -> String {
     match (verification.compared.files, verification.read.files) {
         (0, _) => String::new(),

@@ -1,4 +1,4 @@
-//! `--wait`: waits for another obsync that is working on the destination.
+//! `--wait`: waits for another obsync that works on the destination.
 
 use std::time::{Duration, Instant};
 
@@ -9,12 +9,12 @@ use crate::ui::logging::WAITS;
 
 /// The pause before the second attempt; it doubles with each further one.
 const PAUSE: Duration = Duration::from_secs(1);
-/// The longest pause: each attempt asks the service for the list of vaults.
+/// The longest pause: each attempt requests the list of vaults.
 const PAUSE_MOST: Duration = Duration::from_secs(15);
 /// The advice of core's errors, which know nothing of options.
 const ADVICE: &str = "wait for it to end, or stop it";
 
-/// Tries something until no other obsync is in its way, for this long; once if no time is given.
+/// Retries until no other obsync is in the way, for this long; tries once if no time is given.
 pub(super) async fn patiently(
     wait: Option<Duration>,
     stop: &CancellationToken,
@@ -34,13 +34,13 @@ pub(super) async fn patiently(
         if pause == PAUSE {
             tracing::info!(target: WAITS, "{failed}; waiting for up to {} s", limit.as_secs());
         }
-        // Ctrl-C ends the pause, and the next attempt says so.
+        // Ctrl-C ends the pause, and the next attempt reports it.
         let _ = stop.run_until_cancelled(tokio::time::sleep(pause.min(left))).await;
         pause = (pause * 2).min(PAUSE_MOST);
     }
 }
 
-/// The error with what this option can do about it.
+/// Adds this option to the advice of the error.
 fn advised(failed: Failed, wait: Option<Duration>) -> Failed {
     let advice = match wait {
         None => "wait for it to end (`--wait 10m` does), or stop it".to_owned(),

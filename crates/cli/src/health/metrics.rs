@@ -28,7 +28,7 @@ pub(super) struct Metrics {
     registry: Registry,
 }
 
-/// What all have in common.
+/// The labels of all metrics.
 #[derive(Clone, Debug)]
 pub(super) struct Labels {
     pub(super) vault: String,
@@ -39,7 +39,7 @@ pub(super) struct Labels {
 #[derive(Debug, Default)]
 struct Numbers(Mutex<Values>);
 
-/// The values; those that are not known yet are left out.
+/// The values; unknown ones are left out.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Values {
     /// When the destination was last found in step with the vault, or brought so: milliseconds since the epoch.
@@ -50,7 +50,7 @@ pub(super) struct Values {
     /// Seconds.
     duration: Option<f64>,
     pub(super) version: Option<u64>,
-    /// How many versions the vault was ahead of the destination when the last run ended.
+    /// Versions that the vault was ahead of the destination when the last run ended.
     lag: Option<u64>,
     pending: u64,
     failures: Option<u64>,
@@ -61,14 +61,14 @@ pub(super) struct Values {
     pub(super) totals: Option<Totals>,
 }
 
-/// What a follower counts.
+/// The counters of a follower.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Totals {
     runs: u64,
     received: u64,
     sent: u64,
     pub(super) is_ready: bool,
-    /// Whether changes of the folder are seen late.
+    /// Changes of the folder are noticed late.
     pub(super) is_unwatched: bool,
 }
 
@@ -92,7 +92,7 @@ impl Metrics {
         self.numbers.lock()
     }
 
-    /// Takes in what a run did.
+    /// Records the report of a run.
     pub(super) fn ran(&self, report: &Report, now: Timestamp) {
         let mut values = self.values();
         let (received, sent) = (report.bytes_received, report.pushed.bytes);
@@ -116,14 +116,14 @@ impl Metrics {
         }
     }
 
-    /// Takes in how a run ended.
+    /// Records how a run ended.
     pub(super) fn ended(&self, exit: Exit, now: Timestamp) {
         let mut values = self.values();
         values.last_run = Some(now.as_millisecond());
         values.exit = Some(exit);
     }
 
-    /// So many files are to be brought or sent.
+    /// This many files are to be transferred.
     pub(super) fn planned(&self, files: u64) {
         self.values().pending = files;
     }
@@ -137,7 +137,7 @@ impl Metrics {
     /// All of them in the text format of Prometheus.
     pub(super) fn text(&self) -> String {
         let mut text = String::new();
-        // A string takes everything.
+        // Writing to a `String` does not fail.
         let _ = prometheus_text::encode(&mut text, &self.registry);
         text
     }
@@ -164,7 +164,7 @@ impl Collector for Numbers {
 struct Writer<'a>(DescriptorEncoder<'a>);
 
 impl Writer<'_> {
-    /// How the last run ended.
+    /// The metrics of the last run.
     fn run(&mut self, values: &Values) -> fmt::Result {
         self.time("last_run_timestamp_seconds", "When the last run ended", values.last_run)?;
         let success = values.exit.map(|exit| if is_success(exit) { 1.0 } else { 0.0 });
@@ -181,7 +181,7 @@ impl Writer<'_> {
         )
     }
 
-    /// What is known of the destination.
+    /// The metrics of the destination.
     fn state(&mut self, values: &Values) -> fmt::Result {
         let help = "When the destination was last found in step with the vault, or brought so";
         self.time("last_check_timestamp_seconds", help, values.last_check)?;
@@ -236,7 +236,7 @@ fn float(count: u64) -> f64 {
     count as f64
 }
 
-/// Whether a monitor has nothing to complain about. That another obsync is at work is no failure: it does this run's work.
+/// True if a monitor has no reason to alert. Another obsync at work is no failure: it does this run's work.
 pub(super) fn is_success(exit: Exit) -> bool {
     matches!(exit, Exit::Done | Exit::AlreadyRunning)
 }
@@ -268,7 +268,8 @@ impl MetricsFile {
         }
     }
 
-    /// Puts the text in place of the one before it, so that a reader sees either. It is read by another user.
+    /// Replaces the file atomically, so that a reader sees the old or the new text. Its reader is another
+    /// user.
     pub(super) fn write(&self, text: &str) -> Result<(), Failed> {
         let write = || {
             let mut file = tempfile::Builder::new()

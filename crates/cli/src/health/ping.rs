@@ -1,7 +1,7 @@
 //! Pings of a monitor by the protocol of healthchecks.io: `/start`, the address itself for a success, `/fail`.
 //!
-//! They are sent in their order by a task of its own, so that a monitor that is slow or away holds nothing up. The address is
-//! as good as a password for the check, so no message repeats more of it than its host.
+//! A separate task sends them in order, so that a slow or unreachable monitor blocks nothing. The address is
+//! as sensitive as a password for the check, so messages show only its host.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -22,14 +22,14 @@ use url::Url;
 use crate::exit::{Exit, Failed};
 use crate::ui::console::Console;
 
-/// How long one attempt may take.
+/// Time limit of one attempt.
 const LIMIT: Duration = Duration::from_secs(10);
 /// The pauses between attempts.
 const PAUSES: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(3)];
-/// The longest report, in bytes: what healthchecks.io keeps by default.
+/// The longest report, in bytes: healthchecks.io keeps this much by default.
 const LONGEST_REPORT: usize = 10_000;
 
-/// What a monitor is told.
+/// The news for a monitor.
 #[derive(Debug)]
 pub(super) enum Signal {
     Start,
@@ -61,16 +61,16 @@ impl Ping {
         Ok(Ping(Mutex::new(Some(Sending { signals, task }))))
     }
 
-    /// Has a ping sent, and returns at once.
+    /// Queues a ping, and returns at once.
     pub(super) fn send(&self, signal: Signal) {
         let sending = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(sending) = &*sending {
-            // A task that is gone has said why.
+            // A finished task has reported the reason.
             let _ = sending.signals.send(signal);
         }
     }
 
-    /// Waits until everything is sent, but not for longer than `limit`.
+    /// Waits until everything is sent, at most for `limit`.
     pub(super) async fn finish(&self, limit: Duration) {
         let sending = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
         let Some(Sending { signals, mut task }) = sending else { return };
@@ -85,7 +85,7 @@ impl Ping {
 struct Pinger {
     client: legacy::Client<Connector, Full<Bytes>>,
     url: Url,
-    /// Tells a monitor which end belongs to which start.
+    /// Identifies the run, so that a monitor can match start and end.
     run: String,
 }
 
@@ -128,7 +128,7 @@ impl Pinger {
         }
     }
 
-    /// Sends a ping, again where that may help.
+    /// Sends a ping, with retries where they may help.
     async fn send(&self, path: Option<&str>, report: Bytes) -> Result<(), Refusal> {
         let mut pauses = PAUSES.into_iter();
         loop {
@@ -168,7 +168,7 @@ impl Pinger {
         Err(Refusal { reason: format!("it answered {}", status.as_u16()), passes })
     }
 
-    /// The check's address with what happened and in which run.
+    /// The check's address for an event and a run.
     fn address(&self, path: Option<&str>) -> Url {
         let mut url = self.url.clone();
         url.set_fragment(None);

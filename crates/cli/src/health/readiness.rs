@@ -8,25 +8,26 @@ use obsync_core::{Following, Phase};
 
 /// A follower that waits runs again at least this often ([`FollowOptions`](obsync_core::FollowOptions)).
 const LONGEST_WAIT: Duration = Duration::from_secs(600);
-/// How much later than due it may do something before it counts as hanging.
+/// After this long past its due time it counts as hanging.
 const PATIENCE: Duration = Duration::from_secs(300);
-/// How long a run may show no progress before it counts as hanging.
+/// After this long without progress a run counts as hanging.
 const NO_PROGRESS: Duration = Duration::from_secs(30 * 60);
-/// The same while it scans or sends: a folder that is read for the first time, and a large file on a slow line, show none.
+/// The same while it scans or sends: the first scan of a folder, and a large file on a slow line, show no
+/// progress.
 const NO_PROGRESS_QUIET: Duration = Duration::from_secs(6 * 3600);
-/// How long a run may try to connect, or wait for the vault's list, and still count as connected.
+/// A run that tries to connect, or waits for the vault's list, still counts as connected for this long.
 const CONNECTING: Duration = Duration::from_secs(5);
 
-/// What a follower does, and since when.
+/// The activity of a follower, and its beginning.
 #[derive(Debug)]
 pub(super) struct Readiness(Mutex<Now>);
 
 #[derive(Debug)]
 struct Now {
-    /// When it has to do something else. Progress of a run puts it off.
+    /// The deadline for its next activity. Progress of a run postpones it.
     due: Option<Instant>,
     missing: Option<NotReady>,
-    /// How long the run that is at work may show no progress.
+    /// The time limit without progress of the present run.
     patience: Duration,
     /// Since when a run tries to connect, or waits for the vault's list.
     connecting: Option<(Instant, Timestamp)>,
@@ -77,7 +78,7 @@ impl Readiness {
         }
     }
 
-    /// A run begins another stretch of its work.
+    /// A run begins another phase.
     pub(super) fn phase(&self, phase: Phase, now: (Instant, Timestamp)) {
         let mut state = self.lock();
         let is_connecting = matches!(phase, Phase::Connecting | Phase::Listing);
@@ -90,7 +91,7 @@ impl Readiness {
         state.due = now.0.checked_add(state.patience);
     }
 
-    /// A run gets on.
+    /// A run makes progress.
     pub(super) fn progressed(&self, now: Instant) {
         let mut state = self.lock();
         state.connecting = None;
@@ -102,12 +103,12 @@ impl Readiness {
         self.lock().unwatched = Some(reason.to_owned());
     }
 
-    /// Whether every change of the folder is seen at once, as far as anybody knows.
+    /// True if every change of the folder is noticed at once, as far as known.
     pub(super) fn is_watched(&self) -> bool {
         self.lock().unwatched.is_none()
     }
 
-    /// What is said of a follower that is ready.
+    /// The text for a ready follower.
     pub(super) fn ready(&self) -> String {
         match &self.lock().unwatched {
             None => "ready".to_owned(),
@@ -125,7 +126,7 @@ impl Readiness {
         state.missing.clone().or(connecting)
     }
 
-    /// Whether it does not hang.
+    /// True if it does not hang.
     pub(super) fn is_alive(&self, now: Instant) -> bool {
         self.lock().due.is_none_or(|due| now < due)
     }

@@ -20,14 +20,13 @@ use crate::exit::Failed;
 
 /// Connections at a time; the next ones wait.
 const CONNECTIONS: usize = 32;
-/// How long a request's head may take.
+/// Time limit of a request's head.
 const HEAD: Duration = Duration::from_secs(10);
-/// How long a connection may last.
+/// Time limit of a connection.
 const CONNECTION: Duration = Duration::from_secs(300);
 /// The longest head, in bytes; the least that hyper takes.
 const LONGEST_HEAD: usize = 8 << 10;
 
-/// An answer.
 pub(super) struct HttpAnswer {
     pub(super) status: StatusCode,
     pub(super) content_type: &'static str,
@@ -43,7 +42,7 @@ impl HttpAnswer {
 /// Listens at an address.
 ///
 /// # Errors
-/// When it cannot be had.
+/// When it is unavailable.
 pub(super) async fn listen(address: SocketAddr) -> Result<(TcpListener, SocketAddr), Failed> {
     let failed = |error| Failed::cannot(format_args!("listen at {address} (--listen)"), &error);
     let listener = TcpListener::bind(address).await.map_err(failed)?;
@@ -51,7 +50,7 @@ pub(super) async fn listen(address: SocketAddr) -> Result<(TcpListener, SocketAd
     Ok((listener, address))
 }
 
-/// Answers requests for paths, without end.
+/// Serves requests, without end.
 pub(super) async fn serve<A>(listener: TcpListener, answer: A)
 where
     A: Fn(&str) -> HttpAnswer + Clone + Send + Sync + 'static,

@@ -1,4 +1,4 @@
-//! Notifies systemd of a follower (`sd_notify`): that it began, what it does, and that it does not hang.
+//! Notifies systemd of a follower (`sd_notify`): its start, its status, and that it does not hang.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use sd_notify::NotifyState;
 
-/// The service manager, if there is one that wants to know (`NOTIFY_SOCKET`).
+/// The service manager, if there is one (`NOTIFY_SOCKET`).
 #[derive(Debug, Default)]
 pub(super) struct ServiceManager {
-    /// The last status, which is not told twice.
+    /// The last status, to avoid repetition.
     status: Mutex<String>,
     is_ready: AtomicBool,
 }
@@ -22,8 +22,8 @@ impl ServiceManager {
         }
     }
 
-    /// The follower is at work on its first run, which may take longer than a start of a service: for this long, until it says so
-    /// again.
+    /// The follower is on its first run, which may take longer than a service's start: extends the timeout by
+    /// this long.
     pub(super) fn starting(&self, patience: Duration) {
         if !self.is_ready.load(Ordering::Relaxed) {
             let micros = u32::try_from(patience.as_micros()).unwrap_or(u32::MAX);
@@ -31,17 +31,17 @@ impl ServiceManager {
         }
     }
 
-    /// Whether anybody wants to know.
+    /// True if there is a service manager.
     pub(super) fn is_there(&self) -> bool {
         std::env::var_os("NOTIFY_SOCKET").is_some()
     }
 
-    /// Whether the follower was in step once.
+    /// True if the follower was in step once.
     pub(super) fn is_ready(&self) -> bool {
         self.is_ready.load(Ordering::Relaxed)
     }
 
-    /// What the follower does, in one line.
+    /// The activity of the follower, in one line.
     pub(super) fn status(&self, status: &str) {
         // Nothing that can panic runs under the lock.
         let mut last = self.status.lock().unwrap_or_else(PoisonError::into_inner);
@@ -62,7 +62,7 @@ impl ServiceManager {
         notify(&[NotifyState::Watchdog]);
     }
 
-    /// How often the service manager wants to hear that, with room for one that comes late; `None` if it does not.
+    /// The interval of watchdog messages, with room for a late one; `None` without a watchdog.
     pub(super) fn watchdog(&self) -> Option<Duration> {
         sd_notify::watchdog_enabled().map(|limit| (limit / 3).max(Duration::from_millis(10)))
     }

@@ -1,7 +1,7 @@
 //! Creates and sets up a bucket of S3.
 //!
-//! A bucket that is there already keeps its objects and every setting that is not in the list of steps; rules of its
-//! lifecycle stay beside the one that is added. The documents are those of the S3 API reference, each under the action
+//! An existing bucket keeps its objects and every setting that is not in the list of steps; its lifecycle
+//! rules stay beside the added ones. The documents are those of the S3 API reference, each under the action
 //! that is named beside it.
 
 use std::fmt;
@@ -16,9 +16,9 @@ use serde_json::Value;
 
 use super::policy::{refuses_plain, refusing_plain};
 
-/// The region that is not named when a bucket is made in it (S3 API reference, "CreateBucket").
+/// The region that CreateBucket must not name (S3 API reference, "CreateBucket").
 const UNNAMED_REGION: &str = "us-east-1";
-/// The lifecycle rules that are added, each with its name and what it does.
+/// The added lifecycle rules, each with its name and action.
 const ABORTS: (&str, &str) = (
     "obsync-abort-unfinished-uploads",
     "<AbortIncompleteMultipartUpload><DaysAfterInitiation>1</DaysAfterInitiation></AbortIncompleteMultipartUpload>",
@@ -27,12 +27,12 @@ const FORGETS: (&str, &str) = (
     "obsync-forget-old-versions",
     "<NoncurrentVersionExpiration><NoncurrentDays>90</NoncurrentDays></NoncurrentVersionExpiration>",
 );
-/// The tag of everything that obsync makes, as in deploy/template.yaml.
+/// The tag of everything that obsync creates, as in deploy/template.yaml.
 pub(super) const TAG: (&str, &str) = ("application", "obsync");
 /// The namespace of all documents.
 const NAMESPACE: &str = "http://s3.amazonaws.com/doc/2006-03-01/";
 
-/// The settings, as queries name them.
+/// The settings, as named in queries.
 const PUBLIC_ACCESS: &str = "publicAccessBlock";
 const VERSIONING: &str = "versioning";
 const ENCRYPTION: &str = "encryption";
@@ -41,32 +41,32 @@ const POLICY: &str = "policy";
 const OWNERSHIP: &str = "ownershipControls";
 const TAGGING: &str = "tagging";
 
-/// Something to be done before a bucket is as it should be.
+/// A step of setting up a bucket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum BucketStep {
-    /// Make the bucket.
+    /// Create the bucket.
     Create,
-    /// Tag it as obsync's. A bucket that is there already is somebody's, and gets no tag.
+    /// Tag it as obsync's. An existing bucket belongs to somebody, and gets no tag.
     Tag,
-    /// Have it own every object, and no access lists count.
+    /// Make it own every object, and disable access lists.
     OwnObjects,
     /// Close it to the public.
     BlockPublicAccess,
     /// Keep earlier versions of objects.
     KeepVersions,
-    /// Encrypt objects that do not say how.
+    /// Encrypt objects by default.
     Encrypt,
-    /// Have uploads aborted that nobody finished.
+    /// Abort unfinished uploads.
     AbortUploads,
-    /// Have versions go that were replaced long ago. Not where a bucket that is not obsync's kept versions before: what its
-    /// owner keeps is not to go.
+    /// Remove versions that were replaced long ago. Not if a bucket that is not obsync's kept versions
+    /// before: its owner wants them.
     ForgetVersions,
     /// Refuse connections without TLS.
     RequireTls,
 }
 
 impl BucketStep {
-    /// All steps, in the order in which they are done.
+    /// All steps, in order.
     const ALL: [BucketStep; 9] = [
         BucketStep::Create,
         BucketStep::Tag,
@@ -79,7 +79,7 @@ impl BucketStep {
         BucketStep::RequireTls,
     ];
 
-    /// The rights that the step and the look before it need.
+    /// The permissions that the step and its check need.
     fn rights(self) -> &'static str {
         match self {
             BucketStep::Create => "s3:ListBucket and s3:CreateBucket",
@@ -114,7 +114,6 @@ impl fmt::Display for BucketStep {
     }
 }
 
-/// Installs a bucket.
 #[derive(Debug)]
 pub(crate) struct BucketInstaller {
     settings: BucketSettings,
@@ -122,13 +121,13 @@ pub(crate) struct BucketInstaller {
     location: String,
     region: String,
     kms_key: Option<String>,
-    /// How long one request may take with all its repetitions.
+    /// Time limit of one request with all its retries.
     limit: Duration,
 }
 
 impl BucketInstaller {
-    /// An installer of the bucket of this name in this region, encrypted with this KMS key, or with keys of S3's own. No
-    /// request takes longer than `limit`. Nothing is asked yet.
+    /// An installer of the bucket of this name in this region, encrypted with this KMS key, or with S3's own
+    /// keys. `limit` is the time limit of a request. Sends no request yet.
     pub(crate) fn new(
         settings: BucketSettings,
         bucket: &str,
@@ -140,11 +139,12 @@ impl BucketInstaller {
         BucketInstaller { settings, bucket: bucket.to_owned(), location, region, kms_key, limit }
     }
 
-    /// What is to be done, in order; nothing, where all is well. Changes nothing.
+    /// The missing steps, in order; none if all is well. Changes nothing.
     ///
     /// # Errors
     ///
-    /// [`DestinationError::Unavailable`] if the bucket is somebody else's, or S3 does not answer or does not allow to look.
+    /// [`DestinationError::Unavailable`] if the bucket is somebody else's, or S3 does not answer or denies
+    /// the check.
     pub(crate) async fn missing(&self) -> Result<Vec<BucketStep>, DestinationError> {
         if !self.exists().await? {
             return Ok(BucketStep::ALL.to_vec());
@@ -158,11 +158,11 @@ impl BucketInstaller {
         Ok(missing)
     }
 
-    /// Does what is to be done, and tells what that was.
+    /// Performs the missing steps, and returns them.
     ///
     /// # Errors
     ///
-    /// As for [`missing`](Self::missing), and if S3 does not allow a step. What was done until then stays.
+    /// As for [`missing`](Self::missing), and if S3 denies a step. Finished steps are not undone.
     pub(crate) async fn set_up(&self) -> Result<Vec<BucketStep>, DestinationError> {
         let missing = self.missing().await?;
         for step in &missing {
@@ -194,7 +194,7 @@ impl BucketInstaller {
         }
     }
 
-    /// Why the bucket may not be looked at. Such an answer has no words, so something is asked that is answered with some.
+    /// Why the bucket is inaccessible. HeadBucket has no error text, so another request is made that has one.
     async fn why_denied(&self) -> Result<DestinationError, DestinationError> {
         match self.answer(self.settings.get(VERSIONING)).await? {
             Err(refused) if !is_denial(&refused) => Ok(refused.source),
@@ -235,7 +235,7 @@ impl BucketInstaller {
         };
         let Err(refused) = self.answer(self.settings.create(&document)).await? else { return Ok(()) };
         match refused.code.as_str() {
-            // Another run makes it at this very moment.
+            // Another run creates it at this very moment.
             "BucketAlreadyOwnedByYou" => Ok(()),
             "BucketAlreadyExists" => Err(self.not_ours()),
             "InvalidBucketName" => Err(self.unavailable(
@@ -250,7 +250,7 @@ impl BucketInstaller {
         Ok(versioning.is_some_and(|versioning| versioning.status.as_deref() == Some("Enabled")))
     }
 
-    /// Whether obsync made the bucket.
+    /// True if obsync created the bucket.
     async fn is_tagged(&self) -> Result<bool, DestinationError> {
         let tagging: Option<Tagging> = self.read(BucketStep::Tag, TAGGING, "NoSuchTagSet").await?;
         let is_ours = |tag: &BucketTag| (tag.key.as_str(), tag.value.as_str()) == TAG;
@@ -263,7 +263,7 @@ impl BucketInstaller {
         Ok(lifecycle.transpose()?.is_some_and(|found| found.rules.iter().any(is_meant)))
     }
 
-    /// Adds a rule to those that there are: they can only be written all at once.
+    /// Adds a rule to the existing ones: they can only be written all at once.
     async fn add_rule(&self, step: BucketStep, rule: (&str, &str)) -> Result<(), DestinationError> {
         let found = self.lifecycle().await?;
         let document = with_rule(found.as_deref().unwrap_or_default(), rule)
@@ -271,7 +271,7 @@ impl BucketInstaller {
         self.put(step, LIFECYCLE, &document).await
     }
 
-    /// Adds a statement to those that there are.
+    /// Adds a statement to the existing ones.
     async fn require_tls(&self) -> Result<(), DestinationError> {
         let policy = refusing_plain(self.policy().await?, &self.bucket, &self.region);
         self.put(BucketStep::RequireTls, POLICY, &policy.to_string()).await
@@ -289,7 +289,7 @@ impl BucketInstaller {
         self.get(BucketStep::AbortUploads, LIFECYCLE, "NoSuchLifecycleConfiguration").await
     }
 
-    /// The document of a setting, or `None` when S3 refuses with the code for one that is not set.
+    /// The document of a setting, or `None` when S3 refuses with the code for an unset one.
     async fn get(
         &self,
         step: BucketStep,
@@ -327,7 +327,7 @@ impl BucketInstaller {
         answer.map_err(|refused| self.failed(step, refused))
     }
 
-    /// What S3 answers to a request, within the limit.
+    /// The answer of S3, within the time limit.
     async fn answer<T>(
         &self,
         request: impl Future<Output = Result<T, SettingsError>>,
@@ -371,7 +371,7 @@ impl BucketInstaller {
     }
 }
 
-/// Whether the credentials are good, but not for this.
+/// True if the credentials are valid, but lack the permission.
 fn is_denial(refused: &SettingsError) -> bool {
     matches!(refused.code.as_str(), "AccessDenied" | "AllAccessDisabled")
 }
@@ -417,8 +417,8 @@ fn tagging() -> String {
     )
 }
 
-/// PutBucketEncryption. Where it is by a KMS key, one key for the whole bucket: otherwise each request for an object costs one
-/// to KMS.
+/// PutBucketEncryption. With a KMS key, one bucket key: otherwise each request for an object costs one to
+/// KMS.
 fn encryption(kms_key: Option<&str>) -> String {
     let by = match kms_key {
         None => "<SSEAlgorithm>AES256</SSEAlgorithm>".to_owned(),
@@ -434,7 +434,8 @@ fn encryption(kms_key: Option<&str>) -> String {
     )
 }
 
-/// PutBucketLifecycleConfiguration: the rules of `document` (empty: none), to the letter, and this one, by name and action.
+/// PutBucketLifecycleConfiguration: the rules of `document` (empty: none), verbatim, and this one, by name
+/// and action.
 fn with_rule(document: &str, (name, action): (&str, &str)) -> Result<String, String> {
     let mut rules = String::new();
     if !document.is_empty() {
@@ -452,7 +453,7 @@ fn with_rule(document: &str, (name, action): (&str, &str)) -> Result<String, Str
     ))
 }
 
-/// The rules of a lifecycle with their tags. No rule has another in it.
+/// The rules of a lifecycle with their tags. Rules are not nested.
 fn rule_texts(document: &str) -> Vec<&str> {
     const END: &str = "</Rule>";
     let ends = document.match_indices(END).map(|(at, _)| at + END.len());
@@ -595,20 +596,20 @@ struct ForgetVersions {
 }
 
 impl Rule {
-    /// Whether it aborts all uploads that were not finished soon.
+    /// True if it aborts all unfinished uploads after a short time.
     fn aborts_uploads(&self) -> bool {
         let days =
             self.abort_incomplete_multipart_upload.as_ref().and_then(|abort| abort.days_after_initiation);
         self.is_for_all() && days.is_some()
     }
 
-    /// Whether it forgets all versions some time after they were replaced.
+    /// True if it removes all versions some time after they were replaced.
     fn forgets_versions(&self) -> bool {
         let days = self.noncurrent_version_expiration.as_ref().and_then(|forget| forget.noncurrent_days);
         self.is_for_all() && days.is_some()
     }
 
-    /// Whether it is in force for every object.
+    /// True if it applies to every object.
     fn is_for_all(&self) -> bool {
         let is_for_all = self.filter.as_ref().is_some_and(|filter| {
             filter.prefix.as_deref().unwrap_or_default().is_empty()

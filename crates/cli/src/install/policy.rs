@@ -1,12 +1,13 @@
-//! Policies of AWS as JSON: the one of a bucket that refuses connections without TLS, and the one for whoever pulls.
+//! Policies of AWS as JSON: one for a bucket that refuses connections without TLS, and one for the role that
+//! pulls.
 
 use serde_json::{Value, json};
 
-/// The name of the statement that is added to a bucket's policy, as in deploy/template.yaml.
+/// The name of the statement added to a bucket's policy, as in deploy/template.yaml.
 const ONLY_TLS: &str = "OnlyEncryptedConnections";
 const VERSION: &str = "2012-10-17";
 
-/// Which part of AWS a region belongs to, as names of resources have it.
+/// The AWS partition of a region, for resource names.
 pub(crate) fn partition(region: &str) -> &'static str {
     match region {
         _ if region.starts_with("cn-") => "aws-cn",
@@ -15,7 +16,7 @@ pub(crate) fn partition(region: &str) -> &'static str {
     }
 }
 
-/// Whether a bucket's policy refuses every connection without TLS.
+/// True if a bucket's policy refuses every connection without TLS.
 pub(super) fn refuses_plain(policy: &Value) -> bool {
     statements(policy).iter().any(|statement| {
         let condition = &statement["Condition"]["Bool"]["aws:SecureTransport"];
@@ -25,7 +26,7 @@ pub(super) fn refuses_plain(policy: &Value) -> bool {
     })
 }
 
-/// A bucket's policy with the statement that refuses connections without TLS beside those that it has.
+/// A bucket's policy with the added statement that refuses connections without TLS.
 pub(super) fn refusing_plain(policy: Option<Value>, bucket: &str, region: &str) -> Value {
     let mut policy = policy.unwrap_or_else(|| json!({ "Version": VERSION }));
     let mut all = statements(&policy);
@@ -43,7 +44,7 @@ pub(super) fn refusing_plain(policy: Option<Value>, bucket: &str, region: &str) 
     policy
 }
 
-/// A policy's only statement may stand there without a list.
+/// A policy's only statement may be there without a list.
 fn statements(policy: &Value) -> Vec<Value> {
     match &policy["Statement"] {
         Value::Array(statements) => statements.clone(),
@@ -52,7 +53,7 @@ fn statements(policy: &Value) -> Vec<Value> {
     }
 }
 
-/// What a user or role needs to pull to any prefix of the bucket, with its state in the table.
+/// Permissions of a user or role for pulling to any prefix of the bucket, with its state in the table.
 pub(crate) fn for_pulls(bucket: &str, table: &str, region: &str, kms_key: Option<&str>) -> Value {
     let partition = partition(region);
     let bucket = format!("arn:{partition}:s3:::{bucket}");
@@ -76,7 +77,7 @@ pub(crate) fn for_pulls(bucket: &str, table: &str, region: &str, kms_key: Option
             "Resource": format!("arn:{partition}:dynamodb:{region}:*:table/{table}"),
         }),
     ];
-    // A key by its id or alias has an account in its name that is not known here.
+    // The ARN of a key by id or alias contains an account, which is unknown here.
     if let Some(key) = kms_key.filter(|key| key.starts_with("arn:")) {
         let actions = ["kms:GenerateDataKey", "kms:Decrypt"];
         statements.push(json!({ "Effect": "Allow", "Action": actions, "Resource": key }));
@@ -107,7 +108,7 @@ mod tests {
         assert_eq!(made["Statement"][0]["Resource"][1], "arn:aws-cn:s3:::notes/*");
     }
 
-    /// The rights are those of the function's role in the template.
+    /// The permissions are those of the function's role in the template.
     #[test]
     fn the_command_line_needs_what_the_function_needs() {
         let template = include_str!("../../../../deploy/template.yaml");

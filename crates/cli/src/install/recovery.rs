@@ -1,7 +1,7 @@
-//! Point-in-time recovery: a table that can be brought back as it was at any second of the last weeks.
+//! Point-in-time recovery: restores a table as of any second of the last weeks.
 //!
-//! Nothing depends on it (without its state a destination is adopted as it is, at the price of looking at everything), and
-//! services that speak DynamoDB's protocol need not have it.
+//! Nothing depends on it (a destination without a state is adopted, at the cost of checking everything), and
+//! DynamoDB-compatible services need not offer it.
 
 use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::types::{PointInTimeRecoverySpecification, PointInTimeRecoveryStatus};
@@ -10,13 +10,13 @@ use tokio::time::Instant;
 
 use super::table::{LOOK, SETTLING, TableInstaller};
 
-/// What a service says that has no such thing.
+/// The error of a service that does not offer it.
 const NOT_OFFERED: &str = "UnknownOperationException";
-/// What DynamoDB says of a table that was made a moment ago.
+/// The error of DynamoDB for a table that was just created.
 const TOO_SOON: &str = "ContinuousBackupsUnavailableException";
 
 impl TableInstaller {
-    /// Whether the table can be restored, or the service does not offer that.
+    /// True if the table can be restored, or the service does not offer that.
     pub(super) async fn is_restorable(&self) -> Result<bool, StateError> {
         let name = self.table.name().as_str();
         let request = |client: &Client| client.describe_continuous_backups().table_name(name).send();
@@ -29,7 +29,7 @@ impl TableInstaller {
         Ok(status == Some(PointInTimeRecoveryStatus::Enabled))
     }
 
-    /// Has the table be restorable from now on.
+    /// Enables recovery of the table.
     pub(super) async fn make_restorable(&self) -> Result<(), StateError> {
         let specification = PointInTimeRecoverySpecification::builder().point_in_time_recovery_enabled(true);
         let specification = specification.build().map_err(|error| self.unavailable(error.to_string()))?;

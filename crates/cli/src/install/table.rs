@@ -1,4 +1,4 @@
-//! Creates and sets up the table that holds states.
+//! Creates and sets up the table of states.
 
 use std::fmt;
 use std::time::Duration;
@@ -14,47 +14,46 @@ use tokio::time::Instant;
 
 use super::bucket::TAG;
 
-/// How long a table may take to become ready. It usually is within seconds.
+/// Time limit for a table to become ready. It usually takes seconds.
 pub(super) const SETTLING: Duration = Duration::from_secs(180);
-/// How often to look whether it is.
+/// Interval of checks.
 pub(super) const LOOK: Duration = Duration::from_millis(500);
 
-/// Installs a table.
 #[derive(Debug)]
 pub(crate) struct TableInstaller {
     pub(super) table: DynamoTable,
 }
 
-/// What there is under a table's name.
+/// The status of a table's name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum TableStatus {
-    /// Nothing.
+    /// No table.
     Missing,
-    /// A table that is being made or changed; it is ready in a moment.
+    /// A table being created or changed; it is ready in a moment.
     Settling,
-    /// A table to work with.
+    /// A usable table.
     Ready {
-        /// Whether items are removed when their `ttl` is over.
+        /// Items are removed after their `ttl`.
         expires_items: bool,
-        /// Whether it can be brought back as it was at any second of the last weeks; true as well where the service does
-        /// not offer that.
+        /// It can be restored as of any second of the last weeks; also true if the service does not offer
+        /// that.
         restorable: bool,
     },
-    /// A table that cannot be worked with.
+    /// An unusable table.
     Unusable {
-        /// Why not.
+        /// The reason.
         reason: String,
     },
 }
 
-/// Something to be done before a table can be worked with.
+/// A step of setting up a table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum TableStep {
-    /// Make the table.
+    /// Create the table.
     Create,
-    /// Have items removed when their `ttl` is over.
+    /// Remove items after their `ttl`.
     ExpireItems,
-    /// Have it restorable as it was at any second of the last weeks.
+    /// Make it restorable as of any second of the last weeks.
     MakeRestorable,
 }
 
@@ -71,7 +70,7 @@ impl fmt::Display for TableStep {
 }
 
 impl TableStatus {
-    /// What is to be done, in order; nothing for a table that cannot be worked with.
+    /// The missing steps, in order; none for an unusable table.
     pub(crate) fn steps(&self) -> Vec<TableStep> {
         let (create, expires_items, restorable) = match self {
             TableStatus::Missing => (true, false, false),
@@ -91,16 +90,16 @@ impl TableStatus {
 }
 
 impl TableInstaller {
-    /// An installer of this table. Nothing is asked yet.
+    /// An installer of this table. Sends no request yet.
     pub(crate) fn new(table: DynamoTable) -> Self {
         TableInstaller { table }
     }
 
-    /// Looks what there is under the table's name. Changes nothing.
+    /// Looks at the table's name. Changes nothing.
     ///
     /// # Errors
     ///
-    /// [`StateError::Unavailable`] if DynamoDB does not answer or does not allow it.
+    /// [`StateError::Unavailable`] if DynamoDB does not answer or denies it.
     pub(crate) async fn status(&self) -> Result<TableStatus, StateError> {
         let name = self.table.name().as_str();
         let request = |client: &Client| client.describe_table().table_name(name).send();
@@ -115,12 +114,12 @@ impl TableInstaller {
         }
     }
 
-    /// Does what is to be done before the table can be worked with, and waits until it can. Tells what was done: nothing,
-    /// where all was well.
+    /// Performs the missing steps, and waits until the table is ready. Returns the steps; none if all was
+    /// well.
     ///
     /// # Errors
     ///
-    /// [`StateError::Unavailable`] if DynamoDB does not answer or does not allow it, or if the table has another key.
+    /// [`StateError::Unavailable`] if DynamoDB does not answer or denies it, or if the table has another key.
     pub(crate) async fn set_up(&self) -> Result<Vec<TableStep>, StateError> {
         let mut done = Vec::new();
         if self.status().await? == TableStatus::Missing {
@@ -138,7 +137,6 @@ impl TableInstaller {
         Ok(done)
     }
 
-    /// Waits until the table is ready.
     async fn wait_until_ready(&self) -> Result<TableStatus, StateError> {
         let deadline = Instant::now() + SETTLING;
         loop {
@@ -156,7 +154,7 @@ impl TableInstaller {
         }
     }
 
-    /// The error for a table that cannot be used.
+    /// The error for an unusable table.
     pub(super) fn unavailable(&self, reason: impl Into<String>) -> StateError {
         StateError::Unavailable {
             database: self.table.name().to_string(),
@@ -185,7 +183,7 @@ impl TableInstaller {
                 .tags(tag.clone())
                 .send()
         };
-        // Somebody else makes it at this very moment.
+        // Somebody else creates it at this very moment.
         self.table.send_unless("ResourceInUseException", request).await.map(drop)
     }
 
@@ -220,7 +218,7 @@ impl TableInstaller {
     }
 }
 
-/// What can be said of a table by its description.
+/// The status by the table's description.
 fn status_of(table: &TableDescription) -> TableStatus {
     let has_our_key = match table.key_schema() {
         [key] => key.attribute_name() == DynamoTable::KEY_ATTRIBUTE && key.key_type() == &KeyType::Hash,

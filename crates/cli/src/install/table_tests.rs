@@ -32,7 +32,7 @@ fn client(cloud: &Cloud) -> Client {
     Client::from_conf(config.build())
 }
 
-/// An installer that asks again soon.
+/// An installer with short intervals.
 fn installer(cloud: &Cloud) -> TableInstaller {
     let pause = Duration::from_millis(1);
     let options =
@@ -97,7 +97,7 @@ async fn a_table_with_another_key_is_left_alone() {
     }
 }
 
-/// Makes a table as no obsync would.
+/// Creates a table that differs from obsync's.
 async fn make_table(cloud: &Cloud, keys: &[(&str, KeyType, ScalarAttributeType)]) {
     let mut request = client(cloud).create_table().table_name(TABLE).billing_mode(BillingMode::PayPerRequest);
     for (name, key_type, attribute_type) in keys {

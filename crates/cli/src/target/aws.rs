@@ -1,4 +1,4 @@
-//! The way to AWS: configured as AWS's own tools are, with limits to every wait.
+//! AWS clients: configured like AWS's own tools, with limits to every wait.
 
 use std::time::Duration;
 
@@ -11,21 +11,21 @@ use obsync_net::Network;
 use crate::environment;
 use crate::exit::{Exit, Failed};
 
-/// How long one attempt at a call may take.
+/// Timeout of one attempt at a call.
 const ATTEMPT_LIMIT: Duration = Duration::from_secs(10);
-/// How long a call may take with all its attempts, unless the user says so.
+/// Default time limit of a call with all its attempts.
 const CALL_LIMIT: Duration = Duration::from_secs(30);
 
-/// How long a call may take with all its attempts: as long as the user wants to wait, if that was said.
+/// Time limit of a call with all its attempts: the user's, if there is one.
 pub(crate) fn call_limit(patience: Option<Duration>) -> Duration {
     patience.unwrap_or(CALL_LIMIT)
 }
 
-/// What the standard chain finds: environment, profile, SSO, web identity, container, instance. A call takes no longer
-/// than the user's `patience`.
+/// The configuration of the standard chain: environment, profile, SSO, web identity, container, instance.
+/// `patience` is the user's time limit of a call.
 ///
 /// # Errors
-/// When certificates or proxy cannot be used.
+/// When certificates or proxy are unusable.
 pub(crate) async fn load(network: &Network, patience: Option<Duration>) -> Result<SdkConfig, Failed> {
     let http = AwsHttp::new(network).map_err(|error| Failed::of(Exit::Usage, &error))?;
     let call = call_limit(patience);
@@ -34,20 +34,20 @@ pub(crate) async fn load(network: &Network, patience: Option<Duration>) -> Resul
         .operation_timeout(call)
         .build();
     let found = Box::pin(load_aws_config(http)).await;
-    // An empty variable counts as unset, which AWS's own chain takes for the name of a region.
+    // An empty variable counts as unset; AWS's own chain takes it for the name of a region.
     let region = found.region().filter(|region| !region.as_ref().is_empty()).cloned();
     Ok(found.into_builder().region(region).timeout_config(limits).build())
 }
 
-/// A table of states. Nothing is asked yet.
+/// A table of states. Sends no request yet.
 pub(crate) fn table(config: &SdkConfig, name: &TableName, options: DynamoOptions) -> DynamoTable {
     DynamoTable::new(&aws_sdk_dynamodb::Client::new(config), name.clone(), options)
 }
 
-/// How this process holds leases in a table, and how it is called there.
+/// Duration and owner of this process's leases in a table.
 ///
 /// # Errors
-/// When the environment has a term for leases that cannot be one.
+/// When the environment has an invalid duration of leases.
 pub(crate) fn lease() -> Result<LeaseOptions, Failed> {
     let system = rustix::system::uname();
     let host = system.nodename().to_string_lossy();

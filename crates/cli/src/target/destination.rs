@@ -10,7 +10,7 @@ use obsync_sqlite::canonical_destination;
 
 use crate::exit::Failed;
 
-/// What may be given besides a folder.
+/// Supported locations besides a folder.
 const BUCKETS: &str = "s3://BUCKET/PREFIX, gs://BUCKET/PREFIX or az://CONTAINER/PREFIX";
 
 /// A place for a vault. Messages show it as the user wrote it; its state is filed under the
@@ -24,7 +24,7 @@ pub(crate) enum Destination {
 }
 
 impl Destination {
-    /// Takes a path or the location of a bucket.
+    /// Parses a path or the location of a bucket.
     fn parse(text: OsString) -> Result<Self, String> {
         if text.is_empty() {
             return Err("it is empty; give a folder, such as ./notes".to_owned());
@@ -47,7 +47,7 @@ impl Destination {
             return Err("it is not UTF-8 text".to_owned());
         }
         match BucketLocation::is_one(&shown).then(|| BucketLocation::parse(&shown)) {
-            // What is in this process's memory ends with it.
+            // A bucket in memory would end with the process.
             Some(Ok(bucket)) if bucket.service() != Service::Memory => Ok(Destination::Bucket(bucket)),
             Some(Err(error)) => Err(error.to_string()),
             _ if scheme == "file" => Err("give the folder's path without file://".to_owned()),
@@ -57,15 +57,15 @@ impl Destination {
         }
     }
 
-    /// Whether it is a folder that is not there.
+    /// True for a folder that does not exist.
     pub(crate) fn is_missing_folder(&self) -> bool {
         matches!(self, Destination::Folder(path) if !path.exists())
     }
 
-    /// The one text for the place, whatever way leads to it.
+    /// The unique text of the place, whatever path leads to it.
     ///
     /// # Errors
-    /// When the system does not let the path of a folder be followed.
+    /// When the path of a folder cannot be resolved.
     pub(crate) fn canonical(&self) -> Result<String, Failed> {
         match self {
             Destination::Folder(path) => canonical_destination(path)
@@ -74,10 +74,10 @@ impl Destination {
         }
     }
 
-    /// Why it is no place for a vault: a sync would send everything else that is there.
+    /// Why it is unsuitable for a vault: a sync would send everything else in it.
     ///
     /// # Errors
-    /// When the system does not let its path be followed.
+    /// When its path cannot be resolved.
     pub(crate) fn unfit(&self) -> Result<Option<String>, Failed> {
         let Destination::Folder(_) = self else { return Ok(None) };
         let folder = self.canonical()?;
@@ -96,7 +96,7 @@ impl Destination {
         }))
     }
 
-    /// What it is, in a word.
+    /// Its kind, in a word.
     pub(crate) fn kind(&self) -> &'static str {
         match self {
             Destination::Folder(_) => "folder",
@@ -105,7 +105,7 @@ impl Destination {
     }
 }
 
-/// What stands before `://`, if it could be the name of a protocol.
+/// The text before `://`, if it could be the name of a protocol.
 fn scheme(text: &str) -> Option<&str> {
     let (scheme, _) = text.split_once("://")?;
     scheme.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte)).then_some(scheme)

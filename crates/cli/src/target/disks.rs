@@ -1,5 +1,5 @@
-//! Finds the state of the disk that is at a path now. Two disks can take turns there, and a
-//! folder can be moved: both are told by the id in the destination's marker.
+//! Finds the state of the disk that is mounted at a path now. Two disks can take turns there, and a folder
+//! can be moved: the id in the destination's marker identifies both.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -10,14 +10,14 @@ use obsync_protocol::VaultId;
 use obsync_protocol::limits::DISKS_AT_ONE_PATH;
 use obsync_sqlite::{SqliteState, StateCatalog, StateIdentity};
 
-/// What is at a destination now, as far as that tells disks apart.
+/// The present occupant of a destination, as far as that identifies disks.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Present {
-    /// A bucket: there is one of its name.
+    /// A bucket: its name is unique.
     Bucket,
     /// A folder with this id, if it has a marker.
     Folder(Option<RandomId>),
-    /// A folder with a marker that cannot be read: nobody can tell.
+    /// A folder with an unreadable marker: unknown.
     Unclear,
 }
 
@@ -29,26 +29,26 @@ impl Present {
         }
     }
 
-    /// Whether a state that has this id can be of what is there.
+    /// True if a state with this id can belong to the present occupant.
     fn can_be(self, id: Option<RandomId>) -> bool {
         match self {
             Present::Bucket | Present::Unclear => true,
-            // A state that was never told its destination's id is that of whatever is there.
+            // A state without a recorded id belongs to any folder.
             Present::Folder(present) => id.is_none() || id == present,
         }
     }
 }
 
-/// Why the folder that a state knows is not there.
+/// Why a state's folder is absent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Absence {
-    /// No folder is at its path.
+    /// The path does not exist.
     NoFolder,
-    /// A folder without a marker is: a mount point without its disk, say.
+    /// The folder has no marker: a mount point without its disk, for example.
     NoMarker,
-    /// A folder with another id is.
+    /// The folder has another id.
     OtherMarker(RandomId),
-    /// The same, and a state on this computer is that folder's.
+    /// The same, and another state on this computer is that folder's.
     Replaced,
 }
 
@@ -63,7 +63,7 @@ impl fmt::Display for Absence {
     }
 }
 
-/// Why the folder with this id is not at its path; `None` where it is, and where that cannot be known.
+/// Why the folder with this id is not at its path; `None` if it is, or if that is unknown.
 pub(crate) async fn absence(folder: &Path, id: Option<RandomId>) -> Option<Absence> {
     if !folder.is_absolute() {
         return None;
@@ -79,21 +79,21 @@ pub(crate) async fn absence(folder: &Path, id: Option<RandomId>) -> Option<Absen
     }
 }
 
-/// What is to be done about the state of a destination.
+/// The choice of a database for a destination.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum DatabaseChoice {
-    /// It is this database, which need not exist yet.
+    /// This database, which need not exist yet.
     Own(PathBuf),
-    /// It is this database, of a folder that was moved here.
+    /// This database, of a folder that was moved here.
     Moved(PathBuf),
-    /// The disk is another vault's, whose database this is.
+    /// The disk is another vault's, with this database.
     Taken(PathBuf),
 }
 
-/// A database, as far as it tells whose it is.
+/// A database, as far as it identifies its owner.
 struct Candidate {
     path: PathBuf,
-    /// `None`: it cannot be read.
+    /// `None`: it is unreadable.
     identity: Option<StateIdentity>,
     id: Option<RandomId>,
 }
@@ -109,7 +109,7 @@ impl Candidate {
         let Some(identity) = state.identity().cloned() else { return unreadable(path) };
         match state.load().await {
             Ok(known) => {
-                // Of an id that was never written nothing is there.
+                // An id that was never written has no folder.
                 let written = known.destination.filter(|destination| !destination.is_unwritten());
                 let id = written.map(|destination| destination.id);
                 Ok(Candidate { path, identity: Some(identity), id })
@@ -119,7 +119,7 @@ impl Candidate {
         }
     }
 
-    /// Those of destinations anywhere on this computer. What cannot be read is not in anybody's way.
+    /// Those of all destinations on this computer. Unreadable ones are skipped.
     async fn of_folders(catalog: &StateCatalog) -> Result<Vec<(Self, StateIdentity)>, StateError> {
         let mut all = Vec::new();
         for path in catalog.databases()? {
@@ -146,7 +146,7 @@ impl Candidate {
     }
 }
 
-/// The database for a pull to what is present.
+/// The database for a pull to the present occupant.
 pub(super) async fn choose(
     catalog: &StateCatalog,
     wanted: &StateIdentity,
@@ -160,7 +160,7 @@ pub(super) async fn choose(
     };
     let mut here: Vec<Candidate> =
         here.into_iter().filter(|candidate| present.can_be(candidate.id)).collect();
-    // Those that know what is there come first.
+    // Databases that know the occupant come first.
     here.sort_by_key(|candidate| candidate.id.is_none());
     if let Some(own) = here.into_iter().next() {
         return Ok(of(own));
@@ -171,7 +171,7 @@ pub(super) async fn choose(
     catalog.free_path_of(&wanted.destination, &wanted.vault_id).map(DatabaseChoice::Own)
 }
 
-/// Forgets the states of disks that were at a path longest ago, where there are too many: a folder that is emptied before
+/// Removes the states of the oldest disks at a path, if there are too many: a folder that is emptied before
 /// each pull is a new disk each time.
 pub(super) fn prune(catalog: &StateCatalog, destination: &str, used: &Path) -> Result<(), StateError> {
     let age = |path: &PathBuf| path.metadata().and_then(|facts| facts.modified()).ok();
@@ -181,7 +181,7 @@ pub(super) fn prune(catalog: &StateCatalog, destination: &str, used: &Path) -> R
     let surplus = (others.len() + 1).saturating_sub(DISKS_AT_ONE_PATH);
     for path in &others[..surplus] {
         match catalog.remove(path, destination) {
-            // Whoever works with it is not in anybody's way.
+            // A database in use is left alone.
             Ok(()) | Err(StateError::Locked { .. }) => {}
             Err(error) => return Err(error),
         }
@@ -189,7 +189,7 @@ pub(super) fn prune(catalog: &StateCatalog, destination: &str, used: &Path) -> R
     Ok(())
 }
 
-/// The databases of what is present; of all that were there if it is none of them.
+/// The databases of the present occupant; all databases of the path if none is its.
 pub(super) async fn of_present(
     catalog: &StateCatalog,
     canonical: &str,
@@ -206,7 +206,7 @@ pub(super) async fn of_present(
     Ok(if known.is_empty() { all } else { known })
 }
 
-/// The databases of folders that were at a path where another is now whose database is there, too.
+/// The databases of folders that were at a path before, if the present folder has a database, too.
 pub(super) async fn of_replaced(
     catalog: &StateCatalog,
     canonical: &str,
@@ -221,7 +221,7 @@ pub(super) async fn of_replaced(
     Ok(gone.map(|candidate| candidate.path).collect())
 }
 
-/// The database of a destination with this id that was elsewhere and is there no more.
+/// The database of a destination with this id whose old path does not have it any more.
 async fn moved(
     catalog: &StateCatalog,
     wanted: &StateIdentity,
@@ -231,7 +231,7 @@ async fn moved(
         return Ok(None);
     }
     for (candidate, identity) in Candidate::of_folders(catalog).await? {
-        // One that says so already was about to be renamed when its process died.
+        // A database that names this path already was about to be renamed when its process died.
         let is_here = identity.destination == wanted.destination;
         if candidate.id == present
             && identity.vault_id == wanted.vault_id
@@ -243,7 +243,8 @@ async fn moved(
     Ok(None)
 }
 
-/// The vault of a destination with this id that is in another place, too: what is here is a copy, of its marker at least.
+/// The vault of a destination with this id that also exists in another place: the present one is a copy, at
+/// least of its marker.
 pub(super) async fn original(
     catalog: &StateCatalog,
     canonical: &str,
@@ -263,7 +264,7 @@ pub(super) async fn original(
     Ok(None)
 }
 
-/// What is in a folder now.
+/// The present occupant of a folder.
 pub(super) async fn at(folder: &Path) -> Present {
     let Ok(destination) = FolderDestination::open(folder, FolderOptions::default()) else {
         return Present::Unclear;

@@ -1,5 +1,5 @@
-//! Writes down how a run goes, where its state is, so that `obsync status` and whoever watches see it: in a table as the
-//! function's runs are, one record whichever of them was at work last; beside a local state in a file.
+//! Records the progress of a run with its state, for `obsync status` and monitors: in a table like the
+//! function's runs, one record whichever of them worked last; beside a local state in a file.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex as StdMutex};
@@ -22,22 +22,22 @@ use crate::exit::{Exit, Failed};
 use crate::target::states::State;
 use crate::ui::progress::Display;
 
-/// How long the last record may take. Nothing depends on it.
+/// Time limit of the last record. Nothing depends on it.
 const LAST_WORD: Duration = Duration::from_secs(10);
 
-/// How often a run notes beside a local state how far it is.
+/// Interval of progress records beside a local state.
 const NOTE_EVERY: Duration = Duration::from_secs(5);
 
-/// A run that is followed, or the runs of a follower (`--follow`).
+/// A recorded run, or the runs of a follower (`--follow`).
 pub(crate) struct Followed {
     sink: ProgressSink,
-    /// Notes from time to time how far a run beside a local state is.
+    /// Records the progress beside a local state from time to time.
     noting: Option<Noting>,
-    /// The runs of a follower are noted as they come.
+    /// The runs of a follower are recorded one by one.
     notes: Option<(Notes, Noting)>,
 }
 
-/// A task that notes something, and ends with this.
+/// A recording task, which ends when this is dropped.
 struct Noting(JoinHandle<()>);
 
 impl Drop for Noting {
@@ -46,7 +46,7 @@ impl Drop for Noting {
     }
 }
 
-/// Where it is noted.
+/// Where it is recorded.
 #[derive(Clone)]
 enum ProgressSink {
     /// In a table.
@@ -55,17 +55,17 @@ enum ProgressSink {
     Local(Local),
 }
 
-/// A run that is followed beside a local state.
+/// A run recorded beside a local state.
 #[derive(Clone)]
 struct Local {
     state: Arc<SqliteState>,
-    /// As it was noted last.
+    /// The last record.
     run: Arc<Mutex<LastRun>>,
     counts: Arc<Counts>,
 }
 
 impl Followed {
-    /// From now on. `left_to_do` says what a report of a follower leaves to do.
+    /// Starts recording. `left_to_do` returns the problem that a follower's report leaves.
     pub(crate) async fn begin(
         state: &State,
         mode: Mode,
@@ -85,7 +85,7 @@ impl Followed {
         Ok(Followed { sink, noting, notes })
     }
 
-    /// The state, which takes note of how far the run is with each commit.
+    /// The state, wrapped to record the progress with each commit.
     pub(crate) fn store(&self) -> Arc<dyn StateStore> {
         match &self.sink {
             ProgressSink::Table { state, tracker } => {
@@ -95,7 +95,7 @@ impl Followed {
         }
     }
 
-    /// What is shown, and counted as well.
+    /// A progress receiver that shows and counts.
     pub(crate) fn progress(&self, shown: Arc<Display>) -> Arc<dyn Progress> {
         let counted: Arc<dyn Progress> = match &self.sink {
             ProgressSink::Table { tracker, .. } => Arc::clone(tracker) as Arc<dyn Progress>,
@@ -104,21 +104,21 @@ impl Followed {
         Arc::new(BothProgress { shown, counted })
     }
 
-    /// Takes note of the runs of a follower.
+    /// Records the runs of a follower.
     pub(crate) fn observer(&self) -> Notes {
         self.notes.as_ref().map_or_else(Notes::default, |(notes, _)| notes.clone())
     }
 
-    /// Says how the run ended, with what is left to do. If that cannot be written, it is not the run that failed.
+    /// Records how the run ended, with its problem. A failure to write that does not fail the run.
     pub(crate) async fn end(self, result: Result<&Report, &Failed>, problem: Option<&Problem>) {
         let is_follower = self.notes.is_some();
         if let Some((notes, mut noting)) = self.notes {
             notes.take(Note::Over);
-            // With it goes its hold on the state.
+            // Dropped here to release its reference to the state.
             let _ = (&mut noting.0).await;
         }
         match self.sink {
-            // Each of its runs was noted.
+            // Each of its runs was recorded.
             ProgressSink::Table { .. } if is_follower => {}
             ProgressSink::Table { state, tracker } => end_in_table(&state, &tracker, result).await,
             ProgressSink::Local(local) => local.end(result.ok().filter(|_| !is_follower), problem).await,
@@ -133,7 +133,7 @@ impl Followed {
 async fn end_in_table(state: &DynamoState, tracker: &Tracker, result: Result<&Report, &Failed>) {
     let record = match result {
         Ok(report) => tracker.record_of(report),
-        // Whoever works on the destination now has its own to say.
+        // The new holder of the destination has its own record.
         Err(Failed { exit: Exit::AlreadyRunning, .. }) => return,
         Err(failed) => {
             let status = match failed.exit {
@@ -157,7 +157,7 @@ async fn write(state: &DynamoState, record: &ProgressRecord) {
 impl ProgressSink {
     async fn of_table(state: &Arc<DynamoState>, mode: Mode, direction: Direction) -> Result<Self, Failed> {
         let stored = state.progress().await?;
-        // The function's words for it: a run of the one is gone on with by the other.
+        // The function's names for it: each can resume the other's run.
         let sync_type = match mode {
             Mode::Full => "complete",
             Mode::Incremental => "incremental",
@@ -168,7 +168,7 @@ impl ProgressSink {
         Ok(ProgressSink::Table { state: Arc::clone(state), tracker })
     }
 
-    /// Notes what a follower does.
+    /// Records the activity of a follower.
     async fn note(&self, note: Note, left_to_do: fn(&Report) -> Option<Problem>) {
         match self {
             ProgressSink::Local(local) => match note {
@@ -211,14 +211,14 @@ impl Local {
         loop {
             tokio::time::sleep(NOTE_EVERY).await;
             let run = self.run.lock().await;
-            // What has ended is noted.
+            // A run that ended is recorded already.
             if run.ended.is_none() {
                 self.state.note_run(&self.counts.so_far(&run)).await;
             }
         }
     }
 
-    /// The next run of a follower begins. The first one did with the follower.
+    /// The next run of a follower begins. The first one began with the follower.
     async fn begin_next(&self) {
         let mut run = self.run.lock().await;
         if run.ended.is_none() {
@@ -236,7 +236,8 @@ impl Local {
         self.state.note_run(&run).await;
     }
 
-    /// How a run failed is noted when its lock is free again ([`note_failure`]), and the runs of a follower were noted.
+    /// A failure is recorded when its lock is free again ([`note_failure`]), and the runs of a follower were
+    /// recorded already.
     async fn end(self, report: Option<&Report>, problem: Option<&Problem>) {
         if let Some(report) = report {
             return self.note_end(report.outcome.into(), problem).await;
@@ -257,7 +258,7 @@ enum Note {
     Over,
 }
 
-/// Takes note of the runs of a follower.
+/// Records the runs of a follower.
 #[derive(Clone, Default)]
 pub(crate) struct Notes(Option<UnboundedSender<Note>>);
 
@@ -303,9 +304,9 @@ impl Observer for Notes {
     }
 }
 
-/// Notes where a state is that a run failed, which may not have come as far as to begin there.
+/// Records a failed run, which may not have opened its state at all, with that state.
 pub(crate) async fn note_failure(state: &State, failed: &Failed, began: Timestamp) {
-    // Another's run is not over because this one failed.
+    // Another's run continues although this one failed.
     if state.refuse_while_at_work().await.is_err() {
         return;
     }
@@ -337,18 +338,18 @@ async fn note_local_failure(state: &SqliteState, failed: &Failed, began: Timesta
     let problem = failed.problem();
     let run = match last {
         Some(run) if run.ended.is_none() && run.began >= began => run.end(outcome, Some(&problem)),
-        // A follower noted it.
+        // A follower recorded it.
         Some(run) if run.ended.is_some_and(|ended| ended >= began) && run.outcome == outcome => return,
         last => {
             let run = LastRun { began, ..LastRun::begin(last.as_ref()) };
-            // It did not come as far as to leave anything undone.
+            // It did not come far enough to leave anything undone.
             LastRun { cut_short: run.cut_short, ..run.end(outcome, Some(&problem)) }
         }
     };
     state.note_run(&run).await;
 }
 
-/// Counts what a run does.
+/// Counts a run's progress.
 #[derive(Debug)]
 struct Counts {
     files_total: AtomicU64,
@@ -356,7 +357,7 @@ struct Counts {
     bytes_total: AtomicU64,
     bytes_complete: AtomicU64,
     bringing: StdMutex<Bringing>,
-    /// Why not every change of the destination is seen at once.
+    /// Why not every change of the destination is noticed at once.
     unwatched: StdMutex<Option<String>>,
 }
 
@@ -372,7 +373,7 @@ impl Counts {
         }
     }
 
-    /// For the next run of a follower; `cut_short`: one before it was.
+    /// For the next run of a follower; `cut_short`: an earlier one was.
     fn begin_again(&self, cut_short: bool) -> Bringing {
         for count in [&self.files_total, &self.files_complete, &self.bytes_total, &self.bytes_complete] {
             count.store(0, Ordering::Relaxed);
@@ -382,7 +383,7 @@ impl Counts {
         *bringing
     }
 
-    /// The run as far as it has come.
+    /// The present figures of the run.
     fn so_far(&self, run: &LastRun) -> LastRun {
         let get = |count: &AtomicU64| count.load(Ordering::Relaxed);
         let progress = RunProgress {
@@ -416,7 +417,7 @@ impl Progress for Counts {
     }
 }
 
-/// Hands news on to the display and the count.
+/// Passes news on to the display and the counter.
 struct BothProgress {
     shown: Arc<Display>,
     counted: Arc<dyn Progress>,

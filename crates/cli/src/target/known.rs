@@ -1,4 +1,4 @@
-//! A destination and what is known of it.
+//! A destination and its state.
 
 use std::collections::HashSet;
 use std::path::Path;
@@ -20,32 +20,31 @@ use crate::target::state_place::StatePlace;
 use crate::target::states::{Found, Registry, State, StateVault};
 use crate::ui::shell;
 
-/// A destination and where its state is, if there is any.
+/// A destination and the place of its state.
 #[derive(Debug)]
 pub(crate) struct Known {
     registry: Registry,
     place: StatePlace,
     destination: Destination,
     canonical: String,
-    /// The vault that is pulled to it, once its state is open.
+    /// The vault synced with it, once its state is open.
     pulled: OnceLock<VaultId>,
     /// The folder, once it is open for writing.
     folder: OnceLock<FolderDestination>,
 }
 
-/// The pins that were found with a destination.
+/// The pins found with a destination.
 #[derive(Debug)]
 pub(crate) enum KnownPins {
-    /// There is no place for them.
+    /// There is no place for pins.
     None,
-    /// What a folder says.
+    /// The pin in a folder.
     Folder(FolderPin),
     /// Those of a table.
     Table(Box<TablePins>),
 }
 
 impl KnownPins {
-    /// All of them.
     pub(crate) fn found(&self) -> Vec<FoundPin> {
         match self {
             KnownPins::None => Vec::new(),
@@ -62,35 +61,35 @@ impl KnownPins {
         }
     }
 
-    /// Whether there may be one that this user cannot look at.
+    /// True if there may be one that this user cannot read.
     pub(crate) fn are_hidden(&self) -> bool {
         matches!(self, KnownPins::Folder(FolderPin::Hidden))
     }
 }
 
-/// What a destination is opened for.
+/// The purpose of opening a destination.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Purpose {
-    /// It is only looked at.
+    /// Read-only.
     pub(crate) looks: bool,
-    /// What is replaced or removed in a folder is kept for a while.
+    /// Replaced and removed files of a folder go to the trash.
     pub(crate) trashes: bool,
-    /// What the vault deletes stays.
+    /// Files that the vault deletes stay.
     pub(crate) keeps_deleted: bool,
 }
 
 impl Known {
-    /// Of a destination given by the user, whose state is in this place.
+    /// A destination from the user, whose state is in this place.
     ///
     /// # Errors
-    /// When that place is not for such a destination.
+    /// When that place does not support such a destination.
     pub(crate) async fn of(
         destination: &Destination,
         place: &StatePlace,
         context: &Context,
     ) -> Result<Self, Failed> {
         if let (Destination::Folder(_), StatePlace::Table(_)) = (destination, place) {
-            // The path means another folder on the next computer that uses the table.
+            // On the next computer that uses the table, the path denotes another folder.
             let message = format!(
                 "the state of the folder {destination} is kept on this computer, not in {place}, which other computers \
                  use, too; give --state local, or pull to a bucket"
@@ -107,11 +106,11 @@ impl Known {
         })
     }
 
-    /// Refuses a vault whose destination holds another one, of those that are `listed` for the account or not, before anything is
-    /// asked or said of its encryption. Nothing is locked or written.
+    /// Refuses a vault whose destination contains another one, whether that is `listed` for the account or
+    /// not, before any question or message about its encryption. Locks and writes nothing.
     ///
     /// # Errors
-    /// As for [`state_for`](Self::state_for), but for the lock.
+    /// As for [`state_for`](Self::state_for), without those of the lock.
     pub(crate) async fn refuse_other_vault(
         &self,
         vault: &VaultInfo,
@@ -123,10 +122,11 @@ impl Known {
         }
     }
 
-    /// Opens the state for a pull of `vault`, one of those that are `listed` for the account, and locks it unless the pull only `looks`.
+    /// Opens the state for a pull of `vault`, one of those that are `listed` for the account, and locks it
+    /// unless the pull only `looks`.
     ///
     /// # Errors
-    /// When the destination is another vault's, another process has the state, or it cannot be used.
+    /// When the destination is another vault's, another process has the state, or it is unusable.
     pub(crate) async fn state_for(
         &self,
         vault: &VaultInfo,
@@ -144,7 +144,7 @@ impl Known {
         }
     }
 
-    /// What is there now.
+    /// The present occupant of the destination.
     async fn present(&self) -> Present {
         match &self.destination {
             Destination::Folder(path) => disks::at(path).await,
@@ -152,10 +152,10 @@ impl Known {
         }
     }
 
-    /// What is odd about the folder, when its state knows nothing of it yet.
+    /// The doubt about the folder, when its state is new.
     ///
     /// # Errors
-    /// When the states of this computer cannot be read.
+    /// When the states of this computer are unreadable.
     pub(crate) async fn doubt(&self, state: &State) -> Result<Option<Doubt>, Failed> {
         let (Registry::Local(catalog), State::Database(database)) = (&self.registry, state) else {
             return Ok(None);
@@ -174,8 +174,8 @@ impl Known {
         Ok(is_other_disk.then_some(doubt))
     }
 
-    /// Names the folder as the user wrote it, where its state is locked; and the holder of the folder's own lock, where that of
-    /// the state does not say whose it is, as an earlier release left it.
+    /// Names the folder as the user wrote it, if its state is locked; and the holder of the folder's own
+    /// lock, if the state's lock does not name it, as with earlier releases.
     pub(crate) fn with_holder(&self, failed: Failed) -> Failed {
         let Destination::Folder(path) = &self.destination else { return failed };
         if failed.exit != Exit::AlreadyRunning {
@@ -190,8 +190,8 @@ impl Known {
         }
     }
 
-    /// Names the holder of a state of the folder, where the folder is locked and does not say whose it is: whoever wrote nothing to
-    /// it left no name there.
+    /// Names the holder of a state of the folder, if the folder is locked and does not name it: a process
+    /// that wrote nothing to it left no name there.
     async fn with_holder_of_state(&self, failed: Failed) -> Failed {
         if failed.exit != Exit::AlreadyRunning || failed.message.contains(" (held by ") {
             return failed;
@@ -208,11 +208,12 @@ impl Known {
         failed
     }
 
-    /// Opens the place itself, for the vault of the state that was opened before, if one was. A folder is locked, unless it is only
-    /// looked at; a bucket is as locked as its state is. Of a folder only the name of the device counts among the options.
+    /// Opens the place itself, for the vault of the state opened before, if there is one. A folder is locked,
+    /// unless it is opened read-only; a bucket is protected by its state's lock. For a folder only the device
+    /// name of the options is used.
     ///
     /// # Errors
-    /// When it cannot be used, or another process works on it.
+    /// When it is unusable, or another process works on it.
     pub(crate) async fn open(
         &self,
         options: BucketOptions,
@@ -239,7 +240,7 @@ impl Known {
             Destination::Bucket(location) => {
                 let abandoned_after = match self.place {
                     StatePlace::Local => options.abandoned_after,
-                    // Whoever holds the lease knows that nobody else is at work there.
+                    // The lease guarantees that nobody else works there.
                     StatePlace::Table(_) => Duration::ZERO,
                 };
                 let retries = context.bucket_retries();
@@ -253,10 +254,10 @@ impl Known {
         }
     }
 
-    /// The pins that concern a listed vault and this destination, outside of the home.
+    /// The pins of a listed vault and this destination, outside of the home.
     ///
     /// # Errors
-    /// When one cannot be read: that is never a first contact.
+    /// When one is unreadable: that is never a first contact.
     pub(crate) async fn pins(&self, listed: &Pin) -> Result<KnownPins, Failed> {
         Ok(match (&self.destination, &self.registry) {
             (Destination::Folder(path), _) => {
@@ -269,11 +270,11 @@ impl Known {
         })
     }
 
-    /// Keeps a pin where [`pins`](Self::pins) looks for it, while the destination is locked. `false`: another run filed one
-    /// since these were seen.
+    /// Stores a pin where [`pins`](Self::pins) looks for it, while the destination is locked. `false`:
+    /// another run filed one since these were read.
     ///
     /// # Errors
-    /// When it cannot be written.
+    /// When it is not writable.
     pub(crate) async fn keep_pin(&self, pin: &Pin, seen: &KnownPins) -> Result<bool, Failed> {
         match (&self.destination, &self.registry, seen) {
             (Destination::Folder(path), _, KnownPins::Folder(seen)) => {
@@ -296,11 +297,11 @@ impl Known {
         }
     }
 
-    /// Writes down, after a run that changed nothing, the pin that waits for the first file: whoever upgrades with a complete
-    /// copy of the vault has one from then on.
+    /// Writes, after a run without changes, the pin that waits for the first file: after an upgrade, a
+    /// complete copy of the vault gets a pin.
     ///
     /// # Errors
-    /// When it cannot be written.
+    /// When it is not writable.
     pub(crate) async fn keep_waiting_pin(&self) -> Result<(), Failed> {
         match self.folder.get() {
             Some(folder) => Ok(folder.keep_waiting_pin().await?),
@@ -308,7 +309,7 @@ impl Known {
         }
     }
 
-    /// Forgets all states of this destination, of which there may be none.
+    /// Removes all states of this destination; there may be none.
     ///
     /// # Errors
     /// When another process works on it, or one cannot be removed.
@@ -319,7 +320,7 @@ impl Known {
         Ok(())
     }
 
-    /// The states of this destination, of which there is one at least.
+    /// The states of this destination; at least one.
     ///
     /// # Errors
     /// When there is none.
@@ -354,7 +355,7 @@ impl Known {
         Ok(gone.into_iter().map(Found::Database).collect())
     }
 
-    /// Opens the one state of this destination to look at it.
+    /// Opens the only state of this destination for reading.
     ///
     /// # Errors
     /// When there is none, or more than one.
@@ -389,7 +390,7 @@ impl Known {
         vaults.len() == 1
     }
 
-    /// Why the folder of a state is not there; `None` where it is, and of a bucket.
+    /// Why the folder of a state is absent; `None` if it is there, and for a bucket.
     pub(crate) async fn absence(&self, state: &State) -> Result<Option<Absence>, Failed> {
         let Destination::Folder(_) = &self.destination else { return Ok(None) };
         let known = state.store().load().await?.destination;
@@ -402,12 +403,12 @@ impl Known {
         self.registry.open_found(found).await.map_err(|failed| self.with_holder(failed))
     }
 
-    /// Opens a state that was found there, to look at it.
+    /// Opens a state that was found there, for reading.
     pub(crate) async fn read_found(&self, found: &Found) -> Result<State, Failed> {
         Ok(self.registry.read(found).await?)
     }
 
-    /// Forgets what a state says.
+    /// Removes a state.
     pub(crate) async fn forget(&self, found: &Found) -> Result<(), Failed> {
         self.registry.forget(found, &self.canonical).await
     }
@@ -423,7 +424,7 @@ impl Known {
         shell::command(subcommand, operands, &options)
     }
 
-    /// Refuses a destination that holds another vault, and tells which.
+    /// The error for a destination that contains another vault; names that.
     async fn taken_by(&self, other: &Found, wanted: &VaultInfo, listed: &[VaultId]) -> Failed {
         let state = self.registry.read(other).await;
         let other = state.ok().and_then(|state| state.vault());
@@ -459,14 +460,14 @@ impl Known {
         Failed::new(Exit::Error, message).coded(ProblemCode::OtherVault)
     }
 
-    /// The other destinations that are known and lie inside this one, or around it.
+    /// Other known destinations inside this one, or around it.
     ///
     /// # Errors
-    /// When the states cannot be read.
+    /// When the states are unreadable.
     pub(crate) async fn nested(&self) -> Result<Vec<Nested>, Failed> {
         let mut nested = Vec::new();
         for found in self.registry.all().await? {
-            // What cannot be read is not in anybody's way.
+            // Unreadable states are skipped.
             let Ok(state) = self.registry.read(&found).await else { continue };
             let (Some(vault), Some(destination)) = (state.vault(), state.destination()) else { continue };
             if let Some(inside) = below(&self.canonical, &destination) {
@@ -488,9 +489,9 @@ impl Known {
 pub(crate) struct Nested {
     /// Its canonical text.
     pub(crate) destination: String,
-    /// The vault that was pulled to it.
+    /// The vault synced with it.
     pub(crate) vault: String,
-    /// Where it is in this one; `None` for one around it.
+    /// Its path in this one; `None` for one around it.
     pub(crate) inside: Option<String>,
 }
 
@@ -499,7 +500,7 @@ fn below<'p>(outer: &str, inner: &'p str) -> Option<&'p str> {
     inner.strip_prefix(outer.trim_end_matches('/'))?.strip_prefix('/').filter(|path| !path.is_empty())
 }
 
-/// Opens a bucket as its service's own tools would. No request is sent yet.
+/// Opens a bucket like its service's own tools. Sends no request yet.
 async fn open_bucket(
     location: &BucketLocation,
     options: BucketOptions,

@@ -1,4 +1,4 @@
-//! Storage class, encryption and tags of new objects, as given on the command line.
+//! Storage class, encryption and tags of new objects, from the command line.
 
 use obsync_bucket::{BucketOptions, Service};
 
@@ -10,7 +10,7 @@ impl Objects {
     /// The options of a bucket for this destination.
     ///
     /// # Errors
-    /// When there are some that such a destination does not have.
+    /// When there are some that such a destination does not support.
     pub(crate) fn for_destination(&self, destination: &Destination) -> Result<BucketOptions, Failed> {
         let Destination::Bucket(bucket) = destination else {
             let given = [
@@ -33,7 +33,7 @@ impl Objects {
     }
 }
 
-/// Refuses an option that such a destination does not have.
+/// Refuses an option that such a destination does not support.
 pub(crate) fn only_for(option: &str, places: &str, destination: &Destination) -> Failed {
     Failed::new(
         Exit::Usage,

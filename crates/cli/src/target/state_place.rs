@@ -1,11 +1,11 @@
-//! The place of states, as given on the command line.
+//! The place of states, from the command line.
 
 use std::fmt;
 use std::str::FromStr;
 
 use obsync_dynamodb::TableName;
 
-/// The word for [`StatePlace::Local`].
+/// The name of [`StatePlace::Local`].
 const LOCAL: &str = "local";
 
 /// Where states are kept.
@@ -17,7 +17,7 @@ pub(crate) enum StatePlace {
     Table(TableName),
 }
 
-/// An empty text counts as unset: that is how container tools hand on what is not there.
+/// An empty text counts as unset: container tools pass missing values on like that.
 impl FromStr for StatePlace {
     type Err = String;
 

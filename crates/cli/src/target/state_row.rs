@@ -19,7 +19,7 @@ use crate::answer;
 use crate::target::disks::{self, Absence};
 use crate::ui::{human, shell};
 
-/// How far ahead the clock of a run may have been that is taken for one of now.
+/// A run's clock may have been ahead by this much; a later time is implausible.
 const CLOCK_DIFFERENCE: Duration = Duration::from_secs(24 * 3600);
 
 /// One state.
@@ -95,7 +95,7 @@ struct AtWork {
 }
 
 impl StateRow {
-    /// What a database says; `None` if it says nothing yet.
+    /// The row of a database; `None` if that is empty.
     pub(crate) async fn of_database(
         state: &SqliteState,
         redactor: &Redactor,
@@ -103,12 +103,12 @@ impl StateRow {
         let Some(summary) = state.summary()? else { return Ok(None) };
         let outstanding = Outstanding::of(state, redactor).await?;
         let last_run = state.last_run().await?;
-        // Where a run may be at work. The lock of others is not touched without need.
+        // A run may be at work. Others' locks are not touched without need.
         let may_be =
             !summary.listed || last_run.as_ref().is_some_and(|run| run.ended.is_none() || run.of_follower);
         let folder = Path::new(&summary.identity.destination);
         let known = state.load().await?;
-        // Of an id that was never written nothing is there.
+        // An id that was never written has no folder.
         let id = known.destination.filter(|destination| !destination.is_unwritten()).map(|known| known.id);
         let absence = disks::absence(folder, id).await;
         let present = folder.is_absolute().then_some(absence.is_none());
@@ -130,7 +130,7 @@ impl StateRow {
         Ok(Some(row.presentable(redactor)))
     }
 
-    /// What an entry of a table says, of which this was found.
+    /// The row of a table's entry.
     pub(crate) async fn of_entry(
         state: &DynamoState,
         summary: &DynamoSummary,
@@ -166,8 +166,8 @@ impl StateRow {
         self
     }
 
-    /// Says that no run found the destination up to date, or made it so, within this time before `now`, or that there is no
-    /// destination; `None` if all is well.
+    /// A sentence if no run found or made the destination up to date within this time before `now`, or if
+    /// there is no destination; `None` if all is well.
     pub(crate) fn too_old(&self, age: Duration, now: Timestamp) -> Option<String> {
         let destination = &self.destination;
         if let Some(absence) = self.absence {
@@ -182,18 +182,18 @@ impl StateRow {
         check_is_too_old(destination, checked, age, now.as_millisecond())
     }
 
-    /// Whether no run ever brought anything: the first one failed.
+    /// True if no run ever transferred anything: the first one failed.
     pub(crate) fn is_blank(&self) -> bool {
         let is_empty = self.version == 0 && self.files == 0 && self.folders == 0 && !self.listed;
         is_empty && self.last_check.is_none() && self.at_work.is_none()
     }
 
-    /// Whether another destination that is known here is at the path now, so that this one is no more.
+    /// True if another known destination is at the path now, so that this one does not exist any more.
     pub(crate) fn is_replaced(&self) -> bool {
         self.absence == Some(Absence::Replaced)
     }
 
-    /// How many changes wait to be sent, or to be confirmed.
+    /// Number of changes that wait to be sent, or to be confirmed.
     pub(crate) fn waiting(&self) -> u64 {
         (self.outstanding.waiting.len() + self.outstanding.held_back_in_vault.len()) as u64
     }
@@ -203,7 +203,7 @@ impl StateRow {
         self.direction
     }
 
-    /// Finds those among the rows at whose path another of them is now.
+    /// Marks rows at whose path another of them is now.
     pub(crate) fn mark_replaced(rows: &mut [Self]) {
         let there: HashSet<(String, RandomId)> =
             rows.iter().filter(|row| row.absence.is_none()).filter_map(Self::place).collect();
@@ -247,7 +247,7 @@ impl StateRow {
         }
     }
 
-    /// The destination, as it is always written.
+    /// The canonical destination.
     pub(crate) fn destination(&self) -> &str {
         &self.destination
     }
@@ -303,7 +303,7 @@ impl StateRow {
         lines.join("\n")
     }
 
-    /// Whether deletions wait, or were confirmed since. A mirror holds other things back.
+    /// True if deletions wait, or were confirmed since. A mirror holds other things back.
     fn holds_deletions_back(&self) -> bool {
         let Outstanding { held_back, held_back_in_vault, confirmed, .. } = &self.outstanding;
         ![held_back, held_back_in_vault, confirmed].into_iter().all(Vec::is_empty)
@@ -449,7 +449,7 @@ impl AtWork {
     }
 }
 
-/// Says that a check is older than `age`, or that nobody can tell how old it is.
+/// The sentence for a check that is older than `age`, or of unknown age.
 fn check_is_too_old(destination: &str, checked: i64, age: Duration, now: i64) -> Option<String> {
     let ahead = Duration::from_millis(checked.saturating_sub(now).try_into().unwrap_or_default());
     if ahead > CLOCK_DIFFERENCE {
@@ -484,7 +484,7 @@ pub(crate) fn direction_for_people(direction: &str) -> &'static str {
     }
 }
 
-/// Who has the lock of a folder, as far as that says it.
+/// The lock holder of a folder, as far as the lock names it.
 fn holder(folder: &Path) -> Option<String> {
     FolderDestination::open(folder, FolderOptions::default()).ok()?.holder()
 }

@@ -1,4 +1,4 @@
-//! Opens states, whether in databases of this computer or in a DynamoDB table.
+//! Opens states in databases of this computer or in a DynamoDB table.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -32,29 +32,27 @@ pub(crate) enum Found {
     Entry(Box<FoundState>),
 }
 
-/// A state that is open.
+/// An open state.
 #[derive(Clone, Debug)]
 pub(crate) enum State {
     /// A database.
     Database(Arc<SqliteState>),
-    /// An entry of a table; with its lease, unless it is only looked at.
+    /// An entry of a table; with its lease, unless it was opened for reading.
     Entry(Arc<DynamoState>),
 }
 
-/// The vault of a state.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct StateVault {
-    /// Its id.
     pub(crate) id: String,
-    /// Its name when it was last pulled.
+    /// Its name at the last pull.
     pub(crate) name: String,
 }
 
 impl Registry {
-    /// The states in this place. Nothing is asked yet.
+    /// The states in this place. Sends no request yet.
     ///
     /// # Errors
-    /// When certificates or proxy cannot be used, or a local state has no home.
+    /// When certificates or proxy are unusable, or a local state has no home.
     pub(crate) async fn of(place: &StatePlace, context: &Context) -> Result<Registry, Failed> {
         Ok(match place {
             StatePlace::Local => {
@@ -69,7 +67,7 @@ impl Registry {
         })
     }
 
-    /// Every state that says something.
+    /// All non-empty states.
     pub(crate) async fn all(&self) -> Result<Vec<Found>, Failed> {
         Ok(match self {
             Registry::Local(catalog) => catalog.databases()?.into_iter().map(Found::Database).collect(),
@@ -81,8 +79,8 @@ impl Registry {
         })
     }
 
-    /// The states of one destination, by its canonical text: one, unless nothing was pulled or something
-    /// went wrong. Of several disks that take turns there, that of the one with this id.
+    /// The states of one destination, by its canonical text: one, unless nothing was pulled or something went
+    /// wrong. Of several disks that take turns there, that of the one with this id.
     pub(crate) async fn of_destination(
         &self,
         canonical: &str,
@@ -103,7 +101,7 @@ impl Registry {
         }
     }
 
-    /// The state of another vault that is in a destination already.
+    /// The state of another vault in the same destination.
     pub(crate) async fn other_vault(
         &self,
         vault: &VaultInfo,
@@ -124,8 +122,8 @@ impl Registry {
         }
     }
 
-    /// Opens the state of a vault in a destination with this id, and locks it unless it is only `looked` at. `Err` of
-    /// `Ok` is the state of another vault that is there already.
+    /// Opens the state of a vault in a destination with this id, and locks it unless it is only `looked` at.
+    /// `Err` inside `Ok` is the state of another vault in that destination.
     pub(crate) async fn open(
         &self,
         vault: &VaultInfo,
@@ -139,7 +137,7 @@ impl Registry {
                 let database = match disks::choose(catalog, &identity, present).await? {
                     DatabaseChoice::Own(database) => database,
                     DatabaseChoice::Taken(other) => return Ok(Err(Found::Database(other))),
-                    // A run that only looks leaves it where it is: an empty state is as good.
+                    // A read-only run leaves it where it is: an empty state is as good.
                     DatabaseChoice::Moved(database) if looks => database,
                     DatabaseChoice::Moved(database) => catalog.follow(&database, &identity)?,
                 };
@@ -175,9 +173,9 @@ impl Registry {
         Ok(Ok(State::Entry(Arc::new(state))))
     }
 
-    /// The entry of another vault that is in the destination of this one.
+    /// The entry of another vault in this destination.
     async fn other_entry(&self, state: &DynamoState, canonical: &str) -> Result<Option<Found>, Failed> {
-        // All others are only looked through when this is the first pull: that reads the whole table.
+        // All others are examined only if this is the first pull: that reads the whole table.
         if state.summary().await?.is_some() {
             return Ok(None);
         }
@@ -186,7 +184,7 @@ impl Registry {
         Ok(self.of_destination(canonical, Present::Bucket).await?.into_iter().find(is_other))
     }
 
-    /// Opens a state to look at it.
+    /// Opens a state for reading.
     pub(crate) async fn read(&self, found: &Found) -> Result<State, StateError> {
         match (self, found) {
             (Registry::Table(table), Found::Entry(state)) => {
@@ -213,20 +211,20 @@ impl Registry {
         Ok(State::Database(Arc::new(SqliteState::open(database, &identity)?)))
     }
 
-    /// Forgets what a state of this destination says.
+    /// Removes a state of this destination.
     pub(crate) async fn forget(&self, found: &Found, canonical: &str) -> Result<(), Failed> {
         match (self, found) {
             (Registry::Table(table), Found::Entry(state)) => {
                 Ok(table.reset(&state.key, &aws::lease()?).await?)
             }
             (Registry::Local(catalog), Found::Database(database)) => Ok(catalog.remove(database, canonical)?),
-            // What was found elsewhere is not here.
+            // A state found in the other kind of place does not exist here.
             _ => Ok(()),
         }
     }
 }
 
-/// Whose state a database is.
+/// The identity of a database's state.
 fn identity(vault: &VaultInfo, canonical: &str) -> StateIdentity {
     StateIdentity {
         vault_id: vault.id.clone(),
@@ -235,13 +233,13 @@ fn identity(vault: &VaultInfo, canonical: &str) -> StateIdentity {
     }
 }
 
-/// Whose state an entry of a table is.
+/// The identity of an entry in a table.
 fn entry_key(vault: &VaultInfo, canonical: &str) -> StateKey {
     StateKey { vault_id: vault.id.clone(), vault_name: vault.name.clone(), destination: canonical.to_owned() }
 }
 
-/// Has no call to a table outlast Ctrl-C by much. None is dropped: only whoever has the answer knows whether there is a lease
-/// to give back.
+/// Ends calls to a table soon after Ctrl-C. None is dropped: only a call's answer shows whether there is a
+/// lease to release.
 fn hurry_when_stopped(table: &DynamoTable, context: &Context) {
     let (table, stop) = (table.clone(), context.stop.clone());
     tokio::spawn(async move {
@@ -251,7 +249,7 @@ fn hurry_when_stopped(table: &DynamoTable, context: &Context) {
 }
 
 impl State {
-    /// The state as the engine uses it.
+    /// The state for the engine.
     pub(crate) fn store(&self) -> Arc<dyn StateStore> {
         match self {
             State::Database(state) => state.clone(),
@@ -259,7 +257,7 @@ impl State {
         }
     }
 
-    /// Whose state it is; `None` if there is none.
+    /// The vault of the state; `None` if it is empty.
     pub(crate) fn vault(&self) -> Option<StateVault> {
         let vault = |id: &obsync_protocol::VaultId, name: &str| StateVault {
             id: id.to_string(),
@@ -273,7 +271,7 @@ impl State {
         }
     }
 
-    /// The destination's canonical text; `None` if there is no state.
+    /// The destination's canonical text; `None` if the state is empty.
     pub(crate) fn destination(&self) -> Option<String> {
         match self {
             State::Database(state) => state.identity().map(|identity| identity.destination.clone()),
@@ -282,7 +280,7 @@ impl State {
     }
 
     /// # Errors
-    /// When a process works on the destination, or the state cannot be read.
+    /// When a process works on the destination, or the state is unreadable.
     pub(crate) async fn refuse_while_at_work(&self) -> Result<(), StateError> {
         let holder = match self {
             State::Database(state) => state.is_at_work().then(|| state.holder()),
@@ -296,8 +294,8 @@ impl State {
         }
     }
 
-    /// Returns when another process has taken the destination over, with the error that says so. The lock of
-    /// a database cannot be taken from its holder.
+    /// Returns when another process has taken the destination over, with the error for that. The lock of a
+    /// database cannot be taken from its holder.
     pub(crate) async fn lost(&self) -> StateError {
         match self {
             State::Database(_) => std::future::pending().await,
@@ -308,7 +306,8 @@ impl State {
         }
     }
 
-    /// Lets the next process work on the destination at once. The lock of a database goes with it.
+    /// Releases the destination, so that the next process can begin at once. The lock of a database is
+    /// released with it.
     pub(crate) async fn close(&self) {
         if let State::Entry(state) = self
             && let Err(error) = state.close().await

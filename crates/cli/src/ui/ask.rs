@@ -1,6 +1,6 @@
 //! Questions to the person at the terminal, and the one line that a script may pipe in instead.
 //!
-//! Everything here blocks a thread and is therefore run on one that may block; if the program is interrupted
+//! Everything here blocks its thread, so callers use a blocking thread; if the program is interrupted
 //! meanwhile that thread is abandoned.
 
 use std::io::{self, BufRead, IsTerminal, Read, Write};
@@ -14,16 +14,15 @@ use obsync_protocol::escaped_lines;
 /// The longest password that is read, in bytes.
 const MAX_LINE: u64 = 64 << 10;
 
-/// Whether there is a person to ask.
+/// True if there is a person to ask.
 pub(crate) fn can_ask() -> bool {
     io::stdin().is_terminal() && io::stderr().is_terminal()
 }
 
-/// Asks for something that may be seen. Names in the prompt are escaped, as in everything that is printed.
+/// Asks for something visible. Names in the prompt are escaped, as in all output.
 pub(crate) async fn line(prompt: String) -> Result<String, Failed> {
     off_the_runtime(move || {
-        // Not locked while waiting: if the program is interrupted meanwhile, someone has to be able to say
-        // so.
+        // Not locked while waiting: an interruption must be able to print its message.
         io::stderr().write_all(escaped_lines(&prompt).as_bytes())?;
         let mut line = String::new();
         io::stdin().lock().take(MAX_LINE).read_line(&mut line)?;
@@ -32,7 +31,7 @@ pub(crate) async fn line(prompt: String) -> Result<String, Failed> {
     .await
 }
 
-/// Asks for something that must not be seen.
+/// Asks for something secret, without echo.
 pub(crate) async fn secret(prompt: String) -> Result<SecretString, Failed> {
     off_the_runtime(move || rpassword::prompt_password(escaped_lines(&prompt)).map(SecretString::from)).await
 }
@@ -43,7 +42,7 @@ pub(crate) async fn yes(question: &str) -> Result<bool, Failed> {
     Ok(matches!(answer.to_lowercase().as_str(), "y" | "yes"))
 }
 
-/// The first line of standard input, without its line break. `what` says what it is, as in "vault password".
+/// The first line of standard input, without its line break. `what` names it, as in "vault password".
 pub(crate) async fn first_line_of_stdin(what: &'static str) -> Result<SecretString, Failed> {
     let line = off_the_runtime(move || {
         let mut line = Zeroizing::new(String::new());
@@ -72,7 +71,7 @@ async fn off_the_runtime<T: Send + 'static>(
     }
 }
 
-/// Tells something between two questions.
+/// Prints a notice between two questions.
 pub(crate) fn tell(text: &str) {
     let _ = writeln!(io::stderr(), "{}", escaped_lines(text));
 }

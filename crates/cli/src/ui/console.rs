@@ -1,9 +1,9 @@
-//! Everything that the program prints goes through here.
+//! All output of the program.
 //!
-//! Standard output takes results, standard error everything else. A reader that went away (`obsync vaults |
-//! head`) is no error. Control characters and those that reorder text are printed as escapes, whoever sent them: names
-//! come from the network, and a terminal obeys them. Known secrets are printed by nothing but the commands whose result
-//! they are.
+//! Standard output is for results, standard error for everything else. A closed reader (`obsync vaults |
+//! head`) is no error. Control characters and those that reorder text are printed as escapes, whatever their
+//! source: names come from the network, and a terminal obeys them. Known secrets are printed only by the
+//! commands whose result they are.
 
 use std::borrow::Cow;
 use std::io::{self, IsTerminal, Write};
@@ -19,50 +19,50 @@ use crate::ui::{width, wrap};
 
 /// Moves the cursor to the beginning of its line, and clears that (ECMA-48, EL).
 const CLEAR_LINE: &str = "\r\u{1b}[2K";
-/// How often and how long a program that ends at once waits for its answer to be printed.
+/// Number and length of the waits of a program that ends at once, until its answer is printed.
 const LAST_WORDS: u32 = 20;
 const LAST_WORD: Duration = Duration::from_millis(50);
 
-/// The program's output, shared by everything that has something to say.
+/// The program's output, shared by everything that prints.
 #[derive(Debug, Default)]
 pub(crate) struct Console {
     quiet: bool,
     names_files: bool,
     in_lines: bool,
     redactor: Redactor,
-    /// The line below all others, which is drawn anew whenever one is written above it.
+    /// The line below all others, redrawn whenever one is written above it.
     bar: Mutex<Option<String>>,
-    /// Whether the answer for scripts was printed; locked while it is.
+    /// The answer for scripts was printed; locked while it is printed.
     answered: Mutex<bool>,
 }
 
 impl Console {
-    /// With `quiet`, only errors and results that were asked for are printed.
+    /// With `quiet`, only errors and requested results are printed.
     pub(crate) fn new(quiet: bool) -> Self {
         Console { quiet, ..Console::default() }
     }
 
-    /// The same, which names each file that something is done with.
+    /// The same with the name of each processed file.
     pub(crate) fn naming_files(self, names_files: bool) -> Self {
         Console { names_files, ..self }
     }
 
-    /// The same, whose answers for scripts have a line each where there can be several.
+    /// The same with a line for each answer, for commands with several answers.
     pub(crate) fn answering_in_lines(self, in_lines: bool) -> Self {
         Console { in_lines, ..self }
     }
 
-    /// Whether `-v` was given.
+    /// True if `-v` was given.
     pub(crate) fn names_files(&self) -> bool {
         self.names_files
     }
 
-    /// The secrets that are not printed.
+    /// Secrets that are not printed.
     pub(crate) fn redactor(&self) -> &Redactor {
         &self.redactor
     }
 
-    /// A text of this program, with names and texts from elsewhere in it, as it is printed.
+    /// A text of this program, with names and texts from elsewhere, made safe to print.
     pub(crate) fn printable<'t>(&self, text: &'t str) -> Cow<'t, str> {
         match self.redactor.take_out_of_own(text) {
             Cow::Borrowed(text) => escaped_lines(text),
@@ -70,20 +70,20 @@ impl Console {
         }
     }
 
-    /// Whether `-q` was given.
+    /// True if `-q` was given.
     pub(crate) fn is_quiet(&self) -> bool {
         self.quiet
     }
 
-    /// Whether someone can be shown a progress bar.
+    /// True if a progress bar can be shown.
     pub(crate) fn has_terminal() -> bool {
         io::stderr().is_terminal()
     }
 
-    /// Prints a result: one or more lines without the last line break. A narrow terminal has them broken at words.
+    /// Prints a result: one or more lines without the last line break, wrapped for a narrow terminal.
     ///
     /// # Errors
-    /// When standard output cannot be written, other than for want of a reader.
+    /// When standard output is not writable, other than for a closed reader.
     pub(crate) fn result(&self, text: &str) -> Result<(), Failed> {
         let text = self.printable(text);
         let text = match width::narrow() {
@@ -93,7 +93,7 @@ impl Console {
         self.write_out(&format!("{text}\n"))
     }
 
-    /// Prints text exactly as it is to standard output: for scripts and documents made by this program.
+    /// Prints text unchanged to standard output: for scripts and documents made by this program.
     ///
     /// # Errors
     /// As for [`result`](Self::result).
@@ -111,7 +111,7 @@ impl Console {
         }
     }
 
-    /// Prints the answer for scripts, as JSON. One that was printed before, or was tried to be, is the only one.
+    /// Prints the answer for scripts, as JSON. Only the first one is printed, even if printing it failed.
     ///
     /// # Errors
     /// As for [`result`](Self::result).
@@ -123,8 +123,8 @@ impl Console {
         self.json(answer)
     }
 
-    /// Prints the answer of a program that ends at once, unless there is one already. One that is being printed may end, as
-    /// long as its reader reads.
+    /// Prints the answer of a program that ends at once, unless there is one already. One being printed may
+    /// end, as long as its reader reads.
     pub(crate) fn answer_at_once(&self, failed: &Failed) {
         for _ in 0..LAST_WORDS {
             match self.answered.try_lock() {
@@ -139,7 +139,7 @@ impl Console {
         }
     }
 
-    /// Prints one of the documents of a program that prints several.
+    /// Prints one of several documents.
     ///
     /// # Errors
     /// As for [`result`](Self::result).
@@ -153,43 +153,44 @@ impl Console {
         self.write_out(&format!("{}\n", escaped_json(&text)))
     }
 
-    /// Tells something that is good to know; not with `-q`.
+    /// Prints a notice; not with `-q`.
     pub(crate) fn note(&self, text: &str) {
         if !self.quiet {
             self.write_err(&format!("{}\n", self.printable(text)));
         }
     }
 
-    /// Tells something that the user should see; not with `-q`.
+    /// Prints a warning; not with `-q`.
     pub(crate) fn warn(&self, text: &str) {
         self.note(&format!("obsync: warning: {text}"));
     }
 
-    /// The same also with `-q`: nothing else would tell it.
+    /// Prints a warning also with `-q`, if nothing else reports it.
     pub(crate) fn warn_always(&self, text: &str) {
         self.error(&format!("obsync: warning: {text}"));
     }
 
-    /// Tells what went wrong.
+    /// Prints an error.
     pub(crate) fn error(&self, text: &str) {
         self.write_err(&format!("{}\n", self.printable(text)));
     }
 
-    /// Text to standard error. What cannot be written is dropped: there is nowhere left to tell it.
+    /// Writes text to standard error. Failures are ignored: there is nowhere left to report them.
     pub(crate) fn write_err(&self, text: &str) {
         self.around_bar(|| {
             let _ = io::stderr().lock().write_all(text.as_bytes());
         });
     }
 
-    /// Draws a line that stays below all others. It has to fit the terminal, with space for the `^C` that a terminal shows.
+    /// Draws a line that stays below all others. It has to fit the terminal, with space for the `^C` that a
+    /// terminal shows.
     pub(crate) fn draw_bar(&self, line: String) {
         let mut bar = self.bar();
         draw(&format!("{CLEAR_LINE}{line}"));
         *bar = Some(line);
     }
 
-    /// Takes that line off the terminal, if there is one.
+    /// Removes that line from the terminal, if there is one.
     pub(crate) fn remove_bar(&self) {
         if self.bar().take().is_some() {
             draw(CLEAR_LINE);
@@ -210,7 +211,7 @@ impl Console {
     }
 }
 
-/// Writes to the terminal of standard error. What cannot be drawn is not missed.
+/// Writes to the terminal of standard error. Failures to draw are ignored.
 fn draw(text: &str) {
     let mut stderr = io::stderr().lock();
     let _ = stderr.write_all(text.as_bytes()).and_then(|()| stderr.flush());

@@ -1,4 +1,4 @@
-//! Numbers as people write them: sizes, counts, durations, dates.
+//! Numbers for people: sizes, counts, durations, dates.
 
 use std::time::Duration;
 
@@ -63,7 +63,7 @@ pub fn duration(duration: Duration) -> String {
     }
 }
 
-/// A duration that is an estimate, in whole seconds: `5 s`, `1 min 12 s`, `2 h 3 min`.
+/// An estimated duration, in whole seconds: `5 s`, `1 min 12 s`, `2 h 3 min`.
 pub(crate) fn rough(left: Duration) -> String {
     match left.as_secs() {
         seconds @ ..60 => format!("{} s", seconds.max(1)),
@@ -71,13 +71,13 @@ pub(crate) fn rough(left: Duration) -> String {
     }
 }
 
-/// The local date of a moment in milliseconds since the epoch, or `-` for one that no calendar holds.
+/// The local date of a moment in milliseconds since the epoch, or `-` outside the calendar.
 pub fn date(milliseconds: i64) -> String {
     Timestamp::from_millisecond(milliseconds)
         .map_or_else(|_| "-".to_owned(), |moment| moment.to_zoned(TimeZone::system()).date().to_string())
 }
 
-/// The local date and time of a moment in milliseconds since the epoch, or `-` for one that no calendar holds.
+/// The local date and time of a moment in milliseconds since the epoch, or `-` outside the calendar.
 pub fn time(milliseconds: i64) -> String {
     Timestamp::from_millisecond(milliseconds).map_or_else(
         |_| "-".to_owned(),
@@ -85,7 +85,8 @@ pub fn time(milliseconds: i64) -> String {
     )
 }
 
-/// A sentence whose points in time are in UTC (`2026-01-01T12:00:00Z`), as states, reports and JSON have it, with local times.
+/// Converts points in time in a sentence from UTC (`2026-01-01T12:00:00Z`, as in states, reports and JSON) to
+/// local time.
 pub(crate) fn with_local_times(sentence: &str) -> String {
     const LENGTH: usize = "2026-01-01T12:00:00Z".len();
     let (mut shown, mut rest) = (String::with_capacity(sentence.len()), sentence);

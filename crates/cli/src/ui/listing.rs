@@ -4,17 +4,17 @@ use obsync_protocol::shown_name;
 
 use crate::ui::human;
 
-/// How many paths of one kind are named before "and N more".
+/// Most paths of one kind listed before "and N more".
 const MAX_NAMED: usize = 30;
 
-/// Adds a line for each of `paths` to `lines`, indented and safe to print; beyond a number of them only how many more there
-/// are.
+/// Adds a line for each of `paths` to `lines`, indented and safe to print; beyond the limit only the number
+/// of further ones.
 pub(crate) fn named(paths: impl ExactSizeIterator<Item = String>, lines: &mut Vec<String>) {
     let all = paths.len() as u64;
     named_of(all, paths, lines);
 }
 
-/// The same for the first of `all` paths, where a report does not have every one.
+/// The same for the first of `all` paths, if a report does not have every one.
 pub(crate) fn named_of(all: u64, paths: impl ExactSizeIterator<Item = String>, lines: &mut Vec<String>) {
     let known = paths.len() as u64;
     let more = all.saturating_sub(known.min(MAX_NAMED as u64));

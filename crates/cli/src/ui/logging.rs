@@ -1,7 +1,8 @@
-//! Logs to standard error: warnings and waits always, what is done with `-v` (for people), how with `-vv` (for developers).
+//! Logs to standard error: warnings and waits always, actions with `-v` (for people), details with `-vv` (for
+//! developers).
 //!
-//! Only obsync's own crates are heard. What the libraries below them log would show tokens (a WebSocket
-//! library logs its frames), so no variable or option turns that on.
+//! Only obsync's own crates are logged. Logs of the libraries below them would contain tokens (a WebSocket
+//! library logs its frames), so no variable or option enables them.
 
 use std::fmt;
 use std::io::{self, Write};
@@ -17,10 +18,10 @@ use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::ui::console::Console;
 
-/// The events that say why nothing moves (`obsync_core::WAITS`).
+/// The events that explain waits (`obsync_core::WAITS`).
 pub(crate) const WAITS: &str = "obsync::waits";
 
-/// Starts logging for `-v` given `verbosity` times. A program that has its own logging keeps it.
+/// Starts logging for `-v` given `verbosity` times. A program with its own logging keeps it.
 pub(crate) fn start(verbosity: u8, console: &Arc<Console>) {
     let level = match verbosity {
         _ if console.is_quiet() => Level::ERROR,
@@ -29,7 +30,7 @@ pub(crate) fn start(verbosity: u8, console: &Arc<Console>) {
         2 => Level::DEBUG,
         _ => Level::TRACE,
     };
-    // A target is matched by its beginning: this is every crate of obsync.
+    // A target is matched by its prefix: this matches every crate of obsync.
     let targets = Targets::new().with_target("obsync", level);
     let targets = match level {
         Level::WARN => targets.with_target(WAITS, Level::INFO),

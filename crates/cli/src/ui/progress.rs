@@ -22,7 +22,7 @@ const LINE_EVERY: Duration = Duration::from_secs(5);
 /// Time between two redraws of the bar.
 const DRAW_EVERY: Duration = Duration::from_millis(120);
 
-/// How long a notice is not given again, and how many are remembered.
+/// A notice is not repeated for this long; this many are remembered.
 const NOTICES_LAST: Duration = Duration::from_secs(24 * 3600);
 const NOTICES_KEPT: usize = 256;
 
@@ -30,7 +30,7 @@ const NOTICES_KEPT: usize = 256;
 /// another line.
 const SPARED: usize = 3;
 
-/// Counts what the engine says, and shows it.
+/// Counts the engine's progress, and shows it.
 #[derive(Debug)]
 pub(crate) struct Display {
     console: Arc<Console>,
@@ -41,7 +41,7 @@ pub(crate) struct Display {
     planned: AtomicBool,
     files: AtomicU64,
     bytes: AtomicU64,
-    /// What earlier runs brought of all that.
+    /// The part transferred by earlier runs.
     files_before: AtomicU64,
     bytes_before: AtomicU64,
     resumed: AtomicBool,
@@ -49,7 +49,7 @@ pub(crate) struct Display {
     bytes_placed: AtomicU64,
     bytes_received: AtomicU64,
     rate: Mutex<Rate>,
-    /// The notices of the last day: the runs of a follower have the same to say again and again.
+    /// The notices of the last day: the runs of a follower repeat theirs.
     noticed: Mutex<VecDeque<(Instant, String)>>,
 }
 
@@ -83,12 +83,12 @@ impl Display {
         })
     }
 
-    /// Whether the pull has ever come as far as talking to the vault's server.
+    /// True if the pull has ever connected to the vault's server.
     pub(crate) fn connected(&self) -> bool {
         self.connected.load(Ordering::Relaxed)
     }
 
-    /// The first pull goes on, of which this is recorded already.
+    /// A first pull is resumed, with this much recorded already.
     pub(crate) fn resume(&self, files: u64, bytes: u64) {
         self.in_place(files, bytes);
         self.resumed.store(true, Ordering::Relaxed);
@@ -128,7 +128,7 @@ impl Display {
                 Shown::Before(format!("listing: {listed}"))
             }
             2 => Shown::Before("comparing".to_owned()),
-            // Whatever was brought before: what is found is planned anew.
+            // Even if something was planned already: changes found by the scan are planned anew.
             5 => Shown::Before("looking for changes here".to_owned()),
             4 if !self.planned.load(Ordering::Relaxed) => Shown::Before("finishing".to_owned()),
             _ if !self.planned.load(Ordering::Relaxed) => Shown::Before("preparing".to_owned()),
@@ -136,7 +136,7 @@ impl Display {
         }
     }
 
-    /// Whether a notice was not given within a day.
+    /// True if a notice was not given within a day.
     fn is_news(&self, text: &str, now: Instant) -> bool {
         let mut noticed = self.noticed.lock().unwrap_or_else(PoisonError::into_inner);
         while noticed.len() >= NOTICES_KEPT
@@ -160,7 +160,8 @@ impl Display {
         Shown::Moving { done, total, speed: rate.speed(now), left: time }
     }
 
-    /// What is done, and everything. A file counts while it arrives, and one that needs no download once it is in place.
+    /// The finished part, and the total. A file counts while it arrives, and one that needs no download once
+    /// it is in place.
     fn amounts(&self) -> (Amount, Amount) {
         let of = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         let before = Amount { files: of(&self.files_before), bytes: of(&self.bytes_before) };
@@ -198,7 +199,7 @@ impl Progress for Display {
 
     fn in_place(&self, files: u64, bytes: u64) {
         if self.resumed.load(Ordering::Relaxed) {
-            // What was listed before the resumption is not listed again, so this is a part of what is known already.
+            // The resumed list lacks entries listed before, so this is a part of the known total.
             return;
         }
         self.files_before.store(files, Ordering::Relaxed);
@@ -254,7 +255,7 @@ impl Drop for Drawing {
     }
 }
 
-/// Whether the terminal can draw a line anew, as far as its name says.
+/// True if the terminal can redraw a line, judging by its name.
 fn moves_cursor() -> bool {
     env::var_os("TERM").is_some_and(|name| !name.is_empty() && name != "dumb")
 }

@@ -1,4 +1,5 @@
-//! Lays a pull's progress out in one line of a terminal, whatever its width. ASCII only: it looks the same in every locale.
+//! Formats a pull's progress as one line of a terminal, whatever its width. ASCII only: it looks the same in
+//! every locale.
 
 use std::time::Duration;
 
@@ -7,15 +8,15 @@ use crate::ui::rate::Amount;
 
 /// The widest bar.
 const LONGEST_BAR: usize = 30;
-/// A bar that is shorter shows nothing.
+/// A shorter bar is useless.
 const SHORTEST_BAR: usize = 8;
 
-/// What is to be shown.
+/// The state to show.
 #[derive(Debug, PartialEq)]
 pub(super) enum Shown {
-    /// How much there is to do is not known yet.
+    /// The total is not known yet.
     Before(String),
-    /// Files are being brought into place.
+    /// Files are being transferred.
     Moving {
         done: Amount,
         total: Amount,

@@ -8,17 +8,17 @@ use obsync_protocol::{printable, shown_name};
 use crate::ui::human;
 use crate::ui::listing::{named, named_of};
 
-/// How many deletions that are held back are named.
+/// Most held-back deletions listed.
 const HELD_BACK_SHOWN: usize = 20;
-/// How many steps of a plan are shown before a question, so that its beginning and its sum are on one screen.
+/// Most steps of a plan shown before a question, so that its beginning and its sum are on one screen.
 const STEPS_SHOWN: usize = 20;
 
-/// What was done, or would be, one sentence a line.
+/// The finished or planned actions, one sentence a line.
 pub(crate) fn sentences(report: &Report) -> String {
     sentences_with(report, usize::MAX)
 }
 
-/// What would be done, for somebody who is asked whether to do it: of many steps the first ones.
+/// The planned actions, for a question: of many steps only the first ones.
 pub(crate) fn plan(report: &Report) -> String {
     sentences_with(report, STEPS_SHOWN)
 }
@@ -57,7 +57,7 @@ fn sentences_with(report: &Report, most_steps: usize) -> String {
     lines.join("\n")
 }
 
-/// The failures with what to do, or `None` when there are none.
+/// The failures with the remedy, or `None` if there are none.
 pub(crate) fn failures(report: &Report) -> Option<String> {
     if report.failures.is_empty() {
         return None;
@@ -84,7 +84,7 @@ pub(crate) fn failures(report: &Report) -> Option<String> {
              Obsidian{or_excluded}."
         ));
     }
-    // Of what ends otherwise, that is said with it.
+    // Other outcomes have their own sentence.
     let is_worse = report.older_vault.is_some() || report.held_back() + report.not_taken_back() > 0;
     if is_dry && !is_worse {
         lines.push("The run itself would end with exit status 5.".to_owned());
@@ -92,7 +92,7 @@ pub(crate) fn failures(report: &Report) -> Option<String> {
     Some(lines.join("\n"))
 }
 
-/// How many changes failed, and what could not be done with them, as the direction has it.
+/// The number of failed changes, with the verb of the direction.
 pub(crate) fn could_not(changes: u64, direction: Direction) -> String {
     let verb = match direction {
         Direction::Pull => "pulled",
@@ -102,7 +102,7 @@ pub(crate) fn could_not(changes: u64, direction: Direction) -> String {
     format!("{} could not be {verb}", human::counted(changes, "change", "changes"))
 }
 
-/// The deletions that are held back with what to do, or `None` when there are none.
+/// The held-back deletions with the remedy, or `None` if there are none.
 pub(crate) fn held_back(report: &Report, command: &str) -> Option<String> {
     if report.held_back() == 0 {
         return None;
@@ -130,7 +130,7 @@ pub(crate) fn held_back(report: &Report, command: &str) -> Option<String> {
     Some(lines.join("\n"))
 }
 
-/// What a mirror left as it is with what to do, or `None` when there is nothing.
+/// The changes that a mirror left untouched with the remedy, or `None` if there are none.
 pub(crate) fn not_taken_back(report: &Report) -> Option<String> {
     let count = report.not_taken_back();
     if count == 0 {
@@ -158,7 +158,7 @@ pub(crate) fn not_taken_back(report: &Report) -> Option<String> {
 fn done(report: &Report, lines: &mut Vec<String>) {
     let time = human::duration(Duration::from_millis(report.duration_ms));
     let (vault, destination) = (&report.vault, &report.destination);
-    // A mirror that took nothing back has nothing new either; deletions that are held back are news.
+    // A mirror that took nothing back has no news either; held-back deletions are news.
     let is_left_alone = report.outcome == Outcome::HeldBack && report.held_back() == 0;
     if report.is_unchanged() && (report.outcome == Outcome::Complete || is_left_alone) {
         lines.push(match report.version {
@@ -217,18 +217,18 @@ fn done(report: &Report, lines: &mut Vec<String>) {
     code(report, lines);
 }
 
-/// What is left of these files without those.
+/// The difference of two tallies.
 fn without(all: Tally, some: Tally) -> Tally {
     Tally { files: all.files.saturating_sub(some.files), bytes: all.bytes.saturating_sub(some.bytes) }
 }
 
-/// Files and folders, as far as there are any.
+/// Files and folders, if there are any.
 fn files_and_folders(files: Option<String>, folders: u64) -> String {
     let folders = (folders > 0).then(|| human::folders(folders));
     files.into_iter().chain(folders).collect::<Vec<_>>().join(" and ")
 }
 
-/// What the vault got.
+/// The changes sent to the vault.
 fn sent(report: &Report, lines: &mut Vec<String>) {
     if report.pushed.files > 0 || report.folders_pushed > 0 {
         let sent = (report.pushed.files > 0).then(|| tally(report.pushed));
@@ -252,7 +252,7 @@ fn sent(report: &Report, lines: &mut Vec<String>) {
     }
 }
 
-/// What has other content now and is run or applied by Obsidian without being asked for.
+/// Changed files that Obsidian runs or applies by itself.
 fn code(report: &Report, lines: &mut Vec<String>) {
     if !report.code.is_empty() {
         lines.push(format!(
@@ -263,7 +263,7 @@ fn code(report: &Report, lines: &mut Vec<String>) {
     }
 }
 
-/// How many files were left out for which reason.
+/// The numbers of files left out, by reason.
 fn reasons(report: &Report) -> String {
     let reason = |(name, tally): (&&str, &Tally)| {
         let text = match *name {
@@ -320,7 +320,7 @@ fn steps(report: &Report, most: usize, lines: &mut Vec<String>) {
     }
 }
 
-/// What would be done, in a word.
+/// The name of the run.
 fn run_of(report: &Report) -> &'static str {
     match report.direction {
         Direction::Pull => "A pull",
@@ -329,7 +329,7 @@ fn run_of(report: &Report) -> &'static str {
     }
 }
 
-/// What a dry run found, in one sentence: the last one, as steps can be many.
+/// The result of a dry run in one sentence: the last one, as steps can be many.
 fn would_take(report: &Report) -> String {
     let (vault, destination) = (&report.vault, &report.destination);
     match (report.steps.len() + report.set_aside.len()) as u64 {
@@ -348,7 +348,7 @@ fn would_take(report: &Report) -> String {
     }
 }
 
-/// What the steps come to.
+/// The totals of the steps.
 fn deeds(report: &Report) -> String {
     let count = |action| report.steps.iter().filter(|step| step.action == action).count() as u64;
     let mut deeds = Vec::new();

@@ -1,16 +1,16 @@
-//! Transfer rate of a pull: a moving average, and the time that is left.
+//! Transfer rate of a pull: a moving average, and the remaining time.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-/// Over how long the average is taken.
+/// The period of the average.
 const WINDOW: Duration = Duration::from_secs(10);
-/// Without a byte and a file for this long nothing moves.
+/// Without a byte or a file for this long, the transfer counts as stalled.
 const STILL_AFTER: Duration = Duration::from_secs(3);
-/// No estimate from less than this.
+/// No estimate from a shorter period.
 const LEAST_WINDOW: Duration = Duration::from_secs(2);
 
-/// How much of a pull is done, or left.
+/// A finished or remaining amount of a pull.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Amount {
     pub(super) files: u64,
@@ -26,7 +26,7 @@ impl Amount {
     }
 }
 
-/// What was done when.
+/// Amounts with times.
 #[derive(Debug, Default)]
 pub(super) struct Rate {
     samples: VecDeque<(Instant, Amount)>,
@@ -34,7 +34,7 @@ pub(super) struct Rate {
 }
 
 impl Rate {
-    /// Takes note of how much is done at `now`.
+    /// Records the finished amount at `now`.
     pub(super) fn note(&mut self, now: Instant, done: Amount) {
         let last = self.samples.back().map(|(_, amount)| *amount);
         if last.is_some_and(|last| done.since(last) != Amount::default()) {
@@ -47,13 +47,13 @@ impl Rate {
         }
     }
 
-    /// Bytes a second; `None` while nothing moves.
+    /// Bytes a second; `None` while stalled.
     pub(super) fn speed(&self, now: Instant) -> Option<u64> {
         let (time, gain) = self.gain(now)?;
         Some((gain.bytes as f64 / time.as_secs_f64()) as u64).filter(|speed| *speed > 0)
     }
 
-    /// The time until everything is done, if it goes on like this; `None` while nothing moves.
+    /// The estimated time until the end; `None` while stalled.
     pub(super) fn time_left(&self, now: Instant, left: Amount) -> Option<Duration> {
         let (time, gain) = self.gain(now)?;
         let share = |left: u64, gain: u64| match (left, gain) {
@@ -61,7 +61,7 @@ impl Rate {
             (_, 0) => None,
             (left, gain) => Some(left as f64 / gain as f64),
         };
-        // Small files cost requests, large ones bytes: whichever of the two takes longer.
+        // Small files cost requests, large ones bytes: the slower of the two counts.
         let share = match (share(left.bytes, gain.bytes), share(left.files, gain.files)) {
             (Some(bytes), Some(files)) => bytes.max(files),
             (Some(share), None) | (None, Some(share)) => share,
@@ -86,7 +86,7 @@ mod tests {
         Duration::from_secs(seconds)
     }
 
-    /// A pull that does so many files and bytes each second, for so many seconds.
+    /// Simulates a pull with this many files and bytes each second, for this many seconds.
     fn steady(rate: &mut Rate, begun: Instant, each: Amount, until: u64) -> Instant {
         for second in 0..=until {
             let done = Amount { files: each.files * second, bytes: each.bytes * second };

@@ -1,9 +1,9 @@
-//! Commands in messages, as a shell wants them: what is copied from a message must do what the message says.
+//! Commands in messages, quoted for a shell: a copied command must do what the message says.
 
 use std::borrow::Cow;
 
-/// A command line of obsync, each word quoted where a POSIX shell would take it for something else. Operands that begin
-/// with a hyphen would be taken for options by obsync itself: then they come last, after a `--`.
+/// A command line of obsync, each word quoted if a POSIX shell would interpret it. obsync itself would take
+/// operands that begin with a hyphen for options: then they come last, after a `--`.
 pub(crate) fn command(subcommand: &str, operands: &[&str], options: &[&str]) -> String {
     let mut words = vec!["obsync", subcommand];
     if operands.iter().any(|operand| operand.starts_with('-')) {
@@ -17,7 +17,8 @@ pub(crate) fn command(subcommand: &str, operands: &[&str], options: &[&str]) -> 
     words.into_iter().map(word).collect::<Vec<_>>().join(" ")
 }
 
-/// A word of a command line. One with a zero byte is told as it is: no argument of a program can have one.
+/// A word of a command line. One with a zero byte is printed unquoted: no argument of a program can contain
+/// one.
 pub(crate) fn word(text: &str) -> Cow<'_, str> {
     shlex::try_quote(text).unwrap_or(Cow::Borrowed(text))
 }

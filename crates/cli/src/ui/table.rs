@@ -2,9 +2,10 @@
 
 use unicode_width::UnicodeWidthStr;
 
-/// Lines of columns two spaces apart; the columns in `right` are aligned to the right. No space ends a line.
+/// Lines of columns two spaces apart; the columns in `right` are aligned to the right. No line ends with a
+/// space.
 ///
-/// A first cell that is wider than `widest_first` has a line for itself, before the rest of its row.
+/// A first cell wider than `widest_first` has its own line, before the rest of its row.
 pub(crate) fn columns(rows: &[Vec<String>], right: &[usize], widest_first: usize) -> String {
     let count = rows.iter().map(Vec::len).max().unwrap_or(0);
     let width = |column: usize| {

@@ -4,10 +4,10 @@ use std::io;
 
 use rustix::termios::tcgetwinsize;
 
-/// How wide a terminal is taken to be that does not say; help and tables fit it.
+/// The assumed width of a terminal of unknown width; help and tables fit it.
 pub(crate) const USUAL: usize = 80;
 
-/// The columns of a terminal on standard output that is narrower than tables and help are made for.
+/// The columns of a terminal on standard output, if it is narrower than tables and help.
 pub(crate) fn narrow() -> Option<usize> {
     let columns = tcgetwinsize(io::stdout()).ok().map(|size| usize::from(size.ws_col))?;
     (1..USUAL).contains(&columns).then_some(columns)

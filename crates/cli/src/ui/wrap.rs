@@ -4,13 +4,13 @@ use unicode_width::UnicodeWidthStr;
 
 use crate::ui::width::USUAL;
 
-/// The text with no line wider than `width` columns, but for words that are. A line of two columns goes on below its second one,
-/// if that leaves half of the width. Commands stay whole, so that they can be copied.
+/// Wraps text to `width` columns, except for wider words. A line of two columns continues below its second
+/// one, if that leaves half of the width. Commands stay whole, so that they can be copied.
 pub(crate) fn to_width(text: &str, width: usize) -> String {
     text.split('\n').map(|line| broken(line, width)).collect::<Vec<_>>().join("\n")
 }
 
-/// The same of a text that was broken for 80 columns, the width of help: those breaks go first.
+/// The same for a text that was wrapped to 80 columns, the width of help: those breaks are removed first.
 pub(crate) fn help_to_width(text: &str, width: usize) -> String {
     let mut lines: Vec<String> = Vec::new();
     let mut before = "";
@@ -27,8 +27,8 @@ pub(crate) fn help_to_width(text: &str, width: usize) -> String {
     to_width(&lines.join("\n"), width)
 }
 
-/// Whether a line is the rest of the ones before it, which are `whole` together: at the end of the last of them there was no room
-/// for its first word.
+/// True if a line continues the ones before it, which are `whole` together: the last of them had no room for
+/// its first word.
 fn goes_on(whole: &str, before: &str, line: &str) -> bool {
     let is_command = |line: &str| format!(" {line}").contains(" obsync ");
     let Some(word) = line.split_whitespace().next() else { return false };
@@ -37,7 +37,6 @@ fn goes_on(whole: &str, before: &str, line: &str) -> bool {
     is_below && !is_command(whole) && !is_command(line) && before.width() + 1 + word.width() > USUAL
 }
 
-/// How far a line is indented.
 fn indent(line: &str) -> usize {
     line.width() - line.trim_start_matches(' ').width()
 }
@@ -54,7 +53,7 @@ fn broken(line: &str, width: usize) -> String {
         let spaces = if is_first { 0 } else { spaces };
         let is_column = spaces > 1 && layout.has_own_lines;
         if !is_first && (is_column || column + spaces + word.width() > width) {
-            // A word that is too wide for what is left of the line may still fit further to the left.
+            // A word too wide for the rest of the line may still fit further to the left.
             let indent = layout.goes_on.min(width.saturating_sub(word.width()));
             text.push('\n');
             text.push_str(&" ".repeat(indent));
@@ -70,7 +69,7 @@ fn broken(line: &str, width: usize) -> String {
     text
 }
 
-/// Where the lines begin that are made of one.
+/// Where the wrapped parts of one line begin.
 struct Layout {
     begins: usize,
     goes_on: usize,
@@ -80,10 +79,10 @@ struct Layout {
 
 impl Layout {
     fn of(line: &str, width: usize) -> Self {
-        /// How far text goes to the right that belongs to what is above it.
+        /// The additional indent of text that belongs to the line above it.
         const STEP: usize = 4;
         let begins = indent(line);
-        // The rest of a second column that has no room on the right.
+        // The rest of a second column without room on the right.
         let begins = if begins > width / 2 { 2 + STEP } else { begins };
         match second_column(line) {
             Some(column) if column <= width / 2 => Layout { begins, goes_on: column, has_own_lines: false },
@@ -93,7 +92,7 @@ impl Layout {
     }
 }
 
-/// Where a second column begins: behind the first two spaces or more that are not the line's indent.
+/// Where a second column begins: after the first two or more spaces that are not the line's indent.
 fn second_column(line: &str) -> Option<usize> {
     let text = line.trim_start_matches(' ');
     let indent = line.len() - text.len();

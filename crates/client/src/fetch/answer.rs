@@ -1,4 +1,5 @@
-//! Judges an answer in a connection of the pool: take the content, ask again, or report a failure.
+//! Handles an answer in a connection of the pool: accepts the content, requests it again, or reports a
+//! failure.
 
 use obsync_net::WAITS;
 use obsync_protocol::Uid;
@@ -13,26 +14,27 @@ use super::{FetchFailure, FetchResult, PullRequest, Receiver};
 use crate::error::ClientError;
 use crate::session::{Content, ContentHeader, PullAnswer, Session};
 
-/// For so long a content that nobody wants is received to keep the connection: a lie must not cost more.
+/// Time limit for receiving an unwanted content to keep the connection, so that a false announcement costs no
+/// more.
 const WORTH_WAITING: Duration = Duration::from_secs(2);
 
-/// How often a content that either side refuses is asked for in all.
+/// Attempts for a content that either side refuses.
 const CONTENT_ATTEMPTS: u32 = 3;
 
-/// How often a content is asked for that does not come within its time limit. Each attempt takes that limit, and the
-/// second one is made with no other request under way.
+/// Attempts for a content that does not arrive within its time limit. Each takes that limit; the second is
+/// made with no other request under way.
 const TIMED_OUT_ATTEMPTS: u32 = 2;
 
-/// After so many doublings pauses while the server is overloaded do not become longer.
+/// Number of doublings of the pause while the server is overloaded.
 const LONGEST_OVERLOAD_PAUSE: u32 = 16;
 
-/// Up to this many bytes of a content that nobody wants are received to keep the connection; for more it is
-/// cheaper to make a new one.
+/// Most bytes of an unwanted content that are received to keep the connection; for more, a new connection is
+/// cheaper.
 const WORTH_DRAINING: u64 = 4 << 20;
 
 impl<R: Receiver> Worker<R> {
-    /// Receives the answer to the oldest request and what follows it. While that can fail for the connection's
-    /// sake, the job stays at the head of the window, where the blame for it is sought.
+    /// Receives the answer to the oldest request and the content after it. The job stays at the head of the
+    /// window as long as a failure of the connection may be its fault.
     pub(super) async fn receive_head(&mut self, session: &mut Session) -> Result<(), Stop> {
         let answer = session.pull_answer().await.map_err(Stop::Broken)?;
         let Some(head) = self.window.front() else {
@@ -45,7 +47,7 @@ impl<R: Receiver> Worker<R> {
             PullAnswer::Gone => self.head_is_gone().await,
             PullAnswer::Refused(reason) => self.head_is_refused(reason).await,
             PullAnswer::Content(header) => {
-                // The hash is the only thing that tells whose content this is.
+                // Only the hash identifies the content.
                 if header.hash == self.shared.target.keys.encode_hash(&head.request.hash) {
                     self.head_arrives(session, &header).await
                 } else if head.alone {
@@ -81,7 +83,7 @@ impl<R: Receiver> Worker<R> {
         self.leave(content).await
     }
 
-    /// Asked for alone, and still another content: it is this file's own trouble.
+    /// Another content arrived although this file was requested alone: the fault is this file's.
     async fn head_is_wrong(&mut self, session: &mut Session, header: &ContentHeader) -> Result<(), Stop> {
         if let Some(head) = self.window.front()
             && head.tries.doubtful
@@ -94,7 +96,8 @@ impl<R: Receiver> Worker<R> {
         self.leave_unwanted(session, header).await
     }
 
-    /// The hash is right, and yet the announcement cannot be: that is this file's own trouble, whatever is under way.
+    /// The hash is right but the announcement is impossible: the fault is this file's, whatever else is under
+    /// way.
     async fn head_is_lied_about(
         &mut self,
         session: &mut Session,
@@ -107,7 +110,7 @@ impl<R: Receiver> Worker<R> {
 
     async fn head_is_gone(&mut self) -> Result<(), Stop> {
         match self.window.front_mut() {
-            // The answer carries no hash: with other requests around it may be another file that is gone.
+            // The answer carries no hash: with other requests under way it may be for another missing file.
             Some(head) if !head.alone => {
                 head.tries.doubtful = true;
                 self.put_head_back();
@@ -121,7 +124,7 @@ impl<R: Receiver> Worker<R> {
         match ClientError::from_server_text(&reason, self.shared.client.redactor()) {
             ClientError::Overloaded => self.server_is_overloaded().await,
             ClientError::Service { message } => {
-                // The first time it may be the server's trouble, after that it is the file's.
+                // The first time it may be the server's fault, after that it is the file's.
                 if self.window.front().is_some_and(|head| !head.tries.wants_to_be_alone()) {
                     self.slow_down();
                 }
@@ -151,7 +154,7 @@ impl<R: Receiver> Worker<R> {
         Ok(())
     }
 
-    /// The connection broke while it was this job's turn.
+    /// The connection broke during this job's turn.
     pub(super) async fn blame_for_loss(&mut self, error: &ClientError) -> Result<(), Stop> {
         let Some(head) = self.window.front_mut() else {
             return Ok(());
@@ -166,7 +169,7 @@ impl<R: Receiver> Worker<R> {
         Ok(())
     }
 
-    /// Asks for the content again, or reports the failure after the last attempt.
+    /// Requests the content again, or reports the failure after the last attempt.
     async fn refuse_head(&mut self, again: bool, failure: FetchFailure<R::Error>) -> Result<(), Stop> {
         let Some(head) = self.window.front_mut() else {
             return Ok(());
@@ -195,7 +198,7 @@ impl<R: Receiver> Worker<R> {
             self.counts_as_serving();
             self.shared.limit.answered(request.size, Instant::now());
         }
-        // Without an await where that is possible: a run that is cancelled now still tells of this file.
+        // Without an await where possible, so that a run cancelled now still reports this file.
         let sent = match self.shared.results.try_send(FetchResult { job, outcome }) {
             Err(TrySendError::Full(result)) => self.shared.results.send(result).await.is_ok(),
             sent => sent.is_ok(),
@@ -204,7 +207,8 @@ impl<R: Receiver> Worker<R> {
         if sent { Ok(()) } else { Err(Stop::NobodyListens) }
     }
 
-    /// Leaves the connection at the next answer after a content of which nothing is wanted, if its pieces come to an end.
+    /// Skips an unwanted content and leaves the connection at the next answer, if its pieces end within the
+    /// limits.
     async fn leave_unwanted(&mut self, session: &mut Session, header: &ContentHeader) -> Result<(), Stop> {
         if !header.has_possible_pieces() {
             return Err(Stop::NotWorthKeeping);
@@ -213,17 +217,17 @@ impl<R: Receiver> Worker<R> {
         left.unwrap_or(Err(Stop::NotWorthKeeping))
     }
 
-    /// Leaves the connection at the next answer, receiving what is left of this content if that is not too much.
+    /// Leaves the connection at the next answer: receives the rest of this content if that is not too much.
     async fn leave(&mut self, mut content: Content<'_>) -> Result<(), Stop> {
         let worth_it = content.remaining() <= WORTH_DRAINING;
-        // An error here is no job's fault any more.
+        // An error here is not attributed to any job.
         let clean = content.is_complete() || (worth_it && content.drain().await.is_ok());
         Counters::add(&self.shared.counters.bytes, content.received());
         if clean { Ok(()) } else { Err(Stop::NotWorthKeeping) }
     }
 }
 
-/// What is wrong with the announcement of a content, before its first piece.
+/// The fault in a content's announcement, if there is one, before its first piece.
 fn lie(asked: &PullRequest, header: &ContentHeader) -> Option<ClientError> {
     let &ContentHeader { size, pieces, .. } = header;
     let uid = asked.uid;

@@ -1,45 +1,46 @@
-//! Decides whether more connections than a run starts with are worth having.
+//! Decides whether additional connections are worthwhile.
 //!
-//! A service that answers the requests of one connection one after another gains by each further connection; a line
-//! or a machine that is busy gains nothing. So the rate is measured with the present number, some are added, and the
-//! rate is measured again once all of them answer. At least half of what they could add at best is a reason to keep
-//! them and to add more. Otherwise they are given back and the next attempt waits, twice as long each time. This file
-//! decides only: [`Limit`](super::limit::Limit) calls it with the clock and applies its decisions.
+//! A service that answers the requests of one connection sequentially gains from each further connection; a
+//! saturated line or machine gains nothing. So the rate is measured with the present number, some connections
+//! are added, and the rate is measured again once all of them answer. If the rate rises by at least half of
+//! the possible gain, they stay and more are added. Otherwise they are closed and the next attempt waits,
+//! twice as long each time. This file only decides: [`Limit`](super::limit::Limit) calls it with the clock
+//! and applies its decisions.
 
 use tokio::time::{Duration, Instant};
 
-/// A window of measurement has at least so many answers of each connection.
+/// Least number of answers per connection in a measuring window.
 const ANSWERS: u64 = 8;
 
-/// The shortest window of measurement.
+/// The shortest measuring window.
 const WINDOW: Duration = Duration::from_millis(150);
 
 /// After a failed attempt the next one waits at least this long.
 const SHORTEST_REST: Duration = Duration::from_secs(2);
 
-/// The waits between attempts double up to this.
+/// The longest wait between attempts.
 const LONGEST_REST: Duration = Duration::from_secs(64);
 
-/// A request counts as much as this many bytes of content.
+/// Bytes of content that a request counts for.
 const BYTES_PER_REQUEST: u64 = 64 << 10;
 
-/// What to do after an answer.
+/// The decision after an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Decision {
     /// Nothing.
     Keep,
     /// Allow this many connections from now on, more than before.
     Add(usize),
-    /// The added connections brought nothing: back to this many.
+    /// The added connections gained nothing: back to this many.
     Drop(usize),
 }
 
-/// An answer, as it is measured.
+/// An answer, as a sample for the measurement.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Sample {
-    /// How many connections have answered at least once and not ended.
+    /// Connections that have answered at least once and not ended.
     pub(super) serving: usize,
-    /// How many are allowed.
+    /// Connections allowed.
     pub(super) allowed: usize,
     /// The size of the content in bytes.
     pub(super) bytes: u64,
@@ -51,9 +52,9 @@ pub(super) struct Growth {
     most: usize,
     phase: Phase,
     window: Option<MeasuredWindow>,
-    /// How many are added in the next attempt.
+    /// Connections to add in the next attempt.
     step: usize,
-    /// How long the next failed attempt delays the one after it.
+    /// Delay after the next failed attempt.
     rest: Duration,
 }
 
@@ -63,11 +64,11 @@ enum Phase {
     Measure,
     /// Measures the rate with more than `from` connections; those brought `before` per second.
     Attempt { from: usize, before: f64 },
-    /// No attempt before this.
+    /// No attempt before this time.
     Rest { until: Instant },
 }
 
-/// What came since the answer that began it.
+/// Totals since the answer that began the window.
 #[derive(Clone, Copy, Debug)]
 struct MeasuredWindow {
     since: Instant,
@@ -90,7 +91,7 @@ impl Growth {
         }
     }
 
-    /// An answer came: decides on the number of connections.
+    /// Records an answer and decides on the number of connections.
     pub(super) fn answered(&mut self, sample: Sample) -> Decision {
         match self.phase {
             Phase::Rest { until } if sample.at < until => return Decision::Keep,
@@ -118,7 +119,7 @@ impl Growth {
         }
     }
 
-    /// Something went wrong, or the added connections could not be had: no attempt for a while.
+    /// Something went wrong, or the added connections could not be opened: no attempt for a while.
     pub(super) fn fail(&mut self, at: Instant) {
         self.phase = Phase::Rest { until: at + self.rest };
         self.rest = self.rest.saturating_mul(2).min(LONGEST_REST);
@@ -156,7 +157,7 @@ impl Growth {
     }
 }
 
-/// By which factor the rate has to rise when `from` connections become `to`: by half of what is possible.
+/// Factor by which the rate has to rise when `from` connections become `to`: half of the possible gain.
 fn worth(from: usize, to: usize) -> f64 {
     1.0 + to.saturating_sub(from) as f64 / (2 * from.max(1)) as f64
 }
@@ -172,19 +173,19 @@ mod tests {
 
     const START: usize = 4;
     const MOST: usize = 10;
-    /// From the decision to add a connection to its first request.
+    /// Time from the decision to add a connection to its first request.
     const OPENING: Duration = Duration::from_millis(60);
 
-    /// How a simulated service answers.
+    /// The order and times of a simulated service's answers.
     #[derive(Clone, Copy)]
     enum Service {
-        /// The requests of one connection one after another, each in this time.
+        /// The requests of one connection sequentially, each in this time.
         PerConnection(Duration),
-        /// All requests one after another, each in this time.
+        /// All requests sequentially, each in this time.
         PoolContext(Duration),
     }
 
-    /// What a simulated run came to.
+    /// Figures of a simulated run.
     struct Outcome {
         took: Duration,
         /// The number of connections after each change.
@@ -199,7 +200,7 @@ mod tests {
         let mut numbers = Vec::new();
         let mut serving: Vec<usize> = Vec::new();
         let mut busy_until = begin;
-        // When each connection's next answer is due.
+        // Due times of each connection's next answer.
         let mut due = BinaryHeap::new();
         for id in 0..START {
             due.push(Reverse((begin + Duration::from_millis(id as u64), id)));

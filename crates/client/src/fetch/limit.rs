@@ -1,10 +1,11 @@
 //! Limits the connections of a run: [`START`] at first, more up to the options' number while each one more
 //! raises the rate (see [`growth`](super::growth)), fewer after trouble, more again once it has passed.
 //!
-//! Trouble (an overload, a refusal, a broken connection) halves the number, once for all that was under way when it
-//! began: a server that restarts breaks every connection at once, and that is one trouble. Each calm stretch in which
-//! contents came gives one connection back, up to the number at the start. Nothing here opens or closes one: the run opens as long as there is room,
-//! and a connection that is one too many leaves by itself when what it has under way is done.
+//! Trouble (an overload, a refusal, a broken connection) halves the number, once for all requests under way
+//! when it began: a restarting server breaks every connection at once, and that counts as one trouble. Each
+//! calm stretch in which contents arrived gives one connection back, up to the number at the start. Nothing
+//! here opens or closes a connection: the run opens as long as there is room, and a surplus connection leaves
+//! by itself when its requests are done.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -14,10 +15,10 @@ use tracing::debug;
 
 use super::growth::{Decision, Growth, Sample};
 
-/// How many connections a run starts with, if the options allow so many.
+/// Connections at the start of a run, if the options allow so many.
 pub(super) const START: usize = 4;
 
-/// The number for a run, shared by its connections.
+/// The limit of a run, shared by its connections.
 #[derive(Debug)]
 pub(super) struct Limit {
     inner: Mutex<LimitInner>,
@@ -29,25 +30,25 @@ pub(super) struct Limit {
 #[derive(Debug)]
 struct LimitInner {
     now: usize,
-    /// Without trouble: the number at the start, and what was added since.
+    /// The limit without trouble: the number at the start and those added since.
     ceiling: usize,
     growth: Growth,
-    /// Connections that are open or being made, without those that were let go.
+    /// Connections that are open or being opened, without those that were let go.
     open: usize,
-    /// Connections that brought a content and have not ended.
+    /// Connections that received a content and have not ended.
     serving: usize,
-    /// What was asked for before this belongs to trouble that is known already.
+    /// Failures of requests sent before this time belong to trouble that is counted already.
     halved: Option<Instant>,
     /// Since when nothing went wrong and nothing was added.
     calm_since: Option<Instant>,
-    /// How long it must be calm for one more.
+    /// Calm time after which one more connection is allowed.
     calm: Duration,
     /// One more was allowed, and none was given up since.
     raised: bool,
 }
 
 impl Limit {
-    /// At most so many, and one at least; after trouble one more for each `calm` without.
+    /// At most `most` connections and at least one; after trouble one more for each calm period of `calm`.
     pub(super) fn new(most: usize, calm: Duration) -> Self {
         let most = most.max(1);
         let start = most.min(START);
@@ -70,17 +71,17 @@ impl Limit {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// How many may be open.
+    /// Number of connections that may be open.
     pub(super) fn connections(&self) -> usize {
         self.lock().now
     }
 
-    /// Waits until one more was allowed since it was last waited for.
+    /// Waits until one more was allowed since the last call.
     pub(super) async fn raised(&self) {
         self.raised.notified().await;
     }
 
-    /// A connection is about to be made.
+    /// A connection is about to be opened.
     pub(super) fn opening(&self) {
         self.lock().open += 1;
     }
@@ -91,23 +92,23 @@ impl Limit {
         inner.open = inner.open.saturating_sub(1);
     }
 
-    /// A connection brought its first content.
+    /// A connection received its first content.
     pub(super) fn serving(&self) {
         self.lock().serving += 1;
     }
 
-    /// A connection that brought contents has ended.
+    /// A connection that received contents has ended.
     pub(super) fn served(&self) {
         let mut inner = self.lock();
         inner.serving = inner.serving.saturating_sub(1);
     }
 
-    /// Whether connections were added and it is not known yet what they bring.
+    /// True while added connections are being measured.
     pub(super) fn is_attempting(&self) -> bool {
         self.lock().growth.attempted_from().is_some()
     }
 
-    /// Lets the connection that asks go, if there are too many. One always stays.
+    /// Lets the calling connection go, if there are too many. One always stays.
     pub(super) fn lets_go(&self) -> bool {
         let mut inner = self.lock();
         let too_many = inner.open > inner.now;
@@ -115,8 +116,8 @@ impl Limit {
         too_many
     }
 
-    /// Takes the connection that asks out of the account, as ended, if there is another one; whether there was. That
-    /// other one is not let go then, so that there is always one that goes on.
+    /// Counts the calling connection as ended if there is another one. Returns true if there is. The other
+    /// one is not let go then, so that one connection always remains.
     pub(super) fn leaves_to_others(&self) -> bool {
         let mut inner = self.lock();
         let has_others = inner.open > 1;
@@ -129,7 +130,7 @@ impl Limit {
         let mut inner = self.lock();
         inner.calm_since = Some(now);
         if inner.halved.is_none_or(|halved| asked > halved) {
-            // Half of what there is, not of what there might be.
+            // Half of the open ones, not of the allowed ones.
             inner.now = (inner.now.min(inner.open) / 2).clamp(1, self.start);
             inner.halved = Some(now);
             inner.ceiling = self.start;
@@ -137,12 +138,12 @@ impl Limit {
         }
     }
 
-    /// A connection was given up and `others` are left: no more than those for now. If that comes of trying one more,
-    /// the next attempt takes twice as long to come.
+    /// A connection was given up and `others` are left: allow no more than those for now. If it was an
+    /// attempt at one more, the next attempt waits twice as long.
     pub(super) fn gave_up(&self, others: usize, now: Instant) {
         let mut inner = self.lock();
         if let Some(from) = inner.growth.attempted_from() {
-            // Nothing is wrong with those that there were.
+            // The earlier connections are in order.
             inner.growth.fail(now);
             inner.ceiling = from;
             inner.now = inner.now.min(from).min(others).max(1);
@@ -155,7 +156,7 @@ impl Limit {
         inner.calm_since = Some(now);
     }
 
-    /// A content of so many bytes came.
+    /// A content of this many bytes arrived.
     pub(super) fn answered(&self, bytes: u64, now: Instant) {
         let mut inner = self.lock();
         if inner.now >= inner.ceiling {
@@ -177,7 +178,7 @@ impl Limit {
 }
 
 impl LimitInner {
-    /// Adjusts the number by what the connections bring; whether more are allowed now.
+    /// Adjusts the number by the measured rate. Returns true if more are allowed now.
     fn grow(&mut self, bytes: u64, at: Instant) -> bool {
         let sample = Sample { serving: self.serving, allowed: self.now, bytes, at };
         let decision = self.growth.answered(sample);
@@ -212,7 +213,7 @@ mod tests {
         }
         assert_eq!(limit.connections(), 2);
         assert_eq!((0..4).filter(|_| limit.lets_go()).count(), 2);
-        // Asked for after the first trouble was known.
+        // Requested after the first trouble was known.
         for asked in 2..9 {
             limit.slow_down(second(asked), second(asked));
         }
@@ -280,7 +281,8 @@ mod tests {
         }
     }
 
-    /// A run with ten connections of which six were added because each of them raised the rate, and when that was so.
+    /// A run with ten connections, six of which were added because each raised the rate, and the time of the
+    /// last addition.
     fn grown() -> (Limit, Instant) {
         let (limit, mut now) = (Limit::new(10, CALM), Instant::now());
         let mut serving = 0;

@@ -1,18 +1,19 @@
-//! Limits the requests that a connection has under way: as many as the line needs, fewer when the server has trouble.
+//! Limits the requests under way on a connection: as many as the line needs, fewer when the server has
+//! trouble.
 //!
-//! It begins with [`START`] and goes up as long as that is what limits the connection, which shows in that a whole
-//! window is answered in hardly more than one round trip. Where the server, the line or this machine is the limit,
-//! windows take longer and it stays as it is. Trouble halves it; that is made up for one request a window.
+//! It begins with [`START`] and rises as long as it is the bottleneck: then a whole window is answered in
+//! hardly more than one round trip. Where the server, the line or this machine is the bottleneck, windows
+//! take longer and it stays. Trouble halves it; each window restores one request.
 
 use tokio::time::{Duration, Instant};
 
-/// How many requests are under way on a connection before anything is known of it.
+/// Requests under way on a new connection.
 pub(super) const START: usize = 16;
 
-/// Below this round trip there is nothing to gain.
+/// With a shorter round trip more requests gain nothing.
 const NEAR: Duration = Duration::from_millis(5);
 
-/// The number for one connection.
+/// The pace of one connection.
 #[derive(Debug)]
 pub(super) struct Pace {
     now: usize,
@@ -25,18 +26,18 @@ pub(super) struct Pace {
 }
 
 impl Pace {
-    /// At most so many, and one at least.
+    /// At most `most` requests and at least one.
     pub(super) fn new(most: usize) -> Self {
         let most = most.max(1);
         Self { now: START.min(most), most, round_trip: None, answers: 0, since: None }
     }
 
-    /// How many requests may be under way.
+    /// Number of requests that may be under way.
     pub(super) fn requests(&self) -> usize {
         self.now
     }
 
-    /// Takes note of an answer to a request that was sent at `sent`.
+    /// Records an answer to a request that was sent at `sent`.
     pub(super) fn answered(&mut self, sent: Instant, now: Instant) {
         let took = now.saturating_duration_since(sent);
         let round_trip = self.round_trip.map_or(took, |known| known.min(took));
@@ -46,7 +47,7 @@ impl Pace {
         if self.answers <= self.now {
             return;
         }
-        // As many answers as requests may be under way, counted from the answer before them.
+        // A window: as many answers as requests may be under way, counted from the answer before them.
         let window = now.saturating_duration_since(since);
         (self.answers, self.since) = (1, Some(now));
         if self.now < START.min(self.most) {
@@ -67,13 +68,14 @@ impl Pace {
 mod tests {
     use super::*;
 
-    /// Keeps the pace for a while on a line with this round trip (ms) and a server that takes so long (µs) for each.
+    /// Simulates a while on a line with this round trip (ms) and a server that takes this time (µs) for each
+    /// request.
     fn keep(pace: &mut Pace, round_trip: u64, each: u64, windows: usize) {
         let mut now = Instant::now();
         for _ in 0..windows {
             let under_way = pace.requests();
             let (round_trip, each) = (Duration::from_millis(round_trip), Duration::from_micros(each));
-            // All are sent at once, and the answers come one after the other.
+            // All requests are sent at once, and the answers come one after the other.
             let sent = now;
             now += round_trip;
             for _ in 0..under_way {

@@ -1,4 +1,5 @@
-//! A run of the pool: takes jobs in, opens connections as they are warranted and allowed, brings everything to an end.
+//! A run of the pool: accepts jobs, opens connections as they are needed and allowed, and shuts everything
+//! down.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -19,28 +20,28 @@ use crate::client::Client;
 use crate::error::ClientError;
 use crate::session::{Session, SessionTarget};
 
-/// How many times the shortest pause of the retry policy it must be calm after trouble until one more connection is
-/// opened: eight seconds by default.
+/// Calm time after trouble before one more connection is opened, in multiples of the retry policy's shortest
+/// pause: eight seconds by default.
 const CALM: u32 = 16;
 
-/// Everything that a run needs. See [`FetchPool::run`].
+/// Inputs of a run. See [`FetchPool::run`].
 #[derive(Debug)]
 pub struct FetchPool<R: Receiver> {
     /// The client to connect with.
     pub client: Client,
     /// The vault.
     pub target: SessionTarget,
-    /// The vault's version of the listing that the jobs come from: further connections begin there, or at a newer one
-    /// that was heard of since.
+    /// The vault's version of the listing that the jobs come from. Further connections begin there, or at a
+    /// newer version received since.
     pub version: u64,
-    /// How much at once.
+    /// Concurrency and attempts.
     pub options: FetchOptions,
     /// Takes the contents.
     pub receiver: Arc<R>,
-    /// What to fetch. The run ends when this is closed and every job has its result.
+    /// Files to fetch. The run ends when this is closed and every job has its result.
     pub jobs: mpsc::Receiver<R::Job>,
-    /// Where results go, in no particular order. When it is dropped the run ends. Give it room for several results a
-    /// connection, and read it until it is closed: a full one holds the connections up.
+    /// Where results go, in no particular order. Dropping the receiver ends the run. Give it room for several
+    /// results per connection and read it until it is closed: a full channel blocks the connections.
     pub results: mpsc::Sender<FetchResult<R>>,
     /// Ends the run at once: no new requests, contents under way are dropped.
     pub cancel: CancellationToken,
@@ -62,13 +63,13 @@ impl SessionSlot {
     }
 }
 
-/// What all connections of a run share.
+/// State shared by all connections of a run.
 pub(super) struct PoolContext<R: Receiver> {
     pub(super) client: Client,
     pub(super) target: SessionTarget,
-    /// The newest version that was heard of over any connection: further ones begin there.
+    /// The newest version received over any connection. Further connections begin there.
     newest: AtomicU64,
-    /// Since when the server says that it is overloaded and gives nothing.
+    /// Since when the server reports overload and sends no content.
     overloaded: Mutex<Option<Instant>>,
     pub(super) options: FetchOptions,
     pub(super) receiver: Arc<R>,
@@ -76,7 +77,7 @@ pub(super) struct PoolContext<R: Receiver> {
     pub(super) queue: Queue<R::Job>,
     pub(super) limit: Limit,
     pub(super) counters: Counters,
-    /// Connections break together: one of them is enough to say so.
+    /// Connections break together: only one of them logs it.
     pub(super) lost: Throttle,
     pub(super) overload: Throttle,
 }
@@ -86,23 +87,23 @@ impl<R: Receiver> PoolContext<R> {
         self.newest.load(Ordering::Relaxed)
     }
 
-    /// A connection heard of this version.
+    /// A connection received this version.
     pub(super) fn heard(&self, version: u64) {
         self.newest.fetch_max(version, Ordering::Relaxed);
     }
 
-    /// The server gave a content.
+    /// The server sent a content.
     pub(super) fn gave(&self) {
         *self.overloaded.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 
-    /// The server says that it is overloaded: for how long it has said so without giving anything.
+    /// The server reports overload. Returns how long it has done so without sending a content.
     pub(super) fn overloaded_for(&self, now: Instant) -> Duration {
         let mut since = self.overloaded.lock().unwrap_or_else(PoisonError::into_inner);
         now.saturating_duration_since(*since.get_or_insert(now))
     }
 
-    /// Waits, but not for longer than until there is nothing left to do; whether it was waited to the end.
+    /// Waits until `until`, or until no work is left. Returns true if it waited to the end.
     pub(super) async fn pause_until(&self, until: Instant) -> bool {
         tokio::select! {
             () = tokio::time::sleep_until(until) => true,
@@ -154,17 +155,17 @@ impl<R: Receiver> FetchPool<R> {
     /// Fetches all jobs. Every job gets exactly one result, unless the run is cancelled or fails; then those
     /// without a result were not done.
     ///
-    /// A run that is cancelled ends well, with the figures up to then.
+    /// A cancelled run ends with `Ok` and the figures up to then.
     ///
     /// # Errors
-    /// What no job is to blame for: the sign-in, the vault or the subscription is not accepted (any more), no
-    /// connection can be made or held, the server is too slow ([`ClientError::TooSlow`]) or overloaded for long
+    /// Failures that no single job causes: the service rejects the sign-in, the vault or the subscription,
+    /// connecting fails repeatedly, the server is too slow ([`ClientError::TooSlow`]) or overloaded for long
     /// ([`ClientError::OverloadedForLong`]).
     pub async fn run(self) -> Result<FetchSummary, ClientError> {
         self.run_with(None).await
     }
 
-    /// The same, and gives the first session back if it is in order still, instead of closing it.
+    /// As `run`, and returns the first session if it is still in order, instead of closing it.
     pub async fn run_keeping(self) -> (Result<FetchSummary, ClientError>, Option<Session>) {
         let slot = SessionSlot::default();
         let outcome = self.run_with(Some(slot.clone())).await;
@@ -173,7 +174,7 @@ impl<R: Receiver> FetchPool<R> {
 
     async fn run_with(self, give_back: Option<SessionSlot>) -> Result<FetchSummary, ClientError> {
         let stop = self.cancel.child_token();
-        // Whatever ends this future ends the connections.
+        // However this future ends, the connections end with it.
         let _guard = stop.clone().drop_guard();
         let connections = self.options.connections.max(1);
         let calm = self.client.options().retry.min_delay.saturating_mul(CALM);
@@ -210,7 +211,7 @@ impl<R: Receiver> Run<R> {
         let outcome = self.drive().await;
         self.stop.cancel();
         self.workers.shutdown().await;
-        // Where nothing was to be fetched, nobody used it.
+        // Without any job the first session is unused.
         if let (Some(slot), Some(session)) = (&self.give_back, self.first_session.take()) {
             slot.put(session);
         }
@@ -261,7 +262,7 @@ impl<R: Receiver> Run<R> {
 
     /// Opens as many connections as the waiting jobs warrant and the limit allows.
     fn open_connections(&mut self) {
-        // Those that were let go count until they have ended: the options' number is never exceeded.
+        // Connections that were let go count until they have ended: the options' number is never exceeded.
         let open = self.workers.len();
         let places = self.shared.limit.connections().saturating_sub(open);
         if places == 0 {
@@ -281,7 +282,7 @@ impl<R: Receiver> Run<R> {
         }
     }
 
-    /// Draws the consequences of a connection's end; true when the whole run is over.
+    /// Handles the end of a connection. Returns true when the whole run is over.
     fn after(&mut self, end: End) -> Result<bool, ClientError> {
         if !matches!(end, End::LetGo | End::LeftToOthers(_)) {
             self.shared.limit.ended();
@@ -292,7 +293,7 @@ impl<R: Receiver> Run<R> {
                 debug!("the results are no longer wanted");
                 Ok(true)
             }
-            // Where nothing is left to do, the last one needs no other.
+            // If no work is left, the last connection needs no successor.
             End::GaveUp(error) if self.workers.is_empty() && !self.shared.queue.is_finished() => Err(error),
             End::LeftToOthers(error) if self.shared.limit.is_attempting() => {
                 debug!(%error, "a further connection cannot be had");

@@ -1,4 +1,4 @@
-//! The jobs that wait, shared by all connections of a run.
+//! The waiting jobs, shared by all connections of a run.
 
 use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -8,46 +8,46 @@ use tokio::time::Instant;
 
 use super::PullRequest;
 
-/// How much content may be under way on one connection beyond the first file, in bytes: enough to hide the round
-/// trip of a good line, and little enough that a connection which breaks costs little.
+/// Bytes of content that may be under way on one connection beyond the first file: enough to hide the round
+/// trip of a good line, and little enough that a broken connection costs little.
 const WINDOW_BYTES: u64 = 1 << 20;
 
-/// A job on its way.
+/// A job under way.
 #[derive(Debug)]
 pub(super) struct Pending<J> {
     pub(super) job: J,
     pub(super) request: PullRequest,
     pub(super) tries: Tries,
-    /// When it was last asked for.
+    /// When it was last requested.
     pub(super) sent: Option<Instant>,
-    /// No other request was under way on its connection: what came is what the server has for it.
+    /// No other request was under way on its connection, so the answer is certainly for this job.
     pub(super) alone: bool,
 }
 
-/// How often something went wrong with a job, by what it was.
+/// Failed attempts of a job, by kind.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Tries {
-    /// Its connection broke while it was its turn.
+    /// Its connection broke during its turn.
     pub(super) lost: u32,
-    /// How many of those connections were given up because the answer or the content did not come in time.
+    /// Those of the connections that were given up because the answer or the content timed out.
     pub(super) timed_out: u32,
     /// The content was refused by either side.
     pub(super) content: u32,
     /// The server was overloaded.
     pub(super) overloaded: u32,
-    /// Its answer needs to be had again with no other request around.
+    /// Its answer has to be received again with no other request under way.
     pub(super) doubtful: bool,
 }
 
 impl Tries {
-    /// Whether the job is to be asked for with no other on the connection, so that it harms no other, and no other
-    /// is blamed for it.
+    /// True if the job must be requested with no other on the connection: it can then harm no other, and no
+    /// other is blamed for its failure.
     pub(super) fn wants_to_be_alone(self) -> bool {
         self.lost > 0 || self.content > 0 || self.doubtful
     }
 }
 
-/// How much a connection may still take on.
+/// Remaining capacity of a connection's window.
 pub(super) struct Window {
     requests: usize,
     bytes: u64,
@@ -59,7 +59,7 @@ impl Window {
         Self { requests: 0, bytes: 0, most: most.max(1) }
     }
 
-    /// Counts a request of `size` bytes in, if there is room. The first one always has.
+    /// Counts a request of `size` bytes in, if there is room. The first one always fits.
     pub(super) fn admit(&mut self, size: u64) -> bool {
         // The bytes of the request at the head do not count: it is being received.
         let bytes = if self.requests == 0 { 0 } else { self.bytes.saturating_add(size) };
@@ -72,13 +72,13 @@ impl Window {
     }
 }
 
-/// The queue. All methods are quick; nothing waits while the lock is held.
+/// The queue. All methods are quick; nothing waits under the lock.
 #[derive(Debug)]
 pub(super) struct Queue<J> {
     inner: Mutex<QueueInner<J>>,
-    /// Something came in, or the end is reached.
+    /// Notified when a job was added or the queue was closed.
     changed: Notify,
-    /// There is room again.
+    /// Notified when there is room again.
     drained: Notify,
     capacity: usize,
 }
@@ -87,26 +87,26 @@ pub(super) struct Queue<J> {
 struct QueueInner<J> {
     fresh: VecDeque<Pending<J>>,
     again: VecDeque<Pending<J>>,
-    /// Jobs that were added and not settled, wherever they are.
+    /// Jobs added and not settled, wherever they are.
     open: usize,
-    /// No more will be added.
+    /// No more jobs will be added.
     closed: bool,
-    /// Connections that have nothing to do, or are being made.
+    /// Connections that are idle or being opened.
     hungry: usize,
 }
 
-/// What there is to do for a connection that asks.
+/// Work for a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Work {
     Available,
-    /// Nothing now.
+    /// None now.
     Later,
-    /// Nothing ever again.
+    /// None ever again.
     Finished,
 }
 
 impl<J> Queue<J> {
-    /// A queue that wants to hold about `capacity` jobs.
+    /// A queue with a target of about `capacity` jobs.
     pub(super) fn new(capacity: usize) -> Self {
         let inner =
             QueueInner { fresh: VecDeque::new(), again: VecDeque::new(), open: 0, closed: false, hungry: 0 };
@@ -123,7 +123,6 @@ impl<J> Queue<J> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes new jobs in.
     pub(super) fn add(&self, jobs: impl Iterator<Item = Pending<J>>) {
         let mut inner = self.lock();
         let before = inner.fresh.len();
@@ -139,7 +138,7 @@ impl<J> Queue<J> {
         self.changed.notify_waiters();
     }
 
-    /// Room for how many more jobs there is.
+    /// Number of jobs that there is room for.
     pub(super) fn free_places(&self) -> usize {
         self.capacity.saturating_sub(self.lock().fresh.len())
     }
@@ -149,8 +148,8 @@ impl<J> Queue<J> {
         self.drained.notified().await;
     }
 
-    /// How many more connections the waiting jobs warrant: one for each full window that nobody is about to take,
-    /// and `at_least_one` for less than a window.
+    /// Number of further connections that the waiting jobs justify: one for each full window that no
+    /// connection is about to take, and `at_least_one` for less than a window.
     pub(super) fn connections_warranted(&self, in_flight: usize, at_least_one: bool) -> usize {
         let inner = self.lock();
         let mut windows = 0_usize;
@@ -171,7 +170,7 @@ impl<J> Queue<J> {
         windows.saturating_sub(inner.hungry)
     }
 
-    /// Whether everything that was and will be added is settled.
+    /// True if no job will be added and all are settled.
     pub(super) fn is_finished(&self) -> bool {
         let inner = self.lock();
         inner.closed && inner.open == 0
@@ -188,12 +187,12 @@ impl<J> Queue<J> {
         }
     }
 
-    /// Waits until [`Queue::work`] says something else than [`Work::Later`].
+    /// Waits until [`Queue::work`] returns something other than [`Work::Later`].
     pub(super) async fn wait(&self) -> Work {
         loop {
             let changed = self.changed.notified();
             tokio::pin!(changed);
-            // From here on no change is missed.
+            // From here on no notification is missed.
             changed.as_mut().enable();
             match self.work() {
                 Work::Later => changed.await,
@@ -202,7 +201,7 @@ impl<J> Queue<J> {
         }
     }
 
-    /// Waits until everything that was and will be added is settled.
+    /// Waits until no job will be added and all are settled.
     pub(super) async fn finished(&self) {
         loop {
             let changed = self.changed.notified();
@@ -215,8 +214,8 @@ impl<J> Queue<J> {
         }
     }
 
-    /// Moves jobs to `taken` as far as `window` admits them. One that wants to be alone is taken only when nothing
-    /// else is to be had and `may_be_alone`.
+    /// Moves jobs to `taken` as far as `window` admits them. A job that must be alone is taken only if no
+    /// other is available and `may_be_alone`.
     pub(super) fn take(&self, window: &mut Window, may_be_alone: bool, taken: &mut VecDeque<Pending<J>>) {
         let mut inner = self.lock();
         let before = taken.len();
@@ -233,7 +232,7 @@ impl<J> Queue<J> {
         }
     }
 
-    /// Takes jobs back that were not to blame for anything; they are the next to go.
+    /// Takes back jobs that caused no failure; they are next in line.
     pub(super) fn give_back(&self, jobs: impl DoubleEndedIterator<Item = Pending<J>>) {
         let mut inner = self.lock();
         for job in jobs.rev() {
@@ -247,7 +246,7 @@ impl<J> Queue<J> {
         self.changed.notify_waiters();
     }
 
-    /// Takes a job back for another attempt, after all others.
+    /// Takes a job back for another attempt, behind all others.
     pub(super) fn again(&self, job: Pending<J>) {
         let mut inner = self.lock();
         if job.tries.wants_to_be_alone() {
@@ -259,7 +258,7 @@ impl<J> Queue<J> {
         self.changed.notify_waiters();
     }
 
-    /// A job is done with.
+    /// A job is settled.
     pub(super) fn finish_one(&self) {
         let mut inner = self.lock();
         inner.open = inner.open.saturating_sub(1);
@@ -270,7 +269,7 @@ impl<J> Queue<J> {
         }
     }
 
-    /// Notes that a connection has begun, or ceased, to have nothing to do.
+    /// Records that a connection became idle, or is no longer idle.
     pub(super) fn set_hungry(&self, hungry: bool) {
         let mut inner = self.lock();
         inner.hungry = if hungry { inner.hungry + 1 } else { inner.hungry.saturating_sub(1) };

@@ -1,4 +1,4 @@
-//! One connection of the pool and what is under way on it.
+//! One connection of the pool and the requests under way on it.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -16,61 +16,62 @@ use super::queue::{Pending, Window, Work};
 use crate::error::ClientError;
 use crate::session::Session;
 
-/// How a connection's work ended.
+/// Why a connection's task ended.
 pub(super) enum End {
-    /// There is nothing left to do.
+    /// No work is left.
     Finished,
-    /// There are more connections than may be now.
+    /// There are more connections than the limit allows.
     LetGo,
-    /// Nobody takes results any more.
+    /// The receiver of results was dropped.
     NobodyListens,
     /// Too many connections broke in a row.
     GaveUp(ClientError),
-    /// No connection could be made or held beside those that there are, and it does not count any more.
+    /// A connection could not be opened or kept beside the others, and is no longer counted.
     LeftToOthers(ClientError),
-    /// No connection will fare better.
+    /// Any other connection would fail as well.
     Hopeless(ClientError),
 }
 
-/// Why a connection is not used any further.
+/// Why a connection is given up.
 pub(super) enum Stop {
-    /// It broke, or the server broke the rules.
+    /// It broke, or the server violated the protocol.
     Broken(ClientError),
-    /// The head of the window got another file's content; it is asked for alone to see whose fault that was.
+    /// The request at the head of the window got another file's content; it is requested alone to find out
+    /// whose fault that was.
     MixedUp,
-    /// It is in order, but a new one is cheaper than receiving what nobody wants.
+    /// It is in order, but a new one is cheaper than receiving an unwanted content.
     NotWorthKeeping,
-    /// Nobody takes results any more.
+    /// The receiver of results was dropped.
     NobodyListens,
-    /// The server said something after which no connection will fare better.
+    /// After this error of the server any other connection would fail as well.
     Hopeless(ClientError),
 }
 
 pub(super) struct Worker<R: Receiver> {
     pub(super) shared: Arc<PoolContext<R>>,
     session: Option<Session>,
-    /// Requests whose answers are due, in their order.
+    /// Requests whose answers are due, in order.
     pub(super) window: VecDeque<Pending<R::Job>>,
-    /// A job that got another's content, to be asked for before any other.
+    /// A job that got another's content, to be requested before any other.
     suspect: Option<Pending<R::Job>>,
-    /// How many requests may be under way.
+    /// Limit of the requests under way.
     pub(super) pace: Pace,
-    /// Answers were mixed up here: one request at a time.
+    /// Answers were mixed up on this connection: one request at a time.
     pub(super) serial: bool,
     hungry: bool,
-    /// Whether the present connection has settled any job.
+    /// The present connection has settled a job.
     pub(super) progress: bool,
     /// Connections that broke in a row without settling any job.
     losses: u32,
     pauses: ExponentialBackoff,
-    /// No requests before this, because the server is overloaded.
+    /// No requests before this time, because the server is overloaded.
     pub(super) rest_until: Option<Instant>,
     had_connection: bool,
-    /// A content came over it.
+    /// It received a content.
     serving: bool,
-    /// It is one connection too many: no new requests.
+    /// It is a surplus connection: no new requests.
     let_go: bool,
-    /// Takes the session back that the caller gave, as long as that is the one in use.
+    /// Takes back the session that the caller provided, as long as it is the one in use.
     give_back: Option<SessionSlot>,
 }
 
@@ -106,7 +107,7 @@ impl<R: Receiver> Worker<R> {
 
     pub(super) async fn run(mut self) -> End {
         let end = match self.work().await {
-            // It does not count any more.
+            // It is no longer counted.
             End::Finished | End::GaveUp(_) if self.let_go => End::LetGo,
             End::GaveUp(error) if self.shared.limit.leaves_to_others() => End::LeftToOthers(error),
             end => end,
@@ -125,7 +126,7 @@ impl<R: Receiver> Worker<R> {
         end
     }
 
-    /// From its first content on the connection counts where the rate of all is measured.
+    /// From its first content on the connection counts in the measured rate.
     pub(super) fn counts_as_serving(&mut self) {
         if !std::mem::replace(&mut self.serving, true) {
             self.shared.limit.serving();
@@ -163,7 +164,7 @@ impl<R: Receiver> Worker<R> {
         }
     }
 
-    /// Waits for something to do and keeps the connection alive meanwhile.
+    /// Waits for work and keeps the connection alive meanwhile.
     async fn wait_for_work(&mut self) -> Work {
         if self.suspect.is_some() {
             return Work::Available;
@@ -179,7 +180,7 @@ impl<R: Receiver> Worker<R> {
             biased;
             work = self.shared.queue.wait() => work,
             error = session.idle() => {
-                // A server may well drop a connection that has nothing to do.
+                // A server may drop an idle connection.
                 debug!(%error, "an idle connection ended");
                 self.session = None;
                 Work::Later
@@ -187,8 +188,8 @@ impl<R: Receiver> Worker<R> {
         }
     }
 
-    /// A new connection, after a pause if the last one brought nothing. `None`: look again whether there is still
-    /// something to do.
+    /// A new connection, after a pause if the last one settled nothing. `None`: check first whether work is
+    /// left.
     async fn connect(&mut self) -> Result<Option<Session>, End> {
         if self.losses > 0
             && let Some(pause) = self.pauses.next()
@@ -214,7 +215,7 @@ impl<R: Receiver> Worker<R> {
                 }
                 Ok(Some(session))
             }
-            // One more was tried out, and the server does not want it, or not now.
+            // This was an attempt at one more, and the server refuses it, at least for now.
             Err(error) if self.is_addition() && !error.is_auth() && self.shared.limit.leaves_to_others() => {
                 Err(End::LeftToOthers(error))
             }
@@ -228,8 +229,8 @@ impl<R: Receiver> Worker<R> {
                 | ClientError::NotTheService { .. }
                 | ClientError::Proxy { .. }),
             ) => {
-                // A server, or what stands before it, may have a limit on connections. The others are none the worse
-                // for it; where there are none, it may take a moment to notice that the last one has ended.
+                // A server or a proxy may limit connections. The others are unaffected; without others, the
+                // server may need a moment to notice that the last one has ended.
                 let end = if self.shared.limit.leaves_to_others() {
                     Some(End::LeftToOthers(error))
                 } else {
@@ -241,12 +242,12 @@ impl<R: Receiver> Worker<R> {
         }
     }
 
-    /// Whether it never was a connection, while it is tried out whether more connections bring more.
+    /// True for an attempt at an additional connection that never connected.
     fn is_addition(&self) -> bool {
         !self.had_connection && self.shared.limit.is_attempting()
     }
 
-    /// Fills the window, reads answers, fills it again, until there is nothing to do.
+    /// Fills the window and reads answers until no work is left.
     async fn serve(&mut self, session: &mut Session) -> Result<(), Stop> {
         loop {
             if self.window.len() <= self.most_in_flight() / 2 && !self.is_let_go() {
@@ -261,14 +262,14 @@ impl<R: Receiver> Worker<R> {
         }
     }
 
-    /// Whether this connection is to end once what it has under way is done.
+    /// True if this connection is to end once its requests are answered.
     fn is_let_go(&mut self) -> bool {
         self.let_go = self.let_go || self.shared.limit.lets_go();
         self.let_go
     }
 
-    /// The server has trouble with the head of the window, on this connection or at all: fewer requests at once, and
-    /// fewer connections.
+    /// The server has trouble with the head of the window, on this connection or in general: fewer requests
+    /// at once, and fewer connections.
     pub(super) fn slow_down(&mut self) {
         self.pace.slow_down();
         let now = Instant::now();
@@ -280,7 +281,7 @@ impl<R: Receiver> Worker<R> {
         if self.serial { 1 } else { self.pace.requests() }
     }
 
-    /// Waits out an overload, once all answers under way have come.
+    /// Waits out an overload, once all requests under way are answered.
     async fn rest(&mut self) {
         if let Some(until) = self.rest_until
             && self.window.is_empty()
@@ -290,7 +291,7 @@ impl<R: Receiver> Worker<R> {
         }
     }
 
-    /// Takes jobs and sends their requests, all in one go.
+    /// Takes jobs and sends their requests together.
     async fn refill(&mut self, session: &mut Session) -> Result<(), ClientError> {
         let alone = self.window.front().is_some_and(|head| head.tries.wants_to_be_alone());
         if alone || self.rest_until.is_some() {
@@ -331,8 +332,8 @@ impl<R: Receiver> Worker<R> {
         }
     }
 
-    /// A connection broke, or did not come about: is it time to give up? One that settled jobs first is replaced
-    /// at once and counts for nothing.
+    /// A connection broke, or could not be opened. Returns true when it is time to give up. A connection that
+    /// settled jobs is replaced at once and does not count.
     fn count_loss(&mut self, error: &ClientError) -> Option<End> {
         if std::mem::take(&mut self.progress) {
             debug!(%error, "a connection was lost");
@@ -348,7 +349,7 @@ impl<R: Receiver> Worker<R> {
         (self.losses >= attempts).then(|| End::GaveUp(error.clone()))
     }
 
-    /// Puts everything in its place after a connection was given up.
+    /// Returns all jobs under way after a connection was given up.
     async fn after(&mut self, stop: Stop) -> Option<End> {
         let end = match stop {
             Stop::Broken(error) if error.ends_run() => Some(End::Hopeless(error)),
@@ -358,7 +359,7 @@ impl<R: Receiver> Worker<R> {
                 }
                 let progress = self.progress;
                 let blamed = self.blame_for_loss(&error).await;
-                // A job that failed for the last time is settled, but that is no progress.
+                // A job that failed finally is settled, but that is no progress.
                 self.progress = progress;
                 if blamed.is_err() { Some(End::NobodyListens) } else { self.count_loss(&error) }
             }
@@ -387,7 +388,7 @@ impl<R: Receiver> Worker<R> {
 }
 
 async fn open<R: Receiver>(shared: &PoolContext<R>) -> Result<Session, ClientError> {
-    // With one connection at a time, this one takes the place of the first.
+    // With one connection at a time, this one replaces the first.
     let longest =
         if shared.options.connections <= 1 { FIRST_CONNECTION_FRAME } else { FURTHER_CONNECTION_FRAME };
     let mut session =

@@ -1,8 +1,8 @@
-//! Changes that a session hears of after its listing, kept for the one who wants them all.
+//! Changes that a session receives after its listing, buffered for one subscriber.
 //!
-//! The session puts them in whenever it reads: while it idles, asks, sends or fetches. None is dropped in silence: when
-//! nobody takes them for so long that they fill the memory set for them, the receiver gets those from before that and
-//! then [`LiveEnd::Overflow`]. A new session lists what was missed.
+//! The session adds changes whenever it reads: while it idles, queries, sends or fetches. None is dropped
+//! silently: when the subscriber is so slow that the changes fill their buffer, it gets those already
+//! buffered and then [`LiveEnd::Overflow`]. A new session lists the missed ones.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -12,13 +12,13 @@ use thiserror::Error;
 use tokio::sync::mpsc::error::TryRecvError;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
-/// What a change takes beyond the text that it came in, in bytes.
+/// Memory of a buffered change beyond its text, in bytes.
 const OVERHEAD: usize = 256;
 
 /// Why there are no further changes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum LiveEnd {
-    /// They came faster than they were taken, and some were lost.
+    /// The buffer overflowed, and some changes were lost.
     #[error("changes came faster than they were taken; a new session has to list what was missed")]
     Overflow,
     /// The session is over.
@@ -26,14 +26,14 @@ pub enum LiveEnd {
     Closed,
 }
 
-/// The live changes of one session, in the order in which they came.
+/// The live changes of one session, in order of arrival.
 #[derive(Debug)]
 pub struct LiveChanges {
     changes: UnboundedReceiver<(PushMessage, usize)>,
     account: Arc<Account>,
 }
 
-/// The session's end.
+/// Set when the session ends.
 pub(super) struct LiveSender {
     changes: Option<UnboundedSender<(PushMessage, usize)>>,
     account: Arc<Account>,
@@ -54,7 +54,7 @@ pub(super) fn channel(memory: usize) -> (LiveSender, LiveChanges) {
 }
 
 impl LiveSender {
-    /// Keeps a change that came in a text of so many bytes.
+    /// Buffers a change whose text had this many bytes.
     pub(super) fn send(&mut self, change: &PushMessage, text: usize) {
         let Some(changes) = &self.changes else { return };
         let size = text + OVERHEAD;
@@ -62,18 +62,18 @@ impl LiveSender {
             self.account.has_overflowed.store(true, Ordering::Release);
             self.changes = None;
         } else if changes.send((change.clone(), size)).is_err() {
-            // Nobody wants them any more.
+            // The subscriber is gone.
             self.changes = None;
         }
     }
 }
 
 impl LiveChanges {
-    /// The next change, waiting for it. Can be cancelled without loss. It is the session that reads: something has to
-    /// await one of its methods meanwhile, `idle` at least.
+    /// Waits for the next change. Can be cancelled without loss. Only the session reads: await one of its
+    /// methods meanwhile, `idle` at least.
     ///
     /// # Errors
-    /// [`LiveEnd`] once all that were kept are taken and no further can come.
+    /// [`LiveEnd`] once all buffered changes are taken and no further can come.
     pub async fn next(&mut self) -> Result<PushMessage, LiveEnd> {
         match self.changes.recv().await {
             Some((change, size)) => Ok(self.take(change, size)),
@@ -81,7 +81,7 @@ impl LiveChanges {
         }
     }
 
-    /// The next change, if one is there.
+    /// The next change, if one is buffered.
     ///
     /// # Errors
     /// As for [`LiveChanges::next`].

@@ -1,4 +1,4 @@
-//! One pull: the request, its answer, and the pieces of content that follow.
+//! One pull: the request, its answer, and the pieces of content after it.
 
 use std::future::Future;
 
@@ -9,17 +9,17 @@ use obsync_protocol::{ClientMessage, EncodedHash, Uid};
 use super::{Event, Session};
 use crate::error::ClientError;
 
-/// What the server says to a pull.
+/// The server's answer to a pull.
 pub(crate) enum PullAnswer {
-    /// The content is not there any more.
+    /// The content is gone.
     Gone,
-    /// The server's reason for not giving it.
+    /// The server's reason for a refusal.
     Refused(String),
     /// The content follows.
     Content(ContentHeader),
 }
 
-/// What is announced before the pieces come.
+/// The announcement before the pieces.
 #[derive(Clone, Debug)]
 pub(crate) struct ContentHeader {
     pub(crate) hash: EncodedHash,
@@ -29,9 +29,9 @@ pub(crate) struct ContentHeader {
 
 /// The encrypted content of one file while it arrives.
 ///
-/// The pieces are checked against what the server announced; the plaintext has to be checked by whoever decrypts
-/// them, by the cipher's tag and the content hash. Small pieces share a buffer with their neighbours: do not keep
-/// them.
+/// The pieces are checked against the server's announcement. Whoever decrypts them has to check the
+/// plaintext, by the cipher's tag and the content hash. Small pieces share a buffer with their neighbours: do
+/// not keep them.
 #[derive(Debug)]
 pub struct Content<'session> {
     session: &'session mut Session,
@@ -43,7 +43,7 @@ pub struct Content<'session> {
 }
 
 impl Session {
-    /// Takes a pull for sending. Requests are answered in their order.
+    /// Queues a pull. Requests are answered in order.
     pub(crate) fn queue_pull(&mut self, uid: Uid) -> Result<(), ClientError> {
         self.wire.queue(&ClientMessage::Pull { uid })
     }
@@ -53,7 +53,7 @@ impl Session {
         self.wire.flush().await
     }
 
-    /// The answer to the oldest pull that has none yet.
+    /// Receives the answer to the oldest unanswered pull.
     pub(crate) async fn pull_answer(&mut self) -> Result<PullAnswer, ClientError> {
         let answer = self.answer("the server's answer to a request for content", TEXT_MESSAGE).await?;
         if let Some(reason) = answer.error() {
@@ -63,7 +63,7 @@ impl Session {
             return Ok(PullAnswer::Gone);
         }
         let (Some(size), Some(pieces)) = (answer.size, answer.pieces) else {
-            // The official client takes this for an empty file, and writes one over good content.
+            // The official client takes this for an empty file, and overwrites good content with it.
             return Err(ClientError::protocol("an answer announces no content, and no error either"));
         };
         Ok(PullAnswer::Content(ContentHeader { hash: answer.hash.unwrap_or_default(), size, pieces }))
@@ -83,8 +83,8 @@ impl Session {
 }
 
 impl ContentHeader {
-    /// Whether so many bytes can come in so many pieces. Pieces may have any length (docs/PROTOCOL.md section 3), so some may
-    /// be short or empty, but not without end.
+    /// True if this many bytes can come in this many pieces. Pieces may have any length (docs/PROTOCOL.md
+    /// section 3), so some may be short or empty, but not without limit.
     pub(crate) fn has_possible_pieces(&self) -> bool {
         let most = CONTENT_FRAMES.saturating_add(self.size / BYTES_PER_CONTENT_FRAME);
         self.pieces <= most && (self.pieces > 0 || self.size == 0)
@@ -92,13 +92,13 @@ impl ContentHeader {
 }
 
 impl Content<'_> {
-    /// The size of all pieces together, in bytes, as the server announced it.
+    /// The total size of all pieces in bytes, as announced.
     #[must_use]
     pub fn size(&self) -> u64 {
         self.size
     }
 
-    /// The number of pieces, as the server announced it.
+    /// The number of pieces, as announced.
     #[must_use]
     pub fn pieces(&self) -> u64 {
         self.pieces
@@ -108,8 +108,8 @@ impl Content<'_> {
     ///
     /// # Errors
     /// [`ClientError::Protocol`] when there are fewer pieces than announced or their sizes do not add up,
-    /// [`ClientError::TimedOut`], [`ClientError::ConnectionLost`]. The pool asks for the file again by itself, whatever
-    /// a receiver makes of the error.
+    /// [`ClientError::TimedOut`], [`ClientError::ConnectionLost`]. The pool requests the file again by
+    /// itself, whatever a receiver does with the error.
     pub async fn next_piece(&mut self) -> Result<Option<Bytes>, ClientError> {
         if let Some(failure) = &self.failure {
             return Err(failure.clone());
@@ -149,33 +149,33 @@ impl Content<'_> {
         Ok(piece)
     }
 
-    /// Does `work`, such as writing a piece, while the server gets signs of life: a destination that is slow for longer
+    /// Does `work`, such as writing a piece, and sends keep-alives meanwhile, so that a destination slower
     /// than the server's patience does not cost the connection.
     pub async fn keep_alive_while<T>(&mut self, work: impl Future<Output = T>) -> T {
         self.session.wire.keep_alive_while(work).await
     }
 
-    /// How many bytes are still to come.
+    /// Bytes still to come.
     pub(crate) fn remaining(&self) -> u64 {
         self.size - self.received.min(self.size)
     }
 
-    /// Whether the last piece was taken.
+    /// True once the last piece was taken.
     pub(crate) fn is_complete(&self) -> bool {
         self.taken == self.pieces
     }
 
-    /// How many bytes came.
+    /// Bytes received.
     pub(crate) fn received(&self) -> u64 {
         self.received
     }
 
-    /// What went wrong while the pieces came, if anything did.
+    /// The failure while receiving the pieces, if there was one.
     pub(crate) fn failure(&self) -> Option<&ClientError> {
         self.failure.as_ref()
     }
 
-    /// Receives the rest for nobody, so that the next answer can be read.
+    /// Receives and discards the rest, so that the next answer can be read.
     pub(crate) async fn drain(&mut self) -> Result<(), ClientError> {
         while self.next_piece().await?.is_some() {}
         Ok(())

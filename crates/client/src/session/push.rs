@@ -1,4 +1,4 @@
-//! Sending changes: folders, deletions, files in pieces (docs/PROTOCOL.md section 3).
+//! Sends changes: folders, deletions, files in pieces (docs/PROTOCOL.md section 3).
 
 use bytes::Bytes;
 use obsync_protocol::limits::TEXT_MESSAGE;
@@ -15,13 +15,13 @@ use crate::error::{ClientError, reasons};
 /// The size of all pieces but the last, in bytes.
 const PIECE: usize = 2 << 20;
 
-/// How much of a content is read at a time, in bytes.
+/// Bytes of content read at a time.
 const READ: usize = 64 << 10;
 
-/// A file to be sent.
+/// A file to upload.
 #[derive(Clone, Debug)]
 pub struct PushFile<'a> {
-    /// Where it is.
+    /// Its path.
     pub path: &'a VaultPath,
     /// SHA-256 of its content.
     pub hash: ContentHash,
@@ -29,26 +29,26 @@ pub struct PushFile<'a> {
     pub ctime: i64,
     /// Last change, milliseconds since the epoch.
     pub mtime: i64,
-    /// Where it was before, if this is a rename.
+    /// Its previous path, if this is a rename.
     pub related: Option<&'a VaultPath>,
 }
 
-/// A change that the server took.
+/// A change that the server accepted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Pushed {
-    /// The uid that the server gave it, as far as its echo came before the answer: the first entry meanwhile that says
-    /// what was sent and names this device.
+    /// The uid that the server assigned, if its echo came before the answer: the first entry meanwhile that
+    /// matches the change and names this device.
     pub echo: Option<Uid>,
-    /// The uid of the deletion of [`PushFile::related`], if the service made one by itself.
+    /// The uid of the deletion of [`PushFile::related`], if the service recorded one by itself.
     pub related_deleted: Option<Uid>,
 }
 
-/// A rename that the server took.
+/// A rename that the server accepted.
 #[derive(Clone, Debug)]
 pub struct Renamed {
     /// The file at its new path.
     pub pushed: Pushed,
-    /// What became of its old path.
+    /// The fate of its old path.
     pub old: OldPath,
 }
 
@@ -57,22 +57,22 @@ pub struct Renamed {
 pub enum OldPath {
     /// The service deleted it because of the rename.
     DeletedByService(Uid),
-    /// It was deleted by a change of its own.
+    /// A separate change deleted it.
     Deleted(Pushed),
     /// The file has its new path, but the old one may still be there.
     NotDeleted(PushFailure),
 }
 
-/// A change that was not answered by `ok`.
+/// A change that was not answered with `ok`.
 #[derive(Clone, Debug, Error)]
 pub enum PushFailure {
-    /// The server refused it. The session can be used further.
+    /// The server refused it. The session stays usable.
     #[error(transparent)]
     Refused(ClientError),
-    /// It ended before the server can have recorded it, so it can be sent again.
+    /// The session ended before the server can have recorded the change, so it can be sent again.
     #[error(transparent)]
     NotRecorded(ClientError),
-    /// The answer did not come, so the vault may have the change or not: its history says.
+    /// No answer arrived, so the vault may or may not have the change; its history tells.
     #[error("{0}; it is not known whether the vault has this change")]
     Unknown(#[source] ClientError),
 }
@@ -87,14 +87,14 @@ impl PushFailure {
     }
 }
 
-/// What the server wants after a push or one of its pieces.
+/// The server's demand after a push or one of its pieces.
 enum Reply {
     Done,
     Next,
     Refused(ClientError),
 }
 
-/// A change under way.
+/// A change being sent.
 struct Change<'a> {
     request: &'a PushRequest,
     pushed: Pushed,
@@ -137,7 +137,7 @@ impl Session {
         if size > self.file_limit() {
             return Err(PushFailure::Refused(too_large));
         }
-        // It is not read, so it would be recorded under any hash.
+        // The content is not read, so it would be recorded under any hash.
         if size == 0 && file.hash != ContentHash::EMPTY {
             return Err(PushFailure::NotRecorded(ClientError::SourceChanged));
         }
@@ -170,7 +170,7 @@ impl Session {
         }
     }
 
-    /// Sends the request, and says what the server wants then.
+    /// Sends the request and returns the server's demand.
     async fn announce(&mut self, change: &mut Change<'_>) -> Result<Reply, PushFailure> {
         let request = ClientMessage::Push(change.request.clone());
         self.wire.queue(&request).map_err(PushFailure::NotRecorded)?;
@@ -178,7 +178,7 @@ impl Session {
         self.reply(change, 0).await.map_err(PushFailure::Unknown)
     }
 
-    /// Encrypts and sends, piece by piece; each piece is answered, the last one by `ok`.
+    /// Encrypts and sends piece by piece; the server answers each piece, the last one with `ok`.
     async fn send_content<R: AsyncRead + Unpin>(
         &mut self,
         change: &mut Change<'_>,
@@ -215,7 +215,7 @@ impl Session {
         self.reply(change, sent).await
     }
 
-    /// The answer to a change of which so many bytes were sent, with the echoes that come before it.
+    /// Receives the answer to a change of which this many bytes were sent, and the echoes before it.
     async fn reply(&mut self, change: &mut Change<'_>, sent: usize) -> Result<Reply, ClientError> {
         let due = self.wire.change_due("the server's answer to a change", sent);
         loop {
@@ -232,7 +232,7 @@ impl Session {
 }
 
 impl Change<'_> {
-    /// Takes note of an entry that came before the answer.
+    /// Records an entry that came before the answer.
     fn hear(&mut self, entry: &PushMessage, device: &str) {
         let request = self.request;
         if entry.device != device || !entry.has_sound_uid() {
@@ -266,7 +266,7 @@ impl Reply {
     }
 }
 
-/// A content, encrypted as it is read, in pieces.
+/// A content in pieces, encrypted as it is read.
 struct Pieces<R> {
     /// `None` once the tag was added.
     encryptor: Option<ContentEncryptor>,
@@ -276,7 +276,7 @@ struct Pieces<R> {
     size: u64,
     read: u64,
     plain: Vec<u8>,
-    /// Encrypted and not given out.
+    /// Encrypted and not yet returned.
     pending: Vec<u8>,
 }
 
@@ -295,8 +295,8 @@ impl<R: AsyncRead + Unpin> Pieces<R> {
         }
     }
 
-    /// The next piece, and whether it is the last. The last one is not given out, nor the one before it that would complete
-    /// it but for some bytes of the tag, unless the content is the one that was announced.
+    /// Returns the next piece, and true for the last one. The last piece is not returned unless the content
+    /// is the announced one; nor is the one before it, if only some bytes of the tag are missing after it.
     async fn next(&mut self) -> Result<(Vec<u8>, bool), ClientError> {
         while self.encryptor.is_some() && self.pending.len() <= PIECE {
             self.read().await?;
@@ -334,7 +334,7 @@ fn source(reason: String) -> ClientError {
     ClientError::Source { reason }
 }
 
-/// A server that breaks the protocol before it can have recorded anything.
+/// The server violated the protocol before it can have recorded anything.
 fn not_kept(reason: &str) -> PushFailure {
     PushFailure::NotRecorded(ClientError::protocol(reason))
 }

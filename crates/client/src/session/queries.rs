@@ -6,29 +6,29 @@ use obsync_protocol::{ClientMessage, EncodedPath, PushMessage, Uid};
 use super::Session;
 use crate::error::ClientError;
 
-/// How much room a vault takes.
+/// The storage used by a vault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct VaultSize {
-    /// In bytes, old states included.
+    /// In bytes, old versions included.
     pub size: u64,
-    /// What the account allows, in bytes.
+    /// The account's quota in bytes.
     pub limit: u64,
 }
 
-/// A part of an entry's past.
+/// A page of an entry's history.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct History {
-    /// Its states, the newest first.
+    /// Its versions, newest first.
     pub items: Vec<PushMessage>,
-    /// Whether there are older ones: ask again with the uid of the last one.
+    /// There are older ones: query again with the uid of the last one.
     pub more: bool,
 }
 
 impl Session {
-    /// How much room the vault takes.
+    /// Queries the storage used by the vault.
     ///
     /// # Errors
-    /// The server's refusal; whatever the network adds.
+    /// The server's refusal; network errors.
     pub async fn size(&mut self) -> Result<VaultSize, ClientError> {
         self.ask(&ClientMessage::Size).await?;
         let answer = self.confirmation("the server's answer about the vault's size").await?;
@@ -38,13 +38,13 @@ impl Session {
         }
     }
 
-    /// The entries that were deleted, renames left out.
+    /// The deleted entries, without renames.
     ///
     /// # Errors
     /// As for [`Session::size`].
     pub async fn deleted(&mut self) -> Result<Vec<PushMessage>, ClientError> {
         self.ask(&ClientMessage::Deleted { suppress_renames: true }).await?;
-        // A list of all deletions has no bound but the frame's.
+        // A list of all deletions has no limit but the frame's.
         let answer = self.answer("the list of deleted entries", LIST_MESSAGE).await?;
         if let Some(error) = answer.error() {
             return Err(ClientError::from_server_text(&error, &self.redactor));
@@ -52,7 +52,7 @@ impl Session {
         answer.items.ok_or_else(|| ClientError::protocol("the list of deleted entries is missing"))
     }
 
-    /// The states of an entry below the uid `last`; from the newest one for 0.
+    /// The versions of an entry below the uid `last`; from the newest one for 0.
     ///
     /// # Errors
     /// As for [`Session::size`].
@@ -67,7 +67,7 @@ impl Session {
         Ok(History { items, more })
     }
 
-    /// Makes an earlier state of an entry its present one.
+    /// Makes an earlier version of an entry the current one.
     ///
     /// # Errors
     /// As for [`Session::size`].

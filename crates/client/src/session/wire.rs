@@ -1,4 +1,4 @@
-//! Messages with limits: how long to wait, when to ask for a sign of life, when to give a connection up.
+//! Messages with limits: timeouts of waits, pings, and detection of dead connections.
 
 use std::collections::VecDeque;
 use std::future::{Future, poll_fn};
@@ -17,13 +17,13 @@ use crate::options::Timeouts;
 use crate::speed::Speed;
 use crate::transport::{Incoming, Socket};
 
-/// The longest limit that is told from none. Beyond it clocks overflow.
+/// The longest effective limit; longer ones count as none. Beyond it clocks overflow.
 const LONGEST: Duration = Duration::from_secs(365 * 24 * 3600);
 
-/// How much is read ahead, in bytes, while the other side takes nothing from us.
+/// Most bytes read ahead while the other side accepts nothing from us.
 const READ_AHEAD: usize = 4 << 20;
 
-/// What a message takes that is read ahead, beyond its own bytes.
+/// Memory of a message read ahead, beyond its own bytes.
 const UNREAD_OVERHEAD: usize = 128;
 
 /// A connection with its limits.
@@ -31,17 +31,17 @@ pub(super) struct Wire {
     socket: Socket,
     clock: Arc<dyn Clock>,
     timeouts: Timeouts,
-    /// What came while something was being sent.
+    /// Messages received during a send.
     unread: VecDeque<Incoming>,
     unread_bytes: usize,
     heartbeat: bool,
     last_message: Instant,
     last_ping: Instant,
-    /// One timer for all limits. It is set to the earliest of them, and when it rings the clock is asked which
-    /// have passed: most messages come in time and need not touch it.
+    /// One timer for all limits. It is set to the earliest, and when it fires the clock decides which have
+    /// passed: most messages come in time and need not touch it.
     timer: Timer,
     speed: Arc<Speed>,
-    /// The bytes that `speed` knows of.
+    /// Number of bytes already reported to `speed`.
     counted: Counted,
 }
 
@@ -56,18 +56,18 @@ impl Timer {
     }
 }
 
-/// What is being waited for and until when.
+/// A wait and its limits.
 pub(super) struct Due {
     what: &'static str,
     after: Duration,
     at: Option<Instant>,
     /// Since when content is waited for, where only content counts as progress.
     content_since: Option<Instant>,
-    /// Whether the server has to keep to the least speed meanwhile.
+    /// The least speed applies during this wait.
     is_measured: bool,
-    /// Whether the first entry of a listing is waited for.
+    /// The wait is for the first entry of a listing.
     begins_listing: bool,
-    /// How long what was sent may take to arrive, in which the other side has nothing to say.
+    /// Extra time for sent bytes to arrive, during which the other side has nothing to send.
     on_its_way: Duration,
 }
 
@@ -85,13 +85,13 @@ impl Due {
     }
 
     fn in_time(what: &'static str, after: Duration, now: Instant) -> Self {
-        // A limit too far away for the clock is none.
+        // A limit too far away for the clock counts as none.
         Self { what, after, at: now.checked_add(after), is_measured: true, ..Self::never() }
     }
 
     fn check(&self, now: Instant) -> Result<(), ClientError> {
         match self.at {
-            // Once entries came in this run, it is one that is late as any other.
+            // Once entries arrived in this run, a late first entry is like any other.
             Some(at) if at <= now && self.begins_listing && !self.is_measured => {
                 Err(ClientError::NoListing { after: self.after })
             }
@@ -127,7 +127,7 @@ impl Wire {
         }
     }
 
-    /// Pings may be sent from now on; the server has to answer the opening first.
+    /// Allows pings from now on; the server has to answer the opening first.
     pub(super) fn start_heartbeat(&mut self) {
         self.heartbeat = true;
     }
@@ -137,12 +137,12 @@ impl Wire {
         Due::in_time(what, self.timeouts.answer, self.clock.steady())
     }
 
-    /// A limit for the next step of something that is under way.
+    /// A limit for the next step of an exchange under way.
     pub(super) fn step_due(&self, what: &'static str) -> Due {
         Due::in_time(what, self.timeouts.stall, self.clock.steady())
     }
 
-    /// A limit for the first entry of a listing, which a server may have to look for.
+    /// A limit for the first entry of a listing, which may take the server long to find.
     pub(super) fn first_entry_due(&self) -> Due {
         Due {
             is_measured: self.speed.has_listed(),
@@ -157,41 +157,43 @@ impl Wire {
         self.step_due("the next entry of the listing")
     }
 
-    /// A limit for the next piece of content. Signs of life do not extend it, but the bytes of a piece that is on
-    /// its way do; how many have to come is up to the least speed.
+    /// A limit for the next piece of content. Keep-alives do not extend it, but bytes of an incoming piece
+    /// do; the least speed decides how many have to come.
     pub(super) fn piece_due(&self, what: &'static str) -> Due {
         let content_since = Some(self.clock.steady());
         Due { what, after: self.timeouts.silence, content_since, is_measured: true, ..Due::never() }
     }
 
-    /// A limit for the answer to a change of which so many bytes were sent just now. The system takes them at once, but
-    /// on a slow line they are under way for minutes. The speed of the server's answers is nobody's measure.
+    /// A limit for the answer to a change of which this many bytes were just sent. The system accepts them at
+    /// once, but on a slow line they are under way for minutes. The server's answers are not subject to the
+    /// least speed.
     pub(super) fn change_due(&self, what: &'static str, sent: usize) -> Due {
         let on_its_way = Duration::from_secs(sent as u64 / LEAST_UPLOAD_SPEED);
         let after = self.timeouts.answer.saturating_add(on_its_way);
         Due { is_measured: false, on_its_way, ..Due::in_time(what, after, self.clock.steady()) }
     }
 
-    /// Counts a text of so many bytes as progress. What says nothing is none: it must not hide that nothing comes.
+    /// Counts a text of this many bytes as progress. Texts without information are not counted: they must not
+    /// hide a stall.
     pub(super) fn accept(&mut self, bytes: usize) {
         self.counted.texts += bytes as u64;
     }
 
-    /// Takes a request for sending; [`Wire::flush`] sends it.
+    /// Queues a request; [`Wire::flush`] sends it.
     pub(super) fn queue(&mut self, message: &ClientMessage) -> Result<(), ClientError> {
         self.socket.queue_text(message.to_json())
     }
 
-    /// Takes a piece of content for sending.
+    /// Queues a piece of content.
     pub(super) fn queue_piece(&mut self, piece: bytes::Bytes) -> Result<(), ClientError> {
         self.socket.queue_binary(piece)
     }
 
-    /// Sends what is queued, and fails when the other side takes nothing for too long.
+    /// Sends the queue, and fails when the other side accepts nothing for too long.
     pub(super) async fn flush(&mut self) -> Result<(), ClientError> {
         let started = self.clock.steady();
         let silence = self.timeouts.silence;
-        // However little at a time it takes, it has to come to an end.
+        // However slowly it accepts them, this must end.
         let last = started.checked_add(self.timeouts.stall);
         loop {
             let give_up = started.max(self.socket.last_write()) + silence;
@@ -213,7 +215,7 @@ impl Wire {
         }
     }
 
-    /// Sends, and reads meanwhile: a server that waits for us to read would never come to read itself.
+    /// Sends and reads meanwhile: a server that waits for us to read would never start to read itself.
     fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), ClientError>> {
         if let Poll::Ready(flushed) = self.socket.poll_flush(cx) {
             return Poll::Ready(flushed);
@@ -234,10 +236,10 @@ impl Wire {
         self.unread.push_back(message.detached());
     }
 
-    /// The next message. Cancelling this loses nothing.
+    /// Receives the next message. Cancelling this loses nothing.
     pub(super) async fn next(&mut self, due: &Due) -> Result<Incoming, ClientError> {
         let started = self.clock.steady();
-        // Here too, for messages that come without a pause would keep the timer from being looked at.
+        // Checked here too, since messages without a pause would starve the timer.
         due.check(started)?;
         self.check_content(due, started)?;
         if let Some(message) = self.unread.pop_front() {
@@ -263,7 +265,7 @@ impl Wire {
                     }
                     return message;
                 }
-                // Its turn comes even if the socket has used up what a task may do at once.
+                // Polled even if the socket has used up the task's budget.
                 () = tokio::task::unconstrained(timer.rings.as_mut()) => {
                     now = clock.steady();
                     self.look_at_clock(due, started, now).await?;
@@ -272,8 +274,8 @@ impl Wire {
         }
     }
 
-    /// Drives `work`, for which the connection is not needed, and sends pings meanwhile. Nothing is read: what the server
-    /// sends waits until somebody takes it. A connection that breaks is noticed when it is used again.
+    /// Drives `work`, which does not need the connection, and sends pings meanwhile. Nothing is read:
+    /// messages of the server wait. A broken connection is noticed on its next use.
     pub(super) async fn keep_alive_while<T>(&mut self, work: impl Future<Output = T>) -> T {
         let mut work = pin!(work);
         loop {
@@ -301,7 +303,7 @@ impl Wire {
         self.flush().await
     }
 
-    /// Sets the timer to the earliest limit, unless it rings before that in any case.
+    /// Sets the timer to the earliest limit, unless it fires before that anyway.
     fn set_timer(&mut self, due: &Due, started: Instant, now: Instant) {
         let mut earliest = self.dead_at(due, started);
         if let Some(at) = self.content_at(due) {
@@ -339,12 +341,12 @@ impl Wire {
         Ok(())
     }
 
-    /// When the connection counts as dead. Time in which nobody listened does not count as silence.
+    /// When the connection counts as dead. Time in which nobody read does not count as silence.
     fn dead_at(&self, due: &Due, started: Instant) -> Instant {
         started.max(self.socket.last_read()) + self.timeouts.silence + due.on_its_way
     }
 
-    /// When content that is waited for counts as never coming.
+    /// When content that is due counts as stalled.
     fn content_at(&self, due: &Due) -> Option<Instant> {
         due.content_since.map(|since| since.max(self.socket.last_content()) + self.timeouts.silence)
     }
@@ -367,18 +369,18 @@ impl Wire {
     }
 }
 
-/// Bytes received so far that are progress.
+/// Received bytes that count as progress.
 #[derive(Clone, Copy, Default)]
 struct Counted {
-    /// Of texts that said something.
+    /// Of texts with information.
     texts: u64,
-    /// Of pieces of content, the one that is on its way included.
+    /// Of pieces of content, the incoming one included.
     content: u64,
 }
 
 impl Counted {
-    /// The bytes received since the last call that are progress. While content is due only content is: texts that nobody
-    /// asked for must not hide that it trickles.
+    /// Bytes of progress since the last call. While content is due only content counts: unsolicited texts
+    /// must not hide that it trickles.
     fn progress(&mut self, socket: &Socket, due: &Due) -> u64 {
         let content = socket.content_bytes();
         let before = std::mem::replace(self, Self { texts: 0, content });
@@ -401,7 +403,7 @@ mod tests {
     use super::*;
     use crate::clock::SystemClock;
 
-    /// A wire, and the other end of a line that holds 1 KiB.
+    /// A wire, and the other end of a line with a buffer of 1 KiB.
     async fn narrow(timeouts: Timeouts) -> (Wire, WebSocketStream<tokio::io::DuplexStream>) {
         let (ours, theirs) = tokio::io::duplex(1024);
         let speed = Arc::new(Speed::new(LEAST_SPEED, timeouts.speed_over, Arc::new(SystemClock)));
@@ -421,7 +423,7 @@ mod tests {
         wire.queue_piece(bytes::Bytes::from(vec![1; 300_000])).unwrap();
         wire.flush().await.unwrap();
         assert_eq!(server.await.unwrap(), 300_000);
-        // What was read meanwhile is still there, in its order.
+        // Messages read meanwhile are still there, in order.
         for number in 0..100 {
             let Incoming::Text(text) = wire.next(&Due::never()).await.unwrap() else { panic!("no text") };
             assert!(text.starts_with(&format!("{number} ")));
@@ -432,7 +434,7 @@ mod tests {
     async fn a_server_that_does_not_read_the_answers_to_its_pings_is_given_up() {
         let (mut wire, mut peer) = narrow(Timeouts::default()).await;
         let server = tokio::spawn(async move {
-            // Data frames between the pings, so that these are few enough between two of them.
+            // Data frames between the pings, so that the pings between two of them stay below the limit.
             loop {
                 for message in [Message::Ping(vec![0; 125].into()), Message::text("{}")] {
                     if peer.feed(message).await.is_err() || peer.flush().await.is_err() {
@@ -501,7 +503,7 @@ mod tests {
             });
             let due = wire.change_due("the server's answer to a piece", 2 << 20);
             assert_eq!(wire.next(&due).await.is_err(), is_lost, "{minutes} minutes");
-            // Nothing but the answer is waited for that long.
+            // Only the answer is waited for that long.
             drop(server);
         }
     }
@@ -525,7 +527,7 @@ mod tests {
                     assert!(text.starts_with(&format!("{number} ")));
                     number += 1;
                 }
-                // Cancels the wait, in the middle of a message most of the time.
+                // Cancels the wait, mostly in the middle of a message.
                 () = tokio::task::yield_now() => {}
             }
         }

@@ -1,4 +1,5 @@
-//! A session that may change the vault. Its type says so, and that the listing was received: nothing can be sent before.
+//! A session that may change the vault. Its type proves that the listing was received: nothing can be sent
+//! before.
 
 use obsync_protocol::{EncodedPath, PushMessage, Uid, VaultPath};
 use tokio::io::AsyncRead;
@@ -8,7 +9,7 @@ use super::{History, LiveChanges, Session, SessionTarget, VaultSize};
 use crate::client::Client;
 use crate::error::ClientError;
 
-/// A session to write with, whose listing was not received yet.
+/// A session for writing, whose listing was not received yet.
 #[derive(Debug)]
 pub struct UnlistedSession {
     session: Session,
@@ -17,18 +18,18 @@ pub struct UnlistedSession {
 
 /// A session that may change the vault, one change at a time.
 ///
-/// When a call is cancelled or fails on the way, the connection is closed: what the server would answer belongs to nobody
-/// then, and every later call says [`ClientError::ConnectionLost`]. A refusal leaves the session usable.
+/// When a call is cancelled or fails midway, the connection is closed, since the server's answer could not be
+/// attributed; every later call returns [`ClientError::ConnectionLost`]. A refusal leaves the session usable.
 #[derive(Debug)]
 pub struct WritingSession {
-    /// Taken while a call is under way, so that a cancelled one ends the connection.
+    /// Taken out during a call, so that a cancelled call ends the connection.
     session: Option<Session>,
 }
 
 impl UnlistedSession {
-    /// Receives the listing to its end. The session is ready for changes then; what the server tells of from now on comes
-    /// from the [`LiveChanges`], the echoes of own changes included. The arguments and errors are those of
-    /// [`Session::listing`]. After an error, open a new session above the last entry that came.
+    /// Receives the listing to its end. After that the session accepts changes, and the [`LiveChanges`]
+    /// receive the server's changes, the echoes of own ones included. The arguments and errors are those of
+    /// [`Session::listing`]. After an error, open a new session above the last entry received.
     ///
     /// # Errors
     /// As for [`Session::listing`].
@@ -40,7 +41,7 @@ impl UnlistedSession {
         Ok((WritingSession { session: Some(self.session) }, self.live))
     }
 
-    /// The largest file that the vault takes, in bytes of plaintext.
+    /// The largest file that the vault accepts, in bytes of plaintext.
     #[must_use]
     pub fn file_limit(&self) -> u64 {
         self.session.file_limit()
@@ -48,23 +49,24 @@ impl UnlistedSession {
 }
 
 impl UnlistedSession {
-    /// Takes it apart, to be read with first: the permit makes a writing session of it again.
+    /// Splits it into a session to read with first, and the permit that turns that into a writing session
+    /// again.
     #[must_use]
     pub fn into_parts(self) -> (Session, LiveChanges, WritePermit) {
         (self.session, self.live, WritePermit(()))
     }
 }
 
-/// What makes a [`WritingSession`] of a session whose listing was received. It comes out of a session that was opened to write,
-/// and nowhere else.
+/// Turns a session whose listing was received into a [`WritingSession`]. Only a session that was opened for
+/// writing yields one.
 #[derive(Debug)]
 pub struct WritePermit(());
 
 impl WritePermit {
-    /// The session to write with.
+    /// The session for writing.
     ///
     /// # Errors
-    /// The session, whose listing was not received to its end.
+    /// The session back, if its listing was not received completely.
     pub fn writing(self, session: Session) -> Result<WritingSession, Box<Session>> {
         match session.is_listed() {
             true => Ok(WritingSession { session: Some(session) }),
@@ -74,7 +76,7 @@ impl WritePermit {
 }
 
 impl WritingSession {
-    /// The session to read with, and what makes a writing one of it again. `None`: it is over.
+    /// The session for reading, and the permit that turns it into a writing one again. `None`: it is over.
     #[must_use]
     pub fn into_reading(self) -> Option<(Session, WritePermit)> {
         Some((self.session?, WritePermit(())))
@@ -95,7 +97,8 @@ impl WritingSession {
         Ok(UnlistedSession { session, live })
     }
 
-    /// A further connection beside one that has the listing: its own is passed over, and nobody gets its live changes.
+    /// A further connection beside the one that has the listing: its own listing is discarded, and nobody
+    /// receives its live changes.
     pub(crate) async fn open_further(
         client: &Client,
         target: &SessionTarget,
@@ -117,7 +120,7 @@ impl WritingSession {
         self.end_push(session, pushed)
     }
 
-    /// Records that a file or folder is gone. A folder that has something in it stays.
+    /// Records the deletion of a file or folder. A folder that is not empty stays.
     ///
     /// # Errors
     /// As for [`WritingSession::push_folder`].
@@ -127,7 +130,7 @@ impl WritingSession {
         self.end_push(session, pushed)
     }
 
-    /// Sends a file that is at hand.
+    /// Uploads a file in memory.
     ///
     /// # Errors
     /// As for [`WritingSession::push_file_from`].
@@ -135,15 +138,18 @@ impl WritingSession {
         self.push_file_from(file, content.len() as u64, content).await
     }
 
-    /// Sends a file of `size` bytes as `content` gives it, in constant memory. A content that the vault has is not read.
+    /// Uploads a file of `size` bytes from `content`, in constant memory. `content` is not read if the vault
+    /// has it already.
     ///
-    /// The hash goes ahead, so it has to be known; what is sent is hashed once more, and the last piece is sent only if
-    /// it is the content that was announced. Otherwise the connection is closed, and the server forgets what it got.
+    /// The hash is sent first, so it has to be known. The content is hashed again while it is sent, and the
+    /// last piece is sent only if the hash matches. Otherwise the connection is closed, and the server
+    /// discards the upload.
     ///
     /// # Errors
-    /// [`PushFailure`] says whether the vault may have the change. Known reasons: [`ClientError::FileTooLarge`] (found out
-    /// before anything is sent, if the server named its limit), [`ClientError::VaultFull`], [`ClientError::ReadOnly`],
-    /// [`ClientError::SubscriptionExpired`], [`ClientError::Source`] and [`ClientError::SourceChanged`].
+    /// [`PushFailure`] says whether the vault may have the change. Known reasons:
+    /// [`ClientError::FileTooLarge`] (detected before anything is sent, if the server named its limit),
+    /// [`ClientError::VaultFull`], [`ClientError::ReadOnly`], [`ClientError::SubscriptionExpired`],
+    /// [`ClientError::Source`] and [`ClientError::SourceChanged`].
     pub async fn push_file_from<R: AsyncRead + Unpin + Send>(
         &mut self,
         file: &PushFile<'_>,
@@ -155,12 +161,12 @@ impl WritingSession {
         self.end_push(session, pushed)
     }
 
-    /// Sends a file that was at `from` before, and then the deletion of `from` unless the service deleted it by itself:
-    /// whether it does was not observed (docs/PROTOCOL.md section 3). `may_delete` is asked right before that: the file may have taken
-    /// long.
+    /// Uploads a file that was at `from` before, and then the deletion of `from` unless the service recorded
+    /// that by itself; which of the two the service does was not observed (docs/PROTOCOL.md section 3).
+    /// `may_delete` is called right before the deletion: the upload may have taken long.
     ///
     /// # Errors
-    /// As for [`WritingSession::push_file_from`], and only if the file at its new path failed.
+    /// As for [`WritingSession::push_file_from`], and only if the upload to the new path failed.
     pub async fn push_rename<R: AsyncRead + Unpin + Send>(
         &mut self,
         from: &VaultPath,
@@ -184,7 +190,7 @@ impl WritingSession {
         Ok(Renamed { pushed, old })
     }
 
-    /// Makes an earlier state of an entry its present one.
+    /// Makes an earlier version of an entry the current one.
     ///
     /// # Errors
     /// As for [`Session::size`].
@@ -194,7 +200,7 @@ impl WritingSession {
         self.end(session, answer)
     }
 
-    /// The states of an entry, see [`Session::history`].
+    /// The versions of an entry, see [`Session::history`].
     ///
     /// # Errors
     /// As for [`Session::history`].
@@ -204,7 +210,7 @@ impl WritingSession {
         self.end(session, answer)
     }
 
-    /// The entries that were deleted, see [`Session::deleted`].
+    /// The deleted entries, see [`Session::deleted`].
     ///
     /// # Errors
     /// As for [`Session::deleted`].
@@ -214,7 +220,7 @@ impl WritingSession {
         self.end(session, answer)
     }
 
-    /// How much room the vault takes.
+    /// Queries the storage used by the vault.
     ///
     /// # Errors
     /// As for [`Session::size`].
@@ -224,31 +230,31 @@ impl WritingSession {
         self.end(session, answer)
     }
 
-    /// The largest file that the vault takes, in bytes of plaintext; 0 once the session is over.
+    /// The largest file that the vault accepts, in bytes of plaintext; 0 once the session is over.
     #[must_use]
     pub fn file_limit(&self) -> u64 {
         self.session.as_ref().map_or(0, Session::file_limit)
     }
 
-    /// The highest uid that was received, see [`Session::version`]; `None` once the session is over.
+    /// The highest uid received, see [`Session::version`]; `None` once the session is over.
     #[must_use]
     pub fn version(&self) -> Option<u64> {
         self.session.as_ref().map(Session::version)
     }
 
-    /// The version that the last `ready` told, see [`Session::server_version`]; `None` once the session is over.
+    /// The version of the last `ready`, see [`Session::server_version`]; `None` once the session is over.
     #[must_use]
     pub fn server_version(&self) -> Option<u64> {
         self.session.as_ref().and_then(Session::server_version)
     }
 
-    /// Whether the session can still be used.
+    /// True while the session is usable.
     #[must_use]
     pub fn is_open(&self) -> bool {
         self.session.is_some()
     }
 
-    /// Keeps the session alive until it ends, and says how. Can be cancelled at any time; that is what it is for.
+    /// Keeps the session alive until it ends, and returns the reason. May be cancelled at any time.
     pub async fn idle(&mut self) -> ClientError {
         let Some(session) = &mut self.session else { return over() };
         let error = session.idle().await;
@@ -256,7 +262,7 @@ impl WritingSession {
         error
     }
 
-    /// Says goodbye and ends the connection.
+    /// Closes the connection properly.
     pub async fn close(self) {
         if let Some(session) = self.session {
             session.close().await;

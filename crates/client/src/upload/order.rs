@@ -1,4 +1,4 @@
-//! Orders uploads: the next job is the first one whose paths no earlier job that is not done names.
+//! Orders uploads: the next job is the first one that shares no path with an earlier unfinished job.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -6,11 +6,11 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use obsync_protocol::VaultPath;
 use tokio::sync::Notify;
 
-/// A job that was taken in. Its number is its place in the order.
+/// An accepted job. Its number is its place in the order.
 pub(super) struct Ticket<J> {
     pub(super) number: u64,
     pub(super) job: J,
-    /// How often it was sent.
+    /// Number of times it was sent.
     pub(super) tries: u32,
     paths: Vec<VaultPath>,
 }
@@ -23,13 +23,13 @@ pub(super) struct Order<J> {
 
 struct OrderInner<J> {
     next: u64,
-    /// Jobs that nobody has taken.
+    /// Jobs that no connection has taken.
     waiting: BTreeMap<u64, Ticket<J>>,
     /// Those of them that may be taken.
     ready: BTreeSet<u64>,
-    /// For each path the jobs that name it and are not done, in their order.
+    /// For each path the unfinished jobs that name it, in order.
     lines: HashMap<VaultPath, VecDeque<u64>>,
-    /// Jobs that are not done.
+    /// Unfinished jobs.
     open: usize,
     closed: bool,
 }
@@ -47,7 +47,7 @@ impl<J> Order<J> {
         Self { inner: Mutex::new(inner), changed: Notify::new() }
     }
 
-    /// Takes a job in, after all others.
+    /// Adds a job, behind all others.
     pub(super) fn add(&self, job: J, paths: Vec<VaultPath>) {
         let mut inner = self.lock();
         let number = inner.next;
@@ -62,13 +62,13 @@ impl<J> Order<J> {
         self.changed.notify_waiters();
     }
 
-    /// No further jobs come.
+    /// No further jobs will be added.
     pub(super) fn close(&self) {
         self.lock().closed = true;
         self.changed.notify_waiters();
     }
 
-    /// The next job that may be sent, waiting for it; `None` when all are done. Can be cancelled without loss.
+    /// Waits for the next job that may be sent; `None` when all are done. Can be cancelled without loss.
     pub(super) async fn take(&self) -> Option<Ticket<J>> {
         loop {
             let changed = self.changed.notified();
@@ -87,7 +87,7 @@ impl<J> Order<J> {
         }
     }
 
-    /// A job that was taken is to be sent again, before any later one of its paths.
+    /// A taken job is to be sent again, before any later one of its paths.
     pub(super) fn give_back(&self, ticket: Ticket<J>) {
         let mut inner = self.lock();
         inner.ready.insert(ticket.number);
@@ -96,7 +96,7 @@ impl<J> Order<J> {
         self.changed.notify_waiters();
     }
 
-    /// A job that was taken is done: the next ones of its paths may be sent.
+    /// A taken job is done: the next ones of its paths may be sent.
     pub(super) fn done(&self, ticket: Ticket<J>) -> J {
         let mut inner = self.lock();
         inner.open -= 1;
@@ -113,12 +113,12 @@ impl<J> Order<J> {
         ticket.job
     }
 
-    /// How many jobs could be sent now.
+    /// Number of jobs that could be sent now.
     pub(super) fn ready(&self) -> usize {
         self.lock().ready.len()
     }
 
-    /// How many jobs are not done.
+    /// Number of unfinished jobs.
     pub(super) fn open(&self) -> usize {
         self.lock().open
     }
@@ -128,7 +128,7 @@ impl<J> Order<J> {
         inner.closed && inner.open == 0
     }
 
-    /// Waits for the next change of what the others say.
+    /// Waits until the number of unfinished jobs is no longer `open`.
     pub(super) async fn changed_from(&self, open: usize) {
         loop {
             let changed = self.changed.notified();
@@ -148,7 +148,7 @@ impl<J> Order<J> {
 }
 
 impl<J> OrderInner<J> {
-    /// Marks a waiting job as ready if it is the first of all its paths.
+    /// Marks a waiting job as ready if it is the first one on all its paths.
     fn look_at(&mut self, number: u64) {
         let Some(ticket) = self.waiting.get(&number) else { return };
         let is_first = |path| self.lines.get(path).and_then(|line| line.front()) == Some(&number);

@@ -1,4 +1,4 @@
-//! A run of the pool: takes jobs in, opens connections as there is work for them, brings everything to an end.
+//! A run of the pool: accepts jobs, opens connections as there is work for them, and shuts everything down.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -15,33 +15,34 @@ use crate::client::{Client, Pauses};
 use crate::error::ClientError;
 use crate::session::{SessionTarget, WritingSession};
 
-/// How many jobs are taken in for each connection: enough to find some that do not wait for each other.
+/// Jobs accepted per connection: enough to find some that do not wait for each other.
 const AHEAD: usize = 16;
 
-/// Everything that a run needs. See [`UploadPool::run`].
+/// Inputs of a run. See [`UploadPool::run`].
 #[derive(Debug)]
 pub struct UploadPool<S: UploadSource> {
     /// The client to connect with.
     pub client: Client,
     /// The vault.
     pub target: SessionTarget,
-    /// The vault's version that is known: connections list from there, and pass over what they hear.
+    /// The known version of the vault: connections list from there, and discard the listing.
     pub version: u64,
-    /// How much at once.
+    /// Concurrency and attempts.
     pub options: UploadOptions,
-    /// Knows what is to be sent.
+    /// Provides the changes and their contents.
     pub source: Arc<S>,
-    /// What to send, in its order. The run ends when this is closed and every job has its result.
+    /// Changes to send, in order. The run ends when this is closed and every job has its result.
     pub jobs: mpsc::Receiver<S::Job>,
-    /// Where results go, those of one path in their order. When it is dropped the run ends.
+    /// Where results go, those of one path in order. Dropping the receiver ends the run.
     pub results: mpsc::Sender<UploadResult<S>>,
-    /// Ends the run at once. A change that was under way then may have been recorded or not, and has no result.
+    /// Ends the run at once. A change under way at that moment may or may not have been recorded, and has no
+    /// result.
     pub cancel: CancellationToken,
-    /// An open session to be the first connection, if there is one to spare.
+    /// An open session to be the first connection, if the caller has one.
     pub first_session: Option<WritingSession>,
 }
 
-/// What all connections of a run share.
+/// State shared by all connections of a run.
 pub(super) struct UploadContext<S: UploadSource> {
     pub(super) client: Client,
     pub(super) target: SessionTarget,
@@ -49,10 +50,10 @@ pub(super) struct UploadContext<S: UploadSource> {
     pub(super) source: Arc<S>,
     pub(super) results: mpsc::Sender<UploadResult<S>>,
     pub(super) order: Order<S::Job>,
-    /// The newest version that was heard of when a connection was opened.
+    /// The newest version received when a connection was opened.
     pub(super) version: AtomicU64,
     pub(super) counters: UploadCounters,
-    /// Connections that have no job: those of the moment and those that are being started.
+    /// Connections without a job: idle ones and those being started.
     pub(super) idle: AtomicUsize,
 }
 
@@ -70,7 +71,7 @@ impl<S: UploadSource> UploadContext<S> {
         Pauses::new(&self.client.options().retry)
     }
 
-    /// Counts a job that the server took.
+    /// Counts a job that the server accepted.
     pub(super) fn count(&self, job: &S::Job) {
         self.counters.taken.fetch_add(1, Ordering::Relaxed);
         if let Upload::File(_, size) = self.source.upload(job) {
@@ -98,7 +99,7 @@ struct UploadRun<S: UploadSource> {
     workers: JoinSet<UploadEnd>,
     first_session: Option<WritingSession>,
     closed: bool,
-    /// How many connections there may be: fewer once the server did not take one.
+    /// Most connections: fewer once the server refused one.
     most: usize,
 }
 
@@ -106,14 +107,14 @@ impl<S: UploadSource> UploadPool<S> {
     /// Sends all jobs. Every job gets exactly one result, unless the run is cancelled or fails; then those without a
     /// result were not sent, or were under way.
     ///
-    /// A run that is cancelled ends well, with the figures up to then.
+    /// A cancelled run ends with `Ok` and the figures up to then.
     ///
     /// # Errors
-    /// What no job is to blame for: the sign-in, the vault or the subscription is not accepted (any more), no connection
-    /// can be made.
+    /// Failures that no single job causes: the service rejects the sign-in, the vault or the subscription, or
+    /// no connection can be opened.
     pub async fn run(self) -> Result<UploadSummary, ClientError> {
         let stop = self.cancel.child_token();
-        // Whatever ends this future ends the connections.
+        // However this future ends, the connections end with it.
         let _guard = stop.clone().drop_guard();
         let most = self.options.connections.max(1);
         let shared = UploadContext {
@@ -182,7 +183,8 @@ impl<S: UploadSource> UploadRun<S> {
         order.add(job, paths);
     }
 
-    /// Starts one connection more for each job that could be sent now and that no idle one will take, as far as they may be.
+    /// Starts one more connection for each job that could be sent now and that no idle connection will take,
+    /// up to the limit.
     fn open_connections(&mut self) {
         let missing = self.most.saturating_sub(self.workers.len());
         let idle = self.shared.idle.load(Ordering::Relaxed);
@@ -196,7 +198,7 @@ impl<S: UploadSource> UploadRun<S> {
         }
     }
 
-    /// Draws the consequences of a connection's end; true when the whole run is over.
+    /// Handles the end of a connection. Returns true when the whole run is over.
     fn after(&mut self, end: UploadEnd) -> Result<bool, ClientError> {
         match end {
             UploadEnd::Finished => Ok(false),
@@ -204,7 +206,7 @@ impl<S: UploadSource> UploadRun<S> {
                 debug!("the results are no longer wanted");
                 Ok(true)
             }
-            // Where nothing is left to do, the last one needs no other.
+            // If no work is left, the last connection needs no successor.
             UploadEnd::GaveUp(error) if self.workers.is_empty() && !self.shared.order.is_finished() => {
                 Err(error)
             }

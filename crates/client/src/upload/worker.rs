@@ -1,4 +1,4 @@
-//! One connection of the pool: sends one change after the other, and connects again when it breaks.
+//! One connection of the pool: sends one change after the other, and reconnects when it breaks.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -14,15 +14,15 @@ use crate::client::Pauses;
 use crate::error::ClientError;
 use crate::session::{PushFailure, WritingSession};
 
-/// How a connection's work ended.
+/// Why a connection's task ended.
 pub(super) enum UploadEnd {
-    /// There is nothing left to do.
+    /// No work is left.
     Finished,
-    /// Nobody takes results any more.
+    /// The receiver of results was dropped.
     NobodyListens,
-    /// Too many connections broke in a row, or the server takes no further one.
+    /// Too many connections broke in a row, or the server refuses a further one.
     GaveUp(ClientError),
-    /// No connection will fare better.
+    /// Any other connection would fail as well.
     Hopeless(ClientError),
 }
 
@@ -35,7 +35,7 @@ pub(super) struct UploadWorker<S: UploadSource> {
     pauses: Pauses,
 }
 
-/// What a failure of a change means for this connection.
+/// Consequence of a failed change for this connection.
 enum After {
     /// The job has its result.
     Done,
@@ -75,7 +75,7 @@ impl<S: UploadSource> UploadWorker<S> {
         }
     }
 
-    /// Connects, if that is needed, and sends one change.
+    /// Connects, if necessary, and sends one change.
     async fn serve(&mut self, ticket: Ticket<S::Job>) -> Result<(), UploadEnd> {
         let mut session = match self.connected().await {
             Ok(session) => session,
@@ -91,7 +91,8 @@ impl<S: UploadSource> UploadWorker<S> {
         sent
     }
 
-    /// The next job. Keeps the connection alive meanwhile; one that ends with nothing to do is no loss.
+    /// Waits for the next job and keeps the connection alive meanwhile; losing an idle connection does no
+    /// harm.
     async fn next(&mut self) -> Option<Ticket<S::Job>> {
         loop {
             let Some(session) = &mut self.session else { return self.shared.order.take().await };
@@ -123,7 +124,7 @@ impl<S: UploadSource> UploadWorker<S> {
         Ok(session)
     }
 
-    /// Sends one change, and passes its result on or gives it back.
+    /// Sends one change, and passes its result on or returns the job to the queue.
     async fn send(
         &mut self,
         session: &mut WritingSession,
@@ -155,7 +156,7 @@ impl<S: UploadSource> UploadWorker<S> {
     fn after(&mut self, failure: &PushFailure, tries: u32) -> Result<After, UploadEnd> {
         let again = tries < self.shared.options.attempts.max(1);
         match failure {
-            // Nobody's change is taken any more. Those that have no result were not done.
+            // The server accepts no further change from anybody. Jobs without a result were not done.
             PushFailure::Refused(error) if error.is_auth() => Err(UploadEnd::Hopeless(error.clone())),
             PushFailure::Refused(ClientError::Overloaded) if again => Ok(After::Again { overloaded: true }),
             PushFailure::NotRecorded(error) if error.is_retryable() && again => {
@@ -179,7 +180,7 @@ impl<S: UploadSource> UploadWorker<S> {
         sent.map_err(|_| UploadEnd::NobodyListens)
     }
 
-    /// No connection came about.
+    /// Connecting failed.
     async fn lost(&mut self, error: ClientError) -> Option<UploadEnd> {
         if error.is_auth() {
             return Some(UploadEnd::Hopeless(error));
@@ -195,7 +196,7 @@ impl<S: UploadSource> UploadWorker<S> {
         None
     }
 
-    /// Waits, but not for longer than until all jobs are done.
+    /// Waits, but not after all jobs are done.
     async fn pause(&self, pause: std::time::Duration) {
         let until = Instant::now() + pause;
         while !self.shared.order.is_finished() {

@@ -1,4 +1,4 @@
-//! What most tests start from: a development server with one account and one vault, and a client of it.
+//! The setup of most tests: a development server with one account and one vault, and a client of it.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -16,16 +16,16 @@ pub(crate) const EMAIL: &str = "someone@example.com";
 pub(crate) const PASSWORD: &str = "the account's password";
 pub(crate) const VAULT: &str = "Notes";
 
-/// No test may wait longer than this for anything.
+/// The longest wait in a test.
 const LIMIT: Duration = Duration::from_secs(180);
 
-/// A server, its vault, and what a client needs to open it.
+/// A server, its vault, and the data that a client needs to open it.
 pub(crate) struct Bed {
     pub(crate) server: Server,
     pub(crate) vault: VaultHandle,
     pub(crate) client: Client,
     pub(crate) token: Token,
-    /// Where sessions go.
+    /// The address of sessions.
     pub(crate) host: String,
 }
 
@@ -34,7 +34,7 @@ impl Bed {
         Self::with(|options| options).await
     }
 
-    /// With other options than the tests' usual ones.
+    /// With other options than the tests' defaults.
     pub(crate) async fn with(change: impl FnOnce(ClientOptions) -> ClientOptions) -> Self {
         let server = Server::builder()
             .user(EMAIL, PASSWORD)
@@ -58,7 +58,7 @@ impl Bed {
         (Self::with(options).await, clock)
     }
 
-    /// Does something, and lets so much time pass whenever nothing moves any more.
+    /// Runs a future, and advances the clock by this much whenever nothing moves any more.
     pub(crate) async fn passing<T>(
         &self,
         clock: &SetClock,
@@ -96,17 +96,16 @@ impl Bed {
         }
     }
 
-    /// Lets the server do things wrong from now on.
+    /// Makes the server inject faults from now on.
     pub(crate) fn fault(&self, faults: &str) {
         self.server.faults().set(faults.parse::<Faults>().unwrap());
     }
 
-    /// A session that has not received its listing.
+    /// A session before its listing.
     pub(crate) async fn open(&self) -> Result<Session, ClientError> {
         limited(Session::open(&self.client, &self.target(), 0, true)).await
     }
 
-    /// A session with its listing.
     pub(crate) async fn listed(&self) -> (Session, Vec<PushMessage>) {
         let mut session = self.open().await.unwrap();
         let mut entries = Vec::new();
@@ -116,14 +115,14 @@ impl Bed {
 }
 
 impl Bed {
-    /// A session to write with, after its listing, and what it hears from then on.
+    /// A session for writing, after its listing, and its live changes.
     pub(crate) async fn writer(&self) -> (WritingSession, LiveChanges) {
         let session = limited(WritingSession::open(&self.client, &self.target(), 0, true)).await.unwrap();
         limited(session.listing(&mut |_| {})).await.unwrap()
     }
 }
 
-/// The options of tests: limits that no healthy loopback server comes near, pauses that nobody notices.
+/// The options of tests: limits far above the needs of a healthy loopback server, and short pauses.
 pub(crate) fn options(api_url: &str) -> ClientOptions {
     let seconds = Duration::from_secs(20);
     ClientOptions {

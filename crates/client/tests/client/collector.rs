@@ -27,13 +27,13 @@ pub(crate) struct Job {
 /// Decrypts and checks contents, and keeps them.
 pub(crate) struct Collector {
     keys: VaultKeys,
-    /// How often `receive` was called.
+    /// Calls of `receive`.
     pub(crate) calls: AtomicU32,
-    /// The path of a file to turn down without a look.
+    /// The path of a file to refuse unseen.
     pub(crate) averse_to: Option<String>,
-    /// Whether a file that was turned down may be offered again.
+    /// Refused files may be offered again.
     pub(crate) forgiving: bool,
-    /// How long each piece takes to be stored.
+    /// Time to store each piece.
     pub(crate) slow: Duration,
 }
 
@@ -79,7 +79,7 @@ impl Receiver for Collector {
     }
 }
 
-/// What a run brought.
+/// The results of a run.
 #[derive(Debug)]
 pub(crate) struct Fetched {
     pub(crate) files: BTreeMap<String, Vec<u8>>,
@@ -113,7 +113,7 @@ pub(crate) fn jobs(keys: &VaultKeys, entries: &[PushMessage]) -> Vec<Job> {
         .collect()
 }
 
-/// The parts of a run that tests like to change.
+/// The parts of a run that tests often change.
 pub(crate) struct Run {
     pub(crate) options: FetchOptions,
     pub(crate) collector: Collector,
@@ -123,7 +123,7 @@ pub(crate) struct Run {
 }
 
 impl Run {
-    /// All files of the bed's vault, by four connections, the listing's among them.
+    /// All files of the bed's vault, over four connections, the one with the listing included.
     pub(crate) async fn of(bed: &Bed) -> Self {
         let (session, entries) = bed.listed().await;
         Self {
@@ -140,7 +140,7 @@ impl Run {
         self
     }
 
-    /// Runs to the end.
+    /// Runs the pool to its end.
     pub(crate) async fn fetch(self, bed: &Bed) -> Fetched {
         let (feed, jobs) = mpsc::channel(32);
         let (results, mut outcomes) = mpsc::channel(64);
@@ -158,7 +158,7 @@ impl Run {
         };
         let feeding = async move {
             for job in self.jobs {
-                // A run that fails takes no more.
+                // A run that fails accepts no more jobs.
                 if feed.send(job).await.is_err() {
                     break;
                 }

@@ -1,4 +1,4 @@
-//! Runs of the pool on a server that does nothing wrong, and how runs end.
+//! Runs of the pool against a server without faults, and how runs end.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -84,7 +84,7 @@ async fn a_few_large_files_get_a_connection_each() {
         bed.vault.write(&format!("{number}.bin"), vec![number; 3_000_000], 1).unwrap();
     }
     let run = Run::of(&bed).await;
-    // Else the first connection may have all of them before there is a second.
+    // Otherwise the first connection may fetch all of them before there is a second.
     bed.fault("latency=100ms");
     let fetched = run.fetch(&bed).await;
     assert_eq!(fetched.files.len(), 3);
@@ -177,7 +177,7 @@ async fn jobs_may_come_slowly_while_the_connection_is_kept() {
     };
     let running = tokio::spawn(pool.run());
     for job in run.jobs {
-        // Longer than the connection may be silent: only pings keep it.
+        // Longer than the silence limit of a connection: only pings keep it alive.
         tokio::time::sleep(Duration::from_millis(2500)).await;
         feed.send(job).await.unwrap();
         limited(outcomes.recv()).await.unwrap().outcome.unwrap();
@@ -187,7 +187,7 @@ async fn jobs_may_come_slowly_while_the_connection_is_kept() {
     assert_eq!((summary.connections, summary.reconnects), (1, 0));
 }
 
-/// Says when a content has begun to arrive, and then takes it for ever.
+/// Signals when a content has begun to arrive, and then never finishes it.
 struct Slow {
     begun: Arc<Notify>,
 }

@@ -1,4 +1,4 @@
-//! How many connections a run has while the server is in trouble, and after it: by what the server counts.
+//! The number of connections of a run during and after trouble, by the server's counters.
 
 use std::time::{Duration, Instant};
 
@@ -6,10 +6,10 @@ use crate::bed::{Bed, limited};
 use crate::collector::{Fetched, Run};
 use crate::fetching::small_files;
 
-/// So many that a run outlasts what is done to it.
+/// Enough files that the run outlasts the injected trouble.
 const FILES: usize = 4000;
 
-/// What keeps a run from being over too soon.
+/// Keeps a run from ending too soon.
 const LATENCY: &str = "latency=10ms";
 
 async fn bed() -> Bed {
@@ -26,7 +26,7 @@ fn assert_complete(fetched: &Fetched) {
 
 #[tokio::test]
 async fn a_server_in_trouble_has_fewer_connections_and_all_again_when_it_is_well() {
-    // The second one strikes each file once at most: those that were refused are asked for again last.
+    // The second fault strikes each file once at most: refused files are requested again last.
     for fault in ["overload-pull=30%", "err-answer=next:300"] {
         let bed = bed().await;
         let mut run = Run::of(&bed).await;
@@ -49,7 +49,7 @@ async fn a_server_in_trouble_has_fewer_connections_and_all_again_when_it_is_well
 #[tokio::test]
 async fn of_connections_that_break_together_half_are_made_again() {
     let bed = Bed::with(|mut options| {
-        // None comes back while this runs. One that has brought something is replaced without a pause.
+        // None is restored while this runs. A connection that settled a job is replaced without a pause.
         options.retry.min_delay = Duration::from_secs(60);
         options
     })
@@ -111,7 +111,8 @@ async fn connections_that_are_cut_while_idle_cost_a_reconnect_and_no_file() {
     assert!(bed.server.stats().websocket_connections >= 2);
 }
 
-/// Fetches `files` small files over at most `connections`, each request taking `milliseconds` of the service's time.
+/// Fetches `files` small files over at most `connections`; each request takes the service this many
+/// `milliseconds`.
 async fn served_one_after_another(files: usize, milliseconds: u64, connections: usize) -> (Duration, Bed) {
     fetched(files, &format!("service-time={milliseconds}ms"), connections).await
 }
@@ -147,12 +148,12 @@ async fn a_service_that_answers_one_after_another_on_a_connection_is_near_the_fl
 
 #[tokio::test]
 async fn where_only_the_round_trip_is_long_more_connections_make_nothing_slower() {
-    // So long that what the machine does beside is little of it.
+    // Long enough that other work of the machine hardly matters.
     let trip = Duration::from_millis(150);
     let service = format!("latency={}ms", trip.as_millis());
     for files in [200, 1600] {
         let (mut of_four, mut of_ten) = (Duration::ZERO, Duration::ZERO);
-        // In turns, so that whatever else the machine does meets both.
+        // Alternating, so that other work of the machine affects both.
         for _ in 0..2 {
             of_four += fetched(files, &service, 4).await.0;
             of_ten += fetched(files, &service, 10).await.0;

@@ -1,5 +1,5 @@
-//! Runs of the pool on a server that does things wrong: what is mended, what is reported, and that one file's trouble
-//! is not another's.
+//! Runs of the pool against a server with faults: which are repaired, which are reported, and that a fault of
+//! one file does not affect others.
 
 use std::sync::Arc;
 
@@ -20,15 +20,16 @@ async fn bed() -> Bed {
     bed
 }
 
-/// The same with a clock. What never comes is not waited for: time passes when nothing moves. On a busy machine that can be
-/// while something is on its way: with this bed the number of connections says nothing.
+/// The same with a clock that advances when nothing moves, so that no real time is spent on answers that
+/// never come. On a busy machine that may happen while a message is in transit: do not assert the number of
+/// connections with this bed.
 async fn impatient_bed() -> (Bed, Arc<SetClock>) {
     let (bed, clock) = Bed::with_clock(|options| ClientOptions { min_speed: 0, ..options }).await;
     small_files(&bed, FILES);
     (bed, clock)
 }
 
-/// Fetches in such a bed.
+/// Fetches in an impatient bed.
 async fn fetch(run: Run, bed: &Bed, clock: &SetClock) -> Fetched {
     bed.passing(clock, bed.client.options().timeouts.silence, run.fetch(bed)).await
 }
@@ -38,7 +39,7 @@ fn victim(bed: &Bed) -> Uid {
     Uid(bed.vault.version().0 - 50)
 }
 
-/// All files were fetched, and are what they should be: the receiver checks the hashes.
+/// All files were fetched intact: the receiver checks the hashes.
 fn assert_complete(fetched: &Fetched, fault: &str) {
     assert!(fetched.run.is_ok(), "{fault}: {:?}", fetched.run);
     assert_eq!((fetched.files.len(), fetched.failures.len()), (FILES, 0), "{fault}: {:?}", fetched.failures);
@@ -60,10 +61,10 @@ async fn passing_trouble_with_connections_and_frames_is_mended() {
         "garbage-answer=next:3",
         "huge-text=next:3",
     ] {
-        // Some faults are cast when a connection is made, so the listing's is of no use here.
+        // Some faults are drawn when a connection is made, so the listing's connection is useless here.
         let run = Run { session: None, ..Run::of(&bed).await };
         bed.fault(fault);
-        // One connection, so that none of the others can take over what is left of a broken one.
+        // One connection, so that no other one can take over the jobs of a broken one.
         let fetched = fetch(run.connections(1), &bed, &clock).await;
         assert_complete(&fetched, fault);
         assert!(fetched.summary().reconnects > 0, "{fault}");
@@ -98,7 +99,7 @@ async fn trouble_at_random_everywhere_loses_no_file() {
         ));
         let fetched = fetch(Run::of(&bed).await, &bed, &clock).await;
         assert!(fetched.run.is_ok(), "seed {seed}: {:?}", fetched.run);
-        // A file can fail three times in a row by chance, but seldom; none may be lost without a word.
+        // A file may fail three times in a row by chance, but seldom; each failure must be reported.
         assert_eq!(fetched.files.len() + fetched.failures.len(), FILES, "seed {seed}");
         assert!(fetched.failures.len() <= 1, "seed {seed}: {:?}", fetched.failures);
     }
@@ -153,7 +154,7 @@ async fn a_piece_that_never_comes_fails_its_file_only() {
     let mut run = Run::of(&bed).await;
     run.options.attempts = 2;
     let fetched = fetch(run, &bed, &clock).await;
-    // Asked for alone, nothing follows that could be in the place of the piece.
+    // Requested alone, nothing follows that could stand in for the piece.
     let failure = fetched.failure();
     assert!(matches!(failure, FetchFailure::Transport(ClientError::TimedOut { .. })), "{failure:?}");
     assert_eq!(fetched.files.len(), FILES - 1);
@@ -227,7 +228,7 @@ async fn answers_in_the_wrong_order_are_noticed_and_asked_for_again_one_at_a_tim
     let summary = fetched.summary();
     assert!((1..=2).contains(&summary.serial_fallbacks), "{summary:?}");
     assert!(summary.reconnects >= summary.serial_fallbacks);
-    // No content of another file has reached the receiver.
+    // The receiver got no content of another file.
     assert_eq!(fetched.calls, FILES as u32);
 }
 
@@ -239,8 +240,8 @@ async fn one_file_with_a_wrong_hash_does_not_slow_the_others_down() {
     let fetched = Run::of(&bed).await.connections(1).fetch(&bed).await;
     assert_eq!((fetched.files.len(), fetched.failures.len()), (FILES - 1, 1));
     assert_eq!(fetched.summary().serial_fallbacks, 1);
-    // Asked for alone the file is still wrong, so several requests at once are allowed again: the files after
-    // it are not the same number of round trips.
+    // Requested alone the file is still wrong, so several requests at once are allowed again: the files after
+    // it take fewer round trips than files.
     assert!(bed.server.stats().max_pulls_in_flight > 1);
 }
 
@@ -319,6 +320,6 @@ async fn every_connection_is_lost_at_once_and_the_run_goes_on() {
     };
     let (fetched, ()) = limited(async { tokio::join!(run.fetch(&bed), dropping) }).await;
     assert_complete(&fetched, "disconnect_all");
-    // How many of them come back each time is another matter: such trouble makes connections fewer.
+    // The number of restored connections may vary: such trouble reduces them.
     assert!(fetched.summary().reconnects >= 1);
 }

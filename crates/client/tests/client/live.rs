@@ -1,4 +1,4 @@
-//! Live changes reach their owner whatever the session does, and pools pass them on.
+//! Live changes reach their subscriber whatever the session does, and pools pass them on.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -119,6 +119,6 @@ async fn changes_that_nobody_takes_are_bounded_and_their_loss_is_said() {
     };
     assert_eq!(end, LiveEnd::Overflow);
     assert!((3000..5000).contains(&kept), "{kept}");
-    // The session goes on; a new one lists what was missed.
+    // The session stays open; a new one lists the missed changes.
     assert_eq!(session.version(), Some(bed.vault.version().0));
 }

@@ -1,5 +1,5 @@
-//! The client against real servers over real sockets: the development server with its faults, and servers of
-//! a few lines where what is wrong lies below what a development server can do.
+//! The client against real servers over real sockets: the development server with its faults, and tiny
+//! servers for faults below the level of a development server.
 
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on has failed")]
 

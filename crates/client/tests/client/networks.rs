@@ -1,4 +1,4 @@
-//! The networks that people have: private authorities, flawed certificates, dead addresses, proxies, resolvers that do
+//! Networks of users: private authorities, flawed certificates, dead addresses, proxies, resolvers that do
 //! not work yet. Everything goes over real sockets, with TLS in front of the development server.
 
 use std::collections::HashMap;
@@ -22,7 +22,7 @@ const LOCALHOST: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 /// A name that the tests' resolver knows.
 const NAME: &str = "vault.test";
 
-/// Knows the addresses of names as the test has them, and fails for as often as it says.
+/// A resolver with the test's addresses, which fails a given number of times first.
 #[derive(Debug, Default)]
 struct Book {
     names: HashMap<&'static str, Vec<SocketAddr>>,
@@ -85,7 +85,7 @@ impl Scene {
         SessionTarget { host: format!("{host}:{}", self.front.address().port()), ..self.bed.target() }
     }
 
-    /// Fetches so many files through `network`, and does `meanwhile` once a hundred have come.
+    /// Fetches this many files through `network`, and runs `meanwhile` once a hundred have arrived.
     async fn fetch(&mut self, files: usize, network: Network, meanwhile: impl FnOnce()) -> Fetched {
         small_files(&self.bed, files);
         self.bed.client = self.client(NAME, network);
@@ -99,7 +99,7 @@ impl Scene {
         limited(async { tokio::join!(run.fetch(&self.bed), watching) }).await.0
     }
 
-    /// A call and a session, each to its end.
+    /// One call and one session, each to its end.
     async fn both(&self, host: &str, network: Network) -> Result<(), ClientError> {
         let client = self.client(host, network);
         limited(client.vaults(&self.bed.token)).await?;

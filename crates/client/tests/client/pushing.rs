@@ -1,4 +1,4 @@
-//! What is pushed comes back when it is pulled.
+//! Pushed content can be pulled unchanged.
 
 use obsync_client::{
     Client, ClientError, LiveChanges, OldPath, PushFailure, PushFile, SessionTarget, WritingSession,
@@ -23,7 +23,7 @@ fn file<'a>(path: &'a VaultPath, content: &[u8]) -> PushFile<'a> {
     }
 }
 
-/// Bytes that look like nothing in particular.
+/// Incompressible bytes without structure.
 fn noise(length: usize) -> Vec<u8> {
     let mut state = length as u64;
     let mut next = || {
@@ -91,7 +91,7 @@ async fn a_file_beyond_the_vaults_limit_is_not_sent() {
     let error =
         limited(session.push_file_from(&file(&large, b""), size, tokio::io::empty())).await.unwrap_err();
     assert!(matches!(error, PushFailure::Refused(ClientError::FileTooLarge { .. })), "{error:?}");
-    // The session is none the worse for it.
+    // The session stays usable.
     session.push_folder(&path("Still open")).await.unwrap();
 }
 
@@ -187,7 +187,7 @@ async fn a_push_that_was_cut_off_says_whether_the_vault_may_have_it() {
         assert_eq!(matches!(failure, PushFailure::Unknown(_)), may_have_it, "{fault}: {failure:?}");
         assert!(!session.is_open());
         assert_eq!(bed.vault.version(), Uid(has_it), "{fault}");
-        // The history of the path says what the answer would have.
+        // The history of the path has the answer.
         let (mut session, _) = bed.writer().await;
         let history = limited(session.history(&bed.keys().encode_path(&note), Uid(0))).await.unwrap();
         assert_eq!(history.items.len() as u64, has_it, "{fault}");
@@ -208,7 +208,7 @@ async fn a_content_that_changes_while_it_is_sent_is_given_up_before_its_last_pie
         assert!(!session.is_open());
         limited(bed.server.wait_for(|stats| stats.open_websockets == 0)).await;
         assert_eq!((bed.vault.version(), bed.server.stats().content_bytes_received), (Uid(0), 0));
-        // What has come to rest is sent.
+        // A file that no longer changes is sent.
         let (mut session, _) = bed.writer().await;
         limited(session.push_file(&file(&changing, &content), &content)).await.unwrap();
         assert_eq!(bed.vault.expected().unwrap().files[0].sha256, ContentHash::of(&content).to_string());
@@ -294,7 +294,7 @@ async fn a_push_that_is_never_answered_is_given_up_and_may_have_been_taken() {
     assert!(matches!(error, ClientError::ConnectionLost { .. }), "{error:?}");
 }
 
-/// The encoded hash has to be the one that the official client made, or the content would be asked for.
+/// The encoded hash must equal the official client's, or the content would be requested again.
 #[tokio::test]
 async fn content_that_the_official_client_uploaded_is_known_by_its_hash() {
     for fixture in ["official-v0", "official-v2", "official-managed"] {

@@ -1,4 +1,4 @@
-//! The REST calls: what they give, and what they say when something is wrong.
+//! The REST calls: their results, and their errors.
 
 use std::time::Duration;
 
@@ -210,7 +210,7 @@ async fn a_vault_that_was_made_takes_what_its_keys_encrypt() {
     let file = PushFile { path: &path, hash: ContentHash::of(content), ctime: 1, mtime: 2, related: None };
     limited(session.push_file(&file, content)).await.unwrap();
 
-    // Another device derives the same keys from the password and the salt that the service lists.
+    // Another device derives the same keys from the password and the listed salt.
     let stored = bed.server.vault("Made").unwrap();
     stored.unlock(&password).unwrap();
     assert_eq!(stored.expected().unwrap().files[0].sha256, ContentHash::of(content).to_string());

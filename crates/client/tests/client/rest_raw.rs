@@ -1,4 +1,4 @@
-//! What goes over the wire of REST calls, and answers that no honest service gives: a server of a few lines.
+//! The bytes of REST calls on the wire, and answers that no honest service gives, from a tiny server.
 
 use std::sync::{Arc, Mutex};
 
@@ -9,7 +9,7 @@ use tokio::net::TcpListener;
 
 use crate::bed::{Bed, limited, options};
 
-/// Answers every request with `answer` and keeps what it was sent.
+/// Answers every request with `answer` and records the request.
 async fn raw_server(answer: &str) -> (String, Arc<Mutex<Vec<String>>>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
@@ -33,7 +33,7 @@ async fn raw_server(answer: &str) -> (String, Arc<Mutex<Vec<String>>>) {
     (url, requests)
 }
 
-/// Whether a request is here with its whole body.
+/// True if a request has arrived with its whole body.
 fn complete(request: &[u8]) -> bool {
     let text = String::from_utf8_lossy(request).to_lowercase();
     let Some((head, body)) = text.split_once("\r\n\r\n") else { return false };

@@ -1,4 +1,5 @@
-//! Servers of a few lines for what lies below a development server: each is a script on a WebSocket or a bare socket.
+//! Tiny servers for faults below the level of a development server: each is a script on a WebSocket or a bare
+//! socket.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -33,11 +34,11 @@ impl Peer {
     }
 
     pub(crate) async fn send(&mut self, text: &str) {
-        // A client that has gone away is the test's to notice.
+        // The test notices when the client is gone.
         let _ = self.websocket.send(Message::text(text)).await;
     }
 
-    /// Whether a text could still be sent.
+    /// Returns true if the text could still be sent.
     pub(crate) async fn is_sent(&mut self, text: &str) -> bool {
         self.websocket.send(Message::text(text)).await.is_ok()
     }
@@ -46,19 +47,19 @@ impl Peer {
         let _ = self.websocket.send(Message::binary(piece)).await;
     }
 
-    /// Bytes as they are, past the WebSocket library.
+    /// Sends raw bytes, past the WebSocket library.
     pub(crate) async fn send_raw(&mut self, bytes: &[u8]) {
         let _ = self.websocket.get_mut().write_all(bytes).await;
     }
 
-    /// Lets the client in with an empty listing.
+    /// Accepts the client with an empty listing.
     pub(crate) async fn welcome(&mut self) {
         self.text().await;
         self.send(r#"{"res":"ok"}"#).await;
         self.send(r#"{"op":"ready","version":1}"#).await;
     }
 
-    /// Reads on until the client goes.
+    /// Reads until the client leaves.
     pub(crate) async fn until_gone(&mut self) {
         while self.text().await.is_some() {}
     }
@@ -93,7 +94,7 @@ impl Rogue {
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
                 counter.fetch_add(1, Ordering::Relaxed);
-                // A few bytes do not wait for the acknowledgement of those before them.
+                // Nagle's algorithm off: a few bytes do not wait for earlier acknowledgements.
                 stream.set_nodelay(true).unwrap();
                 if let Ok(websocket) = tokio_tungstenite::accept_async(stream).await {
                     tokio::spawn(script(Peer { websocket }));
@@ -124,13 +125,13 @@ impl Rogue {
         Self::with(options, move |peer| script(peer, clock.clone())).await
     }
 
-    /// How often the client has connected.
+    /// Number of connections of the client so far.
     pub(crate) fn connections(&self) -> usize {
         self.connections.load(Ordering::Relaxed)
     }
 }
 
-/// Keys of a vault that no server knows. Made from hexadecimal: deriving takes a while.
+/// Keys of a vault that no server knows. Made from hexadecimal, since key derivation is slow.
 pub(crate) fn keys() -> VaultKeys {
     let master = MasterKey::from_hex(&"42".repeat(32)).unwrap();
     VaultKeys::new(&master, EncryptionVersion::V3, "salt")

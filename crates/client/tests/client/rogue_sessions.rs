@@ -1,4 +1,4 @@
-//! Servers that break the rules of the connection itself, and clocks: heartbeat, silence, slowness.
+//! Servers that violate the connection's rules, and clocks: heartbeat, silence, slowness.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -18,7 +18,7 @@ use crate::rogue::{Peer, Rogue, keys};
 
 const CONTENT: &[u8] = b"what the file says";
 
-/// One job, and the text and content that answer it rightly.
+/// One job, and the text and content of its correct answer.
 fn job() -> (Job, String, Vec<u8>) {
     let blob = keys().seal([7; 12], CONTENT).unwrap();
     let hash = ContentHash::of(CONTENT);
@@ -38,7 +38,7 @@ async fn fetch(rogue: &Rogue) -> (Result<FetchSummary, ClientError>, Option<Fetc
     fetch_into(rogue, Collector::new(keys())).await
 }
 
-/// Fetches the one file to where this collector brings it.
+/// Fetches the one file into this collector.
 async fn fetch_into(
     rogue: &Rogue,
     collector: Collector,
@@ -61,7 +61,7 @@ async fn fetch_into(
     limited(async { tokio::join!(pool.run(), outcomes.recv()) }).await
 }
 
-/// The error of a listing that the server spoils with `script`.
+/// The error of a listing that the server's `script` spoils.
 async fn spoiled_listing<F>(script: impl Fn(Peer) -> F + Send + Sync + 'static) -> ClientError
 where
     F: Future<Output = ()> + Send + 'static,
@@ -69,7 +69,7 @@ where
     listed(&Rogue::start(script).await).await.unwrap_err()
 }
 
-/// A server that lets the client in and then sends these bytes instead of the listing.
+/// A server that accepts the client and then sends these bytes instead of the listing.
 async fn after_welcome(bytes: Vec<u8>) -> ClientError {
     spoiled_listing(move |mut peer| {
         let bytes = bytes.clone();
@@ -238,7 +238,7 @@ async fn pings_go_on_while_the_destination_is_slow() {
             peer.send(&header.replace(r#""pieces":1"#, r#""pieces":2"#)).await;
             let (first, second) = blob.split_at(blob.len() / 2);
             peer.send_binary(first.to_vec()).await;
-            // As a server or a middlebox that cuts what says nothing.
+            // As a server or a middlebox that cuts idle connections.
             while pings.load(Ordering::Relaxed) < 10 {
                 let Ok(Some(text)) = tokio::time::timeout(PATIENCE, peer.text()).await else { return };
                 assert_eq!(text, r#"{"op":"ping"}"#);
@@ -323,7 +323,7 @@ async fn signs_of_life_do_not_replace_a_piece_of_content() {
 
 #[tokio::test]
 async fn a_slow_piece_is_not_taken_for_silence() {
-    // However slow.
+    // At any speed.
     let any_speed = |options| ClientOptions { min_speed: 0, ..options };
     let rogue = Rogue::with_clock(any_speed, |mut peer, clock| async move {
         peer.welcome().await;
@@ -386,7 +386,7 @@ async fn a_server_that_stays_overloaded_ends_the_run_and_no_file_is_blamed() {
     assert!(result.is_none());
 }
 
-/// The failure of the one file, which the server announces so and of which it sends one piece of `size` bytes.
+/// The failure of the one file, for which the server sends this announcement and one piece of `size` bytes.
 async fn announced(header: String, size: usize) -> FetchFailure<String> {
     let rogue = Rogue::start(move |mut peer| {
         let header = header.clone();
@@ -394,7 +394,7 @@ async fn announced(header: String, size: usize) -> FetchFailure<String> {
             peer.welcome().await;
             while peer.text().await.is_some() {
                 peer.send(&header).await;
-                // What is there of it comes, too.
+                // A part of the content comes, too.
                 peer.send_binary(vec![0; size]).await;
             }
         }
@@ -433,21 +433,21 @@ async fn a_content_in_more_pieces_than_any_honest_one_is_refused_before_its_firs
     }
 }
 
-/// Fetches the one file, which ends the run for its speed and says nothing of the file.
+/// Fetches the one file; the run ends because of its speed, without a result for the file.
 async fn is_too_slow(rogue: &Rogue) {
     let (summary, result) = fetch(rogue).await;
     assert!(matches!(summary, Err(ClientError::TooSlow { least: 1024, .. })), "{summary:?}");
     assert!(result.is_none());
 }
 
-/// Lets time pass, after what was sent is read, and has it noticed.
+/// Advances the time after all sent bytes are read, and lets the client notice.
 async fn pass(clock: &SetClock, by: Duration) {
     tokio::time::sleep(Duration::from_millis(2)).await;
     clock.advance(by);
     tokio::time::sleep(Duration::from_millis(2)).await;
 }
 
-/// The least speed holds over each second, which no other limit comes near.
+/// The least speed applies to each second; no other limit comes near that.
 fn measured_each_second(mut options: ClientOptions) -> ClientOptions {
     options.timeouts.speed_over = Duration::from_secs(1);
     options
@@ -544,8 +544,9 @@ async fn a_listing_of_which_no_entry_comes_is_given_up() {
     assert!(matches!(error, ClientError::NoListing { .. }), "{error:?}");
 }
 
-/// Fetches 64 files from a server that answers on the first connection as it should, and runs `script` on all others once
-/// they are let in. Returns how long that took and over how many connections; each file has to come.
+/// Fetches 64 files from a server that answers correctly on the first connection, and runs `script` on all
+/// others once they are accepted. Returns the time and the number of connections; asserts that each file
+/// arrives.
 async fn fetch_beside<F>(script: impl Fn(Peer) -> F + Clone + Send + Sync + 'static) -> (Duration, usize)
 where
     F: Future<Output = ()> + Send + 'static,
@@ -553,7 +554,7 @@ where
     fetch_once(CancellationToken::new(), Duration::ZERO, script).await
 }
 
-/// The same; the first answer comes once `is_free` is cancelled, or after `patience`.
+/// The same; the first answer is sent once `is_free` is cancelled, or after `patience`.
 async fn fetch_once<F>(
     is_free: CancellationToken,
     patience: Duration,
@@ -616,7 +617,7 @@ where
 #[tokio::test]
 async fn a_run_that_is_done_does_not_wait_for_the_listing_of_a_further_connection() {
     let (took, connections) = fetch_beside(|mut peer| async move {
-        // For ever, as long as somebody listens.
+        // Without end, as long as the client listens.
         for uid in 2..100_000 {
             peer.send(&format!(r#"{{"op":"push","uid":{uid},"path":"a"}}"#)).await;
             tokio::time::sleep(Duration::from_millis(1)).await;
@@ -647,7 +648,7 @@ async fn a_further_connection_whose_listing_does_not_end_is_given_up() {
     .await;
     assert!(took < Duration::from_secs(60), "{took:?}");
     let most = passed_over.load(Ordering::Relaxed);
-    // What was on its way when the connection was given up comes on top.
+    // Entries in transit when the connection was given up are counted as well.
     assert!((100_000..250_000).contains(&most), "{most} entries were taken");
 }
 

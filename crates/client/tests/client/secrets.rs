@@ -1,4 +1,4 @@
-//! Nothing that is secret appears where it could be read: not in `Debug` output, not in errors, not in the log.
+//! No secret appears in `Debug` output, in errors or in the log.
 
 use std::io::{self, Write};
 use std::sync::{Arc, Mutex};
@@ -10,7 +10,7 @@ use crate::bed::{Bed, EMAIL, limited};
 use crate::collector::Run;
 use crate::fetching::small_files;
 
-/// Keeps everything that is logged.
+/// Keeps all log lines.
 #[derive(Clone, Default)]
 struct Log(Arc<Mutex<Vec<u8>>>);
 
@@ -39,7 +39,7 @@ impl<'a> MakeWriter<'a> for Log {
     }
 }
 
-/// The secret as it is, and as a dump of bytes would show it.
+/// The secret as text, and as a dump of bytes shows it.
 fn forms(secret: &str) -> [String; 2] {
     [secret.to_owned(), secret.bytes().map(|byte| format!("{byte:02x}")).collect()]
 }
@@ -80,7 +80,7 @@ async fn no_log_line_shows_a_secret_even_at_the_lowest_level() {
     let log = Log::default();
     let subscriber =
         tracing_subscriber::fmt().with_max_level(tracing::Level::TRACE).with_writer(log.clone()).finish();
-    // The other tests' lines get in as well; they may not show anything either.
+    // Lines of the other tests are included; they may not show secrets either.
     tracing::subscriber::set_global_default(subscriber).unwrap();
     let bed = Bed::start().await;
     small_files(&bed, 40);
@@ -97,7 +97,7 @@ async fn no_log_line_shows_a_secret_even_at_the_lowest_level() {
             assert!(!lines.contains(&form), "the log shows {secret:?}");
         }
     }
-    // Titles of notes are nobody's business either.
+    // Titles of notes are private, too.
     assert!(!lines.contains("Folder 3"), "the log shows a title");
 }
 

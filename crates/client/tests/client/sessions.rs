@@ -1,4 +1,4 @@
-//! Sessions: opening, listing, questions, and every way in which the server can keep them from it.
+//! Sessions: opening, listing, queries, and every way in which the server can prevent them.
 
 use std::time::Duration;
 
@@ -71,7 +71,7 @@ async fn a_refused_opening_says_why() {
 
     bed.server.set_subscription_expired(true).unwrap();
     assert!(matches!(open(bed.target()).await, ClientError::SubscriptionExpired));
-    // None of these was tried a second time.
+    // None of these was retried.
     assert_eq!(bed.server.stats().inits.len(), 4);
 }
 
@@ -184,7 +184,7 @@ async fn a_vault_tells_its_size_and_its_past() {
     assert_eq!(limited(writer.deleted()).await.unwrap().len(), 1);
     let error = limited(writer.restore(Uid(9999))).await.unwrap_err();
     assert!(matches!(error, ClientError::Service { .. }), "{error:?}");
-    // A refusal leaves the session as it is.
+    // A refusal leaves the session usable.
     assert!(limited(writer.size()).await.unwrap().size >= size.size);
 }
 
@@ -202,7 +202,7 @@ async fn a_server_is_reached_again_after_it_dropped_everything() {
     limited(bed.server.wait_for(|stats| stats.open_websockets == 0)).await;
 }
 
-/// The builder is used here so that a test of its own proves what the others rely on.
+/// Tests the builder that the other tests rely on.
 #[tokio::test]
 async fn the_servers_limit_on_files_is_taken_over() {
     let server = Server::builder()
@@ -235,7 +235,7 @@ async fn a_session_that_reads_asks_for_no_change_of_the_vault() {
     limited(session.history(&entries[0].path, Uid(0))).await.unwrap();
     assert!(crate::collector::Run::of(&bed).await.fetch(&bed).await.failures.is_empty());
     assert_eq!((bed.server.stats().changes_requested, bed.vault.version()), (0, Uid(1)));
-    // One that writes does.
+    // A session for writing does.
     let (mut writer, _) = bed.writer().await;
     limited(writer.push_folder(&VaultPath::parse("Folder").unwrap())).await.unwrap();
     assert_eq!(bed.server.stats().changes_requested, 1);

@@ -1,4 +1,4 @@
-//! Signing in where nobody is asked: codes that were used already, clocks that are off, passwords with a line break.
+//! Unattended sign-in: used codes, wrong clocks, passwords with a line break.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -15,13 +15,13 @@ use crate::bed::{EMAIL, PASSWORD, limited, options};
 const TOTP_SECRET: &str = "JBSWY3DPEHPK3PXPJBSWY3DPEHPK3PXP";
 const OTHER_SECRET: &str = "GEZDGNBVGY3TQOJQGEZDGNBVGY3TQOJQ";
 
-/// A clock whose waiting moves the server's time, too, and takes none.
+/// A clock that sleeps in no time, and advances the server's time, too.
 #[derive(Debug)]
 struct TestClock {
     server: Server,
-    /// By how many seconds the server's clock is ahead of it.
+    /// Seconds by which the server's clock is ahead of it.
     server_ahead: i64,
-    /// How long was waited so far, in seconds.
+    /// Time slept so far, in seconds.
     waited: AtomicU64,
 }
 
@@ -122,7 +122,7 @@ async fn a_password_is_tried_with_and_without_its_line_end_and_the_right_one_kep
     let with_line_end = Password::with_origin(format!("{PASSWORD}\n").into(), "X");
     sign_in(&clock, TOTP_SECRET, with_line_end.clone()).await.unwrap();
     assert_eq!(sign_ins(server), 2);
-    // A code used already, so a second attempt: with the password that was right.
+    // A used code, so a second attempt: with the correct password.
     sign_in(&clock, TOTP_SECRET, with_line_end).await.unwrap();
     assert_eq!(sign_ins(server), 2 + 3);
     let wrong = Password::with_origin("wrong\n".into(), "X");

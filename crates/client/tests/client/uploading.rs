@@ -1,4 +1,4 @@
-//! Many changes over several connections: each is sent once, those of one path in their order, whatever breaks.
+//! Many changes over several connections: each is sent once, those of one path in order, whatever breaks.
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::bed::{Bed, limited};
 
-/// A change whose content is at hand.
+/// A change whose content is in memory.
 #[derive(Clone, Debug)]
 enum Job {
     Folder(VaultPath),
@@ -119,7 +119,7 @@ impl Uploads {
         (summary, results)
     }
 
-    /// A run in which everything is taken.
+    /// A run in which the server accepts everything.
     async fn taken(self, bed: &Bed) -> UploadSummary {
         let jobs = self.jobs.len();
         let (summary, results) = self.run(bed).await;
@@ -134,7 +134,7 @@ fn notes(count: usize) -> impl Iterator<Item = Job> {
     (0..count).map(|number| Job::file(&format!("{number}.md"), format!("note {number}")))
 }
 
-/// How many states each path has in the vault's history.
+/// Number of versions of each path in the vault's history.
 async fn states(bed: &Bed, paths: impl IntoIterator<Item = VaultPath>) -> BTreeMap<VaultPath, usize> {
     let (mut session, _) = bed.listed().await;
     let mut states = BTreeMap::new();
@@ -165,7 +165,7 @@ async fn every_change_is_taken_over_several_connections() {
     assert_eq!(summary.connections, 8);
     let left = bed.vault.expected().unwrap();
     assert_eq!((left.files.len(), left.folders.len()), (302, 1));
-    // The owner of the first session heard of what all connections sent.
+    // The owner of the first session received the changes that all connections sent.
     let heard = std::iter::from_fn(|| live.try_next().unwrap_or_default()).count() as u64;
     assert!(heard > 0 && heard <= bed.vault.version().0 - 2);
 }
@@ -213,7 +213,7 @@ async fn eight_connections_take_a_fraction_of_the_time_of_one() {
     // Two messages of 20 ms a note.
     let one = Duration::from_millis(20) * 2 * u32::try_from(count.unwrap_or(300)).unwrap();
     println!("{took:?}, at least {:?}, {summary:?}", one / 8);
-    // A machine with other things to do is allowed for.
+    // Leaves room for other work of the machine.
     let most = if count.is_some() { one * 3 / 16 } else { one / 3 };
     assert!(took >= one / 8 && took < most, "{took:?}");
 }
@@ -317,7 +317,7 @@ async fn a_cancelled_run_ends_at_once() {
     limited(bed.server.wait_for(|stats| stats.open_websockets == 0)).await;
 }
 
-/// Whatever breaks: a result says what the history of its path says.
+/// Whatever breaks: a result agrees with the history of its path.
 #[tokio::test]
 async fn every_result_is_true_whatever_breaks() {
     let mut kinds = BTreeMap::new();

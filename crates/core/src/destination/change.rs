@@ -5,29 +5,30 @@ use obsync_protocol::VaultPath;
 use super::error::DestinationError;
 use super::publication::{Publication, PublishFailure, Published, Removable, Removal};
 
-/// One change for [`Destination::apply`](super::Destination::apply). Each says what it expects to find, and nothing else is replaced or removed.
+/// One change for [`Destination::apply`](super::Destination::apply). Each has an expectation; nothing else is
+/// replaced or removed.
 #[derive(Debug)]
 pub enum Change {
     /// Makes staged content visible, or sets the times of content that is in place.
     Put(Publication),
-    /// Removes a file that still is what obsync wrote.
+    /// Removes a file that still has the content that obsync wrote.
     Remove(Removable),
-    /// Makes a folder with its parents. Expects a folder or nothing.
+    /// Creates a folder with its parents. Expects a folder or nothing.
     MakeFolder(VaultPath),
     /// Removes a folder. Expects an empty one, or none.
     RemoveFolder(VaultPath),
 }
 
-/// How a change went that was not rejected.
+/// Result of a change that was not rejected.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Applied {
     /// The file is visible, durably.
     Put(Published),
-    /// How the removal went.
+    /// Result of the removal.
     Remove(Removal),
-    /// Whether the folder was made; else it was there already.
+    /// True if the folder was created, `false` if it existed.
     MakeFolder(bool),
-    /// Whether the folder is gone; else it is not empty.
+    /// True if the folder is gone, `false` if it is not empty.
     RemoveFolder(bool),
 }
 
@@ -41,7 +42,7 @@ pub enum Rejected {
 }
 
 impl Rejected {
-    /// Why the change was not made.
+    /// The reason why the change was not made.
     pub fn error(&self) -> &DestinationError {
         match self {
             Rejected::Put(failure) => &failure.error,
@@ -49,7 +50,7 @@ impl Rejected {
         }
     }
 
-    /// The same, without what was handed back.
+    /// The same, without the handed-back content.
     pub fn into_error(self) -> DestinationError {
         match self {
             Rejected::Put(failure) => failure.error,
@@ -61,8 +62,8 @@ impl Rejected {
 /// The answer to one change.
 pub type ChangeOutcome = Result<Applied, Rejected>;
 
-/// Changes of one kind, in their order: a destination does them together, so that a batch costs one flush, and a bucket's
-/// requests are under way at the same time.
+/// Changes of one kind, in order. A destination makes them together, so that a batch costs one flush and a
+/// bucket's requests run concurrently.
 #[derive(Debug)]
 pub enum ChangeBatch {
     /// See [`Change::Put`].
@@ -76,7 +77,7 @@ pub enum ChangeBatch {
 }
 
 impl ChangeBatch {
-    /// The changes in batches, each as long as the kind stays the same.
+    /// Splits changes into batches, each of one kind.
     pub fn split(changes: Vec<Change>) -> Vec<ChangeBatch> {
         let mut batches: Vec<ChangeBatch> = Vec::new();
         let most = changes.len();

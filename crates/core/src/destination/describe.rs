@@ -8,20 +8,20 @@ use crate::identity::{Marked, Marker, MarkerFound};
 /// Abilities and limits of a place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PlaceTraits {
-    /// Folders are something of their own, which can be empty and have to be removed.
+    /// Folders are objects of their own, which can be empty and have to be removed.
     pub has_folders: bool,
-    /// The place keeps what the vault deletes, because its owner says so.
+    /// The place keeps files that the vault deletes, as its owner configured.
     pub keeps_deleted: bool,
-    /// How many files to look for and to copy at a time, before they are staged. Many where each costs a round trip.
+    /// Files to check and to copy at a time, before they are staged. Many if each costs a round trip.
     pub at_a_time: usize,
-    /// How much to publish in one go.
+    /// Limit of a published batch.
     pub batch_limit: BatchLimit,
-    /// How many recorded files each run looks at, to see whether they are as they were. One where that costs a request.
+    /// Recorded files that each run checks for changes. One if that costs a request.
     pub sample: usize,
 }
 
 impl Default for PlaceTraits {
-    /// As suits a file system.
+    /// Values for a file system.
     fn default() -> Self {
         PlaceTraits {
             has_folders: true,
@@ -33,20 +33,20 @@ impl Default for PlaceTraits {
     }
 }
 
-/// How much is published in one go at most.
+/// Limit of a published batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BatchLimit {
-    /// How many files.
+    /// Number of files.
     pub files: usize,
-    /// How many bytes of content. A batch is closed by the file that reaches it.
+    /// Bytes of content. A batch is closed by the file that reaches the limit.
     pub bytes: u64,
-    /// How many of its files go to one [`Destination::apply`](super::Destination::apply), while those that follow are announced to the state. Fewer
-    /// than `files` where that takes round trips.
+    /// Files per call of [`Destination::apply`](super::Destination::apply), while the following ones are
+    /// announced to the state. Less than `files` if a call takes round trips.
     pub portion: usize,
 }
 
 impl Default for BatchLimit {
-    /// As suits a file system, where each call costs two flushes however large it is.
+    /// Values for a file system, where each call costs two flushes however large it is.
     fn default() -> Self {
         BatchLimit { files: 4096, bytes: 256 << 20, portion: 4096 }
     }
@@ -55,7 +55,7 @@ impl Default for BatchLimit {
 /// Identity and abilities of a place.
 #[async_trait]
 pub trait Describe: Send + Sync + 'static {
-    /// The place as a person would name it, for messages.
+    /// The place's name for a person, for messages.
     fn location(&self) -> String;
 
     /// Abilities and limits of the place.
@@ -63,40 +63,40 @@ pub trait Describe: Send + Sync + 'static {
         PlaceTraits::default()
     }
 
-    /// Bytes of memory that a content of `size` bytes takes at most from its first piece until it is published. Not among
-    /// the [`traits`](Self::traits): the parts of a large upload grow with its size.
+    /// Upper limit of the memory in bytes that a content of `size` bytes uses from its first piece until it
+    /// is published. Not among the [`traits`](Self::traits): the parts of a large upload grow with its size.
     fn memory_for(&self, size: u64) -> u64 {
-        /// A piece as it came, and decrypted.
+        /// A piece as received, and decrypted.
         const TWO_PIECES: u64 = 4 << 20;
         size.min(TWO_PIECES)
     }
 
-    /// Bytes that can be written before the place is full, those counted that earlier runs left staged there. `None` where
-    /// nobody can tell.
+    /// Bytes that can be written before the place is full, including those that earlier runs left staged
+    /// there. `None` if unknown.
     async fn free_space(&self) -> Result<Option<u64>, DestinationError> {
         Ok(None)
     }
 
-    /// Findings about the place that people should know, as sentences for the report.
+    /// Findings about the place for the user, as sentences for the report.
     fn warnings(&self) -> Vec<String> {
         Vec::new()
     }
 
-    /// Reads the marker. `known` is the tag that was noted of it; a destination that knows tags need not
-    /// read a marker that still has it. To be asked after [`is_empty`](super::Inspect::is_empty), which may have seen it on the way.
+    /// Reads the marker. `known` is its recorded tag; a destination with tags need not read a marker that
+    /// still has it. Call it after [`is_empty`](super::Inspect::is_empty), which may have seen the marker.
     async fn identify(&self, known: Option<&str>) -> Result<MarkerFound, DestinationError> {
         let _ = known;
         Ok(MarkerFound::Impossible)
     }
 
-    /// Writes the marker, durably, in place of the one before it, and tells the tag that it has now, if the destination has such a
-    /// thing. `None`: the place cannot keep one.
+    /// Durably replaces the marker and returns its new tag, if the destination has tags. `None` if the place
+    /// cannot store one.
     async fn mark(&self, marker: &Marker) -> Result<Option<Marked>, DestinationError> {
         let _ = marker;
         Ok(None)
     }
 
-    /// Removes the marker, so that the destination belongs to no state any more. `false`: there is none.
+    /// Removes the marker, so that the destination belongs to no state any more. `false` if there was none.
     async fn unmark(&self) -> Result<bool, DestinationError> {
         Ok(false)
     }

@@ -1,4 +1,4 @@
-//! Shorter ways to ask a destination, for changes of one kind.
+//! Convenience methods of a destination, for changes of one kind.
 
 use async_trait::async_trait;
 use obsync_protocol::VaultPath;
@@ -10,10 +10,10 @@ use super::error::DestinationError;
 use super::inspect::Wanted;
 use super::publication::{Publication, PublishFailure, Published, Removable, Removal};
 
-/// Shorter ways to ask a destination, for changes of one kind.
+/// Convenience methods of a destination, for changes of one kind.
 #[async_trait]
 pub trait DestinationExt: Destination {
-    /// Puts a batch in place. Answers in order.
+    /// Publishes a batch. Answers in order.
     async fn publish(&self, batch: Vec<Publication>) -> Vec<Result<Published, PublishFailure>> {
         self.publish_until(batch, &CancellationToken::new()).await
     }
@@ -33,7 +33,7 @@ pub trait DestinationExt: Destination {
         answers.collect()
     }
 
-    /// Removes files that still are what obsync wrote. Answers in order.
+    /// Removes files that still have the content that obsync wrote. Answers in order.
     async fn remove_files(&self, files: Vec<Removable>) -> Vec<Result<Removal, DestinationError>> {
         let outcomes =
             self.apply(files.into_iter().map(Change::Remove).collect(), &CancellationToken::new()).await;
@@ -45,7 +45,8 @@ pub trait DestinationExt: Destination {
         answers.collect()
     }
 
-    /// Makes folders with their parents. Answers in order: whether each was made, else it was there.
+    /// Creates folders with their parents. Answers in order: true if the folder was created, `false` if it
+    /// existed.
     async fn create_folders(&self, folders: Vec<VaultPath>) -> Vec<Result<bool, DestinationError>> {
         let outcomes = self
             .apply(folders.into_iter().map(Change::MakeFolder).collect(), &CancellationToken::new())
@@ -53,7 +54,8 @@ pub trait DestinationExt: Destination {
         outcomes.into_iter().map(folder_answer).collect()
     }
 
-    /// Removes folders that are empty, in the order given (so deepest first). Whether each is gone.
+    /// Removes empty folders, in the given order (so deepest first). Answers in order: true if the folder is
+    /// gone.
     async fn remove_folders(&self, folders: Vec<VaultPath>) -> Vec<Result<bool, DestinationError>> {
         let outcomes = self
             .apply(folders.into_iter().map(Change::RemoveFolder).collect(), &CancellationToken::new())
@@ -61,7 +63,8 @@ pub trait DestinationExt: Destination {
         outcomes.into_iter().map(folder_answer).collect()
     }
 
-    /// Whether the destination has exactly these contents at these paths. Answers in order; what cannot be read is not there.
+    /// For each path, true if the destination has exactly this content there. Answers in order; unreadable
+    /// files count as absent.
     async fn holds(&self, wanted: Vec<Wanted>) -> Result<Vec<bool>, DestinationError> {
         Ok(self.check(wanted).await?.into_iter().map(|checked| checked.holds).collect())
     }

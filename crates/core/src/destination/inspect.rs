@@ -1,4 +1,4 @@
-//! Questions about what is in a place, and their answers.
+//! Queries about the contents of a place, and their answers.
 
 use async_trait::async_trait;
 use obsync_protocol::{ContentHash, VaultPath};
@@ -11,20 +11,20 @@ use crate::model::{KnownContent, LocalFacts, Record};
 /// A question of [`Inspect::check`]: is this content at this path?
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Wanted {
-    /// The path to look at.
+    /// The path to check.
     pub path: VaultPath,
-    /// The content to look for.
+    /// The expected content.
     pub hash: ContentHash,
-    /// The content's size in bytes, to answer without reading where that is possible.
+    /// The content's size in bytes, to answer without reading if possible.
     pub size: u64,
 }
 
 /// An answer of [`Inspect::check`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Checked {
-    /// Whether the content is the one that is wanted.
+    /// True if the content is the wanted one.
     pub holds: bool,
-    /// How that was found out.
+    /// Method of the check.
     pub by: CheckedBy,
 }
 
@@ -40,7 +40,7 @@ pub enum CheckedBy {
 }
 
 impl CheckedBy {
-    /// The word for it in reports.
+    /// Its name in reports.
     pub fn as_str(self) -> &'static str {
         match self {
             CheckedBy::Read => "read",
@@ -52,20 +52,21 @@ impl CheckedBy {
 /// An answer of [`Inspect::look`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Found {
-    /// The content that is wanted.
+    /// The wanted content.
     Wanted,
     /// A file with this content.
     Other(KnownContent),
     /// No file.
     Nothing,
-    /// Not the content that is wanted, and nobody looked what else, or nobody can tell.
+    /// Not the wanted content; the actual one was not read or cannot be read.
     Unknown,
 }
 
 /// A file found by [`Inspect::list`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StoredFile {
-    /// Where it is, relative to the destination's root. Not a [`VaultPath`]: a destination can hold names that no vault can.
+    /// Its path relative to the destination's root. Not a [`VaultPath`]: a destination can have names that no
+    /// vault can.
     pub path: String,
     /// Its size in bytes.
     pub size: u64,
@@ -76,24 +77,25 @@ pub struct StoredFile {
 pub struct Inventory {
     /// The files, in no order.
     pub files: Vec<StoredFile>,
-    /// Folders that could not be read, relative to the destination's root. What is in them is not among the files.
+    /// Folders that could not be read, relative to the destination's root. Their contents are not among the
+    /// files.
     pub unreadable: Vec<String>,
 }
 
-/// Questions about what is in a place. None of them changes anything.
+/// Queries about the contents of a place. None of them changes anything.
 #[async_trait]
 pub trait Inspect: Describe {
-    /// Whether the place holds anything at all, a folder's own bookkeeping aside.
+    /// True if the place is empty, apart from a folder's own bookkeeping.
     async fn is_empty(&self) -> Result<bool, DestinationError>;
 
-    /// Which of these folders are there. Answers in order.
+    /// For each folder, true if it exists. Answers in order.
     async fn have_folders(&self, folders: Vec<VaultPath>) -> Result<Vec<bool>, DestinationError> {
         // A place without folders has them all.
         Ok(vec![!self.traits().has_folders; folders.len()])
     }
 
-    /// The facts of these files, without reading them, in order; `None` where there is no file.
-    /// Nothing at all where that is no small thing to ask.
+    /// Facts of these files without reading them, in order; `None` for a path without a file. The outer
+    /// `None` if this would be expensive.
     async fn facts(
         &self,
         paths: Vec<VaultPath>,
@@ -102,17 +104,18 @@ pub trait Inspect: Describe {
         Ok(None)
     }
 
-    /// Which of these recorded files are gone, or have an older content than the recorded one; a file that was edited has not.
-    /// Answers in order, without reading contents. Nothing at all where that is no small thing to ask.
+    /// For each recorded file, true if it is gone or has an older content than the recorded one; an edited
+    /// file is not lost. Answers in order, without reading contents. `None` if this would be expensive.
     async fn are_lost(&self, records: Vec<Record>) -> Result<Option<Vec<bool>>, DestinationError> {
         let paths = records.iter().map(|record| record.path.clone()).collect();
         let Some(found) = self.facts(paths).await? else { return Ok(None) };
         Ok(Some(records.iter().zip(&found).map(|(record, found)| is_lost(record, found.as_ref())).collect()))
     }
 
-    /// Looks at these paths. Answers in order: for a file with another content than the wanted one, which one it has.
+    /// Checks these paths. Answers in order: for a file with another content than the wanted one, that
+    /// content.
     ///
-    /// A destination where that costs too much tells only what [`check`](Self::check) does.
+    /// A destination where that costs too much answers like [`check`](Self::check).
     async fn look(&self, wanted: Vec<Wanted>) -> Result<Vec<Found>, DestinationError> {
         let checked = self.check(wanted).await?;
         Ok(checked
@@ -121,21 +124,22 @@ pub trait Inspect: Describe {
             .collect())
     }
 
-    /// Whether exactly these contents are at these paths, in order, and how that was found out. What cannot be read is not
-    /// there. Apart from [`look`](Self::look), because the size alone often answers it without reading.
+    /// For each path, whether it has exactly this content, and how that was checked; in order. Unreadable
+    /// files count as absent. Separate from [`look`](Self::look), because the size alone often answers it
+    /// without reading.
     async fn check(&self, wanted: Vec<Wanted>) -> Result<Vec<Checked>, DestinationError>;
 
-    /// All files of the place, obsync's own bookkeeping left out. A folder that cannot be read is passed over.
+    /// All files of the place, without obsync's own bookkeeping. Unreadable folders are skipped.
     async fn list(&self) -> Result<Inventory, DestinationError>;
 
-    /// Which of these files, none of which is the vault's any more, say of themselves that they were: they were kept when
-    /// the vault deleted them. Answers in order; a destination whose files say nothing of themselves knows of none.
+    /// For each file, none of which the vault has any more: true if its metadata says that it was kept when
+    /// the vault deleted it. Answers in order; all `false` for a destination without such metadata.
     async fn retained(&self, files: Vec<StoredFile>) -> Result<Vec<bool>, DestinationError> {
         Ok(vec![false; files.len()])
     }
 }
 
-/// Whether a file is gone, or older than it was when it was recorded.
+/// True if a file is gone, or older than its recorded time.
 fn is_lost(record: &Record, found: Option<&LocalFacts>) -> bool {
     match (&record.facts, found) {
         (_, None) => true,

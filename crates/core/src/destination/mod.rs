@@ -1,11 +1,12 @@
-//! Destinations of a vault's files: the traits that each implements, each about one thing.
+//! Destinations of a vault's files: the traits that each implements, each about one subject.
 //!
-//! - [`Describe`]: what it is and can do, and whose it is. [`Naming`]: what names mean there.
-//! - [`Inspect`]: questions about what is there. [`Scan`]: what differs from the records, and files to be sent.
-//! - [`Receive`] and [`Destination`]: how it is changed.
+//! - [`Describe`]: identity, abilities and owner. [`Naming`]: rules for names.
+//! - [`Inspect`]: queries about the contents. [`Scan`]: differences from the records, and files to send.
+//! - [`Receive`] and [`Destination`]: changes.
 //!
-//! Nothing here trusts the paths that it is given beyond what [`VaultPath`](obsync_protocol::VaultPath) guarantees: a destination must stay inside its
-//! own root whatever symbolic links lie there.
+//! No implementation may trust the given paths beyond the guarantees of
+//! [`VaultPath`](obsync_protocol::VaultPath): a destination must stay inside its own root whatever symbolic
+//! links are there.
 
 mod change;
 mod changing;

@@ -1,4 +1,4 @@
-//! Names in a destination: which are one name, which it cannot have, and which make a git repository.
+//! Names in a destination: which are equal, which it cannot have, and which make a git repository.
 
 use std::collections::BTreeSet;
 
@@ -9,31 +9,32 @@ use super::error::DestinationError;
 use super::inspect::Inspect;
 use crate::repositories::repository_parts_among;
 
-/// How much may be done to find out which names are one name.
+/// Effort allowed to find out which names are equal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FoldingProbe {
-    /// Nothing is written, so that the answer may be a guess: for a run that is not to change anything.
+    /// Nothing is written, so the answer may be a guess: for a run that must not change anything.
     LookOnly,
-    /// A file may be written to try the case of letters.
+    /// A file may be written to test the case of letters.
     Case,
-    /// The same, and to try Unicode forms: there are names to be placed that can be written in several.
+    /// Also to test Unicode normalisation: there are names to place that have several normal forms.
     Normalization,
 }
 
 /// Rules for names in a place.
 #[async_trait]
 pub trait Naming: Inspect {
-    /// Which names are one name here.
+    /// The folding rules of this place: which names are equal here.
     async fn folds_names(&self, probe: FoldingProbe) -> Result<NameFolding, DestinationError>;
 
-    /// Whether the destination could have a file or folder of this path, as far as that can be told without trying.
+    /// Checks whether the destination could have a file or folder of this path, as far as known without
+    /// trying.
     fn admits(&self, path: &VaultPath) -> Result<(), DestinationError> {
         let _ = path;
         Ok(())
     }
 
-    /// For each of these folders (`None`: the top of the place), what there is directly in it that is a part of a bare git
-    /// repository. In order; a folder that is not there has none.
+    /// For each folder (`None`: the root of the place), its direct entries that are parts of a bare git
+    /// repository. In order; a missing folder has none.
     async fn repository_parts(
         &self,
         folders: Vec<Option<VaultPath>>,

@@ -1,4 +1,4 @@
-//! One file that is to be made visible, or removed, what is expected at its path, and how that went.
+//! One file to make visible or to remove, the expected content of its path, and the result.
 
 use obsync_protocol::VaultPath;
 
@@ -6,31 +6,33 @@ use super::error::DestinationError;
 use super::receive::Staged;
 use crate::model::{FileMeta, KnownContent, LocalFacts, Record, RecordKind};
 
-/// One file to be made visible by [`Destination::apply`](super::Destination::apply).
+/// One file to make visible with [`Destination::apply`](super::Destination::apply).
 #[derive(Debug)]
 pub struct Publication {
-    /// The content that is made visible.
+    /// The content to make visible.
     pub content: PublicationContent,
-    /// The content that may be replaced. Anything else that is found there is left alone ([`DestinationError::Changed`]): the engine decides
-    /// what becomes of it. The very content that is published counts as published.
+    /// The content that may be replaced. Any other file at the path is left alone
+    /// ([`DestinationError::Changed`]), and the engine decides how to proceed. If the path already has the
+    /// published content, the file counts as published.
     pub expect: Expect,
 }
 
 impl Publication {
-    /// The path that is published.
+    /// The path to publish.
     pub fn path(&self) -> &VaultPath {
         self.content.path()
     }
 }
 
-/// The expected occupant of the path of a publication.
+/// The expected content of a publication's path.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Expect {
     /// Nothing.
     Absent,
     /// A file with this content: obsync put it there last, or the vault had it there before.
     Content(KnownContent),
-    /// This version, which the destination [kept beside](super::Destination::keep_beside) already, by the destination's own name for it.
+    /// This version, which the destination [kept beside](super::Destination::keep_beside) already, by the
+    /// destination's own name for it.
     Version(String),
 }
 
@@ -41,7 +43,7 @@ impl From<Option<KnownContent>> for Expect {
 }
 
 impl Expect {
-    /// The content that may be replaced, if one may.
+    /// The content that may be replaced, if any.
     pub fn content(&self) -> Option<KnownContent> {
         match self {
             Expect::Content(content) => Some(*content),
@@ -53,21 +55,22 @@ impl Expect {
 /// A file that was kept under another name, so that its place can be taken.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KeptBeside {
-    /// The name that it has now, or that its copy has.
+    /// Its new name, or that of its copy.
     pub kept_as: VaultPath,
-    /// The expectation of the publication that takes its place.
+    /// The expectation for the publication that takes its place.
     pub expect: Expect,
 }
 
-/// Where the content of a [`Publication`] comes from.
+/// Source of the content of a [`Publication`].
 #[derive(Debug)]
 pub enum PublicationContent {
-    /// A staged file takes the place of whatever is there.
+    /// A staged file, moved into place.
     Staged(Staged),
-    /// A copy of a staged file does, and the file stays staged for further paths: all but the last that want its content. The
-    /// first is the path that it was staged for. A copy that was not published is handed back as a staged file of its own.
+    /// A copy of a staged file, which stays staged for further paths: for all paths but the last with this
+    /// content. The first is the path that it was staged for. A copy that was not published is handed back as
+    /// a staged file of its own.
     CopyOfStaged(Staged),
-    /// The destination holds this very content at this path already; only its times are to be set.
+    /// The destination already has this content at this path; only its times have to be set.
     InPlace {
         /// The path in question.
         path: VaultPath,
@@ -85,7 +88,7 @@ impl PublicationContent {
         }
     }
 
-    /// Where it is, or is to be.
+    /// Its path, present or future.
     pub fn path(&self) -> &VaultPath {
         match self {
             PublicationContent::Staged(staged) | PublicationContent::CopyOfStaged(staged) => &staged.path,
@@ -101,16 +104,16 @@ impl PublicationContent {
         }
     }
 
-    /// The record that stands for it once it is published.
+    /// Its record once it is published.
     pub(crate) fn record(&self) -> Record {
         Record::new(self.path().clone(), RecordKind::File(self.meta().clone()))
     }
 }
 
-/// How a publication went.
+/// Result of a publication.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Published {
-    /// The file's facts now, unless it was changed at once again, or nobody can tell cheaply.
+    /// The file's facts now, unless it changed again at once, or they are expensive to get.
     pub facts: Option<LocalFacts>,
 }
 
@@ -119,24 +122,24 @@ pub struct Published {
 pub struct PublishFailure {
     /// The publication that failed.
     pub publication: Box<Publication>,
-    /// Why it was not.
+    /// The reason.
     pub error: DestinationError,
 }
 
-/// How a removal went.
+/// Result of a removal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Removal {
     /// The file is gone.
     Removed,
     /// There was nothing at that path.
     Missing,
-    /// The file there is not what obsync wrote; it was left alone.
+    /// The file does not have the content that obsync wrote; it was left alone.
     Kept,
-    /// The destination is told to keep what the vault deletes.
+    /// The destination is configured to keep files that the vault deletes.
     Retained,
 }
 
-/// A file to be removed, with the content that obsync wrote there.
+/// A file to remove, with the content that obsync wrote there.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Removable {
     /// The file's path.

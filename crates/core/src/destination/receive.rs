@@ -1,4 +1,4 @@
-//! Contents that are in a place and not visible yet.
+//! Contents that are stored in a place but not visible yet.
 
 use async_trait::async_trait;
 use obsync_protocol::VaultPath;
@@ -10,7 +10,7 @@ use crate::model::FileMeta;
 /// A file that is complete and checked but not visible yet.
 #[derive(Clone, Debug)]
 pub struct Staged {
-    /// Where it is to appear.
+    /// The path to publish it at.
     pub path: VaultPath,
     /// Its hash, size, times and version.
     pub meta: FileMeta,
@@ -23,25 +23,25 @@ pub struct Staged {
 /// Dropping a writer without [`finish`](FileWriter::finish) discards what it took.
 #[async_trait]
 pub trait FileWriter: Send {
-    /// Takes the next stretch of the content.
+    /// Takes the next part of the content.
     async fn write(&mut self, chunk: Vec<u8>) -> Result<(), DestinationError>;
 
-    /// Says that the content is complete and was checked.
+    /// Marks the content as complete and checked.
     async fn finish(self: Box<Self>) -> Result<Staged, DestinationError>;
 }
 
-/// How contents come to a place, and stay invisible there.
+/// Receives contents into a place, where they stay invisible.
 #[async_trait]
 pub trait Receive: Describe {
-    /// Begins a file. Its writer takes no more bytes than `meta` says.
+    /// Starts a file. Its writer accepts no more bytes than `meta` says.
     async fn begin(&self, path: &VaultPath, meta: &FileMeta)
     -> Result<Box<dyn FileWriter>, DestinationError>;
 
-    /// Content that an interrupted run left staged, checked against its hash; `None` when there is none.
+    /// Content that an interrupted run left staged, checked against its hash; `None` if there is none.
     async fn recover(&self, path: &VaultPath, meta: &FileMeta) -> Result<Option<Staged>, DestinationError>;
 
-    /// Stages a copy of what is at `from`, checking it; `None` when `from` does not hold `meta.hash`. What the destination itself
-    /// removes or replaces at `from` until the copy is published makes no difference to the copy.
+    /// Stages a copy of the file at `from` and checks it; `None` if `from` does not have `meta.hash`. Changes
+    /// that the destination itself makes at `from` until the copy is published do not affect the copy.
     async fn copy(
         &self,
         from: &VaultPath,
@@ -49,10 +49,10 @@ pub trait Receive: Describe {
         meta: &FileMeta,
     ) -> Result<Option<Staged>, DestinationError>;
 
-    /// Does ahead what [`apply`](super::Destination::apply) would have to do before it can make what has these [handles](Staged::handle)
-    /// visible, as far as that is possible. A help, not a duty: what goes wrong is an error of `apply`.
+    /// Prepares [`apply`](super::Destination::apply) for the content with these [handles](Staged::handle), as
+    /// far as possible: does work ahead that it would have to do. Optional; errors are reported by `apply`.
     async fn prepare(&self, _handles: Vec<String>) {}
 
-    /// Discards what is still staged, from this run or an earlier one, and the place where it was staged.
+    /// Discards all staged content, of this run or an earlier one, and the staging area.
     async fn discard_staged(&self) -> Result<(), DestinationError>;
 }

@@ -1,4 +1,4 @@
-//! Scans a destination for differences from the records, and reads files to be sent.
+//! Scans a destination for differences from the records, and reads files to send.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -11,17 +11,17 @@ use super::error::DestinationError;
 use crate::problem::ProblemCode;
 use crate::scan::{LocalTree, OpenFile, ScanInput};
 
-/// How a place is scanned, and read to be sent.
+/// Scans a place, and opens files to send.
 #[async_trait]
 pub trait Scan: Describe {
-    /// Compares the content of the place with the records. `None`: it cannot be scanned.
+    /// Compares the content of the place with the records. `None` if it cannot be scanned.
     async fn scan(&self, input: ScanInput) -> Result<Option<LocalTree>, DestinationError> {
         let _ = input;
         Ok(None)
     }
 
-    /// The same for a few paths: nothing is said of others but of folders on the way to them. The input has the records of
-    /// these paths and of the folders that they lie in. `None`: everything is to be scanned.
+    /// The same for a few paths: the result covers only these and the folders on the way to them. The input
+    /// has the records of these paths and of their parent folders. `None` if everything has to be scanned.
     async fn scan_few(
         &self,
         input: ScanInput,
@@ -31,7 +31,7 @@ pub trait Scan: Describe {
         Ok(None)
     }
 
-    /// Opens a file to be sent. The caller compares what it reads with what it expects.
+    /// Opens a file to send. The caller compares the content that it reads with the expected one.
     async fn open_file(&self, path: &VaultPath) -> Result<OpenFile, DestinationError> {
         Err(DestinationError::Unavailable {
             location: self.location(),

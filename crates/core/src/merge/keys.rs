@@ -1,8 +1,8 @@
 //! Merge of JSON by the keys of its objects, for configuration.
 //!
-//! A key that one side changed, added or removed is taken from that side. Of a key that both changed, objects are merged
-//! and lists of names (the plugins that are on, for instance) get what either side added and lose what either removed;
-//! of anything else the remote value wins.
+//! A key that one side changed, added or removed is taken from that side. If both sides changed a key,
+//! objects are merged; lists of names (the enabled plugins, for instance) get the additions and removals of
+//! both sides; for anything else the remote value wins.
 
 use std::collections::HashSet;
 use std::fmt;
@@ -15,7 +15,7 @@ use serde_json::{Number, Value};
 
 use super::no_merge::NoMerge;
 
-/// Merges the changes of both sides. A side that has the result already is returned as it is written.
+/// Merges the changes of both sides. A side that equals the result is returned as it is written.
 pub(super) fn merge(base: &str, local: &str, remote: &str) -> Result<String, NoMerge> {
     let [base, ours, theirs] = [base, local, remote].map(parse);
     let (base, ours, theirs) = (base?, ours?, theirs?);
@@ -35,7 +35,7 @@ pub(super) fn merge(base: &str, local: &str, remote: &str) -> Result<String, NoM
     write(&merged, remote).ok_or(NoMerge::NotJson)
 }
 
-/// JSON with the keys of objects in their order. Objects are equal whatever their order is.
+/// JSON with ordered object keys. Objects are equal whatever their order is.
 #[derive(Clone, Debug, PartialEq)]
 enum Json {
     Object(IndexMap<String, Json>),
@@ -44,9 +44,9 @@ enum Json {
     Single(Value),
 }
 
-/// Merges a value that any of the three may lack; `None` when the result lacks it.
+/// Merges a value that any of the three may lack; `None` if the result lacks it.
 fn merge_values(base: Option<&Json>, local: Option<&Json>, remote: Option<&Json>) -> Option<Json> {
-    // What only the remote side changed needs no case of its own: its value wins in any case.
+    // A change of the remote side only needs no case of its own: its value wins in any case.
     if remote == base {
         return local.cloned();
     }
@@ -79,7 +79,7 @@ fn merge_objects(
     merged.collect()
 }
 
-/// Merges lists of texts that have none twice; `None` for other lists.
+/// Merges lists of texts without duplicates; `None` for other lists.
 fn merge_names(base: &[Json], local: &[Json], remote: &[Json]) -> Option<Json> {
     let (before, ours, theirs) = (names(base)?, names(local)?, names(remote)?);
     let kept = |name: &&Json| match name {
@@ -106,7 +106,7 @@ fn parse(text: &str) -> Result<Json, NoMerge> {
     serde_json::from_str(text).map_err(|_| NoMerge::NotJson)
 }
 
-/// Writes a value as the text `like` is written: its indentation and its last line end.
+/// Writes a value in the style of the text `like`: its indentation and its last line end.
 fn write(json: &Json, like: &str) -> Option<String> {
     let mut bytes = Vec::with_capacity(like.len());
     match indentation(like) {
@@ -120,7 +120,7 @@ fn write(json: &Json, like: &str) -> Option<String> {
     String::from_utf8(bytes).ok()
 }
 
-/// The white space at the beginning of the second line; `None` where everything is on one.
+/// The white space at the beginning of the second line; `None` for a single line.
 fn indentation(text: &str) -> Option<&str> {
     let (_, second) = text.trim().split_once('\n')?;
     Some(&second[..second.len() - second.trim_start_matches([' ', '\t']).len()])

@@ -1,8 +1,8 @@
 //! Merge of text by lines.
 //!
-//! Line ends, the newline at the end of the file and a byte order mark are merged as properties of the file, so that an
-//! editor that changes them on one side does not collide with every edit of the other. Where a file has both kinds of
-//! line ends, they are compared as parts of the lines.
+//! Line ends, the newline at the end of the file and a byte order mark are merged as properties of the file,
+//! so that an editor that changes them on one side does not collide with every edit of the other. If a file
+//! has both kinds of line ends, they are compared as parts of the lines.
 
 use imara_diff::{Algorithm, Diff, Hunk, Interner, Token};
 use obsync_protocol::limits::COMPARED_LINES;
@@ -25,7 +25,7 @@ pub(super) fn merge(base: &str, local: &str, remote: &str) -> Result<String, NoM
     Ok(merged.write())
 }
 
-/// What a property of a file becomes. Each has two values, so that sides which both changed it agree.
+/// Merges a property of a file. It has two values, so sides that both changed it agree.
 fn of_three<T: PartialEq>(base: T, local: T, remote: T) -> T {
     if local == base { remote } else { local }
 }
@@ -35,13 +35,13 @@ fn has_both_ends(text: &str) -> bool {
     with_return != 0 && with_return != text.matches('\n').count()
 }
 
-/// A text taken apart.
+/// A text split into lines and properties.
 struct Text<'a> {
     has_mark: bool,
     lines: Vec<&'a str>,
-    /// What ends a line; empty where line ends are parts of the lines.
+    /// The line end; empty if line ends are parts of the lines.
     end: &'static str,
-    /// Whether the last line has an end too.
+    /// True if the last line has an end, too.
     is_ended: bool,
 }
 
@@ -105,7 +105,7 @@ fn merge_lines<'a>(base: &[&'a str], local: &[&'a str], remote: &[&'a str]) -> R
     Ok(merged)
 }
 
-/// What one side changed, as small as can be: where as many lines took the place of others, each took that of one. So an
+/// The changes of one side, as small as possible: if as many lines replace others, each replaces one. So an
 /// edit of the line above an edit of the other side is one change before a merge and after it.
 fn changes(before: &[Token], after: &[Token], tokens: u32) -> Result<Vec<Hunk>, NoMerge> {
     if differing(before, after).saturating_mul(differing(after, before)) > COMPARED_LINES {
@@ -116,7 +116,7 @@ fn changes(before: &[Token], after: &[Token], tokens: u32) -> Result<Vec<Hunk>, 
     Ok(diff.hunks().flat_map(split).collect())
 }
 
-/// How many lines there are without those that are equal at the beginning and at the end.
+/// Number of lines without the common ones at the beginning and at the end.
 fn differing(one: &[Token], other: &[Token]) -> usize {
     let equal = one.iter().zip(other).take_while(|(one, other)| one == other).count();
     let rest = one[equal..].iter().rev().zip(other[equal..].iter().rev());
@@ -134,8 +134,8 @@ fn split(hunk: Hunk) -> Vec<Hunk> {
         .collect()
 }
 
-/// Whether two changes concern the same lines. Lines that were only added belong to those around them too: which of two
-/// additions at one place comes first is nobody's to guess.
+/// True if two changes concern the same lines. Added lines also belong to the lines around them: the order of
+/// two additions at one place is unknown.
 fn collide(one: &Hunk, other: &Hunk) -> bool {
     let (one_first, other_first) = (one.before.end, other.before.end);
     if one.is_pure_insertion() || other.is_pure_insertion() {

@@ -1,4 +1,4 @@
-//! Each test is a sentence about a merge.
+//! Tests of merges.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -47,7 +47,7 @@ fn changes_of_the_same_line_are_not_merged() {
     for (local, remote) in [
         ("a\nB\nc\n", "a\nß\nc\n"),
         ("a\nc\n", "a\nB\nc\n"),
-        // Which of two additions comes first is nobody's to guess.
+        // The order of two additions is unknown.
         ("a\nb\nc\nx\n", "a\nb\nc\ny\n"),
         ("a\nb\nx\nc\n", "a\nB\nc\n"),
         ("", "a\nB\nc\n"),
@@ -64,11 +64,11 @@ fn line_ends_the_last_newline_and_the_byte_order_mark_stay() {
         lines("\u{feff}a\nb\nc\n", "\u{feff}A\nb\nc\n", "\u{feff}a\nb\nC\n").unwrap(),
         "\u{feff}A\nb\nC\n"
     );
-    // An editor that changed them on one side.
+    // An editor changed them on one side.
     assert_eq!(lines("a\nb\nc\n", "a\r\nb\r\nc\r\n", "a\nb\nC\n").unwrap(), "a\r\nb\r\nC\r\n");
     assert_eq!(lines("a\nb\nc", "a\nb\nc\n", "A\nb\nc").unwrap(), "A\nb\nc\n");
     assert_eq!(lines("\u{feff}a\nb\nc\n", "a\nb\nc\n", "\u{feff}A\nb\nc\n").unwrap(), "A\nb\nc\n");
-    // Both kinds in one file.
+    // Both kinds of line ends in one file.
     assert_eq!(lines("a\r\nb\nc\r\n", "A\r\nb\nc\r\n", "a\r\nb\nC\r\n").unwrap(), "A\r\nb\nC\r\n");
     assert_eq!(lines("a\r\nb\nc", "a\r\nb\nc\nd", "A\r\nb\nc").unwrap(), "A\r\nb\nc\nd");
 }
@@ -82,7 +82,7 @@ fn without_a_base_or_without_text_nothing_is_merged() {
         assert_eq!(merge(Some(b"a\n"), binary, b"b\n"), Err(NoMerge::NotText));
         assert_eq!(merge(Some(b"a\n"), b"b\n", binary), Err(NoMerge::NotText));
         assert_eq!(merge(Some(binary), b"a\n", b"b\n"), Err(NoMerge::NotText));
-        // But a change of one side is no merge.
+        // But a change of one side only is no merge.
         assert_eq!(merge(Some(b"a\n"), b"a\n", binary).unwrap(), binary);
         assert_eq!(merge(Some(b"a\n"), binary, b"a\n").unwrap(), binary);
     }
@@ -103,7 +103,7 @@ fn texts_as_large_as_the_limits_are_merged() {
         [("a", "b"), ("A", "b"), ("a", "B")].map(|(a, b)| format!("{a}\n{filler}\n{b}\n"));
     assert_eq!(base.len(), MERGED_TEXT);
     assert_eq!(lines(&base, &local, &remote), Ok(format!("A\n{filler}\nB\n")));
-    // A rewrite is compared as long as the lines before times those after it are within the limit.
+    // A rewrite is compared as long as the product of its lines before and after is within the limit.
     let compared = |lines_of_each: usize| {
         let text = |name: &str| (0..lines_of_each).map(|n| format!("{name} {n}\n")).collect::<String>();
         let (base, rewritten) = (text("before"), text("after"));
@@ -115,7 +115,7 @@ fn texts_as_large_as_the_limits_are_merged() {
     assert_eq!(compared(side + 1), Err(NoMerge::TooLarge));
 }
 
-/// Texts of as many lines, of so many kinds, in any order.
+/// A text of this many lines, of this many kinds, in random order.
 fn noise(seed: u64, lines: usize, kinds: u64) -> String {
     let mut state = seed;
     let mut next = || {
@@ -125,7 +125,7 @@ fn noise(seed: u64, lines: usize, kinds: u64) -> String {
     (0..lines).map(|_| format!("{}\n", next())).collect()
 }
 
-/// The largest texts that are compared at all, with few different lines, many, none in common.
+/// The largest texts that are compared at all: with few different lines, many, none in common.
 #[test]
 fn the_worst_texts_are_merged_or_refused_within_seconds() {
     for kinds in [2, 60, 1000, 30_000, 100_000_000] {
@@ -148,7 +148,7 @@ fn the_largest_note_is_merged_where_edits_are_few() {
     let started = Instant::now();
     let merged = lines(&base, &local, &remote).unwrap();
     assert_eq!(merged, format!("edited {remote}"));
-    // Equal lines at the end or at the beginning do not count for the time that it takes.
+    // Common lines at the end or at the beginning do not count for the running time.
     let (local, remote) = (format!("{base}local\n"), format!("{base}remote\n"));
     assert_eq!(lines(&base, &local, &remote), Err(NoMerge::Overlap));
     println!("merged in {:?}", started.elapsed());
@@ -167,14 +167,14 @@ fn of_a_key_that_both_sides_changed_the_remote_value_wins() {
     assert_eq!(keys(r#"{"a":1,"b":1}"#, r#"{"a":2,"b":2}"#, r#"{"a":3,"b":1}"#).unwrap(), r#"{"a":3,"b":2}"#);
     assert_eq!(keys(r#"{"a":1,"b":1}"#, r#"{"a":2,"b":1}"#, r#"{"b":1}"#).unwrap(), r#"{"b":1}"#);
     assert_eq!(keys(r#"{"a":1}"#, r#"{}"#, r#"{"a":{}}"#).unwrap(), r#"{"a":{}}"#);
-    // Objects are merged, though both are new.
+    // Objects are merged even if both are new.
     assert_eq!(keys("{}", r#"{"a":{"b":1,"c":1}}"#, r#"{"a":{"c":2}}"#).unwrap(), r#"{"a":{"c":2,"b":1}}"#);
 }
 
 #[test]
 fn a_list_of_names_has_what_either_side_added_and_not_what_either_removed() {
     assert_eq!(keys(r#"["a","b","c"]"#, r#"["a","x","c"]"#, r#"["b","c","y"]"#).unwrap(), r#"["c","y","x"]"#);
-    // Other lists are one value, at the top too.
+    // Other lists are one value, also at the top level.
     assert_eq!(keys(r#"["a"]"#, r#"["a","b"]"#, r#"["a","a"]"#).unwrap(), r#"["a","a"]"#);
     assert_eq!(
         keys(r#"{"l":[1]}"#, r#"{"l":[1,2],"k":1}"#, r#"{"l":[3,1]}"#).unwrap(),
@@ -219,7 +219,7 @@ fn the_kind_of_a_merge_follows_from_the_name() {
     }
 }
 
-/// Texts of few lines of few kinds with any line ends, so that most of them have something in common.
+/// Texts of few lines of few kinds with any line ends, so that most of them have lines in common.
 fn any_text() -> impl Strategy<Value = String> {
     let line = prop_oneof!["[a-e]?", "[a-e]\r?"];
     let end = prop_oneof![4 => Just("\n"), 2 => Just("\r\n")];
@@ -229,7 +229,7 @@ fn any_text() -> impl Strategy<Value = String> {
     })
 }
 
-/// A text, and two that came from it by edits of some lines.
+/// A text, and two that were made from it by edits of some lines.
 fn edited_text() -> impl Strategy<Value = [String; 3]> {
     let edit = (0_usize..12, 0_usize..4, "[A-Z]");
     let edits = || proptest::collection::vec(edit.clone(), 0..4);
@@ -285,7 +285,7 @@ fn again(kind: MergeKind, base: &str, local: &str, remote: &str) -> Result<(), T
     Ok(())
 }
 
-/// How often each line comes, line ends aside.
+/// Number of times that each line occurs, without line ends.
 fn counted(text: &str) -> BTreeMap<&str, usize> {
     let mut counts = BTreeMap::new();
     for line in text.trim_start_matches('\u{feff}').lines() {
@@ -302,7 +302,7 @@ fn symmetric_and_complete(base: &str, local: &str, remote: &str) -> Result<(), T
     let count = |text: &BTreeMap<&str, usize>, line: &str| text.get(line).copied().unwrap_or_default();
     for line in local.keys().chain(remote.keys()).chain(base.keys()).chain(result.keys()) {
         let [before, ours, theirs, after] = [&base, &local, &remote, &result].map(|text| count(text, line));
-        // What a side added is there, and so is what both kept; nothing else is.
+        // Lines that a side added are there, and lines that both kept; no others.
         prop_assert!(after >= ours.max(theirs).saturating_sub(before), "{line:?}");
         let removed = before.saturating_sub(ours) + before.saturating_sub(theirs);
         prop_assert!(after >= before.saturating_sub(removed), "{line:?}");

@@ -6,10 +6,10 @@ use obsync_protocol::{EncryptionVersion, limits};
 
 use super::kept::{Pin, VaultEncryption, VaultKind};
 
-/// Where a pin was found.
+/// Place where a pin was found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PinPlace {
-    /// In the home of this user: a pin, or a key that was kept.
+    /// In this user's home: a pin, or a stored key.
     Home,
     /// With the destination.
     Destination,
@@ -19,12 +19,13 @@ pub enum PinPlace {
     Secret,
 }
 
-/// A pin, and where it was found.
+/// A pin, with the place where it was found.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FoundPin {
-    /// Where.
+    /// The place.
     pub place: PinPlace,
-    /// Whether it is filed under the destination of this run, and so concerns every vault that is brought there.
+    /// True if it is stored for the destination of this run, and so concerns every vault that is pulled
+    /// there.
     pub is_of_destination: bool,
     /// The pin.
     pub pin: Pin,
@@ -35,48 +36,48 @@ pub struct FoundPin {
 pub enum PasswordAtHand {
     /// There is none.
     None,
-    /// One that does not say for which vault it is (an environment variable).
+    /// A password that names no vault (an environment variable).
     Unnamed,
-    /// One that the user gave for this vault (standard input, the function's secret).
+    /// A password that the user gave for this vault (standard input, the function's secret).
     OfThisVault,
 }
 
-/// What the user said about the vault.
+/// The user's wishes about the vault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Wish {
-    /// The only kind that is to be opened.
+    /// The only kind that may be opened.
     pub encryption: Option<VaultKind>,
-    /// Whether there is a password.
+    /// The available password.
     pub password: PasswordAtHand,
-    /// Whether the user accepts that the vault is encrypted otherwise than before.
+    /// True if the user accepts that the encryption of the vault has changed.
     pub accepts_change: bool,
 }
 
-/// What to do with a listed vault.
+/// Decision about a listed vault.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PinDecision {
-    /// Open it, and keep the pin once the service has confirmed the key.
+    /// Open it, and store the pin once the service has confirmed the key.
     Open(Box<Opening>),
-    /// Ask the user; where nobody can be asked, refuse.
+    /// Ask the user; refuse if nobody can be asked.
     Ask(Box<Opening>, PinRefusal),
     /// Derive nothing, send nothing.
     Refuse(PinRefusal),
 }
 
-/// How a vault is to be opened.
+/// Parameters for opening a vault.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Opening {
-    /// What is to be kept.
+    /// The pin to store.
     pub pin: Pin,
-    /// Whether nothing was known of the vault.
+    /// True if nothing was known of the vault.
     pub is_first_contact: bool,
-    /// What to tell the user.
+    /// Notices for the user.
     pub notices: Vec<PinNotice>,
-    /// Why it would have been refused, had the user not accepted the change.
+    /// The refusal that the user overrode by accepting the change.
     pub accepted: Option<PinRefusal>,
 }
 
-/// Something about a vault that the user should know, though it is opened.
+/// A notice about a vault that is opened nevertheless.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PinNotice {
     /// A standard vault became an end-to-end encrypted one.
@@ -93,23 +94,23 @@ pub enum PinNotice {
     ShortSalt {
         /// The vault.
         name: String,
-        /// Its length.
+        /// Its length in bytes.
         bytes: usize,
     },
 }
 
-/// What a pin was filed under.
+/// The key that a pin was stored under.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PinSubject {
     /// The vault, by its id.
     Vault,
     /// Another vault, which had the same name.
     Name,
-    /// Another vault, which was brought to the same destination.
+    /// Another vault, which was pulled to the same destination.
     Destination,
 }
 
-/// Why a vault is not opened. Nothing was derived or sent.
+/// The reason why a vault is not opened. Nothing was derived or sent.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PinRefusal {
     /// The user wants another kind.
@@ -119,12 +120,12 @@ pub enum PinRefusal {
     NotAsWished {
         /// The vault.
         name: String,
-        /// What the user said.
+        /// The kind that the user wants.
         wanted: VaultKind,
-        /// What the service lists.
+        /// The kind that the service lists.
         listed: VaultKind,
     },
-    /// The service hands out a password where only the owner had one.
+    /// The service has a password that only the owner had before.
     #[error(
         "the service hands out a password for the vault {name:?}, but {place} knows {subject} as end-to-end encrypted{accepted}: \
          whoever controls the service could read and forge your notes. Nothing was sent or changed. If you converted the \
@@ -133,14 +134,14 @@ pub enum PinRefusal {
     Weaker {
         /// The vault.
         name: String,
-        /// Where the pin is.
+        /// The place of the pin.
         place: PinPlace,
-        /// What it was filed under.
+        /// The key that it was stored under.
         subject: PinSubject,
-        /// Who accepted a change last, or nothing.
+        /// The user who last accepted a change, or empty.
         accepted: String,
     },
-    /// Version or salt of an end-to-end encrypted vault are others.
+    /// Version or salt of an end-to-end encrypted vault have changed.
     #[error(
         "the {what} of the end-to-end encrypted vault {name:?} is not the one that {place} knows{accepted}, so a key for it \
          could help whoever controls the service to guess your password. Nothing was sent or changed. If you encrypted the vault \
@@ -149,14 +150,14 @@ pub enum PinRefusal {
     Changed {
         /// The vault.
         name: String,
-        /// Where the pin is.
+        /// The place of the pin.
         place: PinPlace,
-        /// What changed.
+        /// The changed property.
         what: &'static str,
-        /// Who accepted a change last, or nothing.
+        /// The user who last accepted a change, or empty.
         accepted: String,
     },
-    /// The user gave a password for a vault for which the service hands one out.
+    /// The user gave a password for a vault for which the service has one.
     #[error(
         "you gave a password for the vault {name:?}, but the service hands out one itself: either the vault is a standard \
          one, which needs no password of yours, or somebody wants to pass another off as yours. Nothing was sent. Give no \
@@ -166,7 +167,7 @@ pub enum PinRefusal {
         /// The vault.
         name: String,
     },
-    /// There is a password, and the service hands out another.
+    /// A password is set, and the service has another one.
     #[error(
         "a vault password is set, but the service hands out one itself for the vault {name:?}, which was not opened before: \
          either it is a standard vault and the password is for another one, or it is yours and somebody wants to pass another \
@@ -186,7 +187,7 @@ pub enum PinRefusal {
     ShortSalt {
         /// The vault.
         name: String,
-        /// Its length.
+        /// Its length in bytes.
         bytes: usize,
     },
 }
@@ -212,8 +213,8 @@ impl fmt::Display for PinSubject {
     }
 }
 
-/// Decides whether a listed vault may be opened: `listed` is the [pin of it](Pin::of), `found` every pin that could
-/// concern it, in any order. Pins of other vaults, names and services are passed over.
+/// Decides whether a listed vault may be opened: `listed` is the [pin of it](Pin::of), `found` every pin that
+/// could concern it, in any order. Pins of other vaults, names and services are ignored.
 #[must_use]
 pub fn check(listed: Pin, found: &[FoundPin], wish: &Wish) -> PinDecision {
     let kind = listed.encryption.kind();
@@ -229,7 +230,7 @@ pub fn check(listed: Pin, found: &[FoundPin], wish: &Wish) -> PinDecision {
     if let Some(refusal) = refusal.as_ref().filter(|_| !wish.accepts_change) {
         return PinDecision::Refuse(refusal.clone());
     }
-    // No change of the encryption, so that nothing of it can be accepted.
+    // This is no change of the encryption, so it cannot be accepted.
     if let Some(refusal) = password_given(&listed, wish) {
         return PinDecision::Refuse(refusal);
     }
@@ -258,7 +259,7 @@ pub fn check(listed: Pin, found: &[FoundPin], wish: &Wish) -> PinDecision {
     }
 }
 
-/// A pin that concerns a listed vault, and what it is filed under.
+/// A pin that concerns a listed vault, with the key that it is stored under.
 struct Relevant<'a> {
     found: &'a FoundPin,
     subject: PinSubject,
@@ -268,14 +269,14 @@ fn relevant<'a>(listed: &Pin, found: &'a [FoundPin]) -> Vec<Relevant<'a>> {
     let is_of_vault = |found: &FoundPin| {
         found.pin.vault == listed.vault && (found.is_of_destination || found.pin.service == listed.service)
     };
-    // The service chooses both: a new vault whose id is the old name, or whose name is the old id, is what a script that
-    // names the old one would open.
+    // The service chooses both: a script that names the old vault would open a new one whose id is the old
+    // name, or whose name is the old id.
     let is_of_name = |found: &FoundPin| {
         found.pin.service == listed.service
             && (found.pin.goes_by(&listed.name) || found.pin.goes_by(listed.vault.as_str()))
     };
-    // A vault that is known by this very name is no newcomer under it: where the other pin is, or where somebody accepted it.
-    // What one machine saw first says nothing about what all of them share.
+    // A vault is not new under this very name if a pin of it is in the same place as the other pin, or a user
+    // accepted it. A pin that one machine stored first says nothing about the shared ones.
     let is_known_beside = |other: &FoundPin| {
         found.iter().any(|found| {
             is_of_vault(found)
@@ -297,7 +298,7 @@ fn of_vault<'a>(relevant: &'a [Relevant<'a>]) -> impl Iterator<Item = &'a FoundP
     relevant.iter().filter(|found| found.subject == PinSubject::Vault).map(|relevant| relevant.found)
 }
 
-/// The first pin that the listed encryption breaks.
+/// The first pin that the listed encryption violates.
 fn conflict(listed: &Pin, relevant: &[Relevant<'_>]) -> Option<PinRefusal> {
     let name = || listed.name.clone();
     relevant.iter().find_map(|Relevant { found, subject }| {
@@ -331,8 +332,8 @@ fn password_given(listed: &Pin, wish: &Wish) -> Option<PinRefusal> {
     contradicts.then(|| PinRefusal::PasswordGiven { name: listed.name.clone() })
 }
 
-/// What a short salt of versions 2 and 3 calls for: a notice for a vault that was opened with it before, else a refusal.
-/// Not in a standard vault, where the service knows the password anyway.
+/// The reaction to a short salt of versions 2 and 3: a notice for a vault that was opened with it before,
+/// else a refusal. Not for a standard vault, whose password the service knows anyway.
 fn short_salt(listed: &Pin, relevant: &[Relevant<'_>]) -> Option<Result<PinNotice, PinRefusal>> {
     let VaultEncryption::EndToEnd { version, salt } = &listed.encryption else { return None };
     if *version == EncryptionVersion::V0 || salt.len() >= limits::LEAST_SALT {
@@ -346,7 +347,7 @@ fn short_salt(listed: &Pin, relevant: &[Relevant<'_>]) -> Option<Result<PinNotic
     })
 }
 
-/// What is to be kept: what is listed, with what older pins of the vault say of it beyond that.
+/// The pin to store: the listed one, with the additional data of older pins of the vault.
 fn renewed(listed: Pin, known: &[&Pin]) -> Pin {
     let accepted =
         known.iter().filter(|pin| pin.encryption == listed.encryption).find_map(|pin| pin.accepted.clone());

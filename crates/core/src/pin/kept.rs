@@ -1,4 +1,4 @@
-//! A pin: what is kept of how a vault was encrypted.
+//! A pin: the stored encryption of a vault.
 
 use std::fmt;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -6,9 +6,9 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use obsync_protocol::{ContentHash, EncryptionVersion, UnsupportedEncryption, VaultId, VaultInfo, limits};
 use serde::{Deserialize, Serialize};
 
-/// The newest form of a written pin that this program knows.
+/// The newest format of stored pins that this program knows.
 const FORMAT: u32 = 1;
-/// Former names of a vault that its pin keeps.
+/// Former names of a vault kept in its pin, at most.
 pub(super) const FORMER_NAMES: usize = 4;
 /// Hexadecimal digits of a fingerprint: 64 bits.
 const FINGERPRINT_DIGITS: usize = 16;
@@ -24,22 +24,22 @@ pub enum VaultKind {
     EndToEnd,
 }
 
-/// How a vault is encrypted, as far as a pin holds the service to it.
+/// The encryption of a vault, as far as a pin fixes it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "kebab-case", deny_unknown_fields)]
 pub enum VaultEncryption {
-    /// The service hands the password out. It may change password, salt and version.
+    /// The service stores the password. It may change password, salt and version.
     Standard,
     /// Only the owner has the password.
     EndToEnd {
-        /// Which ciphers.
+        /// Its ciphers.
         version: EncryptionVersion,
-        /// What the master key is salted with.
+        /// The salt of the master key.
         salt: String,
     },
 }
 
-/// How a vault was encrypted when it was last opened.
+/// The encryption of a vault when it was last opened.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Pin {
@@ -50,29 +50,29 @@ pub struct Pin {
     pub vault: VaultId,
     /// Its name when it was last opened.
     pub name: String,
-    /// Names that it had before, the oldest first.
+    /// Former names, oldest first.
     pub former_names: Vec<String>,
-    /// How it is encrypted.
+    /// Its encryption.
     pub encryption: VaultEncryption,
-    /// Who accepted that it is encrypted otherwise than before, if somebody did.
+    /// The user who accepted a change of the encryption, if any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub accepted: Option<Acceptance>,
 }
 
-/// Somebody accepted that a vault is encrypted otherwise than before.
+/// A user's acceptance of a change of a vault's encryption.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Acceptance {
-    /// Who, as `user@host`.
+    /// The user, as `user@host`.
     pub by: String,
-    /// When, in milliseconds since the epoch.
+    /// The time, in milliseconds since the epoch.
     pub at: i64,
 }
 
-/// A pin that cannot be understood. It is a refusal, never a first contact.
+/// A pin that cannot be parsed. It is a refusal, never a first contact.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PinError {
-    /// It is not what obsync writes.
+    /// Its format is not one that obsync writes.
     #[error("it is damaged or was changed ({0})")]
     Damaged(String),
     /// A newer obsync wrote it.
@@ -81,7 +81,7 @@ pub enum PinError {
 }
 
 impl VaultKind {
-    /// The word for it: `standard` or `end-to-end`.
+    /// Its name: `standard` or `end-to-end`.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -90,7 +90,7 @@ impl VaultKind {
         }
     }
 
-    /// The kind of a listed vault: the service hands a password out, or it does not.
+    /// The kind of a listed vault: with a password from the service, or without.
     #[must_use]
     pub fn of(vault: &VaultInfo) -> Self {
         match &vault.password {
@@ -118,7 +118,7 @@ impl std::str::FromStr for VaultKind {
 }
 
 impl VaultEncryption {
-    /// How a listed vault is said to be encrypted.
+    /// The encryption of a listed vault, according to the service.
     ///
     /// # Errors
     /// [`UnsupportedEncryption`] for an end-to-end vault of a version that this program does not know.
@@ -159,7 +159,7 @@ impl Pin {
         Pin { format: FORMAT, service, vault, name, former_names: Vec::new(), encryption, accepted: None }
     }
 
-    /// The pin that would be kept of a listed vault.
+    /// The pin to store for a listed vault.
     ///
     /// # Errors
     /// [`UnsupportedEncryption`] for a version that this program does not know.
@@ -167,13 +167,13 @@ impl Pin {
         Ok(Pin::new(service, vault.id.clone(), &vault.name, VaultEncryption::of(vault)?))
     }
 
-    /// Whether the vault has, or had, this name.
+    /// True if the vault has, or had, this name.
     #[must_use]
     pub fn has_name(&self, name: &str) -> bool {
         self.name == name || self.former_names.iter().any(|former| former == name)
     }
 
-    /// Whether a user can have meant this vault by a name or an id, whichever of them the text was taken for.
+    /// True if a user can have meant this vault by a text, be it a name or an id.
     #[must_use]
     pub fn goes_by(&self, text: &str) -> bool {
         self.vault.as_str() == text || self.has_name(text)
@@ -182,7 +182,7 @@ impl Pin {
     /// The pin as text, for a file or a table.
     ///
     /// # Errors
-    /// [`PinError::Damaged`] if it is longer than what [`from_text`](Self::from_text) reads.
+    /// [`PinError::Damaged`] if it is longer than the limit of [`from_text`](Self::from_text).
     pub fn to_text(&self) -> Result<String, PinError> {
         let text = serde_json::to_string(self).map_err(|error| PinError::Damaged(error.to_string()))?;
         match text.len() <= limits::PIN {
@@ -191,12 +191,12 @@ impl Pin {
         }
     }
 
-    /// Reads what [`to_text`](Self::to_text) wrote.
+    /// Parses the text of [`to_text`](Self::to_text).
     ///
     /// # Errors
     /// [`PinError`] for any other text.
     pub fn from_text(text: &str) -> Result<Self, PinError> {
-        /// What pins of every form have.
+        /// The field that pins of every format have.
         #[derive(Deserialize)]
         struct AnyForm {
             format: u32,
@@ -204,7 +204,7 @@ impl Pin {
         if text.len() > limits::PIN {
             return Err(PinError::Damaged(format!("it has more than {} bytes", limits::PIN)));
         }
-        // The parser's text could quote what is in the file, which may be anything.
+        // The parser's message could quote the file, which may contain anything.
         let damaged = |error: serde_json::Error| {
             PinError::Damaged(format!("line {}, column {}", error.line(), error.column()))
         };
@@ -215,7 +215,7 @@ impl Pin {
         }
     }
 
-    /// The same with `by` as who accepted it, now.
+    /// The same, accepted by `by` now.
     #[must_use]
     pub fn accepted_by(mut self, by: &str) -> Self {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
@@ -224,7 +224,7 @@ impl Pin {
         self
     }
 
-    /// Takes in a name that the vault has, or had.
+    /// Adds a name that the vault has, or had.
     pub fn learn_name(&mut self, name: &str) {
         if self.name.is_empty() {
             name.clone_into(&mut self.name);
@@ -233,13 +233,13 @@ impl Pin {
         }
     }
 
-    /// The same with what the user accepted.
+    /// The same with the user's acceptance.
     pub(super) fn with_acceptance(self, accepted: Option<Acceptance>) -> Self {
         Pin { accepted, ..self }
     }
 
-    /// The same with the names of an older pin of the same vault. The first one is never forgotten: scripts were written
-    /// with it.
+    /// The same with the names of an older pin of the same vault. The first one is always kept: scripts were
+    /// written with it.
     pub(super) fn with_names_of(mut self, older: &Pin) -> Self {
         for name in older.former_names.iter().chain([&older.name]) {
             if !name.is_empty() && !self.has_name(name) {

@@ -1,9 +1,9 @@
-//! Keeps the texts that both sides agreed on, for later merges: the vault's older versions expire, and a merge without its base
-//! is none.
+//! Keeps the texts that both sides agreed on as bases for later merges: the vault's older versions expire,
+//! and a three-way merge needs its base.
 //!
-//! After a run each recorded text that the state has not looked at yet is read here once and kept there, the newest first, as far
-//! as it has room for them. What is kept is only a copy: it is checked by its hash when it is used, and where it is missing the
-//! vault is asked.
+//! After a run, each recorded text that the state does not have yet is read from the destination and stored
+//! there, newest first, as far as there is room. A stored text is only a copy: its hash is checked when it is
+//! used, and a missing one is fetched from the vault.
 
 use obsync_protocol::ContentHash;
 
@@ -13,13 +13,13 @@ use crate::model::{KnownContent, Record};
 use crate::report::Report;
 use crate::run::Run;
 
-/// The largest text that is kept, in bytes.
+/// Size limit of a kept text, in bytes.
 const LARGEST: u64 = 1 << 20;
-/// How many texts are read and kept at a time.
+/// Texts read and kept per batch.
 const AT_A_TIME: usize = 64;
 
 impl Run<'_> {
-    /// Keeps the texts of what was recorded. The run is done when it is called: a failure is a warning.
+    /// Keeps the texts of the recorded files. Called after the run, so a failure is only a warning.
     pub(super) async fn keep_texts(&self, report: &mut Report) {
         if let Err(error) = self.keep_wanted_texts().await {
             self.warn(format!("texts for later merges could not be kept: {error}"), report);
@@ -44,7 +44,7 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// The text that is recorded, if it is here still and can be merged.
+    /// The text as recorded, if the destination still has it and it can be merged.
     async fn agreed_text(&self, record: &Record) -> Result<Option<Vec<u8>>, PullError> {
         let Some(file) = record.file() else { return Ok(None) };
         if MergeKind::of(&record.path, &self.config_dir(&record.path)).is_none() {

@@ -1,8 +1,9 @@
-//! Takes an edit of a file along where the vault renamed that file.
+//! Carries a local edit over to the new path when the vault renamed the file.
 //!
-//! A rename arrives as a deletion of the old path and an entry for the new one (docs/PROTOCOL.md section 3). The file here is put at
-//! its new path before the listing is applied, and recorded there as what the vault has: the scan which follows finds it edited
-//! and sends it. A run that is killed in between leaves it at both paths; the next one finishes that.
+//! A rename arrives as a deletion of the old path and an entry for the new one (docs/PROTOCOL.md section 3).
+//! Before the listing is applied, the local file is put at its new path and recorded with the vault's
+//! content, so the following scan finds it edited and sends it. A run that is killed in between leaves the
+//! file at both paths; the next run finishes the move.
 
 use std::collections::HashMap;
 
@@ -20,26 +21,27 @@ use crate::survey::Survey;
 
 use super::merging::seen;
 
-/// A file that has another path in the vault now.
+/// A file that the vault renamed.
 struct Moved {
-    /// What is recorded at the old path.
+    /// Record of the old path.
     record: Record,
-    /// The entry of the new one.
+    /// Entry of the new path.
     entry: RemoteEntry,
 }
 
-/// What a user wrote into such a file.
+/// A user's edit of a renamed file.
 struct Edit {
     text: Vec<u8>,
     content: KnownContent,
     /// Milliseconds since the epoch.
     mtime: i64,
-    /// Whether it is at the new path already.
+    /// The edit is already at the new path.
     is_put: bool,
 }
 
 impl Run<'_> {
-    /// Moves the files that were edited here and renamed there, and takes their entries out of the listing.
+    /// Moves the files that were edited here and renamed in the vault, and takes their entries out of the
+    /// listing.
     pub(crate) async fn carry_edits(
         &self,
         survey: &mut Survey,
@@ -59,7 +61,8 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// The recorded files that the vault certainly renamed: of one content that is not empty one is deleted, and one is new.
+    /// Recorded files that the vault certainly renamed: exactly one deleted and one new file have the same
+    /// non-empty content.
     async fn moved(&self, survey: &Survey) -> Result<Vec<Moved>, PullError> {
         let deleted: Vec<VaultPath> = survey
             .listing
@@ -94,7 +97,7 @@ impl Run<'_> {
             .collect())
     }
 
-    /// Moves one of them. `false`: it was not edited here, or something is in its way.
+    /// Moves one file. `false` if it was not edited here, or the new path is occupied.
     async fn carry(&self, moved: Moved, survey: &Survey, report: &mut Report) -> Result<bool, PullError> {
         let Some(edit) = self.edit_of(&moved).await? else { return Ok(false) };
         let Moved { record, entry } = moved;
@@ -120,7 +123,8 @@ impl Run<'_> {
         self.leave_old_path(Removable { path: from, content: edit.content }, carried, journal, survey).await
     }
 
-    /// What a user wrote into a file that has another path in the vault. `None`: nothing, or something is at the new path.
+    /// A user's edit of a file that the vault renamed. `None` if there is no edit, or the new path is
+    /// occupied.
     async fn edit_of(&self, Moved { record, entry }: &Moved) -> Result<Option<Edit>, PullError> {
         let (from, to) = (&record.path, &entry.path);
         let is_in =
@@ -144,7 +148,7 @@ impl Run<'_> {
         let KnownContent { hash, size } = content;
         let is_put = match at_new_path {
             None => false,
-            // A run that was killed put it there.
+            // A killed run put it there.
             Some(_) => self.destination.holds(vec![Wanted { path: to.clone(), hash, size }]).await? == [true],
         };
         if at_new_path.is_some() && !is_put {
@@ -157,7 +161,8 @@ impl Run<'_> {
         Ok(Some(Edit { text, content, mtime, is_put }))
     }
 
-    /// Records that an edit is at its new path, and removes it at the old one. `false`: it was edited there once more.
+    /// Records the edit at its new path and removes it at the old one. `false` if the old path was edited
+    /// once more.
     async fn leave_old_path(
         &self,
         old: Removable,
@@ -174,7 +179,8 @@ impl Run<'_> {
         let from = old.path.clone();
         let removed = self.destination.remove_files(vec![old]).await.into_iter().next();
         self.destination.flush().await?;
-        // Where it was edited once more that is a file of its own, and the deletion of the old path is left to the pull.
+        // If the old path was edited once more, that file is kept as a new one, and the pull handles the
+        // deletion.
         let is_removed = matches!(removed, Some(Ok(Removal::Removed | Removal::Missing)));
         let forgotten = if is_removed { vec![from] } else { Vec::new() };
         let state = survey.known.clone();
@@ -182,8 +188,9 @@ impl Run<'_> {
         Ok(is_removed)
     }
 
-    /// Removes edits at their old paths that a killed run had carried to their new ones: it announced the removal of a content
-    /// that is not the recorded one. Nothing is removed that is not at a new path.
+    /// Removes edits at their old paths that a killed run had carried to the new ones: it announced the
+    /// removal of a content other than the recorded one. A file is removed only if its content is at a new
+    /// path.
     pub(crate) async fn finish_carrying(&self, announced: &[Removable]) -> Result<(), PullError> {
         let paths: Vec<VaultPath> = announced.iter().map(|file| file.path.clone()).collect();
         let records = self.state.records(&paths).await?;

@@ -1,4 +1,4 @@
-//! Fetches single contents of the vault by their versions: those that a merge starts from, and those that were overwritten.
+//! Fetches single contents of the vault by version: the bases of merges, and contents that were overwritten.
 
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ use crate::error::PullError;
 use crate::model::{FileMeta, KnownContent};
 use crate::run::Run;
 
-/// A content of the vault.
+/// A version of a file in the vault, with its content.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Version {
     pub(crate) uid: Uid,
@@ -27,7 +27,7 @@ impl Version {
     }
 }
 
-/// Takes a content into memory.
+/// Collects a content in memory.
 struct TextReceiver {
     keys: VaultKeys,
 }
@@ -67,8 +67,8 @@ impl Receiver for TextReceiver {
 }
 
 impl Run<'_> {
-    /// Fetches contents that are small enough to be merged, in order. `None` for each that is not, or that the vault does not
-    /// give (any more).
+    /// Fetches contents that are small enough to be merged, in order. `None` for each that is too large, or
+    /// that the vault does not return (any more).
     pub(crate) async fn texts(
         &self,
         versions: Vec<Version>,
@@ -90,7 +90,7 @@ impl Run<'_> {
             .collect();
         let receiver = TextReceiver { keys: self.source.keys.clone() };
         for (version, text) in self.fetch(receiver, wanted, after).await? {
-            // Without it both forms are kept.
+            // Without this text both versions are kept.
             let Ok(text) = text.inspect_err(|error| tracing::debug!(%error, "a version cannot be had"))
             else {
                 continue;
@@ -112,7 +112,6 @@ impl Run<'_> {
     }
 }
 
-/// Stages a content for a path.
 struct StagedReceiver {
     destination: Arc<dyn Destination>,
     keys: VaultKeys,
@@ -166,7 +165,8 @@ impl Receiver for StagedReceiver {
 }
 
 impl Run<'_> {
-    /// Stages a version of any size for a path. `None`: the vault does not give it (any more), or it cannot be kept here.
+    /// Stages a version of any size for a path. `None` if the vault does not return it (any more), or it
+    /// cannot be stored here.
     pub(crate) async fn stage_version(
         &self,
         version: Version,
@@ -198,7 +198,6 @@ impl Run<'_> {
         }
     }
 
-    /// Fetches contents.
     async fn fetch<R: Receiver<Job = Version>>(
         &self,
         receiver: R,
@@ -212,7 +211,7 @@ impl Run<'_> {
         let (jobs, job_queue) = mpsc::channel(wanted.len());
         let (results, mut result_queue) = mpsc::channel(wanted.len());
         for version in wanted {
-            // There is room for all of them.
+            // The channel has room for all of them.
             let _ = jobs.try_send(version);
         }
         drop(jobs);
@@ -233,14 +232,15 @@ impl Run<'_> {
             fetched.push((result.job, result.outcome));
         }
         if fetched.len() < count && self.stop.is_cancelled() {
-            // That a content was not asked for does not mean that it cannot be had.
+            // A content that was not requested may still exist.
             return Err(DestinationError::Stopped { location: self.source.vault.name.clone() }.into());
         }
         Ok(fetched)
     }
 }
 
-/// Whether a later run may have a content that this one could not get. One that is damaged, or that never comes, is not waited for.
+/// True if a later run may get a content that this one could not. A damaged content, or one that never
+/// arrives, is not waited for.
 fn is_passing(error: &ClientError) -> bool {
     match error {
         ClientError::Unreachable { .. }

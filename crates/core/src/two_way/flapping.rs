@@ -1,7 +1,8 @@
-//! Settings that two devices rewrite whenever the other one did: notices it, and sends them no more for a growing time.
+//! Detects settings that two devices keep rewriting in turn, and stops sending them for a growing time.
 //!
-//! The journal says which side changed a file when. Where the sides take turns so quickly that no person does it, the file waits
-//! here; the vault's changes of it go on to come. Like the damping of routes that flap, each further time doubles the pause.
+//! The journal records which side changed a file, and when. If the sides take turns faster than a person
+//! would, the file is not sent until a pause is over; changes of the vault are still applied. As in route
+//! flap damping, each repetition doubles the pause.
 
 use std::collections::{BTreeSet, HashSet};
 
@@ -18,20 +19,20 @@ use super::TwoWay;
 use super::holding_back::Waiting;
 use super::outgoing::{Outgoing, SendFile};
 
-/// So many turns of two sides, one after the other, are no person's.
+/// So many alternating changes of the two sides are not made by a person.
 const TURNS: usize = 4;
-/// Within this time, in milliseconds.
+/// Time window for these changes, in milliseconds.
 const WINDOW: i64 = 10 * 60 * 1000;
-/// How long a file waits at first, in milliseconds.
+/// First pause, in milliseconds.
 const FIRST_PAUSE: i64 = WINDOW;
-/// How long it waits at most, and how far back the journal is looked at.
+/// Upper limit of the pause in milliseconds; older lines of the journal are ignored.
 const LONGEST_PAUSE: i64 = 24 * 60 * 60 * 1000;
-/// How many lines of a configuration folder are looked at.
+/// Lines of the journal that are read per configuration folder.
 const LINES: usize = 2000;
 
 impl TwoWay<'_, '_> {
-    /// Takes the files of the configuration out that two devices fight over. Tells what is to be remembered of them, and the keys
-    /// of what is remembered already and waits on.
+    /// Takes configuration files that two devices fight over out of `outgoing`. Returns the deferred changes
+    /// to store, and the keys of stored ones that are still paused.
     pub(super) async fn hold_flapping(
         &self,
         outgoing: &mut Outgoing,
@@ -59,7 +60,7 @@ impl TwoWay<'_, '_> {
                 self.run.warn(format!("{path} stays here for now: {}", reason(*until)), report);
             }
         }
-        // As long as the pause lasts, that it does is said once, whatever is here meanwhile.
+        // The warning is printed once per pause, whether or not the file is here at the moment.
         let paused = waiting.files().filter(|path| pause(&lines, path, now).is_some());
         let still = paused.map(DeferredKey::outgoing).collect();
         Ok((paused_files.iter().map(|(file, until)| self.change_that_waits(file, *until)).collect(), still))
@@ -88,7 +89,8 @@ fn reason(until: i64) -> String {
     )
 }
 
-/// Until when a path waits by these lines of the journal, in milliseconds since the epoch; `None`: it does not.
+/// End of the path's pause according to these lines of the journal, in milliseconds since the epoch; `None`
+/// without a pause.
 fn pause(lines: &[JournalEntry], path: &VaultPath, now: i64) -> Option<i64> {
     let of_path =
         lines.iter().filter(|line| line.path == *path && line.at > now - LONGEST_PAUSE && line.at <= now);
@@ -99,17 +101,17 @@ fn pause(lines: &[JournalEntry], path: &VaultPath, now: i64) -> Option<i64> {
     (until > now).then_some(until)
 }
 
-/// How long a file waits after it was sent, by its changes in order; `None`: it does not.
+/// Pause after the last time that the file was sent, given its changes in order; `None` without a pause.
 fn pause_after(changes: &[(i64, Side)]) -> Option<i64> {
     let mut by_side = changes.to_vec();
-    // Several changes of one side are one turn, from the first of them on.
+    // Several changes of one side in a row are one turn, dated by the first of them.
     by_side.dedup_by_key(|(_, side)| *side);
     let is_quick = |by_side: &[(i64, Side)]| match by_side {
         [(first, _), .., (last, _)] => last - first <= WINDOW,
         _ => false,
     };
     let begun = by_side.windows(TURNS).position(is_quick)? + TURNS;
-    // Each time that it was sent since and replaced again.
+    // Number of times that it has been sent and replaced again since.
     let again =
         by_side.get(begun - 1..)?.windows(2).filter(|pair| pair[1].1 == Side::Here && is_quick(pair)).count();
     let doubled =
@@ -169,7 +171,7 @@ mod tests {
         };
         let (ours, other) = (path(".obsidian/plugins/x/data.json"), path(".obsidian/app.json"));
         let fight = at(&[(100, Vault), (101, Here), (102, Vault), (103, Here)]);
-        // The newest first, as the journal gives them.
+        // Newest first, as in the journal.
         let lines: Vec<JournalEntry> = fight.iter().rev().map(|change| line(&ours, *change)).collect();
         let until = Some(112 * MINUTE);
         assert_eq!(pause(&lines, &ours, 104 * MINUTE), until);

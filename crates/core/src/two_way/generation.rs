@@ -1,7 +1,7 @@
 //! Gives the destination a new generation in every run that changes something on either side.
 //!
-//! A copy that was made before is told apart by it: what this run sends is an edit to such a copy, and the text that it takes
-//! the place of would look like a user's newest one.
+//! The generation identifies older copies of the destination. Changes that this run sends look like edits to
+//! such a copy, and the text that they replace would look like a user's newest one.
 
 use crate::destination::DestinationError;
 use crate::error::PullError;
@@ -11,10 +11,10 @@ use crate::run::Run;
 use crate::state::{Commit, VaultState, commit_beside};
 
 impl Run<'_> {
-    /// Draws a generation, unless this run did so already: it began with what `first` says. A destination without a marker
-    /// gets one.
+    /// Draws a generation, unless this run (which began with `first`) already did. A destination without a
+    /// marker gets one.
     ///
-    /// The state knows it before the destination has it: after a crash either is right.
+    /// The state stores the new generation before the destination does; after a crash either is accepted.
     pub(super) async fn renew_generation(
         &self,
         first: Option<&DestinationIdentity>,
@@ -29,14 +29,14 @@ impl Run<'_> {
         }
         let next = self.draw_id()?;
         let identity = match (known.destination.clone(), found) {
-            // A run that was killed had written the one that it announced, and may not have come to say so.
+            // A killed run had written the generation that it announced, but may not have recorded it.
             (Some(identity), MarkerFound::Marker { marker, .. })
                 if marker.id == identity.id && Some(marker.generation) == identity.next =>
             {
                 DestinationIdentity { generation: marker.generation, next: Some(next), ..identity }
             }
             (Some(identity), _) => DestinationIdentity { next: Some(next), ..identity },
-            // The state was lost, and the destination is the one that it was.
+            // The state was lost, but the destination is the same.
             (None, MarkerFound::Marker { marker, .. })
                 if marker.vault == self.source.vault.id && self.options.doubt != Some(Doubt::Copy) =>
             {
@@ -63,10 +63,10 @@ impl Run<'_> {
         Ok(commit_beside(self.state.as_ref(), Commit { state, ..Commit::default() }).await?)
     }
 
-    /// Makes sure that the destination is the one still that the state speaks of: before anything is deleted in the vault.
+    /// Checks that the destination is still the one in the state, before anything is deleted in the vault.
     ///
     /// # Errors
-    /// When it is another one, or there is none any more.
+    /// When it is another destination, or has no marker any more.
     pub(super) async fn must_be_the_same_place(
         &self,
         known: Option<&DestinationIdentity>,
@@ -82,8 +82,8 @@ impl Run<'_> {
     }
 }
 
-/// Whether a run that began with `first` has drawn a generation since: one that it did not know then, not even as the one that a
-/// killed run was about to write.
+/// True if this run, which began with `first`, has drawn a generation: the current one was unknown then, even
+/// as the one that a killed run was about to write.
 fn has_drawn(first: Option<&DestinationIdentity>, now: Option<&DestinationIdentity>) -> bool {
     match (first, now) {
         (Some(first), Some(now)) => now.generation != first.generation && Some(now.generation) != first.next,

@@ -1,7 +1,9 @@
-//! A file and a folder that were made at one path on two sides at once: the file gives way.
+//! Resolves a file and a folder that two sides created at the same path at the same time: the file is
+//! renamed.
 //!
-//! The protocol knows no such conflict, so a vault can list a file and something below it. The file is kept here under another
-//! name, what lies in the folder comes, and the scan that follows sends both: the copy, and the folder in the file's place.
+//! The protocol does not detect this conflict, so a vault can list a file and entries below it. The file is
+//! kept here under another name and the folder's contents are fetched. The following scan then sends both:
+//! the copy, and the folder in place of the file.
 
 use std::collections::HashSet;
 
@@ -19,7 +21,7 @@ use crate::state::{Commit, commit_beside};
 use crate::survey::Survey;
 
 impl Run<'_> {
-    /// Sets the files aside below which the vault lists something, and takes them out of the listing.
+    /// Renames the files below which the vault lists entries, and takes them out of the listing.
     pub(crate) async fn give_way(&self, survey: &mut Survey, report: &mut Report) -> Result<(), PullError> {
         let live = survey.listing.entries.iter().filter(|entry| entry.is_live());
         let folders: HashSet<VaultPath> = live.flat_map(|entry| entry.path.ancestors()).collect();
@@ -31,7 +33,8 @@ impl Run<'_> {
             let path = &file.path;
             let records = self.state.records(std::slice::from_ref(path)).await?;
             let recorded = records.iter().flatten().find_map(|record| Some(record.file()?.hash));
-            // What is here is, or was made from, what the vault lists; anything newer there is kept as well.
+            // The local file is the listed one or was made from it; a newer version in the vault is kept as
+            // well.
             let is_recorded = matches!(file.kind, EntryKind::File { hash, .. } if recorded == Some(hash));
             let facts = self.destination.facts(vec![path.clone()]).await?;
             let is_here = facts.is_some_and(|facts| facts.iter().any(Option::is_some));
@@ -60,7 +63,7 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// What a dry run tells of a file that would give way.
+    /// Reports in a dry run that a file would give way.
     async fn foresee_giving_way(
         &self,
         file: &RemoteEntry,
@@ -83,7 +86,7 @@ impl Run<'_> {
             return Ok(());
         }
         let (mtime, ctime) = (file.mtime, file.ctime);
-        // Nobody looks at the facts of what is not there.
+        // The file does not exist yet; nobody reads these facts.
         let facts = LocalFacts::File { size, modified: 0, changed: 0, inode: 0 };
         let content = KnownContent { hash, size };
         let copy = LocalFile { path: path.clone(), content, mtime, ctime, facts };

@@ -1,4 +1,4 @@
-//! Holds deletions in the vault back that are too many, until somebody confirms them.
+//! Holds deletions in the vault back if there are too many, until a user confirms them.
 
 use std::collections::HashSet;
 
@@ -16,45 +16,45 @@ use crate::state::{Commit, commit_beside};
 use super::TwoWay;
 use super::outgoing::{Absent, Outgoing};
 
-/// What earlier runs deferred of the changes that the vault is to get.
+/// Outgoing changes that earlier runs deferred.
 pub(super) struct Waiting {
     changes: Vec<WaitingChange>,
-    /// The paths of deletions that somebody confirmed.
+    /// Paths of confirmed deletions.
     confirmed: HashSet<VaultPath>,
 }
 
 struct WaitingChange {
     deferred: Deferred,
-    /// `None`: it cannot be decoded, so that nothing can be seen of it.
+    /// `None` if the path cannot be decoded; then no scan can see it.
     path: Option<VaultPath>,
-    /// Whether each scan of this run said something of the path.
+    /// Every scan of this run covered the path.
     is_seen: bool,
 }
 
 impl Waiting {
-    /// Whether somebody confirmed a deletion.
+    /// True if a user confirmed a deletion.
     pub(super) fn has_confirmed(&self) -> bool {
         !self.confirmed.is_empty()
     }
 
-    /// The paths of files that wait and are no deletions.
+    /// Paths of waiting files, without deletions.
     pub(super) fn files(&self) -> impl Iterator<Item = &VaultPath> {
         self.deferred_files().map(|(path, ..)| path)
     }
 
-    /// The same, with what is known of them, and whether each scan of this run said something of the path.
+    /// The same, each with its deferred change, and `true` if every scan of this run covered the path.
     pub(super) fn deferred_files(&self) -> impl Iterator<Item = (&VaultPath, &Deferred, bool)> {
         let files = self.changes.iter().filter(|change| !change.deferred.message.deleted);
         files.filter_map(|change| Some((change.path.as_ref()?, &change.deferred, change.is_seen)))
     }
 
-    /// Whether a change of this key waits.
+    /// True if a change with this key waits.
     pub(super) fn has(&self, key: &DeferredKey) -> bool {
         self.changes.iter().any(|change| change.deferred.key == *key)
     }
 
-    /// Takes note of what a scan said nothing of: of all but `few` paths, if there are such, of what was being changed, and of
-    /// places that it could not look at. A change that waits there waits on.
+    /// Notes the paths that a scan did not cover: all but `few` (if given), paths that are being changed, and
+    /// places that could not be scanned. Changes waiting at these paths keep waiting.
     pub(super) fn look(
         &mut self,
         tree: &LocalTree,
@@ -71,7 +71,7 @@ impl Waiting {
         }
     }
 
-    /// The deletions of files that nobody confirmed and that no scan said anything of.
+    /// Unconfirmed deletions of files that the scans did not cover.
     fn unseen(&self) -> impl Iterator<Item = &VaultPath> {
         let is_held_back = |change: &&WaitingChange| {
             change.deferred.cause == DeferredCause::HeldBack { confirmed: None }
@@ -84,7 +84,7 @@ impl Waiting {
             .filter_map(|change| change.path.as_ref())
     }
 
-    /// The keys of what waits no longer, if only these do.
+    /// Keys of the changes that are resolved, given those that are `still` waiting.
     fn resolved(self, still: &HashSet<DeferredKey>) -> Vec<DeferredKey> {
         let seen = self.changes.into_iter().filter(|change| change.is_seen);
         seen.map(|change| change.deferred.key).filter(|key| !still.contains(key)).collect()
@@ -92,7 +92,7 @@ impl Waiting {
 }
 
 impl TwoWay<'_, '_> {
-    /// What waits to be sent.
+    /// Loads the changes that wait to be sent.
     pub(super) async fn waiting(&self) -> Result<Waiting, PullError> {
         let mut waiting = Waiting { changes: Vec::new(), confirmed: HashSet::new() };
         let mut failed = self.run.state.deferred(DeferredKind::Failed).await?;
@@ -140,7 +140,7 @@ impl TwoWay<'_, '_> {
             return Ok(());
         }
         deferred.extend(held_back.iter().map(|absent| self.deletion_that_waits(absent)));
-        // What was confirmed stays so until the vault has it.
+        // A confirmation stays until the vault has the deletion.
         let gone = outgoing.absent().map(|absent| DeferredKey::outgoing(absent.path()));
         let still =
             deferred.iter().map(|deferred| deferred.key.clone()).chain(gone).chain(paused).chain(refused);
@@ -153,7 +153,7 @@ impl TwoWay<'_, '_> {
         Ok(commit_beside(run.state.as_ref(), commit).await?)
     }
 
-    /// A deletion in the vault that waits until it is confirmed.
+    /// A deletion in the vault that waits for confirmation.
     fn deletion_that_waits(&self, absent: &Absent) -> Deferred {
         let kind = EntryKind::Deleted { folder: absent.is_folder() };
         let entry = RemoteEntry { path: absent.path().clone(), uid: absent.uid(), kind, mtime: 0, ctime: 0 };
@@ -162,7 +162,7 @@ impl TwoWay<'_, '_> {
     }
 }
 
-/// What to tell of deletions that are too many for the vault.
+/// Warning about deletions in the vault beyond the limit.
 fn held_back_in_vault(now: u64, recent: u64, files: u64, limit: MaxDelete) -> String {
     let before = match recent {
         0 => String::new(),

@@ -1,7 +1,7 @@
-//! Pushing alone: learns what the vault changed since the last run, applies none of it, and tells it.
+//! Push only: lists the changes of the vault since the last run and reports them, but applies none.
 //!
-//! What only the vault changed waits there as a deferred change, so that nothing is sent over it; a later sync applies it. With
-//! a mirror it counts as the state that the files here are to replace.
+//! A change that only the vault has is stored as a deferred change, so that nothing is sent over it; a later
+//! sync applies it. With a mirror it counts as the state that the local files replace.
 
 use obsync_protocol::VaultPath;
 use obsync_protocol::limits::LISTING_MEMORY;
@@ -19,24 +19,23 @@ use crate::schedule::Schedule;
 use crate::survey::CatchesUp;
 use crate::watermark::Watermark;
 
-/// Why a change of the vault is not applied by a push.
+/// Reason reported for a change of the vault that a push does not apply.
 const LEFT: &str = "the vault changed it, and a push applies nothing here; `obsync sync` does, or `obsync push --mirror` replaces it";
 
-/// What a listed entry means to a push.
+/// Meaning of a listed entry for a push.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Learned {
-    /// The record follows it.
+    /// The record is updated with it.
     Known(Record),
-    /// The vault has nothing there, as here.
+    /// Neither side has it.
     Gone,
-    /// Only the vault has it so.
+    /// Only the vault has this version.
     Diverged,
-    /// Nothing.
     Nothing,
 }
 
 impl Run<'_> {
-    /// Learns what the vault has. `false`: told to stop, or nothing may be sent.
+    /// Lists the changes of the vault. `false` if the run was stopped, or nothing may be sent.
     pub(super) async fn learn(&self, mirrors: bool, report: &mut Report) -> Result<bool, PullError> {
         let Some(mut survey) = self.survey(Mode::Incremental, CatchesUp::Yes, report).await? else {
             return Ok(false);
@@ -79,14 +78,14 @@ impl Run<'_> {
         survey.listing.refused.into_values().for_each(|refused| ledger.undecodable(refused));
         ledger.direct(self.direction);
         ledger.close(self.options.filter.fingerprint(), Vec::new(), survey.cursor.next()).await?;
-        // The place is to be known again, or nothing in it could ever be missed.
+        // The destination needs its marker, or a deletion in it could never be detected.
         let marker = self.begin_marking(&mut ledger, &Schedule::default(), &survey.marker).await?;
         if let Some(destination) = self.write_marker(marker.as_ref()).await? {
             ledger.identify(destination);
         }
         ledger.commit().await?;
         if !ledger.report.conflicts.is_empty() {
-            // What another device wrote was kept here, by way of the staging.
+            // The staging area was used to keep contents of another device here.
             self.destination.discard_staged().await?;
         }
         ledger.report.connections += 1;
@@ -124,7 +123,7 @@ impl Run<'_> {
 }
 
 impl Foreseen {
-    /// Takes in what a push would record.
+    /// Notes the records that a push would write.
     fn learn(&mut self, entries: &[RemoteEntry], learned: Vec<Learned>) {
         for (entry, learned) in entries.iter().zip(learned) {
             match learned {
@@ -161,9 +160,9 @@ fn learn(entry: &RemoteEntry, record: Option<&Record>, found: Option<Found>, mir
             Learned::Known(Record { path, kind, facts: None, witnessed: record.witnessed })
         }
         None if found == Some(Found::Wanted) => Learned::Known(Record::seen(path, kind, None)),
-        // What is not here is not replaced, and a later sync brings it.
+        // A file that is missing here is not replaced; a later sync fetches it.
         None if mirrors && found == Some(Found::Nothing) => Learned::Diverged,
-        // A folder that both have is none of anybody's text.
+        // A folder that both sides have contains no text of its own.
         None if mirrors || matches!(kind, RecordKind::Folder(_)) => Learned::Known(Record::new(path, kind)),
         Some(_) | None => Learned::Diverged,
     }
@@ -219,7 +218,7 @@ mod tests {
         ]
     }
 
-    /// What is here, where it is looked at: the place of a file that is not recorded.
+    /// Cases of the local file, where it is looked at: at the place of a file without a record.
     fn founds(base: Option<&Record>, entry: &RemoteEntry) -> Vec<(&'static str, Option<Found>)> {
         match (base, entry.kind) {
             (None, EntryKind::File { .. }) => vec![

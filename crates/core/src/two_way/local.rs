@@ -1,4 +1,4 @@
-//! Reads files here to be merged, and puts merged ones in place.
+//! Reads local files to merge, and puts merged texts in place.
 
 use obsync_protocol::limits::MERGED_TEXT;
 use obsync_protocol::{ContentHash, Uid, VaultPath};
@@ -12,7 +12,8 @@ use crate::run::Run;
 use crate::state::Commit;
 
 impl Run<'_> {
-    /// The content of a file here that is small enough to be merged. `None`: it is not, or cannot be read.
+    /// Content of a local file that is small enough to be merged. `None` if it is too large or cannot be
+    /// read.
     pub(crate) async fn read_text(&self, path: &VaultPath) -> Result<Option<Vec<u8>>, PullError> {
         let file = match self.destination.open_file(path).await {
             Ok(file) if file.facts.size() <= MERGED_TEXT as u64 => file,
@@ -34,7 +35,7 @@ impl Run<'_> {
         }
     }
 
-    /// Puts a text in place of what is expected. `None`: something else was there, which was left alone.
+    /// Replaces the expected content with a text. `None` if something else was there, which was left alone.
     pub(crate) async fn put_text(
         &self,
         path: &VaultPath,
@@ -52,7 +53,7 @@ impl Run<'_> {
         let staged = writer.finish().await?;
         let replaces = expect != Expect::Absent;
         if replaces {
-            // Should this process die while the two change places, the next run knows which one is its own.
+            // If this process dies during the exchange, the next run can tell which file is its own.
             let staged = staged.handle.clone();
             self.announce(Some(Intent::Exchange { path: path.clone(), staged, expected: Some(content) }))
                 .await?;
@@ -64,7 +65,7 @@ impl Run<'_> {
         published
     }
 
-    /// Announces an exchange beside what is announced already, or that the last one is done.
+    /// Announces an exchange in addition to the announced changes; `None` clears the last one.
     async fn announce(&self, exchange: Option<Intent>) -> Result<(), PullError> {
         let (state, mut intents) = (self.state.load().await?, self.state.intents().await?);
         intents.retain(|intent| !matches!(intent, Intent::Exchange { .. }));

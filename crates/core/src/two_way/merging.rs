@@ -1,8 +1,9 @@
 //! Merges files that changed on both sides, before the rest of a listing is applied.
 //!
-//! A merged file is written here and recorded as what the vault has, so that the scan which follows finds it changed and sends
-//! it. Killed in between, the next run merges once more, which adds nothing. What cannot be merged is left to the pull: it
-//! keeps the file here under another name, and that copy is sent as the new file that it is.
+//! A merged file is written here and recorded with the vault's content, so the following scan finds it
+//! changed and sends it. If the run is killed in between, the next one merges again, which adds nothing.
+//! Files that cannot be merged are left to the pull: it keeps the local file under another name, and that
+//! copy is sent as a new file.
 
 use obsync_protocol::VaultPath;
 
@@ -19,7 +20,7 @@ use crate::survey::Survey;
 
 use super::contents::Version;
 
-/// How many files are merged at a time: all their versions are in memory.
+/// Files merged at a time: all their versions are in memory.
 const AT_A_TIME: usize = 8;
 
 /// A file that changed here and in the vault.
@@ -31,7 +32,8 @@ struct Contested {
 }
 
 impl Run<'_> {
-    /// Merges what was changed on both sides, as far as that can be done, and takes it out of the listing.
+    /// Merges files that changed on both sides, as far as possible, and takes the merged ones out of the
+    /// listing.
     pub(crate) async fn merge_contested(
         &self,
         survey: &mut Survey,
@@ -49,7 +51,7 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// The recorded files that have another content in the vault now, with their facts.
+    /// Recorded files whose content in the vault is now different, with their entries.
     async fn changed_there(&self, survey: &Survey) -> Result<Vec<(Record, RemoteEntry)>, PullError> {
         let entries: Vec<&RemoteEntry> = survey
             .listing
@@ -71,7 +73,7 @@ impl Run<'_> {
             .collect())
     }
 
-    /// Which of them were changed here as well, and can be merged.
+    /// Those of them that were changed here as well, and can be merged.
     async fn contested(&self, changed: &[(Record, RemoteEntry)]) -> Result<Vec<Contested>, PullError> {
         let untouched = self.untouched(changed).await?;
         let mut contested = Vec::new();
@@ -89,8 +91,8 @@ impl Run<'_> {
         Ok(contested)
     }
 
-    /// Which of these files are not there, or are as they are recorded: by their facts, else by what the destination says of
-    /// their contents.
+    /// For each file, true if it is missing or equal to its record: by its facts, or else by the
+    /// destination's answer about its content.
     async fn untouched(&self, changed: &[(Record, RemoteEntry)]) -> Result<Vec<bool>, PullError> {
         let paths = changed.iter().map(|(record, _)| record.path.clone()).collect();
         if let Some(facts) = self.destination.facts(paths).await? {
@@ -141,7 +143,7 @@ impl Run<'_> {
         Ok(merged)
     }
 
-    /// Puts a merged text in place. `false`: the file was changed once more meanwhile.
+    /// Puts a merged text in place. `false` if the file was changed again meanwhile.
     async fn put_merged(
         &self,
         file: Contested,
@@ -154,7 +156,7 @@ impl Run<'_> {
         let is_the_vaults = wanted.hash == listed.hash;
         let mut facts: Option<LocalFacts> = None;
         if wanted != found {
-            // A text of its own is as new as its making.
+            // A text that differs from the vault's has the time of the merge.
             let mtime = if is_the_vaults { entry.mtime } else { jiff::Timestamp::now().as_millisecond() };
             let placed =
                 self.put_text(&entry.path, text, Expect::Content(found), (mtime, entry.ctime)).await?;
@@ -173,13 +175,13 @@ impl Run<'_> {
     /// The configuration folder that a path may lie in.
     pub(crate) fn config_dir(&self, path: &VaultPath) -> VaultPath {
         let dirs = self.options.filter.config_dirs.iter().filter_map(|dir| VaultPath::parse(dir).ok());
-        // Nothing is below itself.
+        // A path is not below itself.
         dirs.into_iter().find(|dir| path.is_below(dir)).unwrap_or_else(|| path.clone())
     }
 }
 
 impl Report {
-    /// Tells that a file would be merged.
+    /// Reports in a dry run that a file would be merged.
     fn foresee_merged(&mut self, entry: &RemoteEntry, text: &[u8]) {
         let (Some(listed), path) = (listed_content(entry), &entry.path) else { return };
         let content = KnownContent::of(text);
@@ -192,7 +194,7 @@ impl Report {
     }
 }
 
-/// The record of a file here that was made from what the vault lists.
+/// Record of a local file that was made from the listed version.
 pub(super) fn seen(entry: &RemoteEntry, content: KnownContent, facts: Option<LocalFacts>) -> Record {
     let KnownContent { hash, size } = content;
     let meta = FileMeta { hash, size, mtime: entry.mtime, ctime: entry.ctime, uid: entry.uid };

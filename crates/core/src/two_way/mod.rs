@@ -1,8 +1,9 @@
-//! Two-way sync: everything that the vault changed is applied here, then everything that was changed here is sent.
+//! Two-way sync: first all changes of the vault are applied here, then all local changes are sent.
 //!
-//! A round is a pull ([`crate::run`]) that merges what was changed on both sides instead of keeping both, a scan of the
-//! destination, and the sending of what differs from the records. What another device writes meanwhile begins another round.
-//! Pushing alone is the same without the pull: what only the vault changed is left, and told.
+//! A round is a pull ([`crate::run`]) that merges changes of both sides instead of keeping both, a scan of
+//! the destination, and the sending of everything that differs from the records. If another device writes
+//! meanwhile, another round begins. Push alone is the same without the pull: changes that only the vault has
+//! are reported, not applied.
 
 mod base_texts;
 mod carrying;
@@ -54,47 +55,48 @@ use recovery::Undecided;
 pub(crate) use refusal_pauses::Refusal;
 use sending::Outbox;
 
-/// How often a run goes round because the vault changed while it was at work.
+/// Rounds of a run, at most: the vault may change while the run is at work.
 const ROUNDS: usize = 6;
-/// Up to so many paths are looked at by themselves.
+/// Up to this many paths are scanned individually.
 const FEW_PATHS: usize = 200;
 
-/// How to sync.
+/// Options of a sync.
 #[derive(Clone, Debug)]
 pub struct SyncOptions {
-    /// What applies to the way from the vault to the destination, and to both: the filter, the mode, a dry run.
+    /// Options of the way from the vault to the destination and of both ways: filter, mode, dry run.
     pub pull: PullOptions,
-    /// Which way: both, or from the destination to the vault only.
+    /// Both ways, or only from the destination to the vault.
     pub direction: SyncDirection,
-    /// How many files may be deleted in the vault before deletions are held back.
+    /// Limit of files deleted in the vault; above it, deletions are held back.
     pub max_delete_in_vault: MaxDelete,
-    /// Send what is in a configuration folder, too, as far as the filter has it.
+    /// Send configuration folders too, as far as the filter includes them.
     pub sends_configuration: bool,
-    /// Paths that are being changed at this moment, which a run leaves alone: a later one sends them.
+    /// Paths that are being changed at this moment. This run skips them; a later one sends them.
     pub restless: HashSet<VaultPath>,
-    /// The only paths that can have been changed here since the last run, where that is known: a run that begins with them
-    /// does not scan the rest.
+    /// The only paths that can have changed here since the last run, if known: then the run begins with these
+    /// and does not scan the rest.
     pub only: Option<HashSet<VaultPath>>,
-    /// Whether a file that changes between the two looks of a run is left to the next one, which comes by itself.
+    /// Leave a file that changes between the two scans of a run to the next run, which starts by itself.
     pub leaves_what_changes: bool,
-    /// Whether files wait that the vault refused a while ago. A run that somebody started sends them all the same, once.
+    /// Do not send files that the vault refused recently until their pause is over. A run started by a user
+    /// sends them all, once.
     pub respects_refusals: bool,
-    /// Whether the run is told to stop when its time is over. A file that two such runs in a row were sending at their end
-    /// waits like one that the vault refused: it would keep deletions, which come after it, from ever being sent.
+    /// The run is stopped at a deadline. A file that two such runs in a row were still sending at their end
+    /// waits like a refused one: deletions come after it, and it would keep them from ever being sent.
     pub has_deadline: bool,
-    /// How long after a scan a second one has to find the same absent before anything is deleted in the vault.
+    /// Delay after a scan before the second one. Only what both find absent is deleted in the vault.
     pub second_look: Duration,
 }
 
-/// Which way a vault gets changes.
+/// Direction of a sync.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum SyncDirection {
     /// Both ways.
     #[default]
     Both,
-    /// From the destination to the vault. What only the vault changed is left and told.
+    /// From the destination to the vault. Changes that only the vault has are reported, not applied.
     Push {
-        /// It is replaced instead.
+        /// Replace them instead.
         mirrors: bool,
     },
 }
@@ -125,13 +127,13 @@ impl Default for SyncOptions {
     }
 }
 
-/// Keeps a destination and a vault the same, both ways; or sends only, as [`SyncOptions::direction`] says.
+/// Syncs a destination and a vault both ways, or sends only, as [`SyncOptions::direction`] says.
 ///
-/// A run that was told to stop, or that could not apply every change, is a success with a report that says so.
+/// A run that was stopped, or that could not apply every change, is a success with a report that says so.
 ///
 /// # Errors
 ///
-/// When the run as a whole cannot go on. What was done until then is recorded, and the next one goes on from there.
+/// When the run as a whole cannot continue. Finished work is recorded, and the next run continues from there.
 pub async fn sync(
     source: &PullSource,
     destination: Arc<dyn Destination>,
@@ -143,7 +145,7 @@ pub async fn sync(
     sync_over(&Lines::none(), source, destination, state, options, progress, stop).await
 }
 
-/// The same over a session that stays open.
+/// [`sync`] over a session that stays open.
 pub(crate) async fn sync_over(
     lines: &Lines,
     source: &PullSource,
@@ -165,10 +167,11 @@ pub(crate) async fn sync_over(
     let is_first = known.direction == Direction::Pull || !known.listed;
     let mut pull = options.pull.clone();
     if is_first {
-        // Also where no limit is set: whoever set that may have thought of pulls.
+        // Also with the limit off: the user may have set it for pulls.
         pull.max_delete = MaxDelete::Files(0);
     }
-    // Everything is read again by the scan and listed again; files that were changed here must not be taken for damaged.
+    // The scan reads and the pull lists everything again; files that were changed here must not be taken for
+    // damaged.
     let is_full = std::mem::take(&mut pull.mode) == Mode::Full;
     let lists_all = is_full && pull.dry_run;
     let run = Run { source, destination, state, options: &pull, direction, progress, stop, lists_all, lines };
@@ -177,7 +180,7 @@ pub(crate) async fn sync_over(
     let two_way =
         TwoWay { run: &run, options, begun: now, is_first, is_full, destination: known.destination };
     let mut outcome = two_way.rounds(&mut report).await;
-    // A full run that was cut off is made up for, after everything else: it may take longer than there is time.
+    // An interrupted full run is repeated after everything else: it may take longer than there is time.
     let is_due = !is_full && !is_first && known.full_up_to.is_some() && !options.pull.dry_run;
     let is_over = report.older_vault.is_some() || report.was_overtaken || run.stop.is_cancelled();
     if is_due && outcome.is_ok() && !is_over {
@@ -198,32 +201,32 @@ struct TwoWay<'s, 'r> {
     begun: i64,
     is_first: bool,
     is_full: bool,
-    /// What was known of the destination when the run began.
+    /// The destination's identity when the run began.
     destination: Option<DestinationIdentity>,
 }
 
-/// The paths of changes of the vault that were not applied here.
+/// Paths of the vault's changes that were not applied here.
 #[derive(Default)]
 struct Unapplied {
-    /// Those with a change that waits.
+    /// Paths with a waiting change.
     paths: HashSet<VaultPath>,
-    /// Those with a deletion that is held back.
+    /// Paths with a held-back deletion.
     held_back: HashSet<VaultPath>,
-    /// Those of files that were kept when the vault deleted them, which are among the first, too.
+    /// Files that were kept when the vault deleted them; also in `paths`.
     retained: HashSet<VaultPath>,
 }
 
-/// A scan of few paths: these, what is recorded of them and of the folders above, and what is there.
+/// A scan of few paths: the paths, the records of them and of their parent folders, and the result.
 type FewScanned = (Arc<HashSet<VaultPath>>, Arc<Vec<Record>>, LocalTree);
 
-/// The contents that are recorded of these files, without that of empty ones.
+/// Recorded contents of these files, without empty ones.
 fn contents_of(paths: &[VaultPath], records: &[Record]) -> HashSet<ContentHash> {
     let paths: HashSet<&VaultPath> = paths.iter().collect();
     let files = records.iter().filter(|record| paths.contains(&record.path)).filter_map(Record::file);
     files.filter(|file| file.size > 0).map(|file| file.hash).collect()
 }
 
-/// Whether a file lost half of its bytes or more.
+/// True if a file lost half of its bytes or more.
 fn has_shrunk(tree: &LocalTree, records: &[Record]) -> bool {
     tree.files.iter().any(|found| {
         let base = records.iter().find(|record| record.path == found.path).and_then(Record::file);
@@ -246,9 +249,10 @@ impl TwoWay<'_, '_> {
                 if run.stop.is_cancelled() {
                     return Ok(());
                 }
-                // A round tries all again that failed in the one before.
+                // A round retries everything that failed in the one before.
                 report.forget_failures();
-                // What was sent and not heard of, before a pull takes what another device made of it for all there is.
+                // Settle unconfirmed changes before the pull: it takes the latest version of the vault for
+                // the whole history, and another device may have overwritten ours.
                 undecided.extend(run.settle_intents(report).await?);
             }
             match self.options.direction {
@@ -265,12 +269,12 @@ impl TwoWay<'_, '_> {
             if run.stop.is_cancelled() || report.older_vault.is_some() {
                 return Ok(());
             }
-            // Before the scan: it is to find what is brought back.
+            // Before the scan, which has to find the texts that are brought back.
             undecided = run.settle_late(undecided, report).await?;
             let Some(outgoing) = self.outgoing(round, report).await? else {
                 return Ok(());
             };
-            // What a push sends is right by definition.
+            // A push sends the local state, even if that is older.
             let may_go_back = matches!(self.options.direction, SyncDirection::Push { .. });
             if outgoing.went_back(jiff::Timestamp::now().as_millisecond())
                 && !may_go_back
@@ -320,21 +324,21 @@ impl TwoWay<'_, '_> {
         Ok(())
     }
 
-    /// Forgets up to where the vault is known, so that all of it is listed and compared again; and notes that this is due until
-    /// a run comes to its end.
+    /// Resets the known version of the vault, so that all of it is listed and compared again; records that
+    /// this is due until a run completes.
     async fn make_full(&self) -> Result<(), PullError> {
         if self.run.options.dry_run {
             return Ok(());
         }
         let known = self.run.state.load().await?;
-        // The cursor stays: by it a vault is told that is older than what is here.
+        // The cursor stays: it detects a vault that is older than the local state.
         let state = VaultState { version: 0, full_up_to: Some(0), ..known };
         Ok(commit_beside(self.run.state.as_ref(), Commit { state, ..Commit::default() }).await?)
     }
 
-    /// Notes that everything was listed and looked at again, if that was due: what differed is sent.
+    /// Records that the full listing and scan are complete, if they were due: all differences are sent.
     async fn note_complete(&self) -> Result<(), PullError> {
-        // What was to be sent may have been left when the run was told to stop.
+        // A stopped run may have left changes unsent.
         if !self.is_full || self.run.options.dry_run || self.run.stop.is_cancelled() {
             return Ok(());
         }
@@ -343,20 +347,20 @@ impl TwoWay<'_, '_> {
         Ok(commit_beside(self.run.state.as_ref(), Commit { state, ..Commit::default() }).await?)
     }
 
-    /// Finds out what the vault is to get. `None`: nobody can tell.
+    /// Decides what to send. `None` if that cannot be decided.
     async fn outgoing(&self, round: usize, report: &mut Report) -> Result<Option<Outgoing>, PullError> {
         let run = self.run;
         run.progress.phase(Phase::Scanning);
         let mut waiting = self.waiting().await?;
         let few = match round {
-            // What was confirmed can be anywhere.
+            // Confirmed deletions can be anywhere.
             1 if !waiting.has_confirmed() => self.scan_few(report).await?,
             _ => None,
         };
         let (few, records, tree) = match few {
             Some((paths, records, tree)) => (Some(paths), records, tree),
             None => {
-                // Records that are not believed are none, though a dry run does not forget them.
+                // Doubted records count as none, though a dry run does not forget them.
                 let believes = !(run.options.dry_run && report.doubt.is_some());
                 let reads_all = self.is_full && round == 1;
                 let scanned = self.scan_all(reads_all, believes, &report.foreseen).await?;
@@ -386,12 +390,12 @@ impl TwoWay<'_, '_> {
         let mut outgoing = decide(tree.clone());
         let shrunk = outgoing.shrunk();
         if few.is_some() && (outgoing.has_absent() || !shrunk.is_empty()) {
-            // A second look needs all records: with some of them everything else would be new.
+            // The second scan needs all records: with only some of them, all other files would be new.
             return Box::pin(self.outgoing(round + 1, report)).await;
         }
         if (outgoing.has_absent() || !shrunk.is_empty()) && !run.options.dry_run {
-            // Absence counts when it is seen twice: a mount that is going, an editor that saves by rename. So does what lost
-            // its text: a program may be about to write it anew.
+            // Absence counts only if two scans find it: a mount may be going away, an editor may be saving by
+            // rename. The same holds for a file that lost its text: a program may be about to write it anew.
             let look = clock.sleep_until(looked + self.options.second_look);
             if run.stop.run_until_cancelled(look).await.is_none() {
                 return Ok(None);
@@ -400,7 +404,8 @@ impl TwoWay<'_, '_> {
             let absent = again.absent_as_in(&tree);
             let mut restless = self.options.restless.clone();
             if self.options.leaves_what_changes {
-                // What a follower knew to be restless when the run began says nothing of what was touched since.
+                // The follower's list of restless paths is from the start of the run; it lacks files that
+                // were touched since.
                 let changing = again.leave_what_changed_since(&tree, &contents_of(&absent, &records));
                 report.was_overtaken |= !changing.is_empty();
                 restless.extend(changing);
@@ -423,7 +428,7 @@ impl TwoWay<'_, '_> {
         Ok(Some(outgoing))
     }
 
-    /// Looks at everything, with what is recorded. `None`: told to stop.
+    /// Scans everything, with the records. `None` if the run was stopped.
     async fn scan_all(
         &self,
         reads_all: bool,
@@ -447,8 +452,9 @@ impl TwoWay<'_, '_> {
         Ok(Some((records, tree)))
     }
 
-    /// Looks at the few paths that can have been changed, where that is known, and at what this run put here. `None`: that is
-    /// not enough to tell, because something is absent or lost half of its bytes, which is looked at twice, or a name has twins.
+    /// Scans the few paths that can have changed, if they are known, and those that this run wrote. `None` if
+    /// a full scan is needed: something is absent or lost half of its bytes (which needs a second scan), or a
+    /// name has twins.
     async fn scan_few(&self, report: &Report) -> Result<Option<FewScanned>, PullError> {
         let has_news = self.options.direction == SyncDirection::Push { mirrors: true } && report.listed > 0;
         let is_dry = self.run.options.dry_run;
@@ -477,7 +483,7 @@ impl TwoWay<'_, '_> {
         Ok((tree.is_certain() && !has_shrunk(&tree, &records)).then_some((paths, records, tree)))
     }
 
-    /// Scans everything. `None`: told to stop.
+    /// Scans everything. `None` if the run was stopped.
     async fn scan(&self, records: &Arc<Vec<Record>>) -> Result<Option<LocalTree>, PullError> {
         let filter = self.run.options.filter.clone();
         let scan = self.run.destination.scan(ScanInput { records: records.clone(), filter });
@@ -492,7 +498,7 @@ impl TwoWay<'_, '_> {
         sentences(&tree.unknown).into_iter().for_each(|sentence| self.run.warn(sentence, report));
     }
 
-    /// The paths with changes of the vault that were not applied here.
+    /// Loads the paths of the vault's changes that were not applied here.
     async fn unapplied(&self, foreseen: &Foreseen) -> Result<Unapplied, PullError> {
         let keys = &self.run.source.keys;
         let mut unapplied = Unapplied { paths: foreseen.left.clone(), ..Unapplied::default() };
@@ -513,7 +519,7 @@ impl TwoWay<'_, '_> {
         Ok(unapplied)
     }
 
-    /// Says what is not sent because of its name, and what stays in the vault because of that.
+    /// Reports files that are not sent because of their names, and those that therefore stay in the vault.
     fn tell_refused(&self, outgoing: &Outgoing, report: &mut Report) {
         let refused = outgoing.refused.iter();
         let refused = refused.map(|(path, reason)| (format!("{:?}", path.as_str()), stays_here(reason)));
@@ -528,7 +534,7 @@ impl TwoWay<'_, '_> {
         }
     }
 
-    /// Says which files here are not sent because the vault deleted them and an earlier pull kept them.
+    /// Reports local files that are not sent because the vault deleted them and an earlier pull kept them.
     fn tell_retained(&self, outgoing: &Outgoing, unapplied: &Unapplied, report: &mut Report) {
         let retained: Vec<&VaultPath> =
             outgoing.waiting.iter().filter(|path| unapplied.retained.contains(*path)).collect();
@@ -537,7 +543,7 @@ impl TwoWay<'_, '_> {
         }
     }
 
-    /// Records new facts of files that have their content still, so that they are not read again.
+    /// Records new facts of files whose content is unchanged, so that they are not read again.
     async fn bring_up_to_date(&self, outgoing: &mut Outgoing) -> Result<(), PullError> {
         let records: Vec<Record> = std::mem::take(&mut outgoing.renewed).into_iter().map(renewed).collect();
         if records.is_empty() || self.run.options.dry_run {
@@ -553,7 +559,7 @@ impl TwoWay<'_, '_> {
     }
 }
 
-/// What to tell of files that are kept though the vault deleted them.
+/// Warning about files that are kept though the vault deleted them.
 fn retained_here(retained: &[&VaultPath]) -> String {
     let named: Vec<&str> = retained.iter().map(|path| path.as_str()).collect();
     format!(

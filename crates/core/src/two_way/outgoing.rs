@@ -1,8 +1,8 @@
-//! Decides what the vault is to get: a pure function of what is recorded and what a scan found, after everything that the
-//! vault changed was applied here.
+//! Decides what to send to the vault: a pure function of the records and a scan, after all changes of the
+//! vault were applied here.
 //!
-//! Absence is not intent. Only what this installation saw in this very destination can be missed, only by a scan that was
-//! complete there, and never in the first run of a direction.
+//! Absence is not intent. A file counts as deleted only if this installation saw it in this very destination,
+//! only by a scan that was complete there, and never in the first run of a direction.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
@@ -16,44 +16,45 @@ use crate::scan::{LocalFile, LocalTree, Unknown, UnknownCause};
 
 use super::refusal_pauses::Refusals;
 
-/// How long a file with the name of an editor's temporary one is taken for that, in milliseconds.
+/// A file with the name of an editor's temporary file is skipped while it is younger than this, in
+/// milliseconds.
 const LITTER_LASTS: u64 = 60_000;
 
-/// How many files that went back in time are no coincidence.
+/// So many files that went back in time are no coincidence.
 const WENT_BACK: usize = 3;
 
-/// By how much the time of a file that is put back can differ, in milliseconds: FAT has steps of two seconds.
+/// Tolerance for the time of a restored file, in milliseconds: FAT has steps of two seconds.
 const COARSE_TIME: i64 = 2000;
 
-/// What the decision rests on.
+/// Input of the decision.
 pub(crate) struct OutgoingInput<'a> {
     pub(crate) records: &'a [Record],
     pub(crate) tree: LocalTree,
     pub(crate) filter: &'a Filter,
-    /// Whether what is in a configuration folder is sent.
+    /// Send configuration folders.
     pub(crate) sends_configuration: bool,
     /// Paths with a change of the vault that is not applied here yet.
     pub(crate) unapplied: &'a HashSet<VaultPath>,
-    /// Paths that the vault deleted and that are kept here until somebody confirms it.
+    /// Paths that the vault deleted and that are kept here until a user confirms the deletion.
     pub(crate) held_back: &'a HashSet<VaultPath>,
     /// Milliseconds since the epoch.
     pub(crate) now: i64,
-    /// Whether anything may be deleted in the vault at all.
+    /// Deletions in the vault are allowed.
     pub(crate) may_delete: bool,
 }
 
-/// A file to be sent.
+/// A file to send.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct SendFile {
     pub(crate) local: LocalFile,
-    /// What the vault had at the path when both agreed last.
+    /// The vault's version at the path when both sides last agreed.
     pub(crate) base: Option<FileMeta>,
-    /// The recorded file that has this path now.
+    /// The recorded file that was renamed to this path.
     pub(crate) from: Option<Absent>,
 }
 
-/// A recorded file or folder that is gone, certainly by its user's will. Nothing else can be deleted in the vault:
-/// [`Outgoing::decide`] alone makes them.
+/// A recorded file or folder that its user certainly removed. Only these can be deleted in the vault, and
+/// only [`Outgoing::decide`] creates them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Absent {
     path: VaultPath,
@@ -84,32 +85,32 @@ impl Absent {
     }
 }
 
-/// What the vault is to get, in the order in which it is sent.
+/// Changes to send to the vault, in this order.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Outgoing {
-    /// Files and folders that gave way to something of the other kind: their deletions come first. The deepest first.
+    /// Files and folders replaced by something of the other kind: their deletions come first. Deepest first.
     pub(crate) replaced: Vec<Absent>,
-    /// The outermost first.
+    /// Outermost first.
     pub(crate) folders: Vec<VaultPath>,
-    /// The smallest first.
+    /// Smallest first.
     pub(crate) files: Vec<SendFile>,
     pub(crate) deletions: Vec<Absent>,
-    /// The deepest first.
+    /// Deepest first.
     pub(crate) folder_deletions: Vec<Absent>,
-    /// Recorded files that have other facts than before and the same content.
+    /// Recorded files whose facts changed but not their content.
     pub(crate) renewed: Vec<(Record, LocalFacts)>,
-    /// What is not sent though its user may expect it, and why.
+    /// Paths that are not sent though the user may expect it, with the reason.
     pub(crate) refused: Vec<(VaultPath, String)>,
-    /// Recorded files that are here under a name that is refused: the vault keeps them under the name that it has.
+    /// Recorded files that are here under a refused name: the vault keeps them under their recorded name.
     pub(crate) kept: Vec<VaultPath>,
-    /// Files that are not recorded and whose place has a change of the vault that waits.
+    /// Files without a record at whose path a change of the vault waits.
     pub(crate) waiting: Vec<VaultPath>,
-    /// The earlier refusals of what is sent.
+    /// Earlier refusals of the files to send.
     pub(crate) refusals: Refusals,
 }
 
 impl Outgoing {
-    /// Decides what is to be sent.
+    /// Decides what to send.
     pub(crate) fn decide(input: OutgoingInput<'_>) -> Self {
         if input.tree.is_as_recorded() {
             return Outgoing::default();
@@ -125,7 +126,7 @@ impl Outgoing {
         outgoing
     }
 
-    /// Whether there is nothing to send.
+    /// True if there is nothing to send.
     pub(crate) fn is_empty(&self) -> bool {
         self.replaced.is_empty()
             && self.folders.is_empty()
@@ -134,19 +135,19 @@ impl Outgoing {
             && self.folder_deletions.is_empty()
     }
 
-    /// What is to be deleted in the vault.
+    /// Files and folders to delete in the vault.
     pub(crate) fn absent(&self) -> impl Iterator<Item = &Absent> {
         let renamed = self.files.iter().filter_map(|file| file.from.as_ref());
         self.replaced.iter().chain(&self.deletions).chain(&self.folder_deletions).chain(renamed)
     }
 
-    /// Whether anything is.
     pub(crate) fn has_absent(&self) -> bool {
         self.absent().next().is_some()
     }
 
-    /// Whether files went back in time together, as when a backup is restored over them: several, and half of the edits at
-    /// least, are older than what both sides agreed on. What comes from a device whose clock is ahead of `now` says nothing.
+    /// True if files went back in time together, as when a backup is restored over them: several edits, and
+    /// at least half of them, are older than the version that both sides agreed on. Files from a device whose
+    /// clock is ahead of `now` do not count.
     pub(crate) fn went_back(&self, now: i64) -> bool {
         let edits = self.files.iter().filter_map(|file| Some((file.base.as_ref()?.mtime, file.local.mtime)));
         let (older, newer): (Vec<_>, Vec<_>) =
@@ -154,18 +155,19 @@ impl Outgoing {
         older.len() >= WENT_BACK && older.len() >= newer.len()
     }
 
-    /// The files that lost half of their bytes or more.
+    /// Files that lost half of their bytes or more.
     pub(crate) fn shrunk(&self) -> HashSet<VaultPath> {
         let shrunk = self.files.iter().filter(|file| file.is_shrunk());
         shrunk.map(|file| file.local.path.clone()).collect()
     }
 
-    /// Leaves the files that did so to a later run, but for those that were found so before.
+    /// Leaves shrunk files to a later run, except those that the scan `before` found shrunk too.
     pub(crate) fn leave_what_shrank_but(&mut self, before: &HashSet<VaultPath>) {
         self.files.retain(|file| !file.is_shrunk() || before.contains(&file.local.path));
     }
 
-    /// The files whose deletion counts for the limit: without what is sent under another name, with files that became empty.
+    /// Number of deletions that count for the limit: files that became empty count, files that are sent under
+    /// another name do not.
     pub(crate) fn count_deletions(&self, confirmed: &HashSet<VaultPath>) -> u64 {
         let mut elsewhere: HashMap<ContentHash, usize> = HashMap::new();
         for file in self.files.iter().filter(|file| file.base.is_none()) {
@@ -189,14 +191,14 @@ impl Outgoing {
                 .count() as u64
     }
 
-    /// Takes out every deletion, and every file that became empty, that nobody confirmed. Tells their paths, and what is
-    /// recorded of them.
+    /// Takes out every unconfirmed deletion and every unconfirmed file that became empty. Returns them with
+    /// their recorded versions.
     pub(crate) fn hold_back(&mut self, confirmed: &HashSet<VaultPath>) -> Vec<Absent> {
         let is_held = |deletion: &mut Absent| !confirmed.contains(&deletion.path);
         let mut held_back: Vec<Absent> = self.deletions.extract_if(.., is_held).collect();
         held_back.extend(self.replaced.extract_if(.., is_held));
         held_back.extend(self.folder_deletions.extract_if(.., is_held));
-        // What would take the place of what stays, stays here.
+        // Files and folders that would replace a held-back one stay here.
         let stays: HashSet<VaultPath> = held_back.iter().map(|deletion| deletion.path.clone()).collect();
         self.folders.retain(|path| !is_at_or_in(path, &stays));
         self.files.retain(|file| !is_at_or_in(&file.local.path, &stays));
@@ -217,15 +219,16 @@ impl Outgoing {
         self.renewed.extend(renewed);
     }
 
-    /// The recorded files and folders that are gone by their user's will.
+    /// Recorded files and folders that their user removed.
     fn gone(&self, input: &OutgoingInput<'_>, records: &HashMap<&VaultPath, &Record>) -> Vec<Absent> {
         if !input.may_delete || input.tree.is_in_flux {
             return Vec::new();
         }
-        // A name that is the same but for its spelling is there in its place, and certainly given by its user.
+        // A name with another spelling is there in place of the recorded one, and its user certainly gave it.
         let respelled = input.tree.respelled.iter().map(|respelled| &respelled.recorded);
         let gone = input.tree.absent.iter().chain(respelled).filter_map(|path| records.get(path).copied());
-        // A file that gave way to a folder or the other way round is gone, too: something else is seen in its place.
+        // A file that was replaced by a folder, or a folder by a file, is gone too: the scan saw something
+        // else in its place.
         let became_folders = input.tree.folders.iter().filter_map(|path| records.get(path).copied());
         let became_folders = became_folders.filter(|record| record.file().is_some());
         let became_files = input.tree.files.iter().filter_map(|file| records.get(&file.path).copied());
@@ -243,7 +246,8 @@ impl Outgoing {
             .collect()
     }
 
-    /// Takes out what only got a name that the vault must not get: its text is here under that name alone.
+    /// Takes out deletions of files that were only renamed to a refused name: the local file has the text
+    /// under that name only.
     fn keep_refused(
         &mut self,
         mut absent: Vec<Absent>,
@@ -275,14 +279,14 @@ impl Outgoing {
         absent
     }
 
-    /// Sorts out the folders and files that are to be sent. Tells the files that are refused.
+    /// Sorts the folders and files to send. Returns the refused files.
     fn send<'t>(
         &mut self,
         input: &'t OutgoingInput<'_>,
         records: &HashMap<&VaultPath, &Record>,
     ) -> Vec<&'t LocalFile> {
         for path in &input.tree.folders {
-            // A place in which a change of the vault waits is left until that is settled.
+            // A path at which a change of the vault waits is skipped until that is settled.
             let is_free = !input.unapplied.contains(path);
             match input.sends_anew(path, true, records) {
                 Ok(true) if is_free => self.folders.push(path.clone()),
@@ -290,11 +294,11 @@ impl Outgoing {
                 Err(reason) => self.refused.push((path.clone(), reason)),
             }
         }
-        // What is held back and was changed here is news; what was not recorded is a part of the question.
+        // A held-back file that was edited here is sent; an unrecorded file at its path waits with it.
         let waits = |path: &VaultPath| {
             input.unapplied.contains(path) || (input.held_back.contains(path) && !records.contains_key(path))
         };
-        // What an editor has beside the file that it saves is gone in a moment.
+        // An editor's temporary file beside the one that it saves is gone in a moment.
         let is_passing = |file: &LocalFile| {
             is_litter(file.path.file_name()) && input.now.abs_diff(file.mtime) < LITTER_LASTS
         };
@@ -332,7 +336,7 @@ impl Outgoing {
         refused
     }
 
-    /// Finds the renames among what is gone and what is new, and brings the rest into its order.
+    /// Finds the renames among gone and new files, and puts the rest in order.
     fn place(&mut self, absent: Vec<Absent>, records: &HashMap<&VaultPath, &Record>) {
         let renamed = self.renames(&absent, records);
         let there: HashSet<VaultPath> = self
@@ -344,7 +348,7 @@ impl Outgoing {
         let occupied: HashSet<VaultPath> = there.iter().flat_map(ancestors).collect();
         let mut moved = HashSet::new();
         for (at, from) in renamed {
-            // Where anything else is to have the old path, the content goes as one of its own.
+            // If something else takes the old path, the content is sent as a new file.
             if !there.contains(from.path()) && !occupied.contains(from.path()) {
                 moved.insert(from.path.clone());
                 self.files[at].from = Some(from);
@@ -359,7 +363,7 @@ impl Outgoing {
                 self.deletions.push(gone);
             }
         }
-        // What lies in a folder that becomes a file has to go before it.
+        // The contents of a folder that becomes a file are deleted before it.
         let replaced: HashSet<VaultPath> = self.replaced.iter().map(|gone| gone.path.clone()).collect();
         let is_inside = |gone: &mut Absent| ancestors(&gone.path).any(|folder| replaced.contains(&folder));
         let inside: Vec<Absent> = self.deletions.extract_if(.., is_inside).collect();
@@ -374,8 +378,8 @@ impl Outgoing {
         self.deletions.sort_by(|a, b| a.path.cmp(&b.path));
     }
 
-    /// The new files that certainly are a recorded one under another name: of one content that is not empty there is one that
-    /// is gone, and one that is new; where there are several, those that are the same file of the file system.
+    /// New files that certainly are renamed recorded ones: exactly one gone and one new file have the same
+    /// non-empty content, or, if there are several, the same file number in the file system.
     fn renames(&self, absent: &[Absent], records: &HashMap<&VaultPath, &Record>) -> Vec<(usize, Absent)> {
         let mut gone: BTreeMap<ContentHash, Vec<&Absent>> = BTreeMap::new();
         for absent in absent {
@@ -396,8 +400,8 @@ impl Outgoing {
         pairs.map(|(to, from)| (to, from.clone())).collect()
     }
 
-    /// Of files with one content, those that are gone and have a new name. Such a number says nothing of the content: that of a
-    /// file that is gone is given to another one.
+    /// Pairs gone and new files of one content by their file numbers. A number alone says nothing about the
+    /// content: the number of a deleted file is reused.
     fn same_files<'a>(
         &self,
         gone: &[&'a Absent],
@@ -409,7 +413,7 @@ impl Outgoing {
         let pair = |to: &usize| {
             let number = number_of_new(*to)?;
             let mut from = gone.iter().filter(|gone| number_of_gone(gone) == Some(number));
-            // Hard links are one file under several names.
+            // Hard links are several names of one file.
             let is_only = new.iter().filter(|at| number_of_new(**at) == Some(number)).count() == 1;
             match (from.next(), from.next()) {
                 (Some(from), None) if is_only => Some((*to, *from)),
@@ -421,7 +425,7 @@ impl Outgoing {
 }
 
 impl SendFile {
-    /// The version that it was made from.
+    /// The version that the file was made from.
     pub(super) fn base_uid(&self) -> Uid {
         self.base.as_ref().map_or(Uid(0), |base| base.uid)
     }
@@ -430,17 +434,17 @@ impl SendFile {
         self.base.as_ref().is_some_and(|base| shrank(Some(self.local.content.size), Some(base.size)))
     }
 
-    /// Whether it had a content before and has none any more.
+    /// True if it had content before and is empty now.
     fn is_emptied(&self) -> bool {
         self.local.content.size == 0 && self.base.as_ref().is_some_and(|base| base.size > 0)
     }
 }
 
 impl OutgoingInput<'_> {
-    /// Whether this path is sent at all.
+    /// True if this path is sent at all.
     ///
     /// # Errors
-    /// Why not, where its user may expect it.
+    /// The reason why not, if the user may expect it to be sent.
     fn sends(&self, path: &VaultPath, is_folder: bool) -> Result<bool, String> {
         if self.filter.verdict(path, is_folder) != Verdict::Sync {
             return Ok(false);
@@ -453,7 +457,7 @@ impl OutgoingInput<'_> {
         Ok(true)
     }
 
-    /// The same of what is here, which the vault may not have yet.
+    /// The same for a local file or folder that the vault may not have yet.
     fn sends_anew(
         &self,
         path: &VaultPath,
@@ -469,7 +473,8 @@ impl OutgoingInput<'_> {
     }
 }
 
-/// Whether a path has a colon where the vault has no such name yet, nor one of which this is a conflicted copy.
+/// True if a path has a colon, the vault has no such name yet, and it is not a conflicted copy of one that
+/// the vault has.
 fn has_new_colon(path: &VaultPath, records: &HashMap<&VaultPath, &Record>) -> bool {
     if records.contains_key(path) {
         return false;
@@ -485,8 +490,8 @@ fn has_new_colon(path: &VaultPath, records: &HashMap<&VaultPath, &Record>) -> bo
     is_new && original().is_none_or(|original| !records.contains_key(&original))
 }
 
-/// What is missing with the folder that it was in, and such folders, if a folder is here whose name no vault can have: it may be
-/// any of them.
+/// If a folder is here whose name no vault can have: the missing folders, and the files that are missing
+/// together with their folder. The folder may be any of the missing ones.
 fn went_with_a_folder(
     absent: &[Absent],
     tree: &LocalTree,
@@ -498,13 +503,13 @@ fn went_with_a_folder(
     }
     let folders: HashSet<&VaultPath> =
         absent.iter().filter(|gone| gone.is_folder()).map(|gone| &gone.path).collect();
-    // Of a folder that is not recorded nobody knows whether it is there.
+    // Without a record, nobody knows whether the folder is there.
     let may_be_missing = |folder: VaultPath| folders.contains(&folder) || !records.contains_key(&folder);
     let went = |gone: &&Absent| gone.is_folder() || gone.path.parent().is_some_and(may_be_missing);
     absent.iter().filter(went).map(|gone| gone.path.clone()).collect()
 }
 
-/// The number of a file in its file system.
+/// File number in the file system.
 fn inode(facts: &LocalFacts) -> Option<u64> {
     match facts {
         LocalFacts::File { inode, .. } => Some(*inode),
@@ -512,7 +517,7 @@ fn inode(facts: &LocalFacts) -> Option<u64> {
     }
 }
 
-/// The folders that a path lies in, the innermost first.
+/// Parent folders of a path, innermost first.
 pub(super) fn ancestors(path: &VaultPath) -> impl Iterator<Item = VaultPath> + use<> {
     std::iter::successors(path.parent(), VaultPath::parent)
 }
@@ -521,13 +526,13 @@ fn is_at_or_in(path: &VaultPath, places: &HashSet<VaultPath>) -> bool {
     places.contains(path) || ancestors(path).any(|folder| places.contains(&folder))
 }
 
-/// What a record becomes with other facts.
+/// A record with its facts replaced.
 pub(crate) fn renewed((record, facts): (Record, LocalFacts)) -> Record {
     let Record { path, kind, witnessed, .. } = record;
     Record { path, kind, facts: Some(facts), witnessed }
 }
 
-/// The record of a file that the vault took.
+/// Record of a file that the vault accepted.
 pub(crate) fn sent(local: &LocalFile, uid: Uid) -> Record {
     let meta = FileMeta {
         hash: local.content.hash,
@@ -540,7 +545,7 @@ pub(crate) fn sent(local: &LocalFile, uid: Uid) -> Record {
 }
 
 impl Report {
-    /// Tells what the vault would get.
+    /// Reports in a dry run what would be sent.
     pub(crate) fn describe_outgoing(&mut self, outgoing: &Outgoing) {
         let step = |action, path: &VaultPath| Step { action, path: path.clone(), size: None, from: None };
         let deletions = outgoing.replaced.iter().chain(&outgoing.deletions).chain(&outgoing.folder_deletions);

@@ -1,4 +1,4 @@
-//! What the vault gets, case by case.
+//! Decisions about what to send, case by case.
 
 use obsync_protocol::FileTypes;
 
@@ -79,7 +79,7 @@ impl Case {
         })
     }
 
-    /// In the order in which it is sent.
+    /// Steps in the order in which they are sent.
     fn steps(&self) -> Vec<String> {
         let outgoing = self.outgoing();
         let deleted = |absent: &Absent| format!("delete {}", absent.path());
@@ -164,14 +164,14 @@ fn a_rename_is_what_certainly_is_one() {
     let copied =
         Case::new(&[("a.md", Some("text"))]).found(&[("x.md", "text"), ("y.md", "text")], &[], &["a.md"]);
     assert_eq!(copied.steps(), ["send x.md", "send y.md", "delete a.md"]);
-    // Swaps and chains go as contents.
+    // Swaps and chains are sent as contents.
     let chain = Case::new(&[("a.md", Some("A")), ("b.md", Some("B"))]).found(
         &[("b.md", "A"), ("c.md", "B")],
         &[],
         &["a.md"],
     );
     assert_eq!(chain.steps(), ["send b.md", "send c.md", "delete a.md"]);
-    // The folder that has the old name now is another thing.
+    // The folder that has the old name now is something else.
     let occupied = Case::new(&[("a", Some("text"))]).found(&[("b.md", "text"), ("a/n.md", "n")], &["a"], &[]);
     assert_eq!(occupied.steps(), ["delete a", "folder a", "send a/n.md", "send b.md"]);
 }
@@ -201,7 +201,7 @@ fn an_editors_litter_is_not_sent_as_long_as_it_is_new() {
     assert_eq!(case.steps(), ["send note.md"]);
     case.tree.files[0].mtime = -58_999;
     assert_eq!(case.steps(), ["send note.md"]);
-    // A minute old, or of a clock that is ahead.
+    // A minute old, or from a clock that is ahead.
     for mtime in [-59_000, -600_000, 61_000] {
         case.tree.files[0].mtime = mtime;
         assert_eq!(case.steps(), ["send note.md", "send note.md~"]);
@@ -245,7 +245,7 @@ fn what_got_a_name_that_is_refused_is_not_deleted_there() {
     );
     assert_eq!(case.steps(), ["delete gone.md"]);
     assert_eq!(case.outgoing().kept, [path("Meeting.md"), path("dir/in.md")]);
-    // Edited since, or of a name that is no path at all: by its number in the file system.
+    // Edited since, or with a name that is no valid path: matched by file number.
     let mut case = Case::new(&known[..2]).found(&[("10:30.md", "edited")], &[], &["Meeting.md", "gone.md"]);
     case.records[0].facts = Some(facts(4));
     assert_eq!(case.steps(), ["delete gone.md"]);
@@ -364,12 +364,12 @@ fn a_deletion_counts_unless_its_content_has_a_new_place_of_its_own() {
     assert_eq!(counted(&[("a.md", Some(""))], &[("x.md", "")]), 1, "no empty file is another one's");
 }
 
-/// A file of this number in its file system.
+/// A file with this file number.
 fn numbered(inode: u64, size: u64) -> LocalFacts {
     LocalFacts::File { size, modified: 1, changed: 1, inode }
 }
 
-/// The renames among equal notes that are gone and equal notes that are new, each with its number in the file system.
+/// Renames among equal notes that are gone and equal notes that are new, each with its file number.
 fn renamed_among(text: &str, gone: &[(&str, u64)], new: &[(&str, &str, u64)]) -> Vec<String> {
     let records: Vec<(&str, Option<&str>)> = gone.iter().map(|(at, _)| (*at, Some(text))).collect();
     let files: Vec<(&str, &str)> = new.iter().map(|(at, text, _)| (*at, *text)).collect();
@@ -434,10 +434,10 @@ fn recorded_files_with_other_facts_and_the_same_content_are_renewed() {
     assert_eq!(record, Record { facts: Some(facts), ..known });
 }
 
-/// The one path of the table, below a folder that a filter can leave out.
+/// The only path of the table, below a folder that a filter can exclude.
 const AT: &str = "x/a.md";
 
-/// What is recorded of it.
+/// Records of the path.
 const BASES: [(&str, Option<Option<&str>>, bool); 5] = [
     ("-", None, true),
     ("file A", Some(Some("A")), true),
@@ -446,7 +446,7 @@ const BASES: [(&str, Option<Option<&str>>, bool); 5] = [
     ("folder, unseen", Some(None), false),
 ];
 
-/// What a scan tells of it.
+/// Scan results for the path.
 fn scans() -> Vec<(&'static str, LocalTree)> {
     let found = |text: &str| LocalTree { files: vec![file(AT, text)], ..LocalTree::default() };
     let absent = || LocalTree { absent: vec![path(AT)], ..LocalTree::default() };
@@ -464,7 +464,7 @@ fn scans() -> Vec<(&'static str, LocalTree)> {
     ]
 }
 
-/// What waits of the vault, whether this is the first run, whether the filter leaves the path out.
+/// Waiting changes of the vault, first run or not, path excluded by the filter or not.
 const CIRCUMSTANCES: [(&str, bool, bool, bool, bool); 5] = [
     ("all is applied", false, false, true, false),
     ("a change of the vault waits", true, false, true, false),

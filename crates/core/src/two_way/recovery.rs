@@ -1,4 +1,4 @@
-//! Looks up in the history of a path what became of changes that nobody saw to their end, and brings back what another device
+//! Looks up unconfirmed changes in the history of their paths, and brings back contents that another device
 //! wrote in between.
 
 use obsync_client::Session;
@@ -21,7 +21,7 @@ use super::contents::Version;
 use super::outgoing::{SendFile, sent};
 use super::settlement::{Seen, SentChange, SentKind, Settlement, settle};
 
-/// How many pages of one path's history are read at most.
+/// Pages of one path's history read at most.
 const PAGES: usize = 20;
 
 impl Run<'_> {
@@ -65,9 +65,10 @@ impl Run<'_> {
         Ok(settle(sent, &self.source.client.options().device, &seen))
     }
 
-    /// Settles what a run that died had announced to send. What the vault has of it is recorded by the pull that follows, as
-    /// everything that the vault has; here only what another device wrote in between is brought back. Gives back what the vault
-    /// does not have yet and may still take: it stays announced until [`settle_late`](Self::settle_late).
+    /// Settles the changes that a dead run had announced to send. The following pull records those that the
+    /// vault has, as it does for every change of the vault; this only brings back what another device wrote
+    /// in between. Returns the changes that the vault does not have yet and may still accept: they stay
+    /// announced until [`settle_late`](Self::settle_late).
     pub(crate) async fn settle_intents(&self, report: &mut Report) -> Result<Vec<Undecided>, PullError> {
         let (pushes, others): (Vec<Intent>, Vec<Intent>) =
             self.state.intents().await?.into_iter().partition(Intent::is_push);
@@ -80,8 +81,9 @@ impl Run<'_> {
         self.note_settled(settled, others, true).await
     }
 
-    /// Settles what the vault did not have before the vault was listed: it may have taken that since, and the listing shows nothing
-    /// of what another device wrote before it. Gives back what it still does not have; that is announced no longer.
+    /// Settles again the changes that the vault did not have before it was listed: it may have accepted them
+    /// since, and the listing does not show contents that another device wrote before them. Returns those
+    /// that the vault still does not have; they are no longer announced.
     pub(crate) async fn settle_late(
         &self,
         undecided: Vec<Undecided>,
@@ -98,8 +100,8 @@ impl Run<'_> {
         self.note_settled(settled, others, false).await
     }
 
-    /// Commits what was settled, so that no later run brings the same text back once more. What waits stays announced, and what
-    /// the vault does not have if it `stays`.
+    /// Commits the settled changes, so that no later run brings the same text back again. Waiting changes
+    /// stay announced, and with `stays` also those that the vault does not have.
     async fn note_settled(
         &self,
         settled: Settled,
@@ -143,7 +145,8 @@ impl Run<'_> {
             match looked_up {
                 Ok(()) if undecided.left.is_empty() => {}
                 Ok(()) => settled.still.push(undecided),
-                // One text that the vault does not give keeps nothing else waiting, if it can be found again later.
+                // A text that the vault does not return does not delay the others, if it can be found again
+                // later.
                 Err(PullError::Client(error)) if undecided.can_wait() => {
                     let path = undecided.path().as_str().to_owned();
                     let reason = format!(
@@ -167,7 +170,7 @@ impl Run<'_> {
         Ok(settled)
     }
 
-    /// Looks one of them up. What the vault does not have yet stays in it.
+    /// Looks one of them up. Parts that the vault does not have yet stay in `undecided`.
     async fn settle_one(
         &self,
         session: &mut Session,
@@ -191,9 +194,10 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// Brings a content back that another device wrote while a change of the same path was under way and that the vault shows
-    /// no longer: merged with the file here, as the file that was deleted here, or under a name of its own. The scan that
-    /// follows finds it. A push changes no file of its user: there it always has a name of its own.
+    /// Brings back a content that another device wrote while a change of the same path was in flight and that
+    /// the vault no longer lists: merged with the local file, as the file that was deleted here, or under a
+    /// name of its own. The following scan finds it. A push changes no file of its user, so there it always
+    /// gets a name of its own.
     pub(super) async fn bring_back(
         &self,
         path: &VaultPath,
@@ -215,7 +219,7 @@ impl Run<'_> {
                 return Ok(BroughtBack { record: Some(record), line: Some(line(JournalChange::Merge)) });
             }
         } else if self.put_version(path, lost, after).await? == Put::Done {
-            // An edit survives a deletion.
+            // An edit wins over a deletion.
             self.progress
                 .notice(&format!("another device wrote to {path} while its deletion was sent; it is back"));
             return Ok(BroughtBack { record: None, line: Some(line(JournalChange::Write)) });
@@ -223,7 +227,7 @@ impl Run<'_> {
         Ok(BroughtBack { record: None, line: self.keep_copy(path, lost, after, report).await? })
     }
 
-    /// Merges a content that was overwritten into the file here.
+    /// Merges an overwritten content into the local file.
     async fn merge_lost(
         &self,
         path: &VaultPath,
@@ -249,7 +253,7 @@ impl Run<'_> {
         Ok(self.put_text(path, merged, expect, (now, ours.local.ctime)).await?.is_some())
     }
 
-    /// Keeps a content under a name beside its own. Tells the line for the journal, if that could be done.
+    /// Keeps a content under a name beside its own. Returns the line for the journal if that worked.
     pub(super) async fn keep_copy(
         &self,
         path: &VaultPath,
@@ -261,7 +265,7 @@ impl Run<'_> {
         for copy in 1..COPIES {
             let Some(kept_as) = conflicted_copy::path(path, false, &label, copy) else { break };
             let put = match self.put_version(&kept_as, lost, after).await {
-                // A push may be from a folder that it may only read.
+                // The folder of a push may be read-only.
                 Err(PullError::Store(error @ DestinationError::Unavailable { .. }))
                     if self.direction == Direction::Push =>
                 {
@@ -292,7 +296,7 @@ impl Run<'_> {
         Ok(None)
     }
 
-    /// Puts a version of the vault at a path where nothing is.
+    /// Puts a version of the vault at an empty path.
     async fn put_version(&self, path: &VaultPath, entry: &RemoteEntry, after: u64) -> Result<Put, PullError> {
         let Some(version) = version_of(entry) else { return Ok(Put::Gone) };
         let times = (entry.mtime, entry.ctime);
@@ -304,24 +308,25 @@ impl Run<'_> {
     }
 }
 
-/// A change that was sent and that the vault may or may not have.
+/// A sent change that the vault may or may not have.
 pub(crate) struct Undecided {
     intent: Intent,
-    /// Whatever the vault tells of its paths above this version came after what it was made from.
+    /// The version that the change was made from: everything that the vault has of its paths above it is
+    /// newer.
     above: Uid,
-    /// What was sent for each path of which the vault did not tell yet.
+    /// The kind sent for each path whose fate is unknown.
     left: Vec<(VaultPath, SentKind)>,
 }
 
-/// What became of changes that were looked up.
+/// Result of looking changes up.
 struct Settled {
-    /// Those that the vault does not have, and those that were not looked up any more.
+    /// Changes that the vault does not have, and those that were not looked up.
     still: Vec<Undecided>,
-    /// Those that it has, over a text that it does not give for the moment.
+    /// Changes that the vault has, over a text that it does not return at the moment.
     waiting: Vec<Intent>,
-    /// What the journal gets.
+    /// Lines for the journal.
     journal: Vec<JournalEntry>,
-    /// Why not all were looked up.
+    /// Error if not all were looked up.
     ended: Result<(), PullError>,
 }
 
@@ -334,25 +339,27 @@ impl Undecided {
         path
     }
 
-    /// The file that was sent and its content, if it was one.
+    /// The sent file and its content, if it was a file.
     pub(super) fn file(&self) -> Option<(VaultPath, ContentHash)> {
         let Intent::Push { path, content: Some(content), .. } = &self.intent else { return None };
         Some((path.clone(), content.hash))
     }
 
-    /// Whether a run that goes on without it leaves enough behind to find its text again: the version that it was made from.
-    /// Of a new file only the vault's version tells where to begin, and a pull passes that.
+    /// True if a run can continue without it and the text can still be found later, by the version that the
+    /// change was made from. For a new file, only the vault's version says where to start, and a pull
+    /// advances that.
     fn can_wait(&self) -> bool {
         matches!(&self.intent, Intent::Push { base, .. } if *base > Uid(0))
     }
 
-    /// What was announced when the vault was known up to this version. `None`: a folder, which takes the place of no text.
+    /// An announced change, with the vault's version at that time. `None` for a folder, which replaces no
+    /// text.
     fn of(intent: Intent, version: u64) -> Option<Self> {
         let Intent::Push { path, from, content, base } = &intent else { return None };
         let above = match *base {
             Uid(0) if content.is_none() => return None,
             Uid(0) => Uid(version),
-            // A pull may have passed what came after it.
+            // A pull may have advanced beyond later versions.
             base => base.min(Uid(version)),
         };
         let kind = content.map_or(SentKind::Deletion, |content| SentKind::File(content.hash));
@@ -362,21 +369,21 @@ impl Undecided {
     }
 }
 
-/// What came of a content that another device wrote in between.
+/// Result of bringing a content back that another device wrote in between.
 pub(super) struct BroughtBack {
-    /// The record of the file that was sent, where that is another one now.
+    /// The new record of the sent file, if it changed.
     pub(super) record: Option<Record>,
-    /// What the journal gets.
+    /// Line for the journal.
     pub(super) line: Option<JournalEntry>,
 }
 
-/// What came of putting a version at a path.
+/// Result of putting a version at a path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Put {
     Done,
-    /// Something else is there.
+    /// The path is not empty.
     Occupied,
-    /// The vault does not give it (any more).
+    /// The vault does not return the version (any more).
     Gone,
 }
 

@@ -1,7 +1,7 @@
-//! Pauses before a file that the vault refused is sent again: they grow from a minute to a day.
+//! Pauses before a refused file is sent again: they grow from a minute to a day.
 //!
-//! A refusal is remembered as a deferred change that has the content which was refused; the two times of its message say when that
-//! was, and when the file is sent again. Other content goes at once.
+//! A refusal is stored as a deferred change with the refused content. The two times of its message are the
+//! time of the refusal and the time of the next attempt. Changed content is sent at once.
 
 use std::collections::HashMap;
 
@@ -11,14 +11,14 @@ use crate::entry::{EntryKind, RemoteEntry};
 use crate::model::{Deferred, DeferredCause, DeferredKey, KnownContent};
 use crate::scan::LocalFile;
 
-/// How long a file waits after its first refusal, in milliseconds.
+/// Pause after the first refusal, in milliseconds.
 const FIRST_PAUSE: i64 = 60 * 1000;
-/// How long it waits at most.
+/// Upper limit of the pause, in milliseconds.
 const LONGEST_PAUSE: i64 = 24 * 60 * 60 * 1000;
-/// How many refusals are remembered. Further files are sent by each run.
+/// Refusals stored at most. Files beyond that are sent by each run.
 const REMEMBERED: usize = 10_000;
 
-/// When a file was refused last, and how long it waits since, in milliseconds.
+/// Time of the last refusal and the pause after it, in milliseconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Refusal {
     pub(super) at: i64,
@@ -26,52 +26,52 @@ pub(crate) struct Refusal {
 }
 
 impl Refusal {
-    /// The refusal that a deferred change stands for.
+    /// The refusal that a deferred change stores.
     pub(crate) fn of(deferred: &Deferred) -> Option<Self> {
         let is_failure = matches!(deferred.cause, DeferredCause::Failed { .. });
         let (at, pause) =
             (deferred.message.ctime, deferred.message.mtime.saturating_sub(deferred.message.ctime));
-        // Settings that wait because two devices rewrite them have the times of the file.
+        // Settings paused because two devices rewrite them have the times of the file instead.
         let is_pause = pauses().any(|other| other == pause);
         (is_failure && deferred.key.is_outgoing() && is_pause).then_some(Refusal { at, pause })
     }
 
-    /// A further one at this time, or the first.
+    /// The next refusal at this time, or the first.
     fn next(before: Option<&Refusal>, at: i64) -> Self {
         let pause = before.map_or(FIRST_PAUSE, |before| before.pause.saturating_mul(2).min(LONGEST_PAUSE));
         Refusal { at, pause }
     }
 
-    /// When the file is sent again, in milliseconds since the epoch.
+    /// Time of the next attempt, in milliseconds since the epoch.
     pub(crate) fn until(self) -> i64 {
         self.at.saturating_add(self.pause)
     }
 
-    /// Whether the file still waits. A refusal of a clock that was ahead counts no more.
+    /// True while the file waits. A refusal dated by a clock that was ahead does not count.
     pub(super) fn is_waiting(self, now: i64) -> bool {
         self.at <= now && now < self.until()
     }
 }
 
-/// All that a file can wait, the shortest first.
+/// All possible pauses, shortest first.
 fn pauses() -> impl Iterator<Item = i64> {
     std::iter::successors(Some(FIRST_PAUSE), |pause| {
         (*pause < LONGEST_PAUSE).then(|| (pause * 2).min(LONGEST_PAUSE))
     })
 }
 
-/// The refusals that a run that sends knows of and adds to.
+/// Refusals that a sending run knows and adds to.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Refusals {
-    /// Those of the contents that are to be sent.
+    /// Refusals of the contents to send.
     pub(super) before: HashMap<VaultPath, Refusal>,
-    /// How many are remembered in all.
+    /// Number of stored refusals.
     pub(super) count: usize,
 }
 
 impl Refusals {
-    /// What is to be remembered of a file that was refused just now; `base` is the version that it was made from. `None`: there
-    /// is no room for more.
+    /// Deferred change for a file that was refused just now; `base` is the version that it was made from.
+    /// `None` if there is no room for more.
     pub(super) fn note(
         &mut self,
         file: &LocalFile,
@@ -89,7 +89,7 @@ impl Refusals {
         Some(deferred(file, base, reason, (refusal.at, refusal.until()), keys))
     }
 
-    /// The same of one that is too large to be sent at all, which costs nothing to find out again: it waits for nothing.
+    /// The same for a file that is too large to send. Checking that again costs nothing, so it has no pause.
     pub(super) fn note_too_large(
         &mut self,
         file: &LocalFile,
@@ -100,7 +100,7 @@ impl Refusals {
         self.has_room().then(|| deferred(file, base, reason, (0, 0), keys))
     }
 
-    /// Whether the content that is to be sent from there was refused before.
+    /// True if the content to send from this path was refused before.
     pub(super) fn knows(&self, path: &VaultPath) -> bool {
         self.before.contains_key(path)
     }
@@ -112,7 +112,7 @@ impl Refusals {
     }
 }
 
-/// A file that is not sent. The first time is that of the refusal, the second one when it is sent again.
+/// A file that is not sent. `ctime` is the time of the refusal, `mtime` that of the next attempt.
 fn deferred(
     file: &LocalFile,
     uid: Uid,

@@ -1,4 +1,4 @@
-//! Takes the files out of what is to be sent that the vault refused earlier and that still wait.
+//! Takes refused files whose pause is not over out of the changes to send.
 
 use std::collections::HashMap;
 
@@ -13,8 +13,8 @@ use super::outgoing::Outgoing;
 use super::refusal_pauses::Refusal;
 
 impl TwoWay<'_, '_> {
-    /// Takes the files out that the vault refused and that still wait, and tells them as failures. Gives back the keys of the
-    /// refusals that are remembered on.
+    /// Takes refused files whose pause is not over out of `outgoing`, and reports them as failures. Returns
+    /// the keys of the refusals to keep.
     pub(super) fn hold_refused(
         &self,
         outgoing: &mut Outgoing,
@@ -23,14 +23,14 @@ impl TwoWay<'_, '_> {
     ) -> Vec<DeferredKey> {
         let keys = &self.run.source.keys;
         let now = jiff::Timestamp::now().as_millisecond();
-        // A run that somebody started sends everything once.
+        // A run that a user started sends everything once.
         let since = if self.options.respects_refusals { i64::MIN } else { self.begun };
         let mut refused: HashMap<&VaultPath, &Deferred> = HashMap::new();
         let mut still = Vec::new();
         for (path, deferred, is_seen) in waiting.deferred_files() {
             match (is_seen, Refusal::of(deferred)) {
                 (true, _) => drop(refused.insert(path, deferred)),
-                // A later scan says whether it is still here.
+                // The path was not covered; a later scan shows whether the file still exists.
                 (false, Some(refusal)) => report.note_refused(deferred, refusal),
                 (false, None) => {}
             }
@@ -42,7 +42,7 @@ impl TwoWay<'_, '_> {
             if !keys.decode_hash(&deferred.message.hash).is_ok_and(|hash| hash == file.local.content.hash) {
                 return true;
             }
-            // It is remembered until the vault has it.
+            // The refusal is kept until the vault has the file.
             still.push(deferred.key.clone());
             let Some(refusal) = Refusal::of(deferred) else { return true };
             let waits = refusal.is_waiting(now) && refusal.at >= since;
@@ -57,13 +57,13 @@ impl TwoWay<'_, '_> {
 }
 
 impl Report {
-    /// Takes in a file that the vault refused earlier, and that waits.
+    /// Reports a waiting file that the vault refused earlier.
     fn note_refused(&mut self, deferred: &Deferred, refusal: Refusal) {
         Failure::of_deferred(deferred).into_iter().for_each(|failure| self.fail(failure));
         self.retry_at(refusal);
     }
 
-    /// A file is sent again at the end of its pause.
+    /// Notes the time of the next attempt.
     pub(super) fn retry_at(&mut self, refusal: Refusal) {
         let until = refusal.until();
         self.retry_at = Some(self.retry_at.map_or(until, |at| at.min(until)));

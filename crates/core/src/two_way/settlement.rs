@@ -1,13 +1,14 @@
-//! Finds out what became of a change that was sent: whether the vault has it, and what another device wrote in between.
+//! Settles a sent change: whether the vault has it, and what another device wrote in between.
 //!
-//! The protocol has no compare-and-set, and its `ok` carries no version (docs/PROTOCOL.md section 3). What the vault tells of a path
-//! above the version that a change was made from, live or from its history, says both.
+//! The protocol has no compare-and-set, and its `ok` carries no version (docs/PROTOCOL.md section 3). The
+//! entries of a path above the version that a change was made from, pushed live or read from its history,
+//! answer both questions.
 
 use obsync_protocol::{ContentHash, Uid};
 
 use crate::entry::{EntryKind, RemoteEntry};
 
-/// What was sent for a path.
+/// Kind of change sent for a path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum SentKind {
     File(ContentHash),
@@ -15,44 +16,46 @@ pub(crate) enum SentKind {
     Deletion,
 }
 
-/// A change that was sent.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct SentChange {
     pub(crate) kind: SentKind,
-    /// The vault's version that was applied here before it was sent: whatever the vault tells of the path came after it.
+    /// The vault's version that was applied here before the change was sent: every entry of the path above it
+    /// is newer.
     pub(crate) above: Uid,
-    /// The content that it was made from.
+    /// Content that the change was made from.
     pub(crate) base_content: Option<ContentHash>,
 }
 
-/// What the vault tells of a path, with the device that wrote it.
+/// An entry of the vault for a path, with the device that wrote it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Seen {
     pub(crate) entry: RemoteEntry,
     pub(crate) device: String,
 }
 
-/// What became of a change.
+/// Outcome of a sent change.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Settlement {
-    /// The version that the vault gave it. `None`: the vault has not told of it.
+    /// Version that the vault gave it. `None` if the vault has not reported it.
     pub(crate) ours: Option<Uid>,
-    /// A content that another device wrote before it and that it took the place of.
+    /// Content written by another device before the change, and replaced by it.
     pub(crate) overwritten: Option<RemoteEntry>,
-    /// Something came after it.
+    /// A later entry exists.
     pub(crate) has_later: bool,
 }
 
-/// Settles a change by what the vault tells of its path, in the order of versions.
+/// Settles a change by the vault's entries of its path, in the order of versions.
 pub(crate) fn settle(sent: SentChange, device: &str, seen: &[Seen]) -> Settlement {
     let news = || seen.iter().filter(|seen| seen.entry.uid > sent.above);
     let is_ours = |seen: &Seen| seen.device == device && sent.kind.is_said_by(seen.entry.kind);
-    // Of several the last: another folder of this computer may go by the same name, and what came before ours must be found.
+    // The last of several: another folder of this computer may have the same device name, and entries before
+    // ours must be found.
     let Some(ours) = news().rfind(|seen| is_ours(seen)) else { return Settlement::default() };
     let uid = ours.entry.uid;
     let overwritten =
         news().filter(|seen| seen.entry.uid < uid && !is_ours(seen)).rfind(|seen| match seen.entry.kind {
-            // What the change was made from, or what it says, is nobody's text that could be lost.
+            // No text is lost if the entry has the content that the change was made from, or the content of
+            // the change itself.
             EntryKind::File { hash, .. } => {
                 Some(hash) != sent.base_content && sent.kind != SentKind::File(hash)
             }

@@ -1,4 +1,4 @@
-//! One change that the vault is to get: what is announced, sent and waited for.
+//! One change for the vault, to be announced, sent and waited for.
 
 use std::io;
 use std::pin::Pin;
@@ -18,7 +18,6 @@ use crate::state::StateStore;
 use super::outgoing::{Absent, SendFile};
 use super::settlement::{SentChange, SentKind};
 
-/// One change of the vault.
 #[derive(Clone, Debug)]
 pub(super) enum VaultChange {
     Folder(VaultPath),
@@ -27,7 +26,7 @@ pub(super) enum VaultChange {
 }
 
 impl VaultChange {
-    /// Whether something is gone from the vault after it.
+    /// True if the change removes something from the vault.
     pub(super) fn deletes(&self) -> bool {
         match self {
             VaultChange::Folder(_) => false,
@@ -78,7 +77,7 @@ impl VaultChange {
         Intent::Push { path: self.path().clone(), from, content, base: self.base() }
     }
 
-    /// What is sent for each path that it changes, after so much was applied here.
+    /// The kind sent for each path of the change; `above` is the last version that was applied here.
     pub(super) fn sent(&self, above: Uid) -> Vec<(VaultPath, SentChange)> {
         match self {
             VaultChange::Folder(path) => {
@@ -100,18 +99,19 @@ fn deletion(absent: &Absent, above: Uid) -> (VaultPath, SentChange) {
     (absent.path().clone(), SentChange { kind: SentKind::Deletion, above, base_content })
 }
 
-/// That it could not be sent.
+/// A failure to send the change.
 pub(super) fn failure(change: &VaultChange, reason: String) -> Failure {
     Failure { path: change.path().as_str().to_owned(), uid: change.base(), reason }
 }
 
-/// Opens what is sent, as long as the destination is held.
+/// Opens the contents to send, readable while this process has the destination to itself.
 pub(super) struct Contents {
     pub(super) destination: Arc<dyn Destination>,
     pub(super) state: Arc<dyn StateStore>,
 }
 
-/// A content that is read as long as the destination is held: the last frame of a file is not sent after that.
+/// A content that can be read only while this process has the destination to itself: after that, the last
+/// frame of a file is not sent.
 pub(super) struct HeldContent {
     content: Box<dyn AsyncRead + Send + Unpin>,
     state: Arc<dyn StateStore>,

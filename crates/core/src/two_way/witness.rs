@@ -1,4 +1,5 @@
-//! Keeps account of what was seen in the destination: only that can be missed, and its absence be a deletion.
+//! Records what was seen in the destination: only a witnessed file can be missing, and only its absence is a
+//! deletion.
 
 use std::sync::Arc;
 
@@ -15,9 +16,10 @@ use super::TwoWay;
 use crate::conflicted_copy::is_configuration;
 
 impl TwoWay<'_, '_> {
-    /// Notes what a scan saw. What the filter leaves out loses its witness: whether it is there when the filter has it again
-    /// says nothing of its user's will; so it is with a configuration that is not sent. Neither does what is missing where objects
-    /// expire. What is there gets one.
+    /// Updates the witnesses after a scan. A file that the filter excludes loses its witness: its absence
+    /// when the filter includes it again says nothing about its user's intent. The same holds for a
+    /// configuration folder that is not sent, and for files that are missing where objects expire. Files that
+    /// are there become witnessed.
     pub(super) async fn note_witness(
         &self,
         mut records: Arc<Vec<Record>>,
@@ -43,7 +45,7 @@ impl TwoWay<'_, '_> {
         }
         if !self.run.options.dry_run {
             let known = self.run.state.load().await?;
-            // The facts as they are recorded: a run that reads everything again leaves them out.
+            // The stored facts: a run that reads everything again leaves them out.
             let paths: Vec<VaultPath> = noted.iter().map(|record| record.path.clone()).collect();
             let stored = self.run.state.records(&paths).await?.into_iter().flatten();
             let records = stored.zip(noted).map(|(stored, noted)| Record { facts: stored.facts, ..noted });
@@ -53,9 +55,10 @@ impl TwoWay<'_, '_> {
         Ok(records)
     }
 
-    /// Before the first run of a direction, and under another filter than before: what is not here, and what nobody saw here
-    /// since it was left out, is nobody's deletion. It is forgotten, so that the vault brings it again. `false`: told to stop, so
-    /// that this is still to be done. A dry run foresees it.
+    /// Before the first run of a direction, and when the filter changed: forgets the records of files that
+    /// are not here, or that were not seen since the filter excluded them. Their absence is no deletion, and
+    /// the vault restores them. `false` if the run was stopped and this is still to do. A dry run only notes
+    /// it.
     pub(super) async fn forget_missing(&self, report: &mut Report) -> Result<bool, PullError> {
         let run = self.run;
         let known = run.state.load().await?;
@@ -69,7 +72,7 @@ impl TwoWay<'_, '_> {
         }
         let Some(tree) = self.scan(&records).await? else { return Ok(false) };
         let is_forgotten = |record: &&Record| {
-            // A folder in the place of a file would take that from the vault, too.
+            // A folder in place of a file would delete that file in the vault, too.
             let is_gone = tree.absent.binary_search(&record.path).is_ok()
                 || (record.file().is_some() && tree.folders.binary_search(&record.path).is_ok());
             (self.is_first || !record.witnessed) && is_gone
@@ -80,8 +83,8 @@ impl TwoWay<'_, '_> {
             report.foreseen.forgotten.extend(forgotten);
             return Ok(true);
         }
-        // Before the pull records this filter: were the witness taken away by the scan after it alone, a run that ends in
-        // between would leave one.
+        // Before the pull records this filter: if only the scan after it removed the witnesses, a run that
+        // ends in between would leave them.
         let is_left_out = |record: &&Record| {
             let verdict = run.options.filter.verdict(&record.path, record.file().is_none());
             record.witnessed && verdict != Verdict::Sync && !is_forgotten(record)
@@ -103,7 +106,7 @@ impl TwoWay<'_, '_> {
 }
 
 impl Run<'_> {
-    /// Tells that a destination is synced in another direction than before.
+    /// Warns that a destination is now synced in another direction.
     pub(crate) fn warn_of_direction(&self, known: &VaultState, report: &mut Report) {
         if known.version == 0 || known.direction == self.direction || self.options.is_narrowed {
             return;
@@ -118,7 +121,7 @@ impl Run<'_> {
     }
 }
 
-/// Whether a scan found what is recorded in its place.
+/// True if a scan found the recorded file or folder in its place.
 fn sees(tree: &LocalTree, record: &Record) -> bool {
     let path = &record.path;
     let has_other_kind = match record.file() {

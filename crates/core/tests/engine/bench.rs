@@ -1,4 +1,4 @@
-//! A vault on a development server and a destination that it is pulled to, as every test here needs them.
+//! A vault on a development server and a destination to pull it to, shared by the tests.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -40,7 +40,7 @@ impl Bench {
         Self::with(|server| server).await
     }
 
-    /// A bench whose server is set up further.
+    /// A bench with additional setup of its server.
     pub(crate) async fn with(set_up: impl FnOnce(ServerBuilder) -> ServerBuilder) -> Self {
         Self::of(VaultSpec::end_to_end(VAULT, VAULT_PASSWORD), set_up).await
     }
@@ -56,7 +56,7 @@ impl Bench {
         let source = source(&server).await;
         let options = PullOptions {
             fetch: FetchOptions { connections: 2, ..FetchOptions::default() },
-            // What it holds back has tests of its own.
+            // Held-back deletions have tests of their own.
             max_delete: MaxDelete::Unlimited,
             ..PullOptions::default()
         };
@@ -70,14 +70,14 @@ impl Bench {
         }
     }
 
-    /// Has all runs take their time from a clock that the test moves.
+    /// Makes all runs use a clock that the test moves.
     pub(crate) async fn set_clock(&mut self) -> Arc<SetClock> {
         let clock = SetClock::new();
         self.source = source_with(&self.server.url(), |options| options.clock = clock.clone()).await;
         clock
     }
 
-    /// The same bench with its destination and its state in another place, which has nothing of it yet.
+    /// The same bench with its destination and state at another, empty place.
     pub(crate) fn at(self, place: &Path) -> Self {
         Bench { home: TempDir::new_in(place).unwrap(), ..self }
     }
@@ -87,12 +87,12 @@ impl Bench {
         Bench { home: other.home, ..self }
     }
 
-    /// Loses the state.
+    /// Deletes the state.
     pub(crate) fn lose_state(&self) {
         std::fs::remove_file(self.home.path().join("state.sqlite")).unwrap();
     }
 
-    /// Where the vault is pulled to.
+    /// The folder that the vault is pulled to.
     pub(crate) fn dest(&self) -> PathBuf {
         self.home.path().join("notes")
     }
@@ -116,8 +116,8 @@ impl Bench {
         Arc::new(FolderDestination::open(&self.dest(), self.folder).unwrap())
     }
 
-    /// Waits until nothing of a pull whose future was dropped runs on: a process that dies takes its blocking calls
-    /// with it, a future does not.
+    /// Waits for the remaining work of a pull whose future was dropped: blocking calls end with a killed
+    /// process, but not with a dropped future.
     pub(crate) async fn until_dead(&self) {
         while self.store().lock().is_err() {
             tokio::time::sleep(Duration::from_millis(5)).await;
@@ -128,17 +128,16 @@ impl Bench {
         }
     }
 
-    /// Pulls.
     pub(crate) async fn try_pull(&self) -> Result<Report, PullError> {
         self.pull_with(Arc::new(NoProgress), CancellationToken::new()).await
     }
 
-    /// Pulls, which must succeed.
+    /// Pulls and asserts success.
     pub(crate) async fn pull(&self) -> Report {
         self.try_pull().await.unwrap()
     }
 
-    /// Pulls with news and a way to stop.
+    /// Pulls with a progress and a cancellation token.
     pub(crate) async fn pull_with(
         &self,
         progress: Arc<dyn Progress>,
@@ -157,7 +156,7 @@ impl Bench {
         self.sync_recorded_by(self.state(), change).await
     }
 
-    /// Syncs with other options and a state that is given.
+    /// Syncs with other options and the given state.
     pub(crate) async fn sync_recorded_by(
         &self,
         state: Arc<dyn StateStore>,
@@ -169,7 +168,7 @@ impl Bench {
         sync(&self.source, self.store(), state, &options, progress, stop).await
     }
 
-    /// Syncs with other options until it is told to stop.
+    /// Syncs with other options until stopped.
     pub(crate) async fn sync_until(
         &self,
         stop: CancellationToken,
@@ -189,7 +188,7 @@ impl Bench {
         }
     }
 
-    /// Syncs with a destination, news and a way to stop that are given.
+    /// Syncs with the given destination, progress and cancellation token.
     pub(crate) async fn sync_through(
         &self,
         destination: FolderDestination,
@@ -200,13 +199,13 @@ impl Bench {
         sync(&self.source, Arc::new(destination), self.state(), &options, progress, stop).await
     }
 
-    /// Syncs; something happens when everything is ready to be sent.
+    /// Syncs; `act` runs when everything is ready to be sent.
     pub(crate) async fn sync_while(&self, act: impl FnOnce() + Send + 'static) -> Result<Report, PullError> {
         let destination = FolderDestination::open(&self.dest(), self.folder).unwrap();
         self.sync_through(destination, before_sending(act), CancellationToken::new()).await
     }
 
-    /// Pushes; something happens when everything is ready to be sent.
+    /// Pushes; `act` runs when everything is ready to be sent.
     pub(crate) async fn push_while(&self, act: impl FnOnce() + Send + 'static) -> Result<Report, PullError> {
         let direction = SyncDirection::Push { mirrors: false };
         let options = SyncOptions { direction, ..self.sync_options() };
@@ -214,19 +213,19 @@ impl Bench {
         sync(&self.source, self.store(), self.state(), &options, progress, stop).await
     }
 
-    /// Syncs, which must succeed.
+    /// Syncs and asserts success.
     pub(crate) async fn sync(&self) -> Report {
         self.try_sync().await.unwrap()
     }
 
-    /// The destination and the vault are the same, and the state knows.
+    /// Asserts that destination, vault and state are equal.
     pub(crate) async fn assert_in_step(&self) {
         let differences = self.vault.expected().unwrap().differences(&self.dest()).unwrap();
         assert!(differences.is_empty(), "{differences:#?}");
         assert_eq!(self.state().load().await.unwrap().version, self.vault.version().0);
     }
 
-    /// Pulls with everything looked at again.
+    /// Pulls with everything checked again.
     pub(crate) async fn pull_full(&mut self) -> Report {
         self.options.mode = Mode::Full;
         let report = self.pull().await;
@@ -239,7 +238,7 @@ impl Bench {
         self.options.filter = filter;
     }
 
-    /// The destination holds exactly what the vault holds, and the state knows.
+    /// Asserts that the destination has exactly the vault's files, and the state records them.
     pub(crate) async fn assert_exact(&self) {
         let differences = self.vault.expected().unwrap().differences(&self.dest()).unwrap();
         assert!(differences.is_empty(), "{differences:#?}");
@@ -281,7 +280,7 @@ impl Bench {
     }
 }
 
-/// Does something once a session to write with is open and nothing is sent yet.
+/// Runs an action once a session for writing is open and nothing is sent yet.
 struct BeforeSending {
     is_sending: AtomicBool,
     act: Mutex<Option<Box<dyn FnOnce() + Send>>>,
@@ -305,7 +304,7 @@ impl Progress for BeforeSending {
     }
 }
 
-/// What the state of a destination says of itself.
+/// The identity in the state of a destination.
 pub(crate) fn identity(source: &PullSource, dest: &Path) -> StateIdentity {
     StateIdentity {
         vault_id: source.vault.id.clone(),
@@ -325,7 +324,7 @@ pub(crate) async fn source_at(url: &str) -> PullSource {
 
 /// The same, with other options.
 pub(crate) async fn source_with(url: &str, change: impl FnOnce(&mut ClientOptions)) -> PullSource {
-    // As often as by default, but soon.
+    // As many retries as by default, but with short delays.
     let (min_delay, max_delay) = (Duration::from_millis(1), Duration::from_millis(20));
     let retry = RetryPolicy { min_delay, max_delay, ..RetryPolicy::default() };
     let mut options = ClientOptions { api_url: url.to_owned(), retry, ..ClientOptions::default() };

@@ -1,4 +1,4 @@
-//! Deletions that are too many are held back until somebody confirms them.
+//! Too many deletions are held back until a user confirms them.
 
 use obsync_core::{MaxDelete, Outcome, Report, StateStore, confirm, held_back, leave_confirmation};
 
@@ -6,7 +6,7 @@ use crate::bench::Bench;
 
 const T: i64 = 1_700_000_000_000;
 
-/// A vault of so many notes that was pulled, under the usual limit.
+/// A pulled vault of this many notes, under the default limit.
 async fn bench(notes: usize) -> Bench {
     let mut bench = Bench::new().await;
     bench.options.max_delete = MaxDelete::Usual;
@@ -27,14 +27,14 @@ fn delete(bench: &Bench, numbers: std::ops::Range<usize>) {
     }
 }
 
-/// Confirms all that is held back. Tells the paths.
+/// Confirms all held-back deletions. Returns their paths.
 async fn confirm_all(bench: &Bench) -> Vec<String> {
     let state = bench.state();
     let paths = held_back(state.as_ref()).await.unwrap();
     confirm(state.as_ref(), &paths, jiff::Timestamp::now()).await.unwrap()
 }
 
-/// The outcome, how many were deleted, and how many are held back.
+/// The outcome, the number of deleted files, and that of held-back deletions.
 fn account(report: &Report) -> (Outcome, u64, u64) {
     (report.outcome, report.deleted.files, report.held_back())
 }
@@ -50,7 +50,7 @@ async fn a_vault_that_was_emptied_empties_no_destination() {
     assert_eq!(report.pulled.files, 1, "all else is done");
     assert!(report.warnings[0].contains("20 of the 20 files"), "{:?}", report.warnings);
     assert_eq!(bench.files().len(), 21);
-    // It goes on saying so, and deletes nothing.
+    // The report stays the same, and nothing is deleted.
     assert_eq!(account(&bench.pull().await), (Outcome::HeldBack, 0, 20));
 
     let confirmed = confirm_all(&bench).await;
@@ -67,7 +67,7 @@ async fn only_what_was_confirmed_goes() {
     delete(&bench, 0..20);
     assert_eq!(account(&bench.pull().await), (Outcome::HeldBack, 0, 20));
     confirm_all(&bench).await;
-    // What was changed in the vault since is not deleted, what was deleted since is held back again.
+    // A file that the vault changed since is not deleted; one that it deleted since is held back again.
     bench.vault.write(&note(0), "is back", T).unwrap();
     delete(&bench, 20..30);
     bench.edit(note(1), "edited here");

@@ -1,4 +1,4 @@
-//! Destinations from which everything went that was pulled, and in which other things are left.
+//! Destinations from which all pulled files are gone, and in which other files are left.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -10,7 +10,7 @@ use crate::bench::Bench;
 
 const T: i64 = 1_700_000_000_000;
 
-/// What file systems, systems and other programs leave in a folder.
+/// Files that file systems, operating systems and other programs leave in a folder.
 fn litter(bench: &Bench) {
     for folder in ["lost+found", ".git/objects", "@eaDir", ".stfolder", ".Trash-1000/files"] {
         fs::create_dir_all(bench.dest().join(folder)).unwrap();

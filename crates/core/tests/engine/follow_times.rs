@@ -1,5 +1,6 @@
-//! How soon a follower brings a change of either side to the other, with a real watcher. Ordinary runs only look whether it is soon;
-//! `OBSYNC_FOLLOW_TIMES=1 cargo test --release -p obsync-core --test engine follow_times -- --nocapture` measures (docs/PERFORMANCE.md).
+//! Time until a follower brings a change of either side to the other, with a real watcher. Ordinary runs only
+//! check that it is short; `OBSYNC_FOLLOW_TIMES=1 cargo test --release -p obsync-core --test engine
+//! follow_times -- --nocapture` measures (docs/PERFORMANCE.md).
 
 use std::fs;
 use std::path::Path;
@@ -21,7 +22,7 @@ use crate::bench::Bench;
 
 const T: i64 = 1_700_000_000_000;
 
-/// How much is measured.
+/// Extent of the measurement.
 struct Extent {
     notes: usize,
     folders: usize,
@@ -75,7 +76,7 @@ fn has_text(path: &Path, text: &str) -> bool {
     fs::read_to_string(path).is_ok_and(|found| found == text)
 }
 
-/// The middle one and the longest.
+/// Median and maximum.
 fn figures(what: &str, mut times: Vec<Duration>) -> Duration {
     times.sort();
     let (median, longest) = (times[times.len() / 2], times[times.len() - 1]);
@@ -95,7 +96,7 @@ async fn a_change_of_either_side_is_with_the_other_at_once() {
     let (waits, stop) = (Arc::new(Waits::default()), CancellationToken::new());
     let follower = begin(&bench, waits.clone(), &stop);
     until(|| waits.0.load(Ordering::SeqCst) > 0).await;
-    // The watcher has to be at work, too.
+    // The watcher must be ready, too.
     tokio::time::sleep(Duration::from_secs(1)).await;
 
     let mut there = Vec::new();
@@ -112,7 +113,8 @@ async fn a_change_of_either_side_is_with_the_other_at_once() {
         fs::write(bench.dest().join(name(n)), &text).unwrap();
         here.push(until(|| bench.vault.version() > before).await);
     }
-    // A file that is edited every 3 s: each edit is calm. One that is appended to every 0.3 s goes when it was quiet.
+    // A file that is edited every 3 s: each edit is calm. A file that is appended to every 0.3 s is sent
+    // after a quiet time.
     let mut edited = Vec::new();
     for n in 0..extent.edits {
         let path = bench.dest().join(name(extent.notes - 1));
@@ -132,7 +134,7 @@ async fn a_change_of_either_side_is_with_the_other_at_once() {
     let here = figures("a calm change here is in the vault after", here);
     let edited = figures("the last of five changes 0.3 s apart is in the vault after", edited);
     let quiet = QuietRule::default().quiet_for;
-    // A measurement holds what is aimed at; an ordinary run has to bear a busy machine.
+    // A measurement checks the goals; an ordinary run has to tolerate a busy machine.
     let (soon, after_quiet) = match std::env::var_os("OBSYNC_FOLLOW_TIMES") {
         Some(_) => (Duration::from_millis(100), quiet + Duration::from_millis(150)),
         None => (Duration::from_secs(5), quiet + Duration::from_secs(5)),

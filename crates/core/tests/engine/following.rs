@@ -1,4 +1,4 @@
-//! Followers: changes of either side go as they come, and what passes is waited for.
+//! Followers: changes of either side are synced as they arrive, and temporary errors are waited out.
 
 use std::collections::HashSet;
 use std::fs::File;
@@ -26,10 +26,10 @@ use crate::bench::Bench;
 
 const T: i64 = 1_700_000_000_000;
 
-/// How long anything is waited for.
+/// Timeout of every wait.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Tells of changes when it is told to.
+/// Reports a change for each notification.
 struct ToldOf(Arc<Notify>);
 
 #[async_trait]
@@ -39,7 +39,7 @@ impl Watch for ToldOf {
     }
 }
 
-/// Knows of no change, and wakes its follower after each pause.
+/// A watch without changes that wakes its follower after each pause.
 struct NothingAfter(Duration);
 
 #[async_trait]
@@ -53,7 +53,7 @@ impl Watch for NothingAfter {
     }
 }
 
-/// What a follower said of itself.
+/// The activity that a follower reported.
 #[derive(Default)]
 struct Said {
     states: Mutex<Vec<String>>,
@@ -76,7 +76,7 @@ impl Observer for Said {
     }
 }
 
-/// What was told while it worked.
+/// Notices during the runs.
 #[derive(Default)]
 pub(crate) struct Notices(pub(crate) Mutex<Vec<String>>);
 
@@ -90,7 +90,7 @@ impl Progress for Notices {
     }
 }
 
-/// A follower at work.
+/// A running follower.
 pub(crate) struct Follower {
     changed: Arc<Notify>,
     said: Arc<Said>,
@@ -121,7 +121,7 @@ impl Follower {
         Self::start(bench, options, changed, watch, Arc::new(NoProgress))
     }
 
-    /// One that syncs and that something else tells of changes.
+    /// A follower that syncs and is notified of changes by the test.
     pub(crate) fn watching(
         bench: &Bench,
         watch: Box<dyn Watch>,
@@ -138,7 +138,7 @@ impl Follower {
         Self::start(bench, options, Arc::new(Notify::new()), watch, progress)
     }
 
-    /// One that syncs and that watches its folder, as the program's does.
+    /// A follower that syncs and watches its folder, as the program does.
     pub(crate) fn of_folder(bench: &Bench, second_look: Duration) -> Self {
         let options = FollowOptions::new(FollowWay::Sync(SyncOptions {
             pull: bench.options.clone(),
@@ -181,7 +181,7 @@ impl Follower {
         Follower { changed, said, stop, task }
     }
 
-    /// Waits until it waits for changes, after `runs` runs at least.
+    /// Waits until the follower waits for changes, after at least `runs` runs.
     pub(crate) async fn at_rest(&self, runs: usize) {
         until("it waits", || {
             self.said.reports.lock().unwrap().len() >= runs
@@ -190,7 +190,7 @@ impl Follower {
         .await;
     }
 
-    /// How many runs came to an end.
+    /// Number of completed runs.
     pub(crate) fn runs(&self) -> usize {
         self.said.reports.lock().unwrap().len()
     }
@@ -199,7 +199,7 @@ impl Follower {
         self.stop.cancel();
         let begun = Instant::now();
         self.task.await.unwrap().unwrap();
-        // A second is promised. The other tests have the processors as well.
+        // The promise is one second. The other tests use the processors as well.
         assert!(begun.elapsed() < Duration::from_secs(2), "{:?}", begun.elapsed());
     }
 }
@@ -308,7 +308,8 @@ async fn everything_is_scanned_from_time_to_time_however_much_news_there_is() {
         options.scan_every = Duration::from_secs(1);
     });
     follower.at_rest(1).await;
-    // No watcher tells of what is named as the litter of an editor. A minute later it is none.
+    // A watcher does not report files named like an editor's temporary ones. A minute later the file counts
+    // as a note.
     bench.edit("kept.tmp", "a note of its own");
     let file = File::options().write(true).open(bench.dest().join("kept.tmp")).unwrap();
     file.set_modified(SystemTime::now() - Duration::from_secs(120)).unwrap();
@@ -361,7 +362,7 @@ async fn a_follower_that_is_to_look_again_lists_over_a_new_session_and_scans_eve
     follower.end().await;
 }
 
-/// A watcher of the bench's folder that is at work.
+/// A ready watcher of the bench's folder.
 async fn watching_folder(bench: &Bench) -> FolderWatch {
     bench.vault.write("note.md", "text", T).unwrap();
     bench.pull().await;
@@ -383,7 +384,7 @@ async fn a_local_change_survives_a_wait_that_is_cancelled_while_it_is_looked_up(
     tokio::time::timeout(PATIENCE, watch.changed()).await.unwrap();
     watch.touched();
     bench.edit("new.md", "new");
-    // Each wait is polled once: it comes as far as the look-up.
+    // Each wait is polled once: it gets as far as the look-up.
     let mut came = false;
     for _ in 0..50 {
         came |= tokio::time::timeout(Duration::ZERO, watch.changed()).await.is_ok();

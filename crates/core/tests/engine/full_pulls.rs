@@ -1,4 +1,4 @@
-//! What a full pull writes to the state: what is not as it says, and nothing else.
+//! A full pull writes only the differing records to the state.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -46,7 +46,7 @@ async fn a_full_pull_records_other_times_and_versions_of_contents_that_are_in_pl
     let bench = with_notes().await;
     bench.vault.write("folder/changed.md", "changed", T + 60_000).unwrap();
     bench.vault.write("folder/missing.md", "missing", T).unwrap();
-    // What was done to the times here is mended. Its facts are others then, by which a later scan will know it.
+    // Changed times are repaired. The file has other facts then, which identify it for a later scan.
     let file = fs::File::options().append(true).open(bench.dest().join("folder/7.md")).unwrap();
     file.set_modified(std::time::UNIX_EPOCH).unwrap();
     let (report, commits) = full_pull(&bench).await;
@@ -70,7 +70,7 @@ async fn a_folder_that_a_full_pull_could_not_make_again_is_made_by_the_next_pull
     bench.assert_exact().await;
 }
 
-/// A destination that is in step with a vault of notes and folders.
+/// A destination in sync with a vault of notes and folders.
 async fn with_notes() -> Bench {
     let bench = Bench::new().await;
     for name in (0..50).map(|n| n.to_string()).chain(["changed".to_owned(), "missing".to_owned()]) {
@@ -81,7 +81,7 @@ async fn with_notes() -> Bench {
     bench
 }
 
-/// Pulls with everything looked at again, and tells what was committed.
+/// Pulls with everything checked again, and returns the commits.
 async fn full_pull(bench: &Bench) -> (Report, Vec<Commit>) {
     let mut options = bench.options.clone();
     options.mode = Mode::Full;

@@ -1,6 +1,6 @@
-//! Random histories of a vault, pulled with random interruptions, always end in what a small model says.
+//! Random histories of a vault, pulled with random interruptions, always end in the state of a small model.
 //!
-//! The model is a map of files and a set of folders: it knows nothing of uids, batches, renames or watermarks.
+//! The model is a map of files and a set of folders: it has no uids, batches, renames or watermarks.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -34,7 +34,7 @@ const PATHS: [&str; 14] = [
     ".obsidian/app.json",
 ];
 
-/// Folders that a choice may leave out.
+/// Folders that a filter may exclude.
 const EXCLUDED: [&str; 2] = ["a", "x"];
 
 /// Faults of the server, by their names in the testkit.
@@ -42,7 +42,7 @@ const TROUBLES: [&str; 4] = ["refuse-pull", "corrupt-content", "gone-answer", "w
 
 const CONFIG: &str = ".obsidian";
 
-/// One thing that happens.
+/// One event of a history.
 #[derive(Clone, Debug)]
 enum Event {
     Write {
@@ -61,25 +61,25 @@ enum Event {
         at: usize,
     },
     Pull,
-    /// A pull that is told to stop after it has brought so many files into place.
+    /// A pull that is stopped after it has put this many files in place.
     Stopped {
         after: u64,
     },
-    /// A pull whose process dies there: nothing of it runs on.
+    /// A pull whose process dies there: none of its work continues.
     Killed {
         after: u64,
     },
-    /// From now on pulls leave a folder out, or nothing.
+    /// From now on pulls exclude a folder, or none.
     Choose {
         without: Option<usize>,
     },
-    /// From now on pulls look at everything again, or do not.
+    /// From now on pulls check everything again, or do not.
     Thoroughness {
         full: bool,
     },
-    /// The destination is emptied by its user.
+    /// The user empties the destination.
     Emptied,
-    /// The server refuses, damages or mislays contents, the next so many times.
+    /// The server refuses, damages or loses contents, the next so many times.
     Trouble {
         fault: usize,
         times: u64,
@@ -103,7 +103,7 @@ fn event() -> impl Strategy<Value = Event> {
     ]
 }
 
-/// What the vault holds.
+/// Contents of the vault.
 #[derive(Default)]
 struct Model {
     files: BTreeMap<String, (Vec<u8>, i64)>,
@@ -124,7 +124,7 @@ impl Model {
         self.folders.retain(|folder| !Self::is_or_is_below(folder, path));
     }
 
-    /// Makes way for something at the path: no file above it.
+    /// Removes files above the path, to make room for it.
     fn clear(&mut self, path: &str) {
         for parent in Self::parents(path) {
             self.files.remove(parent);
@@ -134,7 +134,7 @@ impl Model {
         }
     }
 
-    /// Every folder that must exist, those that are only parents included.
+    /// Every folder that must exist, including those that are only parents.
     fn all_folders(&self) -> BTreeSet<String> {
         let parents =
             self.files.keys().chain(&self.folders).flat_map(|path| Self::parents(path)).map(str::to_owned);
@@ -142,7 +142,7 @@ impl Model {
     }
 }
 
-/// Does one thing to the vault and to the model alike.
+/// Applies one event to the vault and to the model.
 fn change(vault: &VaultHandle, model: &mut Model, event: &Event) {
     match event {
         Event::Write { at, content, time } => {
@@ -165,7 +165,7 @@ fn change(vault: &VaultHandle, model: &mut Model, event: &Event) {
     }
 }
 
-/// Changes how pulls go on from here.
+/// Changes the options of later pulls.
 fn arrange(bench: &mut Bench, event: &Event) {
     match event {
         Event::Choose { without } => {
@@ -196,7 +196,8 @@ fn remove(vault: &VaultHandle, model: &mut Model, path: &str) {
     }
 }
 
-/// Removes what a device would have to remove before it could put a file (or a folder) at the path.
+/// Removes the files and folders that a device would have to remove before it could put a file (or a folder)
+/// at the path.
 fn make_way(vault: &VaultHandle, model: &mut Model, path: &str, for_file: bool) {
     for parent in Model::parents(path).map(str::to_owned).collect::<Vec<_>>() {
         if model.files.contains_key(&parent) {
@@ -221,7 +222,7 @@ fn rename(vault: &VaultHandle, model: &mut Model, from: &str, to: &str) {
     }
 }
 
-/// Calls for a halt when enough files are in place.
+/// Stops a pull when enough files are in place.
 struct StopAfter {
     left: AtomicU64,
     stop: CancellationToken,
@@ -281,8 +282,8 @@ async fn assert_equals_model(bench: &Bench, model: &Model) {
     bench.assert_exact().await;
 }
 
-/// The same histories every time, so that a run of the tests means the same everywhere; `PROPTEST_RNG_SEED` and
-/// `PROPTEST_CASES` ask for others.
+/// The same histories every time, so that a run of the tests means the same everywhere; `PROPTEST_RNG_SEED`
+/// and `PROPTEST_CASES` select others.
 fn config() -> ProptestConfig {
     let default = ProptestConfig::default();
     let rng_seed = match default.rng_seed {

@@ -1,5 +1,5 @@
-//! Destinations that are not the one that was pulled to: swapped, restored, copied, emptied; and vaults that are not the one
-//! that was pulled from.
+//! Destinations that are not the one that was pulled to: swapped, restored, copied, emptied; and vaults that
+//! are not the one that was pulled.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -44,7 +44,7 @@ async fn with_copy() -> (Bench, PathBuf) {
     (bench, copy)
 }
 
-/// Puts another folder in the place of the destination, and tells where that is now.
+/// Replaces the destination with another folder, and returns the new path of the destination.
 fn swap(bench: &Bench, other: &Path) -> PathBuf {
     let aside = bench.dest().with_file_name(format!("instead of {}", other.file_name().unwrap().display()));
     fs::rename(bench.dest(), &aside).unwrap();
@@ -63,7 +63,7 @@ async fn a_swapped_disk_is_noticed_and_its_earlier_files_are_nobodys_changes() {
     bench.assert_exact().await;
     let report = bench.pull().await;
     assert!(report.is_unchanged() && report.doubt.is_none(), "{report:#?}");
-    // And the disk that was there before, once more.
+    // And the earlier disk once more.
     swap(&bench, &before);
     let report = bench.pull().await;
     assert_eq!(report.doubt, Some(Doubt::OtherGeneration));
@@ -134,7 +134,7 @@ async fn a_lost_state_is_made_up_for_by_the_history_of_the_vault() {
     bench.assert_exact().await;
 }
 
-/// A backup that leaves hidden folders out: the marker stays, the notes are older.
+/// A backup without hidden folders: the marker stays, the notes are older.
 #[tokio::test(flavor = "multi_thread")]
 async fn files_that_are_older_than_they_were_are_noticed_beside_a_right_marker() {
     let (bench, copy) = with_copy().await;
@@ -143,7 +143,7 @@ async fn files_that_are_older_than_they_were_are_noticed_beside_a_right_marker()
     }
     fs::remove_dir_all(copy.join(".obsync")).unwrap();
     copy_tree(&copy.join("."), &bench.dest());
-    // As a tool that restores files sets their times.
+    // Some restore tools set the files' times.
     for file in bench.files() {
         let file = fs::File::options().append(true).open(bench.dest().join(file)).unwrap();
         file.set_modified(UNIX_EPOCH + Duration::from_secs(1_600_000_000)).unwrap();
@@ -233,7 +233,7 @@ async fn a_dry_run_in_a_destination_that_is_in_doubt_tells_what_would_be_done_an
     bench.assert_exact().await;
 }
 
-/// The server goes back to a backup and grows beyond what was known of it.
+/// The server is restored from a backup and grows beyond the known version.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_vault_that_was_restored_and_grew_again_removes_nothing_and_what_differs_is_kept() {
     for mode in [Mode::Incremental, Mode::Full] {
@@ -287,7 +287,7 @@ async fn the_newest_entry_of_a_vault_may_be_changed_deleted_or_renamed() {
     }
 }
 
-/// A vault whose newest note was written twice, and pulled: `before` is the version before the second time.
+/// A pulled vault whose newest note was written twice: `before` is the version before the second time.
 async fn with_newest_note() -> (Bench, Uid) {
     let bench = Bench::new().await;
     for number in 0..5 {
@@ -321,7 +321,7 @@ async fn a_vault_that_was_restored_is_noticed_though_its_newest_note_was_written
     assert!(!report.vault_restored && report.is_unchanged(), "{report:#?}");
 }
 
-/// Versions get the numbers that were taken back once more, and one the path of the newest note.
+/// The rolled-back versions' numbers are used again, one of them for the path of the newest note.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_vault_that_was_restored_is_noticed_though_its_newest_note_got_the_same_version() {
     let (bench, before) = with_newest_note().await;
@@ -348,7 +348,7 @@ async fn an_edit_of_the_newest_note_is_an_edit_and_lists_nothing_else() {
     }
 }
 
-/// A pull between the restoration and the growth sees the older vault, and hides nothing of what follows.
+/// A pull between restoration and growth sees the older vault, and must not hide the growth that follows.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_vault_that_was_seen_restored_is_noticed_when_it_has_grown_again() {
     let bench = Bench::new().await;
@@ -370,7 +370,7 @@ async fn a_vault_that_was_seen_restored_is_noticed_when_it_has_grown_again() {
     assert_eq!(after.read(report.conflicts[0].kept_as.as_str()), "7");
 }
 
-/// The user accepted another encryption: the word of the service on what was there before does not count.
+/// The user accepted another encryption: the service's claims about earlier contents do not count.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_pull_that_keeps_everything_asks_no_history_and_removes_nothing() {
     let (mut bench, copy) = with_copy().await;
@@ -380,7 +380,7 @@ async fn a_pull_that_keeps_everything_asks_no_history_and_removes_nothing() {
     let report = bench.pull().await;
     assert_eq!((report.conflicts.len(), report.deleted.files), (3, 0), "{report:#?}");
     assert_eq!(bench.read("3.md"), "text 3", "the vault deleted it");
-    // It holds until a run came to its end, and no longer.
+    // It lasts until a run completes, and no longer.
     bench.options.keep_everything = false;
     assert!(!bench.state().load().await.unwrap().keeping);
     assert!(bench.pull().await.is_unchanged());
@@ -393,7 +393,7 @@ async fn a_file_that_the_vault_deleted_before_the_first_pull_is_not_obsyncs_to_r
     bench.vault.delete("old.md").unwrap();
     bench.vault.write("a.md", "a", T).unwrap();
     bench.edit("old.md", "kept by its user");
-    // Cut off before anything came: the destination has its marker, and the version is still 0.
+    // Interrupted before anything arrived: the destination has its marker, and the version is still 0.
     bench.server.faults().set("stall-request=always".parse().unwrap());
     let stop = CancellationToken::new();
     let cut = async {

@@ -1,5 +1,5 @@
-//! What a two-way destination keeps besides its files: the journal, the texts that merges start from, and the device's name in the
-//! names of copies.
+//! Additional data of a two-way destination: the journal, the base texts of merges, and the device's name in
+//! the names of copies.
 
 use std::fs;
 use std::sync::Arc;
@@ -89,7 +89,7 @@ async fn the_journal_says_what_was_changed_where_by_whom_and_from_which_version(
         (Vault, Write, "x/new.md", None, laptop),
     ];
     assert_eq!(found, wanted);
-    // Each is made from the version before, and the newest comes first.
+    // Each is based on the version before, newest first.
     let of_a = journal(&bench, Some("a.md")).await;
     assert_eq!((of_a[0].base, of_a[1].base.0), (of_a[1].uid, 1), "{of_a:#?}");
     assert_eq!(of_a[0].size, Some("edited here".len() as u64));
@@ -121,7 +121,7 @@ async fn the_journal_has_conflicted_copies_under_both_of_their_names() {
     assert_eq!((of_picture.base.0, of_picture.device.as_deref()), (1, Some("laptop")));
     let of_copy = journal(&bench, Some(kept_as.as_str())).await;
     assert_eq!(of_copy.iter().map(|entry| entry.change).collect::<Vec<_>>(), [Write, ConflictedCopy]);
-    // A file that gives way to a folder of the same name, which another device makes at the same time.
+    // A file that is renamed because another device creates a folder of the same name at the same time.
     bench.edit("x", "a file");
     let other = bench.vault.as_device("phone");
     let report = bench
@@ -133,7 +133,7 @@ async fn the_journal_has_conflicted_copies_under_both_of_their_names() {
     let of_x = copy(&journal(&bench, Some("x")).await);
     assert_eq!((&of_x.path, of_x.device.as_deref()), (&report.conflicts[0].kept_as, Some("laptop")));
     assert_eq!(bench.read(of_x.path.as_str()), "a file");
-    // What another device wrote in between.
+    // The content that another device wrote in between.
     bench.edit("note.md", "mine\n");
     bench.server.faults().update(|faults| faults.rival_push = obsync_testkit::Chance::next(1));
     let report = bench.sync().await;
@@ -141,7 +141,7 @@ async fn the_journal_has_conflicted_copies_under_both_of_their_names() {
     let of_note = copy(&journal(&bench, Some("note.md")).await);
     assert_eq!(of_note.path, report.conflicts[0].kept_as);
     assert!(of_note.uid.0 > of_note.base.0, "the version that was kept: {of_note:?}");
-    // And what it wrote before a deletion of ours, which it survives.
+    // And the content that it wrote before a deletion of ours, which wins.
     fs::remove_file(bench.dest().join("gone.md")).unwrap();
     bench.server.faults().update(|faults| faults.rival_push = obsync_testkit::Chance::next(1));
     bench.sync().await;
@@ -195,7 +195,7 @@ async fn a_merge_needs_no_old_version_of_the_vault() {
         bench.edit(path, &format!("{first} here\n{middle}\n{last}\n"));
         bench.vault.write(path, format!("{first}\n{middle}\n{last} there\n"), T + 5000).unwrap();
     }
-    // What both sides started from is not in the vault any more.
+    // The common base is not in the vault any more.
     bench.vault.purge().unwrap();
     let report = bench.sync().await;
     assert_eq!((report.outcome, report.conflicts.len()), (Outcome::Complete, 0), "{report:#?}");
@@ -232,7 +232,7 @@ async fn conflicted_copies_bear_the_name_of_the_device_here_and_in_the_vault() {
     );
     assert!(has(&bench, kept_as, "mine"));
     assert_eq!(report.device.as_deref(), Some("laptop"));
-    // What another device wrote between a push and its echo, too.
+    // The content that another device wrote between a push and its echo, too.
     bench.edit("note.md", "mine\n");
     bench.server.faults().update(|faults| faults.rival_push = obsync_testkit::Chance::next(1));
     let report = bench.sync().await;

@@ -1,5 +1,5 @@
-//! A run is killed at each of its steps, one after the other: before and after each commit, and at each step of writing to the
-//! folder. The next run makes it good.
+//! A run is killed at each of its steps, one after the other: before and after each commit, and at each step
+//! of writing to the folder. The next run repairs the result.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -23,7 +23,8 @@ use tokio_util::sync::CancellationToken;
 use crate::bench::{Bench, identity, source_at};
 use crate::meddled::MeddledFolder;
 
-/// What the child is told: the server, the folder with destination and state, and the step at which it dies.
+/// Environment of the child: the server, the folder with destination and state, and the step at which it
+/// dies.
 const SERVER: &str = "OBSYNC_TEST_SERVER";
 const HOME: &str = "OBSYNC_TEST_HOME";
 const DIES_AT: &str = "OBSYNC_TEST_DIES_AT";
@@ -77,7 +78,7 @@ async fn kill_at_each_step(bench: Bench) {
     println!("{steps} kills");
 }
 
-/// A note that was removed here is wanted again: its record must not say that it is here still.
+/// A note that was removed here is wanted again: its record must not claim that it is still here.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_killed_run_had_removed_comes_back_when_the_vault_has_it_again() {
     const NOTES: [(&str, &str); 3] =
@@ -119,7 +120,7 @@ async fn what_a_killed_run_had_removed_comes_back_when_the_vault_has_it_again() 
     }
 }
 
-/// Below a file system that is not mounted nobody can say whether the file is there.
+/// Below an unmounted file system it is unknown whether the file exists.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_killed_run_may_have_removed_where_nobody_can_look_is_settled_when_somebody_can() {
     for (was_removed, is_back) in [(false, false), (true, true), (true, false), (false, true)] {
@@ -128,7 +129,7 @@ async fn what_a_killed_run_may_have_removed_where_nobody_can_look_is_settled_whe
         bench.vault.write("kept.md", "kept", TIME).unwrap();
         bench.pull().await;
         bench.vault.delete("disk/a.md").unwrap();
-        // As a run leaves it that dies around the removal.
+        // The state that a run leaves when it dies around the removal.
         let state = bench.state();
         let (path, content) = (VaultPath::parse("disk/a.md").unwrap(), KnownContent::of(b"text"));
         let (intents, known) = (vec![Intent::Remove { path, content }], state.load().await.unwrap());
@@ -138,7 +139,7 @@ async fn what_a_killed_run_may_have_removed_where_nobody_can_look_is_settled_whe
         if was_removed {
             fs::remove_file(disk.join("a.md")).unwrap();
         }
-        // The folder counts as a file system that is away.
+        // The folder counts as an unmounted file system.
         let (away, mounts) = (bench.home().join("away"), bench.dest().join(".obsync/mounts"));
         fs::rename(&disk, &away).unwrap();
         fs::create_dir(&disk).unwrap();
@@ -164,7 +165,7 @@ async fn a_recovery_that_cannot_go_on_keeps_what_was_announced() {
         bench.vault.write(path, path.as_bytes(), TIME).unwrap();
     }
     bench.pull().await;
-    // As a run leaves it that dies between publishing and recording.
+    // The state that a run leaves when it dies between publishing and recording.
     let state = bench.state();
     let left = state.all_records().await.unwrap();
     let forgotten = left.iter().map(|record| record.path.clone()).collect();
@@ -211,7 +212,7 @@ const AFTER: &[(&str, &str)] = &[
     ("new.md", "new"),
 ];
 
-/// Changes the vault in every way that a run knows.
+/// Changes the vault in every way that a run handles.
 fn change(bench: &Bench) {
     let vault = &bench.vault;
     for path in ["deleted.md", "edited and deleted.md", "renamed.md", "moved/a.md"] {
@@ -222,7 +223,7 @@ fn change(bench: &Bench) {
     }
 }
 
-/// The folder holds what the vault has, each of the two texts of the user once, and nothing else.
+/// Asserts that the folder has the vault's files, each of the user's two texts once, and nothing else.
 fn assert_files(bench: &Bench, step: usize) {
     let expected: BTreeMap<String, String> =
         bench.vault.expected().unwrap().files.into_iter().map(|file| (file.path, file.sha256)).collect();
@@ -238,7 +239,7 @@ fn assert_files(bench: &Bench, step: usize) {
         assert_eq!(kept, 1, "step {step}: {name}: {others:?}");
     }
     assert_eq!(others.len(), 2, "step {step}: {others:?}");
-    // What is left of obsync's own.
+    // Remaining files of obsync's own.
     let own = fs::read_dir(bench.dest().join(".obsync")).unwrap();
     let own: BTreeSet<String> = own.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
     let known = [".gitignore", "id", "lock", "pin.json"].map(str::to_owned);
@@ -265,7 +266,7 @@ fn texts_below(folder: &Path) -> BTreeSet<String> {
     texts
 }
 
-/// Runs a pull in a process of its own that dies at this step. `false`: it has fewer steps.
+/// Runs a pull in a process of its own that dies at this step. `false` if it has fewer steps.
 fn dies(bench: &Bench, at: usize) -> bool {
     let test = "kills::a_run_that_is_killed_at_any_of_its_steps_is_made_good_by_the_next";
     let mut child = Command::new(std::env::current_exe().unwrap());
@@ -300,7 +301,7 @@ async fn die(at: usize) {
     let options = PullOptions {
         fetch: FetchOptions { connections: 2, ..FetchOptions::default() },
         max_delete: MaxDelete::Unlimited,
-        // What is synced otherwise stays that.
+        // A destination that is otherwise synced both ways keeps that.
         is_narrowed: true,
         ..PullOptions::default()
     };
@@ -308,7 +309,7 @@ async fn die(at: usize) {
     pull(&source, Arc::new(destination), state, &options, Arc::new(NoProgress), stop).await.unwrap();
 }
 
-/// Makes `to` what `from` is, with the times of the files.
+/// Makes `to` a copy of `from`, with the times of the files.
 pub(crate) fn copy(from: &Path, to: &Path) {
     if to.exists() {
         for entry in fs::read_dir(to).unwrap() {

@@ -1,4 +1,4 @@
-//! A lease that ends while a sync sends: from then on nothing reaches the vault.
+//! A lease that ends while a sync sends: nothing reaches the vault after that.
 
 use std::fs;
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use crate::bench::Bench;
 use crate::two_way::{has, in_step};
 
-/// Syncs under a lease that ends after so many looks. How many there were.
+/// Syncs under a lease that ends after this many checks. Returns the number of checks.
 async fn sync_under(bench: &Bench, most: usize) -> (Result<Report, PullError>, usize) {
     let looks = Arc::new(AtomicUsize::new(0));
     let is_held = {
@@ -55,12 +55,12 @@ async fn nothing_is_sent_once_the_lease_may_have_ended() {
 async fn a_lease_that_ends_at_any_look_costs_nothing_and_the_next_run_sends_the_rest() {
     let (synced, looks) = sync_under(&changed().await, usize::MAX).await;
     assert!(synced.is_ok() && looks >= 16, "four changes, and each piece of the large file: {looks}");
-    // The first ones, those of the large file here and there, and the last ones.
+    // The first checks, some of those during the large file, and the last ones.
     let tried = (0..looks).filter(|look| *look < 6 || *look + 6 > looks || look % (looks / 8) == 0);
     for most in tried {
         let bench = changed().await;
         let (synced, taken) = sync_under(&bench, most).await;
-        // In how many pieces a file is read differs.
+        // The number of pieces in which a file is read varies.
         assert!(synced.is_err() || taken <= most, "the lease ended at look {most} of {looks}: {synced:?}");
         bench.sync().await;
         bench.assert_in_step().await;

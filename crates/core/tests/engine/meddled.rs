@@ -1,4 +1,4 @@
-//! A folder in which somebody does something at the very moment of a step.
+//! A folder in which another program acts at the very moment of a step.
 
 use std::collections::BTreeSet;
 use std::io::Cursor;
@@ -17,14 +17,14 @@ use obsync_protocol::{NameFolding, RepositoryPart, VaultPath};
 use tokio::io::AsyncReadExt;
 use tokio_util::sync::CancellationToken;
 
-/// What is done, once.
+/// An action that is done once.
 type Deed = Box<dyn FnOnce() + Send>;
 
-/// A folder that does something else at a certain moment, or is full then.
+/// A folder in which an action runs at a certain moment, or that is full then.
 pub(crate) struct MeddledFolder {
     destination: Arc<FolderDestination>,
     deed: Mutex<Option<Deed>>,
-    /// A file that has other bytes than a scan saw, whenever it is read to be sent.
+    /// A file that has other bytes than in the scan whenever it is read to be sent.
     restless: Option<VaultPath>,
     is_full: AtomicBool,
     is_read_only: bool,
@@ -38,7 +38,7 @@ impl MeddledFolder {
         MeddledFolder { deed: Mutex::new(Some(Box::new(deed))), ..Self::quiet(destination) }
     }
 
-    /// Somebody writes to a file whenever it is read to be sent.
+    /// A folder in which a file is written whenever it is read to be sent.
     pub(crate) fn writing_to(destination: Arc<FolderDestination>, path: &str) -> Self {
         MeddledFolder { restless: VaultPath::parse(path).ok(), ..Self::quiet(destination) }
     }
@@ -48,7 +48,7 @@ impl MeddledFolder {
         MeddledFolder { is_full: AtomicBool::new(true), ..Self::quiet(destination) }
     }
 
-    /// A folder that no file can be put into.
+    /// A folder in which no file can be created.
     pub(crate) fn read_only(destination: Arc<FolderDestination>) -> Self {
         MeddledFolder { is_read_only: true, ..Self::quiet(destination) }
     }

@@ -1,4 +1,4 @@
-//! `pull --mirror`: what was changed here is taken back, and is in the trash.
+//! `pull --mirror`: local changes are undone, and are in the trash.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -48,7 +48,7 @@ async fn a_mirror_takes_every_change_back_and_loses_no_text() {
     bench.edit("d.md", "d of mine");
     bench.options.max_delete = MaxDelete::Unlimited;
     bench.options.mirrors = true;
-    // A dry run names it and changes nothing.
+    // A dry run reports it and changes nothing.
     bench.options.dry_run = true;
     let plan = bench.pull().await;
     bench.options.dry_run = false;
@@ -67,7 +67,7 @@ async fn a_mirror_takes_every_change_back_and_loses_no_text() {
     assert!(differences.is_empty(), "{differences:#?}");
     assert!(!bench.dest().join("new").exists() && !bench.dest().join("y").exists());
     assert_eq!(texts(&bench.dest().join(".obsync/trash")), ["added", "c", "d of mine", "mine"]);
-    // Then there is nothing to take back.
+    // Then there is nothing to undo.
     let report = bench.pull().await;
     assert!(report.set_aside.is_empty() && report.outcome == Outcome::Complete, "{report:#?}");
 }
@@ -116,7 +116,8 @@ async fn what_a_mirror_that_was_cut_off_had_set_aside_comes_with_the_next_pull()
     assert_eq!(texts(&bench.dest().join(".obsync/trash")), ["mine"]);
 }
 
-/// What is too much to take back stays as it is, though a full pull is due: that would take the changes for damage.
+/// If there are too many changes to undo, they stay, though a full pull is due: that would take the changes
+/// for damage.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_mirror_that_takes_nothing_back_leaves_all_as_it_is_after_one_that_was_cut_off() {
     let notes: Vec<(String, &str)> = (0..20).map(|n| (format!("{n}.md"), "text")).collect();
@@ -135,7 +136,7 @@ async fn a_mirror_that_takes_nothing_back_leaves_all_as_it_is_after_one_that_was
     assert_eq!((report.outcome, report.not_taken_back.len()), (Outcome::HeldBack, 15), "{report:#?}");
     assert!(report.conflicts.is_empty(), "{report:#?}");
     assert!(notes[1..16].iter().all(|(path, _)| bench.read(path) == "mine"));
-    // What the one that was cut off had set aside comes once nothing is left to take back.
+    // Files that the interrupted run had set aside are fetched once nothing is left to undo.
     bench.options.max_delete = MaxDelete::Unlimited;
     bench.pull().await;
     assert!(notes.iter().all(|(path, text)| bench.read(path) == *text));

@@ -34,12 +34,12 @@ async fn a_vault_that_was_rolled_back_on_the_server_is_told_in_every_pull() {
 #[tokio::test(flavor = "multi_thread")]
 async fn of_an_older_vault_what_is_new_is_brought_and_what_is_newer_here_is_kept() {
     let (bench, after) = rolled_back().await;
-    // Version 1 of this path is older than what was pulled with version 5.
+    // Version 1 of this path is older than the pulled version 5.
     after.vault.write("4.md", "an old text", T).unwrap();
     let report = pull_from(&after, &bench).await;
     assert_eq!(report.pulled.files, 1, "{report:#?}");
     assert_eq!((bench.read("new.md"), bench.read("4.md")), ("new".to_owned(), "4".to_owned()));
-    // When the vault has caught up, its changes are applied as ever.
+    // When the vault has caught up, its changes are applied as usual.
     for n in 0..3 {
         after.vault.write("later.md", format!("{n}"), T).unwrap();
     }
@@ -139,15 +139,15 @@ async fn a_pull_that_keeps_everything_removes_nothing_and_sets_aside_what_differ
     assert_eq!(report.conflicts.len(), 1);
     assert_eq!(bench.read("3.md"), "another text");
     assert_eq!(bench.read(report.conflicts[0].kept_as.as_str()), "3");
-    // What was kept is the user's: a full pull does not remove it either.
+    // Kept files are the user's: a full pull does not remove them either.
     (after.options.keep_everything, after.options.mode) = (false, Mode::Full);
     let report = pull_from(&after, &bench).await;
     assert_eq!((report.outcome, report.deleted.files), (Outcome::Complete, 0), "{report:#?}");
     assert_eq!(bench.files().len(), 7);
 }
 
-/// A destination at version 5, and another server with a vault of the same id at version 2: what a roll-back looks like.
-/// Of five files it has the first.
+/// A destination at version 5, and another server with a vault of the same id at version 2, as after a
+/// roll-back. Of five files it has the first.
 async fn rolled_back() -> (Bench, Bench) {
     let bench = Bench::new().await;
     for n in 0..5 {

@@ -1,5 +1,5 @@
-//! A follower works over the session that it has open: no change of either side costs a new connection, and nothing that is told
-//! meanwhile is lost.
+//! A follower works over its open session: no change of either side needs a new connection, and no change
+//! that arrives meanwhile is lost.
 
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -23,7 +23,7 @@ use crate::bench::Bench;
 const T: i64 = 1_700_000_000_000;
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Tells which paths were changed, as a watcher of the folder does.
+/// Reports changed paths, as a watcher of the folder does.
 struct Paths {
     changed: mpsc::UnboundedReceiver<VaultPath>,
     touched: HashSet<VaultPath>,
@@ -150,7 +150,7 @@ async fn changes_of_both_sides_cost_no_new_connection() {
     }
     assert_eq!(bench.server.stats().websocket_connections, sessions);
     follower.at_rest().await;
-    // Nothing that is told is told twice, and a deletion here is found by a whole scan.
+    // No change is reported twice, and a deletion here is found by a full scan.
     std::fs::remove_file(bench.dest().join("folder/5.md")).unwrap();
     follower.touch("folder/5.md");
     until("it is gone", || {

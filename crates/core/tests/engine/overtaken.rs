@@ -11,7 +11,7 @@ use crate::bench::Bench;
 
 const T: i64 = 1_700_000_000_000;
 
-/// Changes the vault once a plan is carried out.
+/// Changes the vault once a plan is being applied.
 struct Overtakes(VaultHandle, Mutex<Option<fn(&VaultHandle)>>);
 
 impl Progress for Overtakes {
@@ -24,12 +24,12 @@ impl Progress for Overtakes {
     }
 }
 
-/// Pulls from a server that has the content of `uid` no longer, and whose vault changes when it was listed.
+/// Pulls from a server that no longer has the content of `uid`, and whose vault changes after it was listed.
 async fn pull_overtaken(bench: &Bench, uid: u64, change: fn(&VaultHandle)) -> Report {
     pull_from_faulty(bench, &format!("gone-answer=uid:{uid}"), change).await
 }
 
-/// Pulls from a server that has a fault, and whose vault changes when it was listed.
+/// Pulls from a server with a fault, whose vault changes after it was listed.
 async fn pull_from_faulty(bench: &Bench, fault: &str, change: fn(&VaultHandle)) -> Report {
     bench.server.faults().set(fault.parse().unwrap());
     let progress = Overtakes(bench.vault.clone(), Mutex::new(Some(change)));
@@ -85,8 +85,8 @@ async fn what_the_server_has_no_longer_and_lists_no_newer_fails_alone_and_is_tri
     bench.assert_exact().await;
 }
 
-/// A full pull finds the file missing that the state claims; its content is touched anew meanwhile, so that the newer entry
-/// names the very content that is recorded.
+/// A full pull finds that a recorded file is missing; meanwhile its content is touched, so that the newer
+/// entry has the very content that is recorded.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_missing_file_that_is_touched_meanwhile_is_not_taken_for_present() {
     let mut bench = Bench::new().await;
@@ -102,7 +102,7 @@ async fn a_missing_file_that_is_touched_meanwhile_is_not_taken_for_present() {
     bench.assert_exact().await;
 }
 
-/// Of several equal files any can be what a copy would be made of, and that one can be another's text by then.
+/// Any of several equal files can be the source of a copy, and it can have another text by then.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_file_that_is_renamed_twice_keeps_its_old_name_until_it_has_the_newest() {
     const PATHS: [&str; 3] = ["a1.md", "a2.md", "a3.md"];

@@ -1,4 +1,5 @@
-//! What a pull leaves out, refuses entry by entry, and names because Obsidian would run it.
+//! Entries that a pull excludes or refuses one by one, and files that it lists because Obsidian would run
+//! them.
 
 use std::time::{Duration, Instant};
 
@@ -146,7 +147,7 @@ async fn a_name_that_only_another_system_refuses_comes_as_it_is() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_can_never_be_here_is_accepted_once_and_new_failures_stand_out() {
-    // A name that is too long here, and others that are refused before anybody looks where they would be.
+    // A name that is too long here, and others that are refused before the destination is checked.
     let [long, other_long] = ["n", "o"].map(|letter| format!("{}.md", letter.repeat(300)));
     let cases = [
         (long.as_str(), other_long.as_str()),
@@ -159,7 +160,7 @@ async fn what_can_never_be_here_is_accepted_once_and_new_failures_stand_out() {
     }
 }
 
-/// Accepts that `never` cannot be here; `other` cannot either.
+/// Accepts that `never` cannot be stored here; `other` cannot either.
 async fn check_acceptance(never: &str, other: &str) {
     let mut bench = Bench::new().await;
     bench.vault.write_hostile_path(never, "text").unwrap();
@@ -185,7 +186,7 @@ async fn check_acceptance(never: &str, other: &str) {
     let report = bench.pull().await;
     assert_eq!((report.outcome, report.failed(), report.accepted_failures), (Outcome::Failures, 2, 0));
 
-    // Mended in the vault, nothing is left of it.
+    // Once it is fixed in the vault, nothing is left of it.
     for path in [never, other] {
         let path = bench.source.keys.encode_text(path).unwrap();
         bench.vault.write_raw(RawEntry { path, deleted: true, ..RawEntry::default() }).unwrap();
@@ -204,7 +205,7 @@ async fn what_fails_for_the_moment_cannot_be_accepted() {
     assert_eq!((report.outcome, report.failed(), report.accepted_failures), (Outcome::Failures, 1, 0));
 }
 
-/// Waits until the state has so many records while a run is at work.
+/// Waits until the state has this many records while a run is at work.
 async fn until_recorded(bench: &Bench, records: usize) {
     let begun = Instant::now();
     loop {

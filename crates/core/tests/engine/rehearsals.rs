@@ -1,5 +1,5 @@
-//! What a dry run says is what the run then does, and a dry run changes nothing: of a pull in histories without edits here, and
-//! of a sync with changes on both sides.
+//! A run does exactly what the dry run before it reported, and a dry run changes nothing: pulls in histories
+//! without local edits, and syncs with changes on both sides.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -32,7 +32,7 @@ const PATHS: [&str; 9] = [
     ".obsidian/app.json",
 ];
 
-/// One thing that happens between two runs.
+/// One event between two runs.
 #[derive(Clone, Debug)]
 enum Event {
     Write {
@@ -67,13 +67,13 @@ fn event() -> impl Strategy<Value = Event> {
     ]
 }
 
-/// A content; some are the same, and one is none.
+/// A content; some are equal, and one is empty.
 fn content(number: u8) -> String {
     if number == 0 { String::new() } else { format!("content {number}") }
 }
 
 fn happen(bench: &Bench, event: &Event) {
-    // What makes no sense where it comes does not happen.
+    // Events that are impossible at this point are skipped.
     let local = |at: usize| bench.dest().join(PATHS[at]);
     let _ = match event {
         Event::Write { at, content: number, time } => {
@@ -86,7 +86,7 @@ fn happen(bench: &Bench, event: &Event) {
     };
 }
 
-/// What comes to be or goes, by the words of a step. Where a copy came from is nobody's promise.
+/// Created and removed paths, with the words of their steps. The source of a copy is not promised.
 fn deeds(steps: &[Step]) -> BTreeSet<(String, String)> {
     let counted = |action: StepAction| {
         matches!(action, StepAction::Download | StepAction::Copy | StepAction::Adopt | StepAction::Remove)
@@ -108,8 +108,8 @@ async fn runs(bench: &mut Bench, mode: Mode) -> (Report, Report) {
     (said, did)
 }
 
-/// Compares both. At the `unchanged` paths each may copy or not: what is there already is copied over itself only where
-/// it might be the very file that is about to go.
+/// Compares both. At the `unchanged` paths each may copy or not: a present file is copied over itself only if
+/// it might be the very file that is about to be removed.
 fn compare(said: &Report, did: &Report, unchanged: &BTreeSet<String>) {
     let all = [deeds(&said.steps), deeds(did.changes.as_deref().unwrap())];
     let [of_dry_run, of_run] = all.clone().map(|deeds| -> BTreeSet<_> {
@@ -124,7 +124,7 @@ fn compare(said: &Report, did: &Report, unchanged: &BTreeSet<String>) {
     assert_eq!(tallies(said), tallies(did), "said: {said:#?}\ndid: {did:#?}");
     assert_eq!(said.kept, did.kept);
     let beside = said.steps.iter().filter(|step| step.action == StepAction::KeepBeside).count();
-    // Where a vault lists a file and something below it, one of them has no place, and which is not foreseen.
+    // If a vault lists a file and entries below it, one of them cannot be placed; which one is not foreseen.
     assert!(beside >= did.conflicts.len(), "said: {said:#?}\ndid: {did:#?}");
     assert_eq!((said.held_back(), said.failed()), (did.held_back(), did.failed()));
 }
@@ -187,10 +187,10 @@ proptest! {
     }
 }
 
-/// The places of a sync. A file in the place of a folder has tests of its own.
+/// Paths of a sync. A file in place of a folder has tests of its own.
 const BOTH: [&str; 6] = ["a.md", "b.md", "folder/c.md", "folder/d.md", "folder/deep/e.md", "other/z.png"];
 
-/// One thing that happens on one of two sides.
+/// One event on one of two sides.
 #[derive(Clone, Debug)]
 enum Change {
     Write { here: bool, at: usize, content: u8 },
@@ -208,7 +208,7 @@ fn change() -> impl Strategy<Value = Change> {
     ]
 }
 
-/// Texts of which two can be merged, if they were made from the first.
+/// Texts, two of which can be merged if they were made from the first.
 fn text(number: u8) -> String {
     (1..8)
         .map(
@@ -221,7 +221,7 @@ fn text(number: u8) -> String {
 
 fn change_side(bench: &Bench, change: &Change) {
     let local = |at: usize| bench.dest().join(BOTH[at]);
-    // What cannot be where it comes does not happen.
+    // Changes that are impossible at this point are skipped.
     let can_be = |at: usize| !local(at).is_dir() && !local(at).ancestors().skip(1).any(Path::is_file);
     match change {
         Change::Write { here: true, at, content } if can_be(*at) => bench.edit(BOTH[*at], &text(*content)),
@@ -249,11 +249,11 @@ fn timeless(path: &str) -> String {
     })
 }
 
-/// What a sync does with files on both sides, and with folders of the vault.
+/// Steps of a sync with files on both sides, and with folders of the vault.
 fn deeds_of_sync(steps: &[Step]) -> BTreeSet<(String, String)> {
     let deed = |step: &Step| {
         let action = match step.action {
-            // Where a copy could be made from is nobody's promise.
+            // The source of a copy is not promised.
             StepAction::Download | StepAction::Copy => "Arrive".to_owned(),
             StepAction::Touch
             | StepAction::CreateFolder
@@ -301,7 +301,7 @@ async fn a_dry_run_of_a_first_sync_sends_the_copy_of_a_clash_and_nothing_that_is
     assert_eq!(deeds_of_sync(&said.steps), BTreeSet::from(expected), "{said:#?}");
 }
 
-/// The steps of a sync with these words, as [`deeds_of_sync`] has them.
+/// The steps of a sync with these words, in the form of [`deeds_of_sync`].
 fn said_so(expected: &[(&str, &str)]) -> BTreeSet<(String, String)> {
     expected.iter().map(|(action, path)| ((*action).to_owned(), (*path).to_owned())).collect()
 }
@@ -320,7 +320,7 @@ async fn a_dry_run_of_a_sync_sends_no_copy_that_is_there_already() {
     assert_eq!(deeds_of_sync(&said.steps), expected, "{said:#?}");
 }
 
-/// Sends a file whatever the vault has above or below it, as a device does that has not heard of that.
+/// Sends a file whatever the vault has above or below it, as a device does that has not received that yet.
 async fn send(bench: &Bench, path: &str, text: &str) {
     let PullSource { client, token, vault, keys } = bench.source.clone();
     let target = SessionTarget { token, vault_id: vault.id, host: vault.host, keys };
@@ -335,7 +335,7 @@ async fn send(bench: &Bench, path: &str, text: &str) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_dry_run_of_a_sync_foresees_that_a_file_gives_way_to_a_folder() {
-    // Whether the file was here when both were the same, and what is here now.
+    // True if the file was here when both sides agreed; and its present content.
     for (was_synced, here) in
         [(true, Some("a file")), (true, Some("edited")), (true, None), (false, Some("mine")), (false, None)]
     {
@@ -360,7 +360,7 @@ async fn a_dry_run_of_a_sync_foresees_that_a_file_gives_way_to_a_folder() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_dry_run_of_a_sync_foresees_that_what_is_here_gives_way_to_what_the_vault_has() {
-    // A file in the place of the vault's folder, and a folder in the place of its file.
+    // A file in place of the vault's folder, and a folder in place of its file.
     for (here, there, expected) in [
         ("x", "x/y.md", &[("Arrive", "x/y.md"), ("Push", "copy of x")][..]),
         ("x/y.md", "x", &[("Arrive", "x"), ("Push", "copy of x"), ("PushFolder", "copy of x")]),

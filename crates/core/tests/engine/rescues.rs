@@ -1,4 +1,4 @@
-//! Files that are renamed, or whose content is wanted elsewhere, while something here is in the way of that.
+//! Files that are renamed, or whose content is wanted elsewhere, while a local file is in the way.
 
 use std::os::unix::fs::symlink;
 
@@ -56,7 +56,7 @@ async fn a_file_keeps_its_old_name_until_it_has_the_new_one() {
     bench.assert_exact().await;
 }
 
-/// Of two files of one content either can be what a copy is made of, and that one can be another's text by then.
+/// Either of two equal files can be the source of a copy, and it can have another text by then.
 #[tokio::test(flavor = "multi_thread")]
 async fn each_of_two_equal_files_keeps_its_old_name_until_the_content_is_under_a_new_one() {
     for renamed in [&["a1.md", "a2.md"][..], &["a1.md"], &["a2.md"]] {
@@ -85,7 +85,7 @@ async fn each_of_two_equal_files_keeps_its_old_name_until_the_content_is_under_a
     }
 }
 
-/// Beside a file of the same content that stays, so that the copy is made of that one.
+/// Beside an equal file that stays, so that the copy is made of that one.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_file_that_becomes_a_folder_goes_for_its_content_that_is_below_it_now() {
     let bench = Bench::new().await;
@@ -98,7 +98,7 @@ async fn a_file_that_becomes_a_folder_goes_for_its_content_that_is_below_it_now(
     bench.assert_exact().await;
 }
 
-/// A name that leads to the very file that is to go is no place where its content is safe.
+/// A name that leads to the very file to be removed is no safe place for its content.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_file_that_is_seen_under_its_new_name_through_a_link_is_not_lost() {
     let mut bench = Bench::new().await;
@@ -114,7 +114,8 @@ async fn a_file_that_is_seen_under_its_new_name_through_a_link_is_not_lost() {
     assert_eq!(bench.read("B/note.md"), "the template");
 }
 
-/// Each of many equal files can come to each of as many new names: what is kept in mind of that must not be all pairs.
+/// Each of many equal files can move to each of as many new names: memory must not grow with the number of
+/// pairs.
 #[tokio::test(flavor = "multi_thread")]
 async fn many_equal_files_are_renamed_at_once() {
     const FILES: usize = 3_000;

@@ -1,4 +1,4 @@
-//! Notes that somebody saves here in the very moment of a run.
+//! Notes that a user saves here at the very moment of a run.
 
 use std::fs;
 use std::path::Path;
@@ -13,7 +13,7 @@ use crate::meddled::MeddledFolder;
 
 const T: i64 = 1_700_000_000_000;
 
-/// Pulls; somebody saves `text` as `path` between the look at it and the first batch.
+/// Pulls; a user saves `text` as `path` between the check of it and the first batch.
 async fn pull_while_saving(bench: &Bench, path: &str, text: &'static str) -> Report {
     let file = bench.dest().join(path);
     let destination = MeddledFolder::before_publishing(bench.store(), move || fs::write(file, text).unwrap());
@@ -21,7 +21,7 @@ async fn pull_while_saving(bench: &Bench, path: &str, text: &'static str) -> Rep
     pull(&bench.source, Arc::new(destination), bench.state(), &bench.options, progress, stop).await.unwrap()
 }
 
-/// Whether a file has the time at which it was saved, and not one of the vault's.
+/// True if a file has the time at which it was saved, and not one of the vault's.
 fn has_own_time(path: &Path) -> bool {
     fs::metadata(path).unwrap().modified().unwrap().elapsed().unwrap() < Duration::from_secs(3600)
 }
@@ -54,7 +54,7 @@ async fn a_note_that_is_saved_while_its_time_is_set_stays_as_it_is() {
     assert_eq!((report.outcome, report.conflicts.len()), (Outcome::Complete, 0), "{report:#?}");
     assert_eq!(bench.read("note.md"), "mine");
     assert!(has_own_time(&bench.dest().join("note.md")));
-    // The vault knows nothing of it, and what it says next does not overwrite it.
+    // The vault does not have it, and the vault's next version does not overwrite it.
     bench.vault.write("note.md", "another text", T + 6000).unwrap();
     let report = bench.pull().await;
     assert_eq!(bench.read(report.conflicts[0].kept_as.as_str()), "mine");

@@ -1,4 +1,4 @@
-//! The promises in docs/SEMANTICS.md and SECURITY.md name tests; each must be there and run, in CI too.
+//! The promises in docs/SEMANTICS.md and SECURITY.md name tests; each must exist and run, in CI too.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -20,7 +20,7 @@ fn repository() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
 }
 
-/// The tests that a page names and that do not run, or need not run in CI, each with the reason.
+/// Tests that a page names and that do not run, or need not run in CI, each with the reason.
 fn broken_promises(page: &str, least: usize) -> Vec<String> {
     let text = fs::read_to_string(repository().join(page)).unwrap();
     let named: Vec<(&str, &str)> =

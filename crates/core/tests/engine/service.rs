@@ -1,4 +1,5 @@
-//! What two-way sync rests on is found out on a scratch vault, and a service that does otherwise is known by it.
+//! The checks on a scratch vault confirm the behaviour that two-way sync relies on, and detect a service that
+//! behaves otherwise.
 
 use obsync_client::SessionTarget;
 use obsync_core::{Finding, ServiceFact, check_service};

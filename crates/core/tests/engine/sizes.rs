@@ -1,4 +1,4 @@
-//! Sizes are held to: what an entry says is what is taken, and what cannot fit fails alone.
+//! Sizes: a content must have its entry's size, and only a file that does not fit fails.
 
 use std::fs::File;
 use std::time::{Duration, Instant};
@@ -79,7 +79,7 @@ async fn what_cannot_be_read_is_no_failure_while_the_filter_leaves_it_out() {
         let report = if run == 2 { bench.pull_full().await } else { bench.pull().await };
         let failed: Vec<&str> = report.failures.iter().map(|failure| failure.path.as_str()).collect();
         assert!(matches!(failed[..], [path] if !path.contains(".bin")), "run {run}: {report:#?}");
-        // A name that no filter can be given is not among what could be excluded.
+        // A name that no filter can express is not among the excludable failures.
         assert!(!report.has_excludable_failures, "run {run}");
     }
     bench.filter(Filter::default());
@@ -89,7 +89,7 @@ async fn what_cannot_be_read_is_no_failure_while_the_filter_leaves_it_out() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_there_already_needs_no_space() {
     let bench = Bench::new().await;
-    // A file with a hole as large as the disk: it is there, though nothing of its size could be written.
+    // A sparse file as large as the disk: it exists, though nothing of its size could be written.
     bench.vault.write_lying_size("huge.bin", "x", 7 << 50).unwrap();
     bench.vault.write("there.md", "text", T).unwrap();
     bench.edit("there.md", "text");
@@ -120,7 +120,7 @@ async fn a_sparse_file_in_the_way_is_not_read_when_its_size_says_enough() {
     assert_eq!((bench.read("new.md"), bench.read("replaced.md")), ("text".to_owned(), "two".to_owned()));
 }
 
-/// 2 GB where `OBSYNC_TEST_LARGE` is set, else 96 MB.
+/// 2 GB if `OBSYNC_TEST_LARGE` is set, else 96 MB.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_large_file_comes_whole() {
     let megabytes = if std::env::var_os("OBSYNC_TEST_LARGE").is_some() { 2048 } else { 96 };

@@ -1,4 +1,4 @@
-//! Names that are kept in decomposed form here and composed in the vault.
+//! Names that are stored in decomposed form here and in composed form in the vault.
 
 use std::fs;
 
@@ -43,7 +43,7 @@ async fn a_decomposed_name_stays_as_it_is_when_the_vault_replaces_the_file() {
         let report = bench.sync().await;
         assert_eq!((report.pushed.files, report.deleted_in_vault.files), (0, 0), "{report:#?}");
     }
-    // What the vault deletes goes, and does not come back.
+    // A file that the vault deletes is removed, and does not come back.
     bench.vault.delete(COMPOSED).unwrap();
     bench.sync().await;
     assert_eq!(names(&bench), ["other.md"]);

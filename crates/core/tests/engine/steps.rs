@@ -1,4 +1,4 @@
-//! What a pull does to a destination, in single steps. Each test is a sentence.
+//! Steps of a pull in a destination, one per test.
 
 use std::time::{Duration, SystemTime};
 
@@ -235,7 +235,7 @@ async fn a_full_pull_removes_nothing_that_the_vault_lists_however_senseless() {
     bench.vault.write_lying_size("size.md", "x", 15).unwrap();
     let path = bench.source.keys.encode_path(&VaultPath::parse("hash.md").unwrap()).as_str().to_owned();
     bench.vault.write_raw(RawEntry { path, hash: "none".into(), size: 40, ..RawEntry::default() }).unwrap();
-    // A path that no vault may use stands for nothing that was pulled.
+    // Nothing was pulled to a path that no vault may use.
     bench.vault.write_hostile_path("../outside.md", "x").unwrap();
     bench.vault.delete("gone.md").unwrap();
     let report = bench.pull_full().await;
@@ -253,7 +253,7 @@ async fn a_full_pull_removes_nothing_unlisted_while_a_path_cannot_be_read() {
     bench.vault.write("deleted.md", "gone", T).unwrap();
     bench.pull().await;
     bench.vault.delete("deleted.md").unwrap();
-    // The server has forgotten a file, or lists it in a way that nobody can read.
+    // The server has lost a file's entry, or lists an unreadable one.
     bench.edit("b.md", "b.md");
     let meta = FileMeta { hash: ContentHash::of(b"b.md"), size: 4, mtime: T, ctime: T, uid: Uid(1) };
     let records = vec![Record::new(VaultPath::parse("b.md").unwrap(), RecordKind::File(meta))];
@@ -497,7 +497,7 @@ async fn a_file_whose_new_name_cannot_be_keeps_its_old_one() {
     bench.assert_exact().await;
 }
 
-/// Of equal files any can be the one that a copy would be made of, and that one can be another's text by then.
+/// Any of several equal files can be the source of a copy, and it can have another text by then.
 #[tokio::test(flavor = "multi_thread")]
 async fn each_of_several_equal_files_whose_new_names_cannot_be_keeps_its_old_one() {
     let too_long = |path: &str| format!("{}{path}", "語".repeat(85));
@@ -553,7 +553,7 @@ async fn a_rename_onto_another_name_of_the_same_place_loses_nothing() {
     let bench = Bench::new().await;
     bench.vault.write("Folder/note.md", "text", T).unwrap();
     bench.pull().await;
-    // As on a file system that folds names, "folder" is "Folder".
+    // Like on a file system that folds names, "folder" is "Folder".
     std::os::unix::fs::symlink("Folder", bench.dest().join("folder")).unwrap();
     bench.vault.write("folder/note.md", "text", T).unwrap();
     bench.vault.delete("Folder/note.md").unwrap();
@@ -572,7 +572,8 @@ async fn a_listing_that_breaks_off_goes_on_from_the_last_entry_received() {
     let report = bench.pull().await;
     assert_eq!(report.outcome, Outcome::Complete, "{report:#?}");
     bench.assert_exact().await;
-    // The first half, half of the rest, the rest; each time but the first the last entry once more, which is counted.
+    // The first half, half of the rest, the rest; each part but the first repeats the last entry, which is
+    // counted.
     let inits: Vec<(u64, bool)> =
         bench.server.stats().inits[..3].iter().map(|init| (init.version, init.initial)).collect();
     assert_eq!(inits, [(0, true), (FILES / 2 - 1, true), (FILES * 3 / 4 - 2, true)]);
@@ -590,7 +591,7 @@ async fn a_listing_may_break_off_more_often_than_a_request_is_tried_as_long_as_e
 #[tokio::test(flavor = "multi_thread")]
 async fn a_listing_whose_parts_bring_next_to_nothing_is_given_up() {
     let bench = impatient(5000).await;
-    // Each time it breaks in the middle of what is left: the sixth part has 78 entries.
+    // Each connection breaks in the middle of the rest: the sixth part has 78 entries.
     bench.server.faults().set("drop-in-listing=always".parse().unwrap());
     bench.try_pull().await.unwrap_err();
     assert!(bench.server.stats().inits.len() <= 8, "{:?}", bench.server.stats().inits);
@@ -599,7 +600,7 @@ async fn a_listing_whose_parts_bring_next_to_nothing_is_given_up() {
     bench.assert_exact().await;
 }
 
-/// A vault with so many files, and a client that tries each request twice.
+/// A vault with this many files, and a client with two attempts per request.
 async fn impatient(files: usize) -> Bench {
     let mut bench = Bench::new().await;
     for number in 0..files {

@@ -1,4 +1,4 @@
-//! Pulls that are told to stop midway, and what is published in one go.
+//! Pulls that are stopped midway, and the files that are published in one batch.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -70,7 +70,7 @@ async fn a_full_sync_that_is_due_holds_up_nothing_and_a_pull_does_not_make_up_fo
     };
     stopped(full(&bench), 1).await;
     bench.edit("a.md", "edited");
-    // Each time it is stopped when it looks for the second time.
+    // It is stopped each time when it starts the second scan.
     let ordinary = SyncOptions { pull: bench.options.clone(), ..SyncOptions::default() };
     let report = stopped(ordinary, 2).await;
     assert_eq!((report.outcome, report.pushed.files), (Outcome::Interrupted, 1), "{report:#?}");
@@ -82,7 +82,7 @@ async fn a_full_sync_that_is_due_holds_up_nothing_and_a_pull_does_not_make_up_fo
     assert_eq!(bench.files().len(), 2);
 }
 
-/// Records what the file system says of a file now as what it said when it was synced: a change that no facts show.
+/// Records the file's present facts as those of the last sync: a change that the facts do not show.
 async fn pretend_that_it_was_seen(bench: &Bench, path: &str) {
     let (state, path) = (bench.state(), VaultPath::parse(path).unwrap());
     let facts = bench.store().facts(vec![path.clone()]).await.unwrap().unwrap().pop().unwrap();
@@ -169,7 +169,7 @@ impl Progress for StopAtFirstPlaced {
     }
 }
 
-/// Stops a pull as soon as bytes come.
+/// Stops a pull as soon as bytes arrive.
 struct StopAtFirst(CancellationToken);
 
 impl Progress for StopAtFirst {
@@ -178,7 +178,7 @@ impl Progress for StopAtFirst {
     }
 }
 
-/// Stops a run when it begins to look at what is here for the so manieth time.
+/// Stops a run when it starts its scan with this number.
 pub(crate) struct StopAtScanNumber(pub(crate) CancellationToken, pub(crate) AtomicUsize);
 
 impl Progress for StopAtScanNumber {

@@ -1,5 +1,5 @@
-//! Finds the tests of a crate in its sources: those that its test programs have. A test in a comment, in a file that no module
-//! includes, or one that is ignored, is none.
+//! Finds the tests of a crate in its sources, as its test programs have them. A test in a comment, in a file
+//! that no module includes, or an ignored one does not count.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -49,7 +49,7 @@ fn add_tests(file: &Path, is_root: bool, tests: &mut BTreeSet<String>) {
 /// A module in a file of its own.
 struct Module {
     name: String,
-    /// What `#[path]` says.
+    /// The value of `#[path]`.
     path: Option<String>,
 }
 
@@ -73,7 +73,7 @@ fn tests_in(code: &str) -> Vec<String> {
     tests.collect()
 }
 
-/// What stands between the item before and each of these, and what follows the word.
+/// The text between the item before and each of these, and the text after the word.
 fn items<'c>(code: &'c str, word: &'c str) -> impl Iterator<Item = (&'c str, &'c str)> {
     let is_a_word =
         |at: usize| !code[..at].ends_with(|before: char| before.is_alphanumeric() || before == '_');
@@ -83,10 +83,10 @@ fn items<'c>(code: &'c str, word: &'c str) -> impl Iterator<Item = (&'c str, &'c
     })
 }
 
-/// How the attribute begins that says where a module is.
+/// Beginning of the attribute with a module's path.
 const PATH: &str = "#[path = ";
 
-/// A source without its comments and texts, but for the paths of modules.
+/// A source without its comments and strings, except for the paths of modules.
 fn code_of(source: &str) -> String {
     let mut code = String::with_capacity(source.len());
     let mut rest = source;
@@ -109,7 +109,7 @@ fn code_of(source: &str) -> String {
     code
 }
 
-/// The length of a comment between `/*` and `*/`, others within counted.
+/// Length of a comment between `/*` and `*/`, including nested ones.
 fn length_of_comment(rest: &str) -> usize {
     let (mut depth, mut at) = (0_usize, 0);
     while let Some(found) = rest[at..].find(['/', '*']).map(|found| at + found) {
@@ -127,7 +127,8 @@ fn length_of_comment(rest: &str) -> usize {
     rest.len()
 }
 
-/// The length of a text or a letter in quotes that begins here; `None` if none does. A lifetime has no second quote.
+/// Length of a string or character literal that begins here; `None` if there is none. A lifetime has no
+/// second quote.
 fn length_of_text(rest: &str, before: &str) -> Option<usize> {
     let is_in_word = before.ends_with(|last: char| last.is_alphanumeric() || last == '_');
     if let Some(raw) = rest.strip_prefix('r').filter(|_| !is_in_word || before.ends_with('b')) {
@@ -149,7 +150,7 @@ fn length_of_text(rest: &str, before: &str) -> Option<usize> {
     }
 }
 
-/// The length up to the next quote, the one that begins it left out, and those behind a backslash.
+/// Length up to the next quote, not counting the opening one and escaped ones.
 fn length_to(rest: &str, quote: char) -> usize {
     let mut is_escaped = false;
     for (at, letter) in rest.char_indices().skip(1) {

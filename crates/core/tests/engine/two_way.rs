@@ -1,4 +1,4 @@
-//! A destination and a vault that are both changed, and kept the same.
+//! A destination and a vault that both change and are kept equal.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -19,7 +19,7 @@ use crate::meddled::MeddledFolder;
 
 const T: i64 = 1_700_000_000_000;
 
-/// A bench whose vault and folder have these notes and are in step.
+/// A bench whose vault and folder have these notes and are in sync.
 pub(crate) async fn in_step(notes: &[(&str, &str)]) -> Bench {
     let bench = Bench::new().await;
     for (path, text) in notes {
@@ -30,7 +30,7 @@ pub(crate) async fn in_step(notes: &[(&str, &str)]) -> Bench {
     bench
 }
 
-/// Whether the vault has this text at a path.
+/// True if the vault has this text at a path.
 pub(crate) fn has(bench: &Bench, path: &str, text: &str) -> bool {
     let files = bench.vault.expected().unwrap().files;
     let sha256 = ContentHash::of(text.as_bytes()).to_string();
@@ -183,7 +183,7 @@ async fn a_folder_that_was_emptied_empties_nothing() {
     assert_eq!(report.outcome, Outcome::HeldBack, "{report:#?}");
     assert_eq!((report.deleted_in_vault.files, report.held_back(), report.pushed.files), (0, 100, 1));
     assert_eq!(bench.vault.expected().unwrap().files.len(), 301);
-    // Not once confirmed are they forgotten.
+    // They stay held back after further runs, until confirmed.
     let report = bench.sync_with(usual).await.unwrap();
     assert_eq!((report.outcome, report.held_back()), (Outcome::HeldBack, 100));
     let state = bench.state();
@@ -194,14 +194,14 @@ async fn a_folder_that_was_emptied_empties_nothing() {
     let report = bench.sync_with(usual).await.unwrap();
     assert_eq!((report.outcome, report.deleted_in_vault.files), (Outcome::Complete, 100), "{report:#?}");
     bench.assert_in_step().await;
-    // All that is left at once: the destination is doubted, and everything comes back.
+    // All remaining files at once: the destination is doubted, and everything is restored.
     fs::remove_dir_all(bench.dest()).unwrap();
     let report = bench.sync_with(usual).await.unwrap();
     assert_eq!((report.deleted_in_vault.files, report.pulled.files), (0, 201), "{report:#?}");
     bench.assert_in_step().await;
 }
 
-/// What a rival writes just before a push is recorded begins so.
+/// Beginning of the content that a rival writes just before a push is recorded.
 const RIVAL: &str = "a rival wrote this";
 
 #[tokio::test(flavor = "multi_thread")]
@@ -230,7 +230,7 @@ async fn an_edit_that_came_between_survives_a_deletion_and_a_rename() {
     assert_eq!(report.outcome, Outcome::Complete, "{report:#?}");
     assert!(bench.read("a.md").starts_with(RIVAL));
     bench.assert_in_step().await;
-    // The second push of a rename is the deletion of the old path, where the service does not make it by itself.
+    // The second push of a rename is the deletion of the old path, if the service does not make it itself.
     fs::rename(bench.dest().join("b.md"), bench.dest().join("c.md")).unwrap();
     bench.server.faults().update(|faults| {
         faults.keep_related = Chance::always();
@@ -305,7 +305,7 @@ async fn a_push_sends_and_applies_nothing() {
     );
     assert_eq!(report.diverged.iter().map(|path| path.as_str()).collect::<Vec<_>>(), ["there.md"]);
     assert!(has(&bench, "here.md", "here") && !bench.files().contains(&"there.md".to_owned()));
-    // What the vault changes is left, and what both changed is not sent over it.
+    // The vault's changes are not applied, and a file that both sides changed is not sent over them.
     bench.vault.write("both.md", "theirs", T + 5000).unwrap();
     bench.edit("both.md", "mine");
     bench.edit("here.md", "edited");
@@ -317,11 +317,11 @@ async fn a_push_sends_and_applies_nothing() {
     );
     let report = bench.sync_with(push(false)).await.unwrap();
     assert_eq!((report.pushed.files, report.diverged.len()), (0, 1), "{report:#?}");
-    // What is deleted here is deleted there, once the folder is known.
+    // A file that is deleted here is deleted there, once the folder is known.
     fs::remove_file(bench.dest().join("new.md")).unwrap();
     let report = bench.sync_with(push(false)).await.unwrap();
     assert_eq!(report.deleted_in_vault.files, 1, "{report:#?}");
-    // A sync then brings what was left.
+    // A later sync fetches the rest.
     let report = bench.sync().await;
     assert_eq!(report.outcome, Outcome::Complete, "{report:#?}");
     assert_eq!((bench.read("there.md"), bench.read("both.md")), ("there".to_owned(), "theirs".to_owned()));
@@ -448,7 +448,7 @@ async fn a_full_sync_of_a_vault_that_was_rolled_back_takes_nothing_old_and_delet
         assert_eq!(report.outcome, Outcome::VaultOlder, "{mode:?}: {report:#?}");
         assert_eq!((bench.read("a.md"), bench.files().len()), ("new".to_owned(), 3), "{mode:?}");
     }
-    // It grew again, and past what was known.
+    // It grew again, beyond the known version.
     for number in 0..4 {
         bench.vault.write(&format!("later {number}.md"), "later", T).unwrap();
     }

@@ -1,6 +1,7 @@
-//! A run with changes on both sides is killed at each of its steps, one after the other, and at random moments: before and
-//! after each commit, at each step of writing to the folder, before and after each change that is sent. The next one makes it
-//! good: both sides are what they would be, nothing is lost, and nothing is sent twice.
+//! A run with changes on both sides is killed at each of its steps, one after the other, and at random
+//! moments: before and after each commit, at each step of writing to the folder, before and after each sent
+//! change. The next run repairs the result: both sides end up as without the kill, nothing is lost, and
+//! nothing is sent twice.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -27,13 +28,14 @@ use tokio_util::sync::CancellationToken;
 use crate::bench::{Bench, identity, source_at};
 use crate::kills::copy;
 
-/// What the child is told: the server, the folder with destination and state, and the step at which it dies.
+/// Environment of the child: the server, the folder with destination and state, and the step at which it
+/// dies.
 const SERVER: &str = "OBSYNC_TEST_SYNC_SERVER";
 const HOME: &str = "OBSYNC_TEST_SYNC_HOME";
 const DIES_AT: &str = "OBSYNC_TEST_SYNC_DIES_AT";
 
 const TIME: i64 = 1_700_000_000_000;
-/// At how many random moments a run is killed.
+/// Number of random moments at which a run is killed.
 const MOMENTS: u32 = 50;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -95,7 +97,7 @@ async fn a_sync_that_is_killed_twice_around_its_marker_is_not_doubted() {
     let (pristine, once) = (copies.path().join("pristine"), copies.path().join("killed once"));
     copy(bench.home(), &pristine);
     let mut kills = 0;
-    // In which order the marker is written and recorded: what was found after the first kill.
+    // Checks the order in which the marker is written and recorded, by the state after the first kill.
     let (mut announced, mut written) = (0, 0);
     for first in 0.. {
         copy(&pristine, bench.home());
@@ -137,7 +139,7 @@ async fn a_sync_that_is_killed_twice_around_its_marker_is_not_doubted() {
     );
 }
 
-/// What both sides have at first.
+/// Files of both sides at first.
 const BEFORE: [(&str, &str); 13] = [
     ("changed there.md", "one"),
     ("deleted there.md", "to be deleted there"),
@@ -154,7 +156,7 @@ const BEFORE: [(&str, &str); 13] = [
     ("kept.md", "nobody touches it"),
 ];
 
-/// A folder and a vault that were in step and were both changed since.
+/// A folder and a vault that were in sync and have both changed since.
 struct Scene {
     bench: Bench,
     pristine: TempDir,
@@ -184,7 +186,7 @@ impl Scene {
         Scene { bench, pristine, changed }
     }
 
-    /// Puts both sides to where they were, with texts of their own for each time: the server has none of them yet.
+    /// Resets both sides, with different texts for each time: the server has none of them yet.
     fn set(&self, time: usize) {
         let bench = &self.bench;
         bench.vault.roll_back(self.changed).unwrap();
@@ -222,10 +224,10 @@ impl Scene {
         let mut found: BTreeMap<String, String> =
             bench.files().into_iter().map(|path| (path.clone(), bench.read(&path))).collect();
         let mut expected: BTreeMap<String, String> = BTreeMap::from_iter(mine(time));
-        // It is there once, under its new name.
+        // It exists once, under its new name.
         let carried = expected.remove("edited here, renamed there.md").unwrap();
         expected.insert("edited here, and its new name.md".to_owned(), carried);
-        // What both sides wrote and what cannot be merged is there in both forms, once each.
+        // A file that both sides wrote and that cannot be merged exists in both versions, once each.
         let ours = expected.insert("clash.md".to_owned(), "theirs\n".to_owned());
         let copies: Vec<String> =
             found.keys().filter(|path| path.contains("Conflicted copy")).cloned().collect();
@@ -244,7 +246,7 @@ impl Scene {
         expected.extend(theirs.map(|(path, text)| (path.to_owned(), text.to_owned())));
         assert_eq!(found.keys().collect::<Vec<_>>(), expected.keys().collect::<Vec<_>>(), "{when}");
         assert!(found == expected, "{when}: texts differ");
-        // The deletions, the folders and the files that are sent by any run, and no more.
+        // The deletions, folders and files that every run sends, and no more.
         let sent = bench.vault.version().0 - self.changed.0;
         assert!((13..=17).contains(&sent), "{when}: {sent} versions");
     }
@@ -259,7 +261,7 @@ fn start(bench: &Bench, dies_at: usize) -> Child {
     child.env(DIES_AT, dies_at.to_string()).spawn().unwrap()
 }
 
-/// What the user wrote here.
+/// The user's changes here.
 fn mine(time: usize) -> Vec<(String, String)> {
     let own = |path: &str| (path.to_owned(), format!("mine, the {time}th time"));
     let large = ("large here.bin".to_owned(), format!("{time:08}").repeat(3 << 17));
@@ -273,7 +275,7 @@ fn mine(time: usize) -> Vec<(String, String)> {
     small.into_iter().map(own).chain([large]).collect()
 }
 
-/// Reaches a step with each piece of news.
+/// Reaches a step with each progress call.
 struct Steps<F>(F);
 
 impl<F: Fn() + Send + Sync> Progress for Steps<F> {

@@ -1,5 +1,4 @@
-//! What `verify` says of runs that did not come to their end, of changes that were not applied and of folders that cannot be
-//! read.
+//! Results of `verify` about incomplete runs, unapplied changes and unreadable folders.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -24,7 +23,7 @@ async fn pulled() -> Bench {
     bench
 }
 
-/// Changes what the state says of the vault as a whole.
+/// Changes the state of the vault as a whole.
 async fn edit_state(bench: &Bench, edit: impl FnOnce(&mut VaultState)) {
     let state = bench.state();
     let mut known = state.load().await.unwrap();
@@ -54,7 +53,7 @@ async fn a_run_that_did_not_come_to_its_end_is_never_clean() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_killed_run_put_there_is_called_that_and_what_others_put_there_is_not() {
     let bench = pulled().await;
-    // As a run leaves it that dies between publishing and recording.
+    // The state that a run leaves when it dies between publishing and recording.
     let state = bench.state();
     let records = state.all_records().await.unwrap();
     let left = records.into_iter().find(|record| record.path.as_str() == "b.md").unwrap();
@@ -88,7 +87,6 @@ async fn failures_and_deletions_that_are_held_back_are_named() {
     assert_eq!(verification.held_back, ["a.md"]);
 }
 
-/// Confirms all deletions that are held back.
 async fn confirm_all(bench: &Bench) {
     let state = bench.state();
     let waiting = held_back(state.as_ref()).await.unwrap();
@@ -174,7 +172,7 @@ async fn what_no_run_syncs_is_no_fault_and_is_counted_apart() {
     let verification = bench.verify().await;
     assert!(verification.is_clean(), "{verification:#?}");
     assert_eq!(verification.never_synced, 3);
-    // The vault could have this one.
+    // A vault could have this one.
     bench.edit(".obsidian/app.json", "{}");
     let verification = bench.verify().await;
     assert_eq!((verification.extra, verification.never_synced), (vec![".obsidian/app.json".to_owned()], 3));

@@ -1,4 +1,4 @@
-//! Changes that wait to be sent: no run forgets one that it did not look at.
+//! Changes that wait to be sent: a run does not forget one whose path it did not scan.
 
 use std::collections::HashSet;
 use std::fs;
@@ -11,7 +11,7 @@ use crate::two_way::{has, in_step};
 
 const T: i64 = 1_700_000_000_000;
 
-/// Syncs with no deletion allowed; where `only` names paths, they alone are looked at.
+/// Syncs with no deletion allowed; if `only` has paths, only these are scanned.
 async fn sync(bench: &Bench, only: &[&str], restless: &[&str]) -> Report {
     let paths = |names: &[&str]| -> HashSet<VaultPath> {
         names.iter().map(|name| VaultPath::parse(name).unwrap()).collect()
@@ -24,7 +24,7 @@ async fn sync(bench: &Bench, only: &[&str], restless: &[&str]) -> Report {
     bench.sync_with(change).await.unwrap()
 }
 
-/// The deletions that nobody confirmed.
+/// Unconfirmed deletions.
 async fn waiting(bench: &Bench) -> Vec<String> {
     held_back(bench.state().as_ref()).await.unwrap()
 }
@@ -49,7 +49,7 @@ async fn a_run_that_looks_at_few_paths_forgets_no_deletion_that_is_held_back() {
         "{report:#?}"
     );
     assert_eq!(waiting(&bench).await, ["a.md"]);
-    // What is being changed at this moment is not looked at either.
+    // A file that is being changed at this moment is not checked either.
     let report = sync(&bench, &[], &["a.md"]).await;
     assert_eq!((report.outcome, report.held_back()), (Outcome::HeldBack, 1), "{report:#?}");
     assert_eq!(waiting(&bench).await, ["a.md"]);
@@ -84,7 +84,8 @@ async fn files_that_an_earlier_pull_kept_when_the_vault_deleted_them_are_named_a
     bench.folder.keep_deleted = true;
     assert_eq!(bench.pull().await.retained.files, 1);
     bench.folder.keep_deleted = false;
-    // The vault makes it anew and deletes it again before a plain pull looks: what is here was kept all the same.
+    // The vault creates it again and deletes it again before a plain pull runs: the local file was kept
+    // nevertheless.
     bench.vault.write("gone.md", "anew", T + 1000).unwrap();
     bench.vault.delete("gone.md").unwrap();
     bench.vault.write("new.md", "new", T + 1000).unwrap();

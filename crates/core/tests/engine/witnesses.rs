@@ -1,4 +1,4 @@
-//! What a sync may take for deleted here: only what it saw here, in a run that came that far.
+//! Files that a sync may treat as deleted here: only those that it saw here, in a run that got that far.
 
 use std::fs;
 use std::sync::Arc;
@@ -64,7 +64,7 @@ async fn configuration_that_went_while_it_was_not_sent_is_not_deleted_once_it_is
         assert_eq!(report.deleted_in_vault.files, 0, "{report:#?}");
     }
     assert!(has(&bench, ".obsidian/app.json", "{}"));
-    // What is seen while it is sent can be missed.
+    // A file that is seen while it is sent can count as missing.
     bench.edit(".obsidian/app.json", "{\"a\":1}");
     bench.sync_with(|options| options.sends_configuration = true).await.unwrap();
     fs::remove_file(bench.dest().join(".obsidian/app.json")).unwrap();
@@ -139,7 +139,7 @@ async fn a_folder_that_gets_a_name_that_no_vault_can_have_stays_in_the_vault() {
     for (path, text) in &notes[..2] {
         assert!(has(&bench, path, text), "{path}");
     }
-    // Under a name that a vault can have it goes as the rename that it is.
+    // Under a valid name it is sent as a rename.
     fs::rename(bench.dest().join("a\\b"), bench.dest().join("a b")).unwrap();
     bench.sync().await;
     assert!(

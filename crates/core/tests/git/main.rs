@@ -1,7 +1,7 @@
-//! Nothing in a destination has git run a program that the vault names. The real git is asked.
+//! Nothing in a destination makes git run a program that the vault names. The tests run the real git.
 //!
-//! These tests are a program of their own, one at a time: between its fork and its exec a child holds the locks of
-//! whatever else the process has open.
+//! These tests are a program of their own and run one at a time: between its fork and its exec a child has
+//! the locks of all other open files of the process.
 
 #![cfg(unix)]
 #![expect(clippy::unwrap_used, reason = "a test that cannot be set up has failed")]
@@ -24,7 +24,7 @@ static ONE_AT_A_TIME: Mutex<()> = Mutex::const_new(());
 
 const T: i64 = 1_700_000_000_000;
 
-/// A program of the attacker's that leaves a trace where it runs.
+/// The attacker's program, which leaves a trace if it runs.
 struct Trap {
     folder: tempfile::TempDir,
 }
@@ -50,7 +50,7 @@ impl Trap {
         self.program().to_str().unwrap().to_owned()
     }
 
-    /// Asks git for the status in every folder below `place`, and tells whether the program ran.
+    /// Asks git for the status in every folder below `place`, and returns whether the program ran.
     fn springs_in(&self, place: &Path) -> bool {
         let mut folders = vec![place.to_owned()];
         while let Some(folder) = folders.pop() {
@@ -192,7 +192,7 @@ async fn a_git_folder_of_an_older_release_stays_and_is_named() {
     let failed: Vec<&str> = report.failures.iter().map(|failure| failure.path.as_str()).collect();
     assert_eq!(failed, ["p/.git", "p/.git/config"]);
     assert_eq!(bench.files(), ["a.md", "p/.git/config"]);
-    // The filter leaves its paths out now, so a deletion leaves it, too.
+    // The filter excludes its paths now, so its deletion is not applied either.
     bench.vault.delete("p/.git").unwrap();
     assert_eq!(bench.pull().await.outcome, Outcome::Complete);
     assert_eq!(bench.files(), ["a.md", "p/.git/config"]);

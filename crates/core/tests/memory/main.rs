@@ -1,4 +1,4 @@
-//! What a hostile listing takes of memory: the peak of this process, which the server shares.
+//! Memory that a hostile listing takes: the peak of this process, which includes the server.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot be set up has failed")]
 
@@ -15,13 +15,13 @@ use tokio::sync::Mutex;
 
 use bench::Bench;
 
-/// What a pull may take above what the process takes before it, in bytes.
+/// Memory limit of a pull above the process's use before it, in bytes.
 const MOST: u64 = 150 << 20;
 
-/// How long one may take: none of the attacks is slow.
+/// Time limit of a pull: none of the attacks is slow.
 const MOST_TIME: Duration = Duration::from_secs(120);
 
-/// The peak is that of the process, so that one test runs at a time.
+/// The peak is that of the process, so only one test runs at a time.
 static ALONE: Mutex<()> = Mutex::const_new(());
 
 #[tokio::test(flavor = "multi_thread")]
@@ -45,7 +45,7 @@ async fn long_paths_that_cannot_be_read_cost_little_now_and_in_every_later_run()
     assert!(taken < MOST, "the first run took {} MB", taken >> 20);
     bench.server.faults().clear();
     let (result, taken) = measured(&bench).await;
-    // The flood carried higher versions than the vault has.
+    // The flood had higher versions than the vault has.
     assert_eq!(result.unwrap().outcome, Outcome::VaultOlder);
     assert_eq!(
         bench.state().deferred(DeferredKind::Failed).await.unwrap().len(),
@@ -55,7 +55,7 @@ async fn long_paths_that_cannot_be_read_cost_little_now_and_in_every_later_run()
     assert!(taken < MOST, "the second run took {} MB", taken >> 20);
 }
 
-/// What can be read and not be applied is remembered, too.
+/// Changes that can be read and not applied are stored, too.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_cannot_be_applied_is_remembered_up_to_a_bound_and_costs_later_runs_little() {
     let _alone = ALONE.lock().await;
@@ -65,7 +65,7 @@ async fn what_cannot_be_applied_is_remembered_up_to_a_bound_and_costs_later_runs
     let remembered = || async { bench.state().deferred(DeferredKind::Failed).await.unwrap().len() };
     let first = remembered().await;
     assert!((50_000..=100_000).contains(&first), "{first}");
-    // The version stays below what is not remembered, so that it is listed again.
+    // The version stays below the changes that were not stored, so that they are listed again.
     assert!(report.version < 250_000, "{}", report.version);
     measured(&bench).await.0.unwrap();
     assert!(remembered().await <= 100_000);
@@ -85,8 +85,8 @@ async fn entries_that_repeat_one_path_and_version_take_the_place_of_one() {
     assert!(taken < MOST, "it took {} MB", taken >> 20);
 }
 
-/// Listed and planned; a run that brings them holds less. What the process has resident is more than the run takes where
-/// tests before it left memory in the allocator's arenas: the least of three runs counts.
+/// Listed and planned; a run that fetches them uses less. The resident memory of the process is more than
+/// that of the run if earlier tests left memory in the allocator's arenas: the least of three runs counts.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_million_files_are_listed_and_planned_within_400_mb() {
     let _alone = ALONE.lock().await;
@@ -145,7 +145,7 @@ async fn contents_that_are_not_what_was_listed_take_neither_memory_nor_time() {
         let (result, taken) = measured(&bench).await;
         println!("{fault}: {} MB, {:?}", taken >> 20, result.as_ref().map(|report| report.outcome));
         for number in 0..20 {
-            // What is there is right, and else there is nothing.
+            // Files that are there are right; there are no others.
             if let Ok(written) = fs::read(bench.dest().join(format!("{number}.bin"))) {
                 assert!(written == [number; 100_000], "{fault}: {number}.bin is wrong");
             }
@@ -154,7 +154,7 @@ async fn contents_that_are_not_what_was_listed_take_neither_memory_nor_time() {
     }
 }
 
-/// The listing of a further connection is passed over: nothing of it is kept, and it has an end.
+/// The listing of a further connection is skipped: none of it is kept, and its size is limited.
 #[tokio::test(flavor = "multi_thread")]
 async fn further_connections_whose_listing_has_no_end_take_no_memory() {
     let _alone = ALONE.lock().await;
@@ -171,7 +171,8 @@ async fn further_connections_whose_listing_has_no_end_take_no_memory() {
     assert!(taken < MOST, "it took {} MB", taken >> 20);
 }
 
-/// The service sends 2 MiB a frame; the first connection accepts what a whole file of 15 MiB needs.
+/// The service sends frames of 2 MiB; the first connection accepts the encrypted size of a whole file of 15
+/// MiB.
 #[tokio::test(flavor = "multi_thread")]
 async fn frames_of_the_largest_size_are_accepted_within_the_memory() {
     let _alone = ALONE.lock().await;
@@ -188,7 +189,7 @@ async fn frames_of_the_largest_size_are_accepted_within_the_memory() {
     bench.assert_exact().await;
 }
 
-/// An old vault: many notes, and many more deletions behind them. It takes minutes: set `OBSYNC_TEST_LARGE`.
+/// An old vault: many notes, and many more deletions before them. It takes minutes: set `OBSYNC_TEST_LARGE`.
 #[tokio::test(flavor = "multi_thread")]
 async fn half_a_million_notes_with_two_million_deletions_behind_them_are_pulled() {
     if std::env::var_os("OBSYNC_TEST_LARGE").is_none() {
@@ -210,7 +211,8 @@ async fn half_a_million_notes_with_two_million_deletions_behind_them_are_pulled(
     println!("{} MB, {} s", taken >> 20, report.duration_ms / 1000);
 }
 
-/// A whole run, and one that has all of them recorded and looks at each again. It takes minutes: set `OBSYNC_TEST_LARGE`.
+/// A whole run, and one with all of them recorded that checks each again. It takes minutes: set
+/// `OBSYNC_TEST_LARGE`.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_million_folders_are_pulled_and_looked_at_again_within_400_mb() {
     if std::env::var_os("OBSYNC_TEST_LARGE").is_none() {
@@ -229,7 +231,7 @@ async fn a_million_folders_are_pulled_and_looked_at_again_within_400_mb() {
     }
 }
 
-/// The cap of two million paths takes a while to reach: set `OBSYNC_TEST_LARGE`.
+/// The limit of two million paths takes a while to reach: set `OBSYNC_TEST_LARGE`.
 #[tokio::test(flavor = "multi_thread")]
 async fn more_paths_than_a_listing_may_have_end_the_run() {
     if std::env::var_os("OBSYNC_TEST_LARGE").is_none() {
@@ -241,7 +243,7 @@ async fn more_paths_than_a_listing_may_have_end_the_run() {
     let (result, taken) = measured(&bench).await;
     let error = result.unwrap_err();
     assert!(matches!(error, PullError::TooManyPaths { .. }), "{error}");
-    // Two million entries, and what is allowed above them.
+    // Two million entries, plus the allowance above them.
     assert!(taken < (900 << 20) + MOST, "it took {} MB", taken >> 20);
 }
 
@@ -253,7 +255,7 @@ async fn flooded(flood: &str) -> Bench {
     bench
 }
 
-/// Pulls, and tells by how much the peak of the process was above what it took before, in bytes.
+/// Pulls, and returns by how much the peak of the process exceeded its memory before, in bytes.
 async fn measured(bench: &Bench) -> (Result<obsync_core::Report, PullError>, u64) {
     // Resets the peak (proc(5), clear_refs).
     fs::write("/proc/self/clear_refs", "5").unwrap();

@@ -1,4 +1,5 @@
-//! The project's aims for its figures, as far as a ratio or a size can say it, and whether they are met.
+//! The project's targets for its figures, as far as a ratio or a size expresses them, and whether they are
+//! met.
 
 use serde::Serialize;
 
@@ -6,18 +7,18 @@ use super::catalog::{Content, Destination, Scenario};
 use super::row::{FloorKind, Row, Step};
 use crate::human;
 
-/// A wish, and whether it came true.
+/// A target, and whether it is met.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub(super) struct Finding {
-    /// What was wanted, and what it is.
+    /// The target and the actual figure.
     pub(super) what: String,
     pub(super) holds: bool,
 }
 
-/// From how many small files on their number decides what a pull takes, not its start.
+/// Number of small files from which on their number dominates a pull, not its start.
 const MANY: usize = 10_000;
 
-/// The findings on a row. Vaults that were scaled down far are too small for most.
+/// The findings on a row. Heavily scaled-down vaults are too small for most.
 pub(super) fn of(scenario: &Scenario, row: &Row) -> Vec<Finding> {
     let mut findings = Vec::new();
     let is_local = scenario.destination == Destination::Folder;
@@ -63,7 +64,7 @@ fn memory(row: &Row, most: u64) -> Finding {
     }
 }
 
-/// A pull with nothing new is quick, the round trips aside.
+/// A pull without changes is quick, apart from the round trips.
 fn soon(row: &Row) -> Finding {
     const MOST: f64 = 0.150;
     let trips = row.floors.iter().find(|floor| floor.kind == FloorKind::Trips);

@@ -1,4 +1,4 @@
-//! The least that bringing objects to S3 could take: bare `PutObject`s of the same bytes, as many at a time.
+//! Lower bound of transfers to S3: bare `PutObject`s of the same bytes, as many at a time.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -11,15 +11,15 @@ use object_store::path::Path;
 use object_store::{ClientOptions, ObjectStoreExt};
 use obsync_testcloud::{Cloud, Service, StoredObject};
 
-/// How many objects are put at a time, as obsync does where no round trips are waited for.
+/// Concurrent puts, as in obsync without round trips.
 const NEAR: usize = 16;
-/// The same where they are (the default of `BucketOptions::concurrency`).
+/// The same with round trips (the default of `BucketOptions::concurrency`).
 const FAR: usize = 64;
 
-/// The bucket that is made for it, and removed.
+/// The bucket that is created for it, and removed.
 const BUCKET: &str = "floor";
 
-/// Puts copies of these objects into a bucket of their own, and tells how long it took.
+/// Puts copies of these objects into a separate bucket, and returns the time.
 pub(super) async fn of(cloud: &Cloud, is_near: bool, objects: Vec<StoredObject>) -> Result<Duration> {
     cloud.s3().create_bucket(BUCKET);
     let store = Arc::new(client(cloud)?);
@@ -52,7 +52,7 @@ fn client(cloud: &Cloud) -> Result<AmazonS3> {
         .context("cannot make a client of S3")
 }
 
-/// The library's own HTTP client, but without certificates, which loopback does not need.
+/// The library's own HTTP client without certificates, which loopback does not need.
 #[derive(Debug)]
 struct Plain;
 

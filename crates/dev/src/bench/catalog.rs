@@ -8,18 +8,18 @@ use anyhow::{Result, ensure};
 use crate::args::BenchOptions;
 use crate::human;
 
-/// What is in a vault.
+/// The contents of a vault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Content {
-    /// So many notes: half of them shorter than 2 KiB, none longer than 64 KiB.
+    /// This many notes: half of them shorter than 2 KiB, none longer than 64 KiB.
     Small(usize),
-    /// So many files of so many MB (10^6 bytes) each.
+    /// This many files of this many MB (10^6 bytes) each.
     Large(usize, u64),
-    /// So many notes with pictures and recordings among them.
+    /// This many notes with pictures and recordings among them.
     Mix(usize),
 }
 
-/// Where a vault is brought to.
+/// The destination of a vault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Destination {
     /// A folder of this machine.
@@ -30,17 +30,17 @@ pub(super) enum Destination {
     BucketAndTable,
 }
 
-/// A vault that is pulled for the first time, again with nothing new, and after changes.
+/// A vault that is pulled for the first time, again without changes, and after changes.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Scenario {
     pub(super) name: &'static str,
     pub(super) content: Content,
     pub(super) destination: Destination,
-    /// How long after a message its answer leaves the server (and the cloud, which is asked over the same line).
+    /// Delay from a message to its answer at the server (and the cloud, over the same line).
     pub(super) round_trip: Duration,
-    /// How long each request takes the server, those of one connection one after another.
+    /// The server's time for each request; those of one connection are sequential.
     pub(super) service_time: Duration,
-    /// Only with `--full`, or when it is asked for by its name: it takes minutes, or gigabytes.
+    /// Only with `--full`, or when it is requested by name: it takes minutes, or gigabytes.
     is_full: bool,
 }
 
@@ -96,10 +96,10 @@ const fn full(
     Scenario { is_full: true, ..usual(name, content, destination, round_trip_ms) }
 }
 
-/// The scenarios that are asked for, their vaults scaled.
+/// The requested scenarios, their vaults scaled.
 ///
 /// # Errors
-/// When there is none of a name.
+/// When a name is unknown.
 pub(super) fn chosen(options: &BenchOptions) -> Result<Vec<Scenario>> {
     for name in &options.only {
         ensure!(
@@ -114,7 +114,7 @@ pub(super) fn chosen(options: &BenchOptions) -> Result<Vec<Scenario>> {
     Ok(ALL.iter().filter(is_chosen).map(|scenario| scenario.scaled(options.scale)).collect())
 }
 
-/// Every scenario with what it is, a line each.
+/// All scenarios with a description, a line each.
 pub(super) fn list() -> String {
     let lines = ALL.map(|scenario| {
         let full = if scenario.is_full { " (--full)" } else { "" };
@@ -134,12 +134,12 @@ impl Scenario {
         Self { content, ..self }
     }
 
-    /// Whether neither line nor server make anything wait.
+    /// True if neither line nor server cause waits.
     pub(super) fn is_near(&self) -> bool {
         self.round_trip.is_zero() && self.service_time.is_zero()
     }
 
-    /// Whether it is asked how many entries are handled, not how many bytes.
+    /// True if the number of entries dominates, not the number of bytes.
     pub(super) fn is_of_small_files(&self) -> bool {
         matches!(self.content, Small(_))
     }

@@ -1,4 +1,4 @@
-//! The least that a pull of given files could take: somebody has to write them, and to decrypt and hash them.
+//! Lower bounds of a pull of given files: they have to be written, decrypted and hashed.
 
 use std::fs::{self, File};
 use std::io::{self, Read};
@@ -10,18 +10,18 @@ use obsync_protocol::{ContentDecryptor, ContentHasher, NONCE_LENGTH, VaultKeys};
 
 use super::row::FloorKind;
 
-/// The size of the pieces in which content is decrypted, as it comes over the wire, in bytes.
+/// The size of the pieces in which content is decrypted, as on the wire, in bytes.
 const PIECE: usize = 2 << 20;
 
-/// Measures the parts for the files of a folder: copying (to a folder that must not be there) without and with making the
-/// copy durable, and decrypting and hashing.
+/// Measures the parts for the files of a folder: copying (to a folder that must not exist) without and with
+/// making the copy durable, and decrypting and hashing.
 pub(super) fn of(keys: &VaultKeys, folder: &Path, copy: &Path) -> Result<[(FloorKind, Duration); 3]> {
-    // What others left to write (the times at which the pulled files were read, too) is not the copy's.
+    // Earlier unflushed writes (access times of the pulled files included) must not count for the copy.
     flush(folder)?;
     let begun = Instant::now();
     copy_tree(folder, copy).context("cannot copy the pulled folder")?;
     let copied = begun.elapsed();
-    // One flush for all of it: the least that durability can cost.
+    // One flush for all of it: the lower bound of durability.
     flush(copy)?;
     let flushed = begun.elapsed();
     let mut crypto = Duration::ZERO;
@@ -36,7 +36,7 @@ fn flush(folder: &Path) -> Result<()> {
     flush().with_context(|| format!("cannot flush {}", folder.display()))
 }
 
-/// Flushes all file systems, where one cannot be named.
+/// Flushes all file systems, where a single one cannot be flushed.
 #[cfg(not(target_os = "linux"))]
 fn flush(_: &Path) -> Result<()> {
     nix::unistd::sync();
@@ -69,7 +69,7 @@ fn open_tree(keys: &VaultKeys, folder: &Path, took: &mut Duration) -> Result<()>
     Ok(())
 }
 
-/// Encrypts a file piece by piece, and tells how long decrypting and hashing the pieces took.
+/// Encrypts a file piece by piece, and returns the time of decrypting and hashing the pieces.
 fn open_file(keys: &VaultKeys, mut file: File) -> Result<Duration> {
     let mut encryptor = keys.content_encryptor([0; NONCE_LENGTH]);
     let mut opening =

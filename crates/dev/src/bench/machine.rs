@@ -1,4 +1,4 @@
-//! Describes the machine that the figures are from.
+//! Describes the machine of the figures.
 
 use std::fmt;
 use std::fs;
@@ -7,20 +7,20 @@ use std::thread;
 
 use serde::Serialize;
 
-/// What matters for figures; "unknown" where the system does not tell.
+/// Properties that matter for figures; "unknown" where the system does not report them.
 #[derive(Debug, Serialize)]
 pub(super) struct Machine {
     cpu: String,
     processors: usize,
     system: String,
-    /// The type of the file system that was pulled to.
+    /// The type of the destination's file system.
     file_system: String,
     /// `release` or `debug`.
     build: &'static str,
 }
 
 impl Machine {
-    /// This machine; `folder` is where will be pulled to.
+    /// This machine; `folder` is the destination.
     pub(super) fn describe(folder: &Path) -> Self {
         let unknown = || "unknown".to_owned();
         let kernel = nix::sys::utsname::uname().map_or_else(
@@ -57,7 +57,7 @@ fn field(file: &str, name: &str, separator: char) -> Option<String> {
     Some(value.trim().trim_matches('"').to_owned())
 }
 
-/// The type of the file system that a folder lies in, as Linux knows it.
+/// The type of a folder's file system, in Linux's terms.
 fn file_system(folder: &Path) -> Option<String> {
     let folder = folder.canonicalize().ok()?;
     let mounts = fs::read_to_string("/proc/self/mounts").ok()?;
@@ -65,7 +65,7 @@ fn file_system(folder: &Path) -> Option<String> {
         let mut parts = line.split(' ').skip(1);
         Some((Path::new(parts.next()?), parts.next()?))
     });
-    // Of several mounted in one place, the last one is seen.
+    // Of several mounts in one place, the last one is visible.
     let nearest = mounts
         .filter(|(place, _)| folder.starts_with(place))
         .max_by_key(|(place, _)| place.components().count());

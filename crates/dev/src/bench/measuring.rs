@@ -1,4 +1,4 @@
-//! The steps of a scenario, in order and as often as they are to be measured, each beside its floors.
+//! Measures the steps of a scenario, in order and repeatedly, each beside its lower bounds.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -14,12 +14,12 @@ use super::row::{FloorKind, Row, Runs, Step};
 use super::stage::{BenchDevice, Pulled, Stage};
 use super::{bare_puts, floor, vaults};
 
-/// The programs that are measured.
+/// The measured programs.
 #[derive(Clone, Debug)]
 pub(super) struct Programs {
-    /// The one that the rows are of; `None`: the one that is built in.
+    /// The rows' program; `None`: the built-in one.
     pub(super) measured: Option<PathBuf>,
-    /// Another one, which takes turns with it.
+    /// Another one, which alternates with it.
     pub(super) against: Option<PathBuf>,
 }
 
@@ -52,14 +52,14 @@ struct Measuring {
 /// The devices of one round.
 struct Devices {
     measured: BenchDevice,
-    /// That of the other program.
+    /// The other program's device.
     against: Option<BenchDevice>,
-    /// Whether the other program comes first in this round.
+    /// The other program comes first in this round.
     is_other_first: bool,
 }
 
 impl Devices {
-    /// What each of them does, one after the other.
+    /// Runs an action on each of them, one after the other.
     fn each<T>(&self, mut act: impl FnMut(&BenchDevice) -> Result<T>) -> Result<(T, Option<T>)> {
         let other =
             |act: &mut dyn FnMut(&BenchDevice) -> Result<T>| self.against.as_ref().map(act).transpose();
@@ -97,13 +97,13 @@ impl Measuring {
         })
     }
 
-    /// The first pull of a device, and the floors for it.
+    /// The first pull of a device, and the lower bounds for it.
     fn first(&mut self, devices: &Devices) -> Result<()> {
         let (pulled, against) = devices.each(|device| self.stage.pull(device))?;
         let device = &devices.measured;
         let mut floors = Vec::new();
         match &self.stage.cloud {
-            // Where round trips are waited for, they are the floor.
+            // With waits for round trips, these are the lower bound.
             None if !self.scenario.is_near() => {}
             None => {
                 let keys = self.stage.vault.keys()?;
@@ -129,11 +129,11 @@ impl Measuring {
         Ok(())
     }
 
-    /// A later pull; whether it found nothing to do.
+    /// A later pull. Returns true if it found nothing to do.
     fn step(&mut self, step: Step, devices: &Devices) -> Result<bool> {
         let (pulled, against) = devices.each(|device| self.stage.pull(device))?;
         let is_unchanged = pulled.report.is_unchanged();
-        // What is asked of a bucket and a table where there is nothing to do is asked one after the other, too.
+        // Without changes, requests to a bucket and a table are sequential, too.
         let trips = pulled.trips + if is_unchanged { pulled.cloud_requests } else { 0 };
         let trip = self.scenario.round_trip + self.scenario.service_time;
         let trips = trip.saturating_mul(u32::try_from(trips)?);
@@ -143,14 +143,14 @@ impl Measuring {
         Ok(is_unchanged)
     }
 
-    /// The service time of all requests over the most connections that there may be.
+    /// The service time of all requests over the most connections allowed.
     fn service(&self, pulled: &Pulled) -> Duration {
         const CONNECTIONS: f64 = 10.0;
         self.scenario.service_time.mul_f64(pulled.report.requests as f64 / CONNECTIONS)
     }
 
-    /// The round trips of all requests, with as many requests in flight on a connection as the server saw in that pull, and
-    /// with the connections that a pull begins with: that more are added is a gain, not a lower floor.
+    /// The round trips of all requests, with as many requests in flight on a connection as the server saw in
+    /// that pull, and with the connections that a pull begins with: adding more is a gain, not a lower bound.
     fn latency(&self, pulled: &Pulled) -> Duration {
         const CONNECTIONS: u64 = 4;
         let connections = pulled.report.connections.max(1);

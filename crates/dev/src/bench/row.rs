@@ -1,4 +1,4 @@
-//! A measured step of a scenario, as it is shown: medians of its runs beside their floors.
+//! A measured step of a scenario: medians of its runs beside their lower bounds.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use super::stage::Pulled;
 use crate::measure::{Usage, median};
 use crate::pull::PullReport;
 
-/// What a device does with a vault, in this order.
+/// The steps of a device with a vault, in this order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum Step {
@@ -35,7 +35,7 @@ impl Step {
     }
 }
 
-/// What a time is compared with: the least that some part of the work could take.
+/// The lower bound that a time is compared with, by part of the work.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum FloorKind {
@@ -45,11 +45,12 @@ pub(super) enum FloorKind {
     DurableCopy,
     /// Decrypting and hashing their content on one processor.
     Crypto,
-    /// The requests' round trips, with as many under way as were: requests × RTT ÷ (connections × in flight).
+    /// The requests' round trips, with the actual concurrency: requests × RTT ÷ (connections × in flight).
     Latency,
     /// The service time of all requests over ten connections: requests × time ÷ 10.
     Service,
-    /// The round trips before anything can be asked for; with nothing new, those to bucket and table as well.
+    /// The round trips before the first request for content; without changes, those to bucket and table as
+    /// well.
     Trips,
     /// Bare `PutObject`s of the same bytes, as many at a time.
     Puts,
@@ -69,7 +70,7 @@ impl FloorKind {
     }
 }
 
-/// A floor, and how many times as long it took.
+/// A lower bound, and the ratio to it.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub(super) struct Floor {
     pub(super) kind: FloorKind,
@@ -77,20 +78,21 @@ pub(super) struct Floor {
     pub(super) ratio: f64,
 }
 
-/// What another program took for the same step, by turns with the one of the row.
+/// Measurements of another program for the same step, alternating with the row's program.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub(super) struct Against {
     /// The medians of its runs.
     pub(super) wall_seconds: f64,
     pub(super) cpu_seconds: f64,
     pub(super) peak_memory_bytes: u64,
-    /// How many times as long, as busy and as large the row's program was: medians over the pairs.
+    /// Ratios of the row's program to the other one, of time, processor time and memory: medians over the
+    /// pairs.
     pub(super) wall_ratio: f64,
     pub(super) cpu_ratio: f64,
     pub(super) memory_ratio: f64,
 }
 
-/// What one step took: the medians of its runs.
+/// Measurements of one step: the medians of its runs.
 #[derive(Debug, Serialize)]
 pub(super) struct Row {
     pub(super) scenario: &'static str,
@@ -98,7 +100,7 @@ pub(super) struct Row {
     /// The scenario in words.
     pub(super) what: String,
     pub(super) round_trip_ms: u64,
-    /// What each request takes the server, one after another on a connection.
+    /// The server's time for each request, sequential on a connection.
     pub(super) service_time_ms: u64,
     /// Files and bytes of the vault.
     pub(super) files: u64,
@@ -107,34 +109,34 @@ pub(super) struct Row {
     pub(super) wall_seconds: f64,
     /// Its processor time, in the program and in the system, in seconds.
     pub(super) cpu_seconds: f64,
-    /// The most memory that it had resident, in bytes.
+    /// Peak resident memory, in bytes.
     pub(super) peak_memory_bytes: u64,
     pub(super) connections: u64,
-    /// Contents asked for.
+    /// Contents requested.
     pub(super) requests: u64,
     /// Encrypted content received, in bytes.
     pub(super) bytes_received: u64,
     /// Requests to S3 and DynamoDB.
     pub(super) cloud_requests: u64,
-    /// What the wall time is compared with.
+    /// The lower bounds of the wall time.
     pub(super) floors: Vec<Floor>,
     /// The other program, where one was measured.
     pub(super) against: Option<Against>,
-    /// What the project wants of it, and whether it is so.
+    /// The project's targets for it, and whether they are met.
     pub(super) aims: Vec<Finding>,
 }
 
-/// The runs of one step: what each pull took, and the floors that were measured beside it.
+/// The runs of one step: the measurements of each pull, and its lower bounds.
 #[derive(Default)]
 pub(super) struct Runs {
     pulls: Vec<Pulled>,
-    /// What the other program took beside each of these.
+    /// The other program's measurements beside each of these.
     against: Vec<Usage>,
     pub(super) floors: Vec<(FloorKind, Duration)>,
 }
 
 impl Runs {
-    /// Takes a pull in, and that of the other program which took turns with it.
+    /// Records a pull, and the alternating one of the other program.
     pub(super) fn add(&mut self, pulled: Pulled, against: Option<Pulled>) {
         self.pulls.push(pulled);
         self.against.extend(against.map(|pulled| pulled.usage));
@@ -176,7 +178,7 @@ impl Runs {
         let of = |value: fn(&Usage) -> u64| -> Option<(u64, f64)> {
             let other = median(self.against.iter().map(value))?;
             let pairs = self.pulls.iter().zip(&self.against);
-            // In thousandths, which have an order.
+            // In thousandths, which are ordered.
             let ratios = pairs.map(|(pulled, other)| {
                 value(&pulled.usage).saturating_mul(1000).checked_div(value(other)).unwrap_or_default()
             });

@@ -1,4 +1,4 @@
-//! Sets a scenario up: a server with the vault, a cloud where there is a bucket, and devices that pull.
+//! Sets a scenario up: a server with the vault, a cloud if there is a bucket, and devices that pull.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -25,29 +25,29 @@ const VAULT: &str = "Notes";
 const BUCKET: &str = "vaults";
 const TABLE: &str = "obsync-state";
 
-/// How long the server may take to see that the connections of a process that has ended are closed.
+/// Time limit for the server to notice the closed connections of a process that has ended.
 const CLOSING: Duration = Duration::from_secs(10);
 
-/// The services of one scenario. They have a server of their own so that its memory is free again afterwards, and what
-/// it counts is of this scenario.
+/// The services of one scenario. Each scenario has its own server, so that its memory is freed afterwards,
+/// and its counters are the scenario's.
 pub(super) struct Stage {
     pub(super) server: Server,
     pub(super) cloud: Option<Cloud>,
-    /// Whether devices keep their states in the cloud's table.
+    /// Devices keep their states in the cloud's table.
     has_table: bool,
     pub(super) vault: VaultHandle,
     identity: Identity,
     work: TempDir,
 }
 
-/// What a device pulls to, and the obsync that does it.
+/// A device's destination, and its obsync.
 ///
-/// A folder stays until its scenario is over: ext4 is slow to make files for minutes after many were deleted, because
-/// it looks for places that were not in use lately.
+/// Folders are kept until the end of a scenario: after many deletions ext4 is slow to create files for
+/// minutes, because it looks for places that were not in use lately.
 pub(super) struct BenchDevice {
     home: PathBuf,
     obsync: Obsync,
-    /// Below which key of the bucket it pulls to.
+    /// The prefix of its keys in the bucket.
     prefix: Option<String>,
 }
 
@@ -55,19 +55,19 @@ pub(super) struct BenchDevice {
 pub(super) struct Pulled {
     pub(super) report: PullReport,
     pub(super) usage: Usage,
-    /// Files and bytes of the vault then.
+    /// Files and bytes of the vault at that time.
     pub(super) files: u64,
     pub(super) bytes: u64,
     /// Requests to S3 and DynamoDB.
     pub(super) cloud_requests: u64,
-    /// How many times in a row something had to come back from the server before the first content could be asked for.
+    /// Sequential round trips before the first request for content.
     pub(super) trips: u64,
-    /// The most requests under way at a time, as the server saw them: connections times requests in flight.
+    /// The most requests under way at a time, seen by the server: connections times requests in flight.
     pub(super) under_way: u64,
 }
 
 impl Stage {
-    /// Starts the services and fills the vault; folders are made below `work`.
+    /// Starts the services and fills the vault; folders are created below `work`.
     pub(super) async fn start(scenario: &Scenario, work: TempDir) -> Result<Self> {
         let identity = Identity {
             email: EMAIL.to_owned(),
@@ -95,7 +95,7 @@ impl Stage {
         Ok(Self { server, cloud, has_table, vault, identity, work })
     }
 
-    /// A device with this obsync (the one that is built in where none is given) that has signed in and has nothing yet.
+    /// An empty, signed-in device with this obsync (the built-in one if none is given).
     pub(super) fn new_device(&self, program: Option<&Path>) -> Result<BenchDevice> {
         let home = tempfile::tempdir_in(self.work.path()).context("cannot make a folder to pull to")?.keep();
         let mut obsync = Obsync::new(&home.join("home"), &self.server.url(), &self.identity)?;
@@ -109,13 +109,13 @@ impl Stage {
             obsync.with_environment(vec![("OBSYNC_STATE".to_owned(), format!("dynamodb://{TABLE}"))]);
         }
         obsync.login()?;
-        // A pull makes its files durable and would have to wait for what others left to write.
+        // A pull makes its files durable and would have to wait for earlier unflushed writes.
         nix::unistd::sync();
         let name = home.file_name().context("a folder without a name")?.to_string_lossy().into_owned();
         Ok(BenchDevice { home, obsync, prefix: self.cloud.as_ref().map(|_| name) })
     }
 
-    /// Pulls, and compares what is there then with the vault.
+    /// Pulls, and compares the result with the vault.
     pub(super) fn pull(&self, device: &BenchDevice) -> Result<Pulled> {
         self.nobody_is_connected()?;
         self.server.begin_maxima_anew();
@@ -135,7 +135,7 @@ impl Stage {
         Ok(Pulled { report, usage, files, bytes, cloud_requests, trips, under_way })
     }
 
-    /// What the server sees from now on is of the next pull.
+    /// Separates the server's counters of one pull from the next.
     fn nobody_is_connected(&self) -> Result<()> {
         Handle::current().block_on(async {
             let closed = self.server.wait_for(|stats| stats.open_websockets == 0);
@@ -143,7 +143,7 @@ impl Stage {
         })
     }
 
-    /// What the device brought to the bucket.
+    /// The device's objects in the bucket.
     pub(super) fn objects(&self, device: &BenchDevice) -> Vec<StoredObject> {
         match (&self.cloud, &device.prefix) {
             (Some(cloud), Some(prefix)) => cloud.s3().files(BUCKET, &format!("{prefix}/")),
@@ -169,7 +169,7 @@ impl BenchDevice {
         self.home.join("notes")
     }
 
-    /// Where the pulled files may be copied to.
+    /// The folder for copies of the pulled files.
     pub(super) fn copy(&self) -> PathBuf {
         self.home.join("copy")
     }
@@ -182,7 +182,7 @@ impl BenchDevice {
     }
 }
 
-/// A cloud that answers after so long, with the bucket and the table.
+/// A cloud with this latency, with the bucket and the table.
 async fn cloud(latency: Duration) -> Result<Cloud> {
     let late = ServiceFaults { latency, ..ServiceFaults::default() };
     let faults = CloudFaults { s3: late.clone(), dynamodb: late, ..CloudFaults::default() };
@@ -192,7 +192,8 @@ async fn cloud(latency: Duration) -> Result<Cloud> {
     Ok(cloud)
 }
 
-/// The REST calls, and of the first connection the handshake and `init`; connections that follow are made meanwhile.
+/// The REST calls, and of the first connection the handshake and `init`; further connections are opened
+/// meanwhile.
 fn trips(before: &Stats, after: &Stats) -> u64 {
     let opened = after.websocket_connections - before.websocket_connections;
     after.rest_requests - before.rest_requests + if opened > 0 { 2 } else { 0 }

@@ -18,10 +18,10 @@ const HEADER: [&str; 10] = [
     "× floor",
 ];
 
-/// How many columns stand to the left; figures stand to the right, but for the last column.
+/// Number of left-aligned columns; figures are right-aligned, except the last column.
 const WORDS: usize = 2;
 
-/// The rows under a header, then what is wanted of them, and a line that explains the floors.
+/// The rows under a header, then the targets, and a line that explains the lower bounds.
 pub(super) fn of(rows: &[Row], runs: u32) -> String {
     let mut lines = vec![HEADER.map(str::to_owned)];
     lines.extend(rows.iter().map(cells));
@@ -80,7 +80,7 @@ fn width(cell: &str) -> usize {
     cell.chars().count()
 }
 
-/// How each row compares with the other program, where there was one.
+/// Each row compared with the other program, if there was one.
 fn against(rows: &[Row]) -> Vec<String> {
     let compared = rows.iter().filter_map(|row| Some((row, row.against?)));
     let lines = compared.map(|(row, other)| {
@@ -104,7 +104,7 @@ fn against(rows: &[Row]) -> Vec<String> {
     lines
 }
 
-/// What is wanted and holds, and what does not.
+/// The targets that are met, and those that are not.
 fn aims(rows: &[Row]) -> Vec<String> {
     let findings = rows.iter().flat_map(|row| row.aims.iter().map(move |finding| (row, finding)));
     let lines = findings.map(|(row, finding)| {

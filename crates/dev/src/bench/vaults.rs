@@ -1,4 +1,4 @@
-//! The vaults that are pulled, and the changes that their other devices make in between.
+//! The pulled vaults, and the changes that their other devices make in between.
 
 use anyhow::{Context, Result};
 use obsync_testkit::{GeneratorOptions, VaultHandle, fill_vault, generate};
@@ -11,7 +11,7 @@ const SMALL_FILE: u64 = 64 * 1024;
 /// The largest attachment of a mix, in bytes.
 const ATTACHMENT: u64 = 4_000_000;
 
-/// How many files are renamed, in vaults that have twice as many.
+/// Number of renames, in vaults with at least twice as many files.
 const RENAMES: usize = 1_000;
 
 /// Fills an empty vault.
@@ -30,7 +30,7 @@ pub(super) fn fill(vault: &VaultHandle, content: Content) -> Result<()> {
 }
 
 fn fill_with_large_files(vault: &VaultHandle, files: usize, bytes: u64) -> Result<()> {
-    // A picture or sound with a size beyond all bounds has the largest size.
+    // A scaled picture or sound beyond the limit has the largest size.
     let options = GeneratorOptions {
         files,
         attachments: 1.0,
@@ -57,7 +57,7 @@ pub(super) fn change_one_percent(vault: &VaultHandle, round: u32) -> Result<()> 
     Ok(())
 }
 
-/// Renames a thousand files, or half of them where there are fewer than two thousand.
+/// Renames a thousand files, or half of them if there are fewer than two thousand.
 pub(super) fn rename(vault: &VaultHandle, round: u32) -> Result<()> {
     let expected = vault.expected()?;
     let count = RENAMES.min(expected.files.len() / 2);

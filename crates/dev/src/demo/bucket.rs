@@ -1,4 +1,4 @@
-//! The second half of the demonstration: the same vault in a bucket, by way of the function for AWS Lambda.
+//! The second half of the demonstration: the same vault in a bucket, by the function for AWS Lambda.
 
 use std::time::Duration;
 
@@ -20,39 +20,39 @@ use crate::services::{SECRET, Services, Setup, requests};
 const BUCKET: &str = "vaults";
 const TABLE: &str = "obsync-state";
 
-/// What the keys of all vaults begin with.
+/// The start of the keys of all vaults.
 const PREFIX: &str = "notes";
 
-/// The function's memory size, the least that there is, in MB.
+/// The function's memory size, the smallest one, in MB.
 const MEMORY_MB: u32 = 128;
 
-/// What an invocation may take: too little for the first one.
+/// Timeout of an invocation: too short for the first one.
 const TIMEOUT: Duration = Duration::from_secs(4);
 
-/// How long the first invocation would take at least.
+/// Least duration of the first invocation.
 const SLOW: Duration = Duration::from_secs(6);
 
-/// In how many checkpoints the vault is brought over, roughly, and the most files that each may have: as many objects
-/// as are put at a time.
+/// The approximate number of checkpoints for the vault, and the most files of each: as many objects as are
+/// put at a time.
 const CHECKPOINTS: usize = 20;
 const CHECKPOINT_MAX: usize = 16;
 
 /// More invocations than any vault of the demonstration needs.
 const MOST_INVOCATIONS: usize = 200;
 
-/// The most requests to S3 and DynamoDB together that an invocation for a few changes may cost.
+/// The most requests to S3 and DynamoDB together for an invocation with a few changes.
 const FEW_REQUESTS: u64 = 48;
 
-/// How many objects are shown.
+/// Number of objects shown.
 const SHOWN: usize = 6;
 
-/// A function with its cloud, and the vault that it is to bring there.
+/// A function with its cloud, and the vault to sync there.
 pub(super) struct InTheCloud {
     vault: VaultHandle,
     services: Services,
     function: LambdaRuntime,
     files: usize,
-    /// Below which key the vault's objects are.
+    /// The prefix of the vault's objects.
     place: String,
 }
 
@@ -84,7 +84,7 @@ impl InTheCloud {
         Ok(Self { vault: vault.clone(), services, function, files, place })
     }
 
-    /// Brings the whole vault over, in more than one invocation.
+    /// Syncs the whole vault, in more than one invocation.
     pub(super) async fn first_sync(&self, story: &mut Story) -> Result<()> {
         story.step(
             "The vault goes to a bucket too: the function for AWS Lambda runs on a cloud on this machine",
@@ -111,7 +111,7 @@ impl InTheCloud {
         self.check(story)
     }
 
-    /// Brings a few changes over.
+    /// Syncs a few changes.
     pub(super) async fn changes(&self, story: &mut Story, laptop: &mut Device) -> Result<()> {
         story.step("The laptop changes a few notes, and the function runs once more, as on a schedule");
         let changes = changes::make_few(laptop).await.context("the laptop cannot send its changes")?;
@@ -148,7 +148,7 @@ impl InTheCloud {
         story.tell(&format!("the function has {MEMORY_MB} MB ({limit}) and {timeout} for each invocation"));
     }
 
-    /// Lets S3 take its time, so that the first invocation cannot get to the end.
+    /// Slows S3 down, so that the first invocation cannot finish.
     fn slow_down(&self, story: &Story) {
         let checkpoints = self.files.div_ceil(checkpoint(self.files));
         let latency = SLOW / u32::try_from(checkpoints).unwrap_or(u32::MAX).max(1);
@@ -160,7 +160,7 @@ impl InTheCloud {
         story.tell(&format!("S3 is made to take {latency} for each object during the first invocation"));
     }
 
-    /// Runs the function for the vault, and tells what came of it.
+    /// Runs the function for the vault, and prints the result.
     async fn invoke(&self, story: &Story) -> Result<Invocation> {
         let event = json!({ "action": "sync", "vault_id": self.vault.name() });
         let timeout = TIMEOUT.as_secs();
@@ -185,7 +185,7 @@ impl InTheCloud {
         Ok(invocation)
     }
 
-    /// What the table says of the run.
+    /// Prints the table's progress record of the run.
     fn tell_progress(&self, story: &Story) -> Result<()> {
         let item = self.cloud().dynamodb().item(TABLE, &format!("progress#{}", self.vault.id()))?;
         let data = item.as_ref().and_then(|item| item["data"]["S"].as_str());
@@ -231,7 +231,7 @@ impl InTheCloud {
     }
 }
 
-/// How many files a checkpoint has.
+/// Number of files in a checkpoint.
 fn checkpoint(files: usize) -> usize {
     (files / CHECKPOINTS).clamp(1, CHECKPOINT_MAX)
 }
@@ -243,7 +243,7 @@ fn status(invocation: &Invocation) -> Result<String> {
     }
 }
 
-/// The line that CloudWatch makes metrics of.
+/// The line that CloudWatch turns into metrics.
 fn tell_metrics(story: &Story, invocation: &Invocation) -> Result<()> {
     let logs = invocation.json_logs();
     let metrics = logs.iter().find(|line| line["message"] == "Sync metrics");

@@ -1,4 +1,4 @@
-//! The changes of the writing device after the first pull: one of everything that people do to their notes.
+//! The changes of the writing device after the first pull: one of each kind that people make to their notes.
 
 use std::fmt;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -9,13 +9,13 @@ use obsync_protocol::VaultPath;
 use super::device::{Device, LocalFile};
 use crate::human;
 
-/// How many notes are edited.
+/// Number of edited notes.
 const EDITS: usize = 3;
 
-/// How many notes are deleted.
+/// Number of deleted notes.
 const DELETIONS: usize = 2;
 
-/// What was changed.
+/// The changes made.
 #[derive(Debug)]
 pub(super) struct Changes {
     edited: usize,
@@ -27,7 +27,7 @@ pub(super) struct Changes {
 }
 
 impl Changes {
-    /// Contents that the vault did not have before: the most that a pull has to download.
+    /// Contents new to the vault: the most that a pull has to download.
     pub(super) fn new_contents(&self) -> u64 {
         (self.edited + self.made) as u64
     }
@@ -48,7 +48,6 @@ impl fmt::Display for Changes {
     }
 }
 
-/// Makes the changes.
 pub(super) async fn make(device: &mut Device) -> Result<Changes> {
     let now = i64::try_from(SystemTime::now().duration_since(UNIX_EPOCH)?.as_millis())?;
     for number in 0..EDITS {
@@ -69,7 +68,7 @@ pub(super) async fn make(device: &mut Device) -> Result<Changes> {
     Ok(Changes { edited: EDITS, deleted: DELETIONS, renamed: 1, folder, moved, made: 1 })
 }
 
-/// Makes a few changes, as people do within minutes, and tells which.
+/// Makes a few changes, as people do within minutes, and describes them.
 pub(super) async fn make_few(device: &mut Device) -> Result<String> {
     let now = i64::try_from(SystemTime::now().duration_since(UNIX_EPOCH)?.as_millis())?;
     for number in 0..EDITS {
@@ -92,7 +91,7 @@ async fn edit(device: &mut Device, path: &VaultPath, what: &str, now: i64) -> Re
     device.write(path.as_str(), LocalFile { content, mtime: now, ..file }).await
 }
 
-/// The note with this number, counted round.
+/// The note with this number, modulo the number of notes.
 fn note(device: &Device, number: usize) -> Result<VaultPath> {
     let notes: Vec<&VaultPath> = device.files().keys().filter(|path| is_note(path)).collect();
     notes.get(number % notes.len().max(1)).copied().cloned().context("the vault has no notes")
@@ -102,7 +101,7 @@ fn is_note(path: &VaultPath) -> bool {
     path.extension() == "md" && !path.as_str().starts_with('.')
 }
 
-/// A folder at the top of the vault: that of the first note that lies in one.
+/// A folder at the top of the vault: that of the first note in one.
 fn some_folder(device: &Device) -> Result<VaultPath> {
     let top = device.files().keys().filter(|path| is_note(path)).find_map(|path| path.ancestors().last());
     top.context("the vault has no folder with notes")

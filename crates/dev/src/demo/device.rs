@@ -1,7 +1,7 @@
-//! The device that writes: what it has, and its session with the service.
+//! The writing device: its files, and its session with the service.
 //!
-//! It works as the official client does (docs/PROTOCOL.md sections 3 and 4): a folder before what lies in it, a rename as a
-//! deletion and a new entry, and no folder entries for the configuration.
+//! It works like the official client (docs/PROTOCOL.md sections 3 and 4): a folder before its contents, a
+//! rename as a deletion and a new entry, and no folder entries for the configuration.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -14,11 +14,11 @@ use obsync_testkit::GeneratedFile;
 
 use crate::child::Identity;
 
-/// A file as the device has it.
+/// A file of the device.
 #[derive(Clone, Debug)]
 pub(super) struct LocalFile {
     pub(super) content: Vec<u8>,
-    /// When it was made, in milliseconds since the epoch.
+    /// When it was created, in milliseconds since the epoch.
     pub(super) ctime: i64,
     /// When it was last changed, in milliseconds since the epoch.
     pub(super) mtime: i64,
@@ -39,7 +39,7 @@ pub(super) struct Device {
 }
 
 impl Device {
-    /// Signs in, makes an end-to-end encrypted vault, and opens it.
+    /// Signs in, creates an end-to-end encrypted vault, and opens it.
     pub(super) async fn with_new_vault(url: &str, identity: &Identity, name: &str) -> Result<Self> {
         let options = ClientOptions {
             api_url: url.to_owned(),
@@ -49,7 +49,7 @@ impl Device {
         let client = Client::new(options)?;
         let token = client.sign_in(&identity.email, &identity.password, None).await?.token;
         let password = identity.vault_password.clone().context("the vault needs a password")?;
-        // Away from the runtime: it takes tens of milliseconds.
+        // On a blocking thread: it takes tens of milliseconds.
         let made = tokio::task::spawn_blocking(move || NewVaultEncryption::end_to_end(&password));
         let (encryption, keys) = made.await.context("the vault's keys were not derived")??;
         let vault = NewVault { name: name.to_owned(), region: String::new(), encryption };
@@ -64,23 +64,22 @@ impl Device {
         Ok(Self { session, files: BTreeMap::new(), folders: BTreeSet::new() })
     }
 
-    /// The files that the device has.
     pub(super) fn files(&self) -> &BTreeMap<VaultPath, LocalFile> {
         &self.files
     }
 
-    /// How many files there are, and the bytes of all.
+    /// The number of files, and their total bytes.
     pub(super) fn totals(&self) -> (u64, u64) {
         let bytes = self.files.values().map(|file| file.content.len() as u64).sum();
         (self.files.len() as u64, bytes)
     }
 
-    /// Writes a file, new or over an old one, and the folders that it lies in.
+    /// Writes a file, new or over an old one, and its parent folders.
     pub(super) async fn write(&mut self, path: &str, file: LocalFile) -> Result<()> {
         self.send(VaultPath::parse(path)?, file, None).await
     }
 
-    /// Makes a folder, and those that it lies in.
+    /// Creates a folder and its parents.
     pub(super) async fn make_folder(&mut self, path: &VaultPath) -> Result<()> {
         self.make_parents(path).await?;
         if self.folders.insert(path.clone()) {
@@ -100,7 +99,7 @@ impl Device {
         self.send(to, file, Some(from)).await
     }
 
-    /// Moves a folder with everything in it; returns how many files that were.
+    /// Moves a folder with everything in it; returns the number of files.
     pub(super) async fn rename_folder(&mut self, from: &VaultPath, to: &VaultPath) -> Result<usize> {
         let files: Vec<VaultPath> = self.files.keys().filter(|path| path.is_below(from)).cloned().collect();
         let mut folders: Vec<VaultPath> =

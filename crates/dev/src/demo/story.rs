@@ -1,17 +1,16 @@
-//! Prints the demonstration: numbered steps, the commands that a user would type, and what was checked.
+//! Prints the demonstration: numbered steps, the commands that a user would type, and the checks.
 
 use std::path::Path;
 
 use crate::console::{Style, say, styled};
 
-/// Tells the demonstration, step by step.
+/// Prints the demonstration, step by step.
 #[derive(Debug)]
 pub(super) struct Story {
     step: u32,
 }
 
 impl Story {
-    /// Begins with a title.
     pub(super) fn begin(title: &str) -> Self {
         say(&styled(Style::Title, title));
         Self { step: 0 }
@@ -23,22 +22,22 @@ impl Story {
         say(&format!("\n{}", styled(Style::Title, &format!("{}  {title}", self.step))));
     }
 
-    /// What a user would type.
+    /// Prints a command that a user would type.
     pub(super) fn command(&self, text: &str) {
         say(&format!("   {}", styled(Style::Command, &format!("$ {text}"))));
     }
 
-    /// What happened.
+    /// Prints an event.
     pub(super) fn tell(&self, text: &str) {
         say(&format!("   {text}"));
     }
 
-    /// What was compared and found as it must be.
+    /// Prints a successful check.
     pub(super) fn checked(&self, text: &str) {
         say(&format!("   {} {text}", styled(Style::Good, "✓")));
     }
 
-    /// Ends well.
+    /// Prints the successful end.
     pub(super) fn end(&self, kept: Option<&Path>) {
         let kept = kept.map(|folder| format!(" The notes are in {}.", folder.display())).unwrap_or_default();
         say(&format!("\n{}{kept}", styled(Style::Good, "All of it is as it must be.")));

@@ -1,4 +1,5 @@
-//! A bucket of a real service, seen by the object store library alone: what obsync does there is judged by it.
+//! A bucket of a real service, accessed only by the object store library, to judge obsync's results
+//! independently.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -15,11 +16,11 @@ use obsync_testcloud::StoredObject;
 
 use super::remote_place::RemotePlace;
 
-/// A bucket, found as the variables say that obsync reads, too.
+/// A bucket, found by the same variables as obsync's.
 #[derive(Clone, Debug)]
 pub(super) struct RemoteBucket {
     pub(super) destination: Arc<dyn ObjectStore>,
-    /// Where it is, such as `s3://bucket`.
+    /// Its location, such as `s3://bucket`.
     pub(super) place: String,
     sites: Arc<AtomicUsize>,
 }
@@ -28,7 +29,7 @@ impl RemoteBucket {
     /// The bucket of a location.
     ///
     /// # Errors
-    /// When the variables say too little, or the service cannot be tried.
+    /// When the variables are incomplete, or the service is not supported here.
     pub(super) fn open(location: &BucketLocation) -> Result<Self> {
         let bucket = location.bucket();
         let (destination, scheme): (Arc<dyn ObjectStore>, _) = match location.service() {
@@ -52,7 +53,7 @@ impl RemoteBucket {
         RemotePlace { bucket: self.clone(), prefix: format!("conformance/{number}/My Vault") }
     }
 
-    /// The files below a prefix, but for what obsync keeps for itself.
+    /// The files below a prefix, without obsync's own objects.
     pub(super) async fn files(&self, prefix: &str) -> Result<Vec<StoredObject>> {
         let listed: Vec<_> = self.destination.list(Some(&Path::parse(prefix)?)).try_collect().await?;
         let own = format!("{prefix}/.obsync/");
@@ -94,7 +95,7 @@ impl RemoteBucket {
     }
 }
 
-/// The address of the S3 that is tried. It is never Amazon's.
+/// The address of the tested S3. It is never Amazon's.
 pub(super) fn endpoint() -> Result<String> {
     let endpoint = std::env::var("AWS_ENDPOINT_URL_S3").unwrap_or_default();
     if endpoint.is_empty() {

@@ -15,16 +15,16 @@ use crate::args::InteropFunction;
 use crate::check::same_as_bucket;
 use crate::services::{Services, Setup};
 
-/// How long the emulator may take to listen.
+/// Timeout until the emulator listens.
 const START: Duration = Duration::from_secs(20);
-/// How long an invocation may take, in seconds.
+/// Timeout of an invocation, in seconds.
 const TIMEOUT: u64 = 60;
 const BUCKET: &str = "vaults";
 
-/// Syncs every vault in the emulator, three times, with changes between, and tells what came of it.
+/// Syncs every vault in the emulator, three times, with changes between, and describes the result.
 ///
 /// # Errors
-/// When a bucket is not exactly its vault, or an invocation fails.
+/// When a bucket differs from its vault, or an invocation fails.
 pub(super) async fn sync_everything(options: &InteropFunction) -> Result<String> {
     let server = serve_vaults().await?;
     let services = Services::start(Setup {
@@ -58,7 +58,7 @@ fn secret(server: &Server) -> String {
     json!({ "auth": { "email": EMAIL, "password": PASSWORD }, "vaults": vaults }).to_string()
 }
 
-/// Starts the emulator with the function, with the variables of the services and no others.
+/// Starts the emulator with the function and only the variables of the services.
 async fn start(options: &InteropFunction, services: &Services) -> Result<(Child, String)> {
     let [address, runtime] = free_addresses()?;
     let emulator = Command::new(&options.emulator)

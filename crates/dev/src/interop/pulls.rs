@@ -15,11 +15,11 @@ use crate::child::{Identity, Obsync};
 const FIXTURES: [&str; 3] = ["official-v0", "official-v2", "official-managed"];
 /// Those of them that are end-to-end encrypted.
 const END_TO_END: [&str; 2] = ["official-v0", "official-v2"];
-/// A vault with what they have not: names in sixty scripts.
+/// A vault with further cases: names in sixty scripts.
 const SCRIPTS: &str = "Scripts + 100%";
-/// How many files it has.
+/// Number of its files.
 const FILES: usize = 60;
-/// More than goes up by one request.
+/// More bytes than one request uploads.
 const LARGE: usize = 12 << 20;
 /// The account.
 pub(super) const EMAIL: &str = "interop@example.com";
@@ -44,12 +44,12 @@ pub(super) async fn serve_vaults() -> Result<Server> {
     Ok(server)
 }
 
-/// The password of an end-to-end encrypted vault. The service hands out those of the others.
+/// The password of an end-to-end encrypted vault. The service provides those of the others.
 pub(super) fn own_password(vault: &VaultHandle) -> Option<SecretString> {
     END_TO_END.contains(&vault.name()).then(|| vault.password().cloned()).flatten()
 }
 
-/// Changes a vault in every way that a person does, and tells what should not be there afterwards.
+/// Changes a vault in every way that a person does, and returns the paths that must not exist afterwards.
 pub(super) fn change(vault: &VaultHandle) -> Result<()> {
     let before = vault.expected()?;
     let files: Vec<&str> =
@@ -64,7 +64,7 @@ pub(super) fn change(vault: &VaultHandle) -> Result<()> {
     Ok(())
 }
 
-/// Changes it once more: what was large is renamed, what was new goes.
+/// Changes it once more: renames the large file, removes the new one.
 pub(super) fn change_again(vault: &VaultHandle) -> Result<()> {
     vault.rename("New folder/large.bin", "New folder/still large.bin")?;
     vault.rename("Renamed + 100% & <so>.md", "Renamed again.md")?;
@@ -72,10 +72,10 @@ pub(super) fn change_again(vault: &VaultHandle) -> Result<()> {
     Ok(())
 }
 
-/// Pulls every vault, and tells how much that was.
+/// Pulls every vault, and describes the amount.
 ///
 /// # Errors
-/// When a bucket is not exactly its vault.
+/// When a bucket differs from its vault.
 pub(super) async fn pull_everything(bucket: &RemoteBucket) -> Result<String> {
     let server = serve_vaults().await?;
     let work = tempfile::tempdir()?;
@@ -119,7 +119,7 @@ async fn compare(vault: &VaultHandle, bucket: &RemoteBucket, prefix: &str) -> Re
     same_as_bucket(vault, &bucket.files(prefix).await?, &format!("{prefix}/"))
 }
 
-/// The variables by which obsync finds the service.
+/// The variables of the service for obsync.
 fn cloud_variables() -> Vec<(String, String)> {
     let is_passed =
         |name: &str| ["AWS_", "AZURE_", "AZURITE_"].iter().any(|beginning| name.starts_with(beginning));

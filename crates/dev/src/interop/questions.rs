@@ -1,4 +1,5 @@
-//! Asks a service what it does with the requests that obsync makes: by plain requests, signed here, each answered by one cell.
+//! Probes how a service handles the requests that obsync makes: by plain requests, signed here. Each result
+//! is one cell.
 
 use anyhow::{Context, Result, bail};
 use data_encoding::BASE64;
@@ -16,10 +17,10 @@ use super::row::InteropRow;
 
 /// An entity tag that no object has.
 const NOBODYS: &str = "\"00000000000000000000000000000000\"";
-/// The least that a part may have that is not the last.
+/// The smallest part that is not the last.
 const PART: usize = 5 << 20;
 
-/// A bucket of S3, asked directly.
+/// An S3 bucket, accessed directly.
 pub(super) struct Questions {
     http: HttpClient,
     /// The address of the bucket.
@@ -55,7 +56,7 @@ impl Answer {
         }
     }
 
-    /// The answer to a request that should be carried out.
+    /// The answer to a request that should succeed.
     fn on_request(&self) -> String {
         if self.is_success() { "yes".to_owned() } else { self.refused() }
     }
@@ -86,7 +87,7 @@ impl Questions {
         })
     }
 
-    /// Makes the bucket, and sets it up.
+    /// Creates the bucket, and sets it up.
     ///
     /// # Errors
     /// When the service refuses.
@@ -104,16 +105,16 @@ impl Questions {
         Ok(())
     }
 
-    /// Sets up the bucket. Services demand a checksum of it.
+    /// Sets up the bucket. Services demand a checksum for that.
     async fn set(&self, setting: &str, document: &str) -> Result<Answer> {
         let checksum = BASE64.encode(&Md5::digest(document.as_bytes()));
         self.must(Method::PUT, setting, &[("content-md5", &checksum)], document).await
     }
 
-    /// Asks everything, in the order of the columns.
+    /// Runs all probes, in the order of the columns.
     ///
     /// # Errors
-    /// When what every service can do fails.
+    /// When an operation fails that every service supports.
     pub(super) async fn ask_all(&self, row: &mut InteropRow) -> Result<()> {
         self.must(Method::PUT, "/asked/there", &[], "text").await?;
         let create = [("if-none-match", "*")];
@@ -136,7 +137,7 @@ impl Questions {
         Ok(())
     }
 
-    /// Completes an upload over an object on a condition that does not hold.
+    /// Completes an upload over an object with a condition that does not hold.
     async fn complete_over(&self, key: &str, condition: &[(&'static str, &str)]) -> Result<Answer> {
         let begun = self.must(Method::POST, &format!("{key}?uploads="), &[], "").await?;
         let id = between(&begun.body, "<UploadId>", "</UploadId>").context("an upload without an id")?;
@@ -211,10 +212,10 @@ impl Questions {
     }
 }
 
-/// Asks a service that obsync knows by the object store library alone.
+/// Probes a service that obsync uses only through the object store library.
 ///
 /// # Errors
-/// When what every service can do fails.
+/// When an operation fails that every service supports.
 pub(super) async fn ask_library(bucket: &RemoteBucket, row: &mut InteropRow) -> Result<()> {
     let destination = &bucket.destination;
     let (there, copied) = (Path::from("asked/there"), Path::from("asked/copy"));

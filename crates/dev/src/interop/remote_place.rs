@@ -1,4 +1,4 @@
-//! A place in a real bucket, as the conformance suite wants it.
+//! A place in a real bucket, for the conformance suite.
 
 use std::time::Duration;
 

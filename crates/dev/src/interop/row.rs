@@ -2,14 +2,13 @@
 
 use std::fmt;
 
-/// What came of one service, cell by cell.
+/// The results of one service, cell by cell.
 #[derive(Clone, Debug)]
 pub(super) struct InteropRow {
     cells: Vec<String>,
 }
 
 impl InteropRow {
-    /// The row of a service.
     pub(super) fn new(service: &str) -> Self {
         Self { cells: vec![service.to_owned()] }
     }

@@ -7,26 +7,26 @@ use super::worker::{Resources, Usage};
 use crate::human;
 use crate::measure::median;
 
-/// By what share the memory after the later half of the rounds may be above that after the earlier half: allocators take
+/// Allowed relative growth of memory from the earlier half of the rounds to the later one: allocators take
 /// their time.
 const GROWTH: f64 = 0.15;
 
-/// And by how many bytes in any case.
+/// Allowed absolute growth in bytes.
 const SLACK: u64 = 4_000_000;
 
-/// What one process was after each round.
+/// The resource use of one process after each round.
 #[derive(Clone, Copy, Debug)]
 struct Level {
     resident: u64,
     peak: u64,
-    /// What was held after each of its pulls and not when idle.
+    /// Resources in use after its pulls beyond the idle ones.
     left: Resources,
 }
 
-/// Tells that nothing was left and nothing grew.
+/// Describes that nothing was left and nothing grew.
 ///
 /// # Errors
-/// When something was or did, or the memory's peak was above the limit, in bytes.
+/// When something was left or grew, or the peak memory was above the limit, in bytes.
 pub(super) fn verdict(rounds: &[Round], limit: u64) -> Result<String> {
     let levels = rounds.iter().map(|round| Level {
         resident: round.second.resident,
@@ -36,7 +36,7 @@ pub(super) fn verdict(rounds: &[Round], limit: u64) -> Result<String> {
     judge(&levels.collect::<Vec<_>>(), limit)
 }
 
-/// What a pull left: descriptors and tasks beyond those that the process held when idle.
+/// Resources left by a pull: descriptors and tasks beyond those of the idle process.
 fn left(usage: &Usage) -> Resources {
     Resources {
         descriptors: usage.after.descriptors.saturating_sub(usage.idle.descriptors),
@@ -49,8 +49,8 @@ fn most(one: Resources, other: Resources) -> Resources {
 }
 
 fn judge(levels: &[Level], limit: u64) -> Result<String> {
-    // In the first rounds the allocator has not yet seen everything that pulls ask of it: resident memory climbs by 3 to 5 MB
-    // and stays there.
+    // In the first rounds the allocator has not yet seen all allocations of pulls: resident memory climbs by
+    // 3 to 5 MB and stays there.
     let later = levels.get(levels.len() / 3..).unwrap_or_default();
     let (early, late) = later.split_at(later.len().div_ceil(2));
     let peak = levels.iter().map(|level| level.peak).max().unwrap_or_default();

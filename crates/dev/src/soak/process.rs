@@ -1,4 +1,4 @@
-//! The process that pulls, as the soak test holds it: orders go in, what came of them comes out, a line of JSON each.
+//! The soak test's side of the pulling process: sends orders and receives results, a line of JSON each.
 
 use std::path::Path;
 use std::process::Stdio;
@@ -11,10 +11,10 @@ use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 use super::SOAKING;
 use super::worker::{Order, Usage, WorkerSetup};
 
-/// How long a pull may take with all its attempts; more is a hang.
+/// Time limit of a pull with all its attempts; more is a hang.
 const PULL_LIMIT: Duration = Duration::from_secs(600);
 
-/// How long the process may take to end.
+/// Time limit for the process to end.
 const END_LIMIT: Duration = Duration::from_secs(30);
 
 pub(super) struct Process {
@@ -43,7 +43,7 @@ impl Process {
         Ok(process)
     }
 
-    /// Has the vault brought to a folder, however many attempts that takes.
+    /// Orders a pull of the vault to a folder, in any number of attempts.
     pub(super) async fn pull(&mut self, folder: &Path, state: &Path) -> Result<Usage> {
         self.tell(&Order { folder: folder.to_path_buf(), state: state.to_path_buf() }).await?;
         let line = match tokio::time::timeout(PULL_LIMIT, self.answers.next_line()).await {
@@ -59,7 +59,7 @@ impl Process {
         self.orders.write_all(&line).await.context("the process that pulls has ended")
     }
 
-    /// Ends it, in good order.
+    /// Ends it in good order.
     pub(super) async fn end(mut self) -> Result<()> {
         drop(self.orders);
         let status = tokio::time::timeout(END_LIMIT, self.child.wait()).await;

@@ -1,5 +1,4 @@
-//! One round: a folder is filled from nothing, the vault changes, and the folder is brought up to date, both times
-//! through faults.
+//! One round: fills an empty folder, changes the vault, and updates the folder, both times through faults.
 
 use std::fmt;
 use std::path::Path;
@@ -13,7 +12,7 @@ use super::worker::Usage;
 use crate::check::same_as_vault;
 use crate::human;
 
-/// What rounds are made with.
+/// The parts needed for rounds.
 pub(super) struct Rounds<'a> {
     pub(super) server: &'a Server,
     pub(super) vault: VaultHandle,
@@ -22,14 +21,14 @@ pub(super) struct Rounds<'a> {
     pub(super) seed: u64,
 }
 
-/// A round that ended well.
+/// A successful round.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Round {
     took: Duration,
     pub(super) first: Usage,
     /// After the changes, and so at the end of the round.
     pub(super) second: Usage,
-    /// How often a fault struck.
+    /// Number of times a fault struck.
     strikes: u64,
 }
 
@@ -69,8 +68,8 @@ const STRIKING: [&str; 9] = [
     "corrupt-content",
 ];
 
-/// What goes wrong: every twentieth request meets an overloaded server, many are refused, some break the connection,
-/// few leave it silent.
+/// The faults: every twentieth request meets an overloaded server, many are refused, some break the
+/// connection, few leave it silent.
 fn faults(seed: u64) -> Faults {
     Faults {
         seed,
@@ -88,8 +87,8 @@ fn faults(seed: u64) -> Faults {
     }
 }
 
-/// What other devices do meanwhile: of a hundred notes one is written anew, one renamed and one removed, and some are
-/// added.
+/// The changes by other devices: of a hundred notes one is rewritten, one renamed and one removed, and some
+/// are added.
 fn change(vault: &VaultHandle, round: u32) -> Result<()> {
     let expected = vault.expected()?;
     for (number, file) in expected.files.iter().enumerate().filter(|(_, file)| !file.path.starts_with('.')) {

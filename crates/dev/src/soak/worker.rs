@@ -1,7 +1,8 @@
-//! The process that pulls: orders on standard input, what came of each on standard output, a line of JSON each.
+//! The pulling process: reads orders on standard input, writes results to standard output, a line of JSON
+//! each.
 //!
-//! It waits far shorter for a silent server than obsync does, or most of the time would go into waiting for stalled
-//! connections; everything else is as it is in obsync.
+//! Its timeouts for a silent server are far shorter than obsync's, or most of the time would be spent on
+//! stalled connections; everything else is as in obsync.
 
 use std::fs;
 use std::io::{self, Write};
@@ -23,16 +24,16 @@ use tokio_util::sync::CancellationToken;
 
 use crate::console::note;
 
-/// How often a pull that was cut off goes on before that counts as no progress.
+/// Attempts to resume a pull before that counts as no progress.
 const ATTEMPTS: u32 = 50;
 
-/// Without a sign of life for this long, a connection is given up.
+/// Without a received byte for this long, a connection is given up.
 const SILENCE: Duration = Duration::from_secs(1);
 
-/// How long what a pull leaves behind may take to go: sockets that are being closed, threads that end.
+/// Time limit for the remains of a pull to go: closing sockets, ending threads.
 const SETTLING: Duration = Duration::from_secs(10);
 
-/// Who it is, and which vault it pulls: the first line. The account is one of a server on loopback, made for this.
+/// Its account and vault: the first line. The account belongs to a server on loopback, created for this.
 #[derive(Serialize, Deserialize)]
 pub(super) struct WorkerSetup {
     pub(super) url: String,
@@ -41,34 +42,34 @@ pub(super) struct WorkerSetup {
     pub(super) vault: String,
 }
 
-/// Where to pull to: every other line.
+/// The folder to pull to: every other line.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Order {
     pub(super) folder: PathBuf,
     pub(super) state: PathBuf,
 }
 
-/// What came of it.
+/// The result.
 #[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
 pub(super) struct Usage {
-    /// How many pulls it took until nothing was left to do.
+    /// Number of pulls until nothing was left to do.
     pub(super) attempts: u32,
-    /// Contents asked for.
+    /// Contents requested.
     pub(super) requests: u64,
     pub(super) connections: u64,
     /// Encrypted content received, in bytes.
     pub(super) bytes: u64,
     /// Memory of the process afterwards, in bytes.
     pub(super) resident: u64,
-    /// The most that it ever was, in bytes.
+    /// Its peak, in bytes.
     pub(super) peak: u64,
-    /// What the process held before it had talked to anybody.
+    /// Resources in use before any connection.
     pub(super) idle: Resources,
-    /// What it holds afterwards.
+    /// Resources in use afterwards.
     pub(super) after: Resources,
 }
 
-/// What a process holds that a pull may leave behind.
+/// Resources that a pull may leave behind.
 #[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
 pub(super) struct Resources {
     /// Open descriptors.
@@ -102,7 +103,7 @@ pub(crate) fn serve() -> ExitCode {
     }
 }
 
-/// Signs in, and opens the vault, whose password the server hands out.
+/// Signs in, and opens the vault, whose password the server provides.
 async fn source(setup: &WorkerSetup) -> Result<PullSource> {
     let timeouts = Timeouts {
         answer: SILENCE,
@@ -120,7 +121,8 @@ async fn source(setup: &WorkerSetup) -> Result<PullSource> {
         let (timeouts, retry) = (timeouts.clone(), retry.clone());
         Client::new(ClientOptions { api_url: setup.url.clone(), timeouts, retry, ..ClientOptions::default() })
     };
-    // A client of its own: the connection that it keeps open goes with it, and hides nothing that a pull leaves.
+    // A separate client: its kept-alive connection is closed with it, and hides no resource that a pull
+    // leaves.
     let signing_in = new_client()?;
     let password = SecretString::from(setup.password.as_str());
     let token = signing_in.sign_in(&setup.email, &password, None).await?.token;
@@ -133,7 +135,7 @@ async fn source(setup: &WorkerSetup) -> Result<PullSource> {
     Ok(PullSource { client: new_client()?, token, vault, keys })
 }
 
-/// Pulls until nothing is left to do, and looks at what is left of it in this process.
+/// Pulls until nothing is left to do, and measures the remaining resources of this process.
 async fn carry_out(source: &PullSource, order: &Order, idle: Resources) -> Result<Usage> {
     let mut usage = Usage::default();
     while usage.attempts < ATTEMPTS {
@@ -172,7 +174,8 @@ impl Resources {
     }
 }
 
-/// Looks at the process until it holds no more than it did when idle, for a moment at most; what it holds then is the answer.
+/// Measures the process until it uses no more resources than when idle, for a moment at most; returns the
+/// last measurement.
 async fn at_rest(usage: Usage, idle: Resources) -> Result<Usage> {
     const STEP: Duration = Duration::from_millis(20);
     let (mut waited, mut after) = (Duration::ZERO, Resources::now(&Handle::current())?);
@@ -187,7 +190,7 @@ async fn at_rest(usage: Usage, idle: Resources) -> Result<Usage> {
     Ok(Usage { resident, peak, idle, after, ..usage })
 }
 
-/// How many descriptors this process has open, the one for looking aside.
+/// Number of open descriptors of this process, without the one used for counting.
 fn descriptors() -> Result<u64> {
     let folder = Path::new("/proc/self/fd");
     let open = fs::read_dir(folder).context("this system does not tell which files are open")?.count();

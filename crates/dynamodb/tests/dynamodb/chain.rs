@@ -1,4 +1,4 @@
-//! Steps of chains: which begin, and which have passed.
+//! Steps of chains: which may begin, and which have passed.
 
 use std::time::{Duration, UNIX_EPOCH};
 
@@ -59,7 +59,7 @@ async fn an_event_that_comes_between_two_steps_becomes_the_next_one() {
     assert_eq!(step.step, 1);
     state.close_step(HAND_ON).await.unwrap();
     assert!(open(&scene, ChainEntry::Step(1)).await.unwrap().is_none());
-    // Nobody waits for a step as old as that.
+    // Nobody waits for such an old step.
     scene.spoil(VAULT, "chain_handed", json!({ "N": "1000" }));
     let (_, step) = begin(&scene, ChainEntry::First).await;
     assert_eq!(step.step, 0);

@@ -1,4 +1,4 @@
-//! Commits of any size, and what they leave in the table.
+//! Commits of any size, and their effects on the table.
 
 use obsync_conformance::{at, placing};
 use obsync_core::{Commit, DeferredCause, DeferredKey, DeferredKind, StateStore, VaultState};
@@ -64,7 +64,7 @@ async fn counts_are_exact_whatever_was_there_before() {
     let state = scene.state().await;
     state.commit(commit_of(files(3), 3)).await.unwrap();
     state.close().await.unwrap();
-    // A run that looks nothing up before it commits.
+    // A run that commits without look-ups.
     let state = scene.state().await;
     let folder =
         obsync_core::Record::new(at("folder/0.md"), obsync_core::RecordKind::Folder(obsync_protocol::Uid(4)));
@@ -141,7 +141,7 @@ async fn a_change_larger_than_an_item_is_kept_as_itself() {
     let found = state.deferred(DeferredKind::Failed).await.unwrap();
     assert_eq!(found.len(), 2, "two that begin alike stay two");
     assert!(found[0].message.path.as_str().starts_with("abab"));
-    // What is read back can be deferred again and settled, and so can what it was made of.
+    // Changes read back can be deferred again and settled, and so can the originals.
     let again = Commit { deferred: found.clone(), state: version(2), ..Commit::default() };
     state.commit(again).await.unwrap();
     assert_eq!(state.deferred(DeferredKind::Failed).await.unwrap(), found);

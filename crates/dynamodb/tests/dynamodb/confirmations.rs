@@ -11,7 +11,7 @@ fn item() -> String {
     format!("confirmed#{VAULT}")
 }
 
-/// The uids that are confirmed, sorted.
+/// The confirmed uids, sorted.
 async fn confirmed(state: &dyn StateStore) -> Vec<u64> {
     let mut uids = state.confirmations().await.unwrap();
     uids.sort_unstable();
@@ -37,7 +37,7 @@ async fn a_confirmation_that_ran_out_is_not_revived_by_a_later_one() {
     let scene = Scene::new().await;
     let state = scene.state().await;
     state.leave_confirmations(vec![1, 2]).await.unwrap();
-    // DynamoDB removes an item up to some days after its time.
+    // DynamoDB removes an item up to some days after its expiry.
     for past in [json!({ "N": (Timestamp::now().as_second() - 1).to_string() }), json!({ "S": "spoiled" })] {
         scene.spoil(&item(), "ttl", past);
         let before = scene.cloud.counts();

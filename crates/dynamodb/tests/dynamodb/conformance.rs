@@ -1,4 +1,4 @@
-//! DynamoDB keeps the promises of the engine's state trait.
+//! The DynamoDB state passes the conformance suite of the engine's state trait.
 
 use obsync_conformance::check_state_store;
 

@@ -1,4 +1,4 @@
-//! What a run costs in requests.
+//! The number of requests of a run.
 
 use obsync_conformance::placing;
 use obsync_core::{Commit, DeferredKey, DeferredKind, StateStore};
@@ -8,7 +8,7 @@ use obsync_testcloud::Service;
 
 use crate::scene::{DESTINATION, Scene, commit_of, file, files, key, version};
 
-/// What the engine does with the state in an incremental run that brings these files.
+/// The engine's calls to the state in an incremental run with these files.
 async fn incremental_run(state: &DynamoState, changed: Vec<obsync_core::Record>, at_version: u64) {
     state.load().await.unwrap();
     state.load().await.unwrap();
@@ -24,7 +24,7 @@ async fn incremental_run(state: &DynamoState, changed: Vec<obsync_core::Record>,
     let resolved: Vec<DeferredKey> = paths.iter().map(DeferredKey::plain).collect();
     let last = Commit { records: changed, resolved, state: version(at_version), ..Commit::default() };
     state.commit(last).await.unwrap();
-    // The engine's last commit, which has nothing to add.
+    // The engine's last commit, which adds nothing.
     state.commit(Commit { state: version(at_version), ..Commit::default() }).await.unwrap();
     state.close().await.unwrap();
 }
@@ -80,8 +80,8 @@ async fn a_first_run_looks_nothing_up() {
     assert_eq!(requests.total(Service::DynamoDb), 51);
 }
 
-/// Announces and commits these files as the engine does, a hundred at a time.
-/// As the engine does it: each batch is committed with the announcement of the next.
+/// Announces and commits these files as the engine does, a hundred at a time: each batch is committed with
+/// the announcement of the next.
 async fn bring(state: &DynamoState, files: &[obsync_core::Record]) {
     let mut records = Vec::new();
     for batch in files.chunks(100) {
@@ -102,7 +102,8 @@ async fn a_first_pull_of_ten_thousand_files_costs_two_requests_for_every_hundred
     state.commit(commit_of(Vec::new(), 10_000)).await.unwrap();
     state.close().await.unwrap();
     let counts = scene.cloud.counts();
-    // The announcement of the first hundred, and for each hundred its records, which take two with what comes along.
+    // The announcement of the first hundred; and for each hundred its records, which take two requests with
+    // the rest of the commit.
     assert_eq!(counts.of(Service::DynamoDb, "TransactWriteItems"), 1 + 2 * 100 + 1, "{counts}");
     assert_eq!(counts.total(Service::DynamoDb), 204, "the lease is taken and let go of: {counts}");
     assert_eq!(state.summary().await.unwrap().unwrap().files, 10_000);
@@ -139,7 +140,7 @@ async fn lookups_are_made_a_hundred_at_a_time() {
 #[tokio::test]
 async fn how_fresh_many_states_are_costs_a_request_for_every_hundred() {
     let scene = Scene::new().await;
-    // The vault's first destination was found up to date, its second was begun only.
+    // The vault's first destination was up to date once, its second was only begun.
     let states = [key(DESTINATION), key("s3://bucket/copy")];
     for (state, checked) in states.iter().zip([Some(7), None]) {
         let lease = scene.lease_of("a test");
@@ -159,7 +160,7 @@ async fn how_fresh_many_states_are_costs_a_request_for_every_hundred() {
     assert_eq!(found[0].unwrap().checked, Some(7));
     assert!(found[1].is_some_and(|second| second.checked.is_none() && second.created > 0));
     assert!(found[2..].iter().all(Option::is_none) && found.len() == asked.len());
-    // Those that are found under the vault are not looked for under the destination.
+    // States found under the vault are not looked for under the destination.
     let requests = scene.requests_since(&before);
     assert_eq!(requests.of(Service::DynamoDb, "BatchGetItem"), 2 + 2, "{requests}");
 }

@@ -1,4 +1,4 @@
-//! Items that are not what obsync wrote: told, never guessed at, and gone with a reset.
+//! Damaged items: reported, never guessed at, and removed by a reset.
 
 use obsync_conformance::{at, placing};
 use obsync_core::{Commit, Deferred, DeferredCause, DeferredKind, StateError, StateStore};

@@ -173,7 +173,7 @@ async fn credentials_that_are_not_there_are_told() {
     assert!(error.contains("no valid AWS credentials"), "{error}");
 }
 
-/// Has no credentials for anybody.
+/// A provider without credentials.
 #[derive(Debug)]
 struct Nobody;
 

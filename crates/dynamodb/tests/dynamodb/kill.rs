@@ -1,4 +1,4 @@
-//! Runs that die at any moment: what the next one finds is never ahead of what is recorded.
+//! Runs that die at any moment: the version is never ahead of the records for the next run.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -35,12 +35,13 @@ fn groundwork() -> Commit {
     Commit { records, deferred, intents: placing(with_long_paths(1_200)), state, ..Commit::default() }
 }
 
-/// So many files that several items hold what announces them.
+/// Enough files that their announcements need several items.
 fn with_long_paths(count: u64) -> Vec<Record> {
     (0..count).map(|number| file(&format!("{}/{number}.md", "long ".repeat(20)), number)).collect()
 }
 
-/// Checks that a state is whole, whatever part of the large commit it has, and that the commit can be made again.
+/// Checks that a state is consistent, whatever part of the large commit it has, and that the commit can be
+/// repeated.
 async fn is_whole(scene: &Scene, state: &DynamoState) -> bool {
     let known = state.load().await.unwrap();
     let records = state.all_records().await.unwrap();
@@ -82,7 +83,7 @@ async fn a_run_that_is_cut_off_after_any_request_leaves_a_whole_state() {
             let scene = Scene::new().await;
             let state = scene.state().await;
             state.commit(groundwork()).await.unwrap();
-            // From this request on nothing comes back, whether it is carried out or not.
+            // From this request on no answers arrive, whether the requests take effect or not.
             let lost = Chance::next(1).after(request);
             let dead = Chance::always().after(request + u64::from(carried_out));
             let operations = vec!["TransactWriteItems".to_owned(), "BatchGetItem".to_owned()];
@@ -104,7 +105,8 @@ async fn a_run_that_is_cut_off_after_any_request_leaves_a_whole_state() {
     }
 }
 
-/// A commit whose records all but fill a transaction, and which leaves out most of the 61 changes that failed so far.
+/// A commit whose records nearly fill a transaction, and which settles most of the 61 changes that failed so
+/// far.
 fn moving(records: u64) -> Commit {
     let deferred = (0..60).map(left_out).collect();
     Commit { deferred, ..commit_of(files(records), 200) }
@@ -151,7 +153,7 @@ async fn a_commit_that_is_dropped_at_any_moment_leaves_a_whole_state() {
         scene.cloud.faults().update(|all| all.dynamodb = latency);
         dropped += u32::from(tokio::time::timeout(delay, state.commit(large())).await.is_err());
         scene.cloud.faults().clear();
-        // The same run goes on, although what it gave up may still be carried out.
+        // The same run continues, although its given-up requests may still take effect.
         is_whole_in_the_end(&scene, &state).await;
     }
     assert!(dropped > 15, "{dropped}");
@@ -167,7 +169,7 @@ async fn is_whole_in_the_end(scene: &Scene, state: &DynamoState) {
     assert!(is_whole(scene, &next).await);
 }
 
-/// A state at the end of a wire, with one file, in a cloud that takes its time over transactions.
+/// A state behind a wire, with one file, in a cloud that delays transactions.
 async fn at_the_end_of_a_wire(scene: &Scene) -> DynamoState {
     let table = scene.table_over(&Wire::to(scene).await.client(scene), quick());
     let state = DynamoState::open(&table, key(DESTINATION), &scene.lease_of("a test")).await.unwrap();
@@ -175,7 +177,7 @@ async fn at_the_end_of_a_wire(scene: &Scene) -> DynamoState {
     state
 }
 
-/// Has transactions that are asked for from now on wait so long before they are carried out.
+/// Delays transactions requested from now on by this long.
 fn delay_transactions(scene: &Scene, milliseconds: u64) {
     let operations = vec!["TransactWriteItems".to_owned()];
     let latency = Duration::from_millis(milliseconds);
@@ -183,7 +185,7 @@ fn delay_transactions(scene: &Scene, milliseconds: u64) {
     scene.cloud.faults().update(|all| all.dynamodb = faults);
 }
 
-/// Begins a commit, and gives it up once its transaction is on its way.
+/// Begins a commit, and gives it up once its transaction is sent.
 async fn give_up(scene: &Scene, state: &DynamoState, commit: Commit) {
     let before = scene.cloud.counts();
     tokio::select! {
@@ -192,7 +194,7 @@ async fn give_up(scene: &Scene, state: &DynamoState, commit: Commit) {
     }
 }
 
-/// Waits until every transaction that was asked for is carried out or refused.
+/// Waits until every requested transaction is carried out or refused.
 async fn all_are_through(scene: &Scene) {
     let is_under_way =
         |request: &RequestRecord| request.operation == "TransactWriteItems" && request.status.is_none();
@@ -224,7 +226,7 @@ async fn a_commit_is_planned_anew_when_a_request_that_was_given_up_comes_between
     delay_transactions(&scene, 2_000);
     let records = vec![file("a.md", 2), file("b.md", 2)];
     give_up(&scene, &state, Commit { deferred: vec![failure(2)], ..commit_of(records, 2) }).await;
-    // Planned before that one is carried out, and looked at after it.
+    // Planned before that one takes effect, and examined after it.
     delay_transactions(&scene, 2_500);
     let commit = Commit { deferred: vec![failure(3)], ..commit_of(vec![file("a.md", 3)], 3) };
     state.commit(commit).await.unwrap();

@@ -14,7 +14,7 @@ use crate::scene::{
 };
 use crate::wire::Wire;
 
-/// Cuts everybody off from the table.
+/// Cuts all clients off from the table.
 fn cut_off(scene: &Scene) {
     let faults = ServiceFaults { dropped: Chance::always(), ..ServiceFaults::default() };
     scene.cloud.faults().update(|all| all.dynamodb = faults);
@@ -102,7 +102,7 @@ async fn a_zombie_writes_nothing_at_all() {
     let zombie = DynamoState::open(&table, key(DESTINATION), &scene.lease_of("zombie")).await.unwrap();
     let first = vec![file("a.md", 1), file("b.md", 2)];
     zombie.commit(commit_of(first, 2)).await.unwrap();
-    // It is cut off for so long that its lease runs out, and another run takes over.
+    // It is cut off until its lease expires, and another run takes over.
     wire.cut();
     let next = scene.state_after("next").await;
     wire.mend();
@@ -166,7 +166,7 @@ async fn nothing_renews_a_lease_whose_owner_is_gone_or_has_let_go_of_it() {
     let before = renewals();
     for _ in 0..9 {
         scene.clock.advance(scene.lease / 3);
-        // Whoever renewed it would have its turn here.
+        // A renewal would have its turn here.
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     assert_eq!(renewals(), before);

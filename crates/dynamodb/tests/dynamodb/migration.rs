@@ -1,7 +1,8 @@
-//! Tables that earlier releases wrote: read as they are, and brought to the present format when they are worked with.
+//! Tables of earlier releases: read unchanged, and converted to the present format when a run works with
+//! them.
 //!
-//! `data/format-first.json` has the items of the first release with a table (format 1), `format-last.json` those of the last one
-//! before format 3; each is of a pull that was killed while it put objects in place.
+//! `data/format-first.json` has the items of the first release with a table (format 1), `format-last.json`
+//! those of the last one before format 3; each is from a pull that was killed while it put objects in place.
 
 use aws_sdk_dynamodb::types::{AttributeValue, Put, TransactWriteItem, Update};
 use obsync_conformance::at;
@@ -16,7 +17,7 @@ use crate::scene::{Scene, TABLE};
 const WRITTEN: [&str; 2] =
     [include_str!("../data/format-first.json"), include_str!("../data/format-last.json")];
 
-/// A scene with these items, and whose state they are.
+/// A scene with these items, and their state's key.
 async fn place(written: &str) -> (Scene, StateKey) {
     let scene = Scene::new().await;
     let items: Vec<Value> = serde_json::from_str(written).unwrap();
@@ -69,7 +70,7 @@ async fn a_state_of_an_earlier_format_has_everything_that_it_had() {
     }
 }
 
-/// Whatever request is the last that comes through, or whose answer is lost: the next run finds everything.
+/// Whichever request is the last to arrive, or to have its answer lost: the next run finds everything.
 #[tokio::test]
 async fn a_migration_that_was_cut_off_after_any_request_is_made_again() {
     for written in WRITTEN {
@@ -89,7 +90,7 @@ async fn a_migration_that_was_cut_off_after_any_request_is_made_again() {
                 let _ = state.commit(Commit { state: known.0.clone(), ..Commit::default() }).await;
             }
             scene.cloud.faults().clear();
-            // Its lease runs out.
+            // Its lease expires.
             let now = jiff::Timestamp::now().as_second();
             scene.spoil(key.vault_id.as_str(), "lease_expires", json!({ "N": (now - 1).to_string() }));
             let state = DynamoState::open(&scene.table(), key, &scene.lease_of("the next")).await.unwrap();
@@ -103,7 +104,7 @@ async fn a_migration_that_was_cut_off_after_any_request_is_made_again() {
     }
 }
 
-/// How the first release takes a lease: its expression and its condition, word for word, with what it gives them.
+/// Takes a lease like the first release: its expression and its condition, word for word, with their values.
 async fn take_as_the_first_release(scene: &Scene, key: &StateKey, now: i64) -> Result<(), String> {
     let (text, number) = (
         |value: &str| AttributeValue::S(value.to_owned()),
@@ -138,7 +139,7 @@ async fn take_as_the_first_release(scene: &Scene, key: &StateKey, now: i64) -> R
     request.send().await.map(drop).map_err(|error| error.into_service_error().to_string())
 }
 
-/// How the first release commits a file: in a transaction with the head, as long as that has its lease.
+/// Commits a file like the first release: in a transaction with the head, as long as that has its lease.
 async fn commit_as_the_first_release(scene: &Scene, key: &StateKey, head: &Value) -> Result<(), String> {
     let text = |value: &str| AttributeValue::S(value.to_owned());
     let number = |value: &str| AttributeValue::N(value.to_owned());
@@ -174,20 +175,21 @@ async fn of_the_first_release_and_this_one_each_keeps_the_other_out_and_the_firs
     let open =
         || async { DynamoState::open(&scene.table(), key.clone(), &scene.lease_of("this release")).await };
 
-    // By turns: it has the lease, and this one waits.
+    // In turn: it has the lease, and this one waits.
     take_as_the_first_release(&scene, &key, now).await.unwrap();
     let of_the_first = head();
     let error = open().await.unwrap_err().to_string();
     assert!(error.contains("the first release") && error.contains("runs out in"), "{error}");
     assert_eq!(head(), of_the_first, "nothing of it was changed");
 
-    // It dies, this one takes over, and what it had announced is there still.
+    // It dies, this one takes over, and the announced files are still there.
     scene.spoil(key.vault_id.as_str(), "lease_expires", json!({ "N": (now - 1).to_string() }));
     let state = open().await.unwrap();
     let (intents, records) = (state.intents().await.unwrap(), state.all_records().await.unwrap());
     assert!(!intents.is_empty() && records.len() == 8);
 
-    // At once: it comes back and commits what it was at; then it begins anew, while this one works and afterwards.
+    // At the same time: it returns and commits its interrupted work; then it begins anew, while this one
+    // works and afterwards.
     let error = commit_as_the_first_release(&scene, &key, &of_the_first).await.unwrap_err();
     assert!(error.contains("ConditionalCheckFailed"), "{error}");
     let error = take_as_the_first_release(&scene, &key, now).await.unwrap_err();
@@ -196,7 +198,7 @@ async fn of_the_first_release_and_this_one_each_keeps_the_other_out_and_the_firs
     assert_eq!(state.intents().await.unwrap(), intents);
     state.close().await.unwrap();
     take_as_the_first_release(&scene, &key, now).await.unwrap_err();
-    // It looks at the format to say why.
+    // It reads the format to say why.
     assert_eq!(head()["format"], json!({ "N": "3" }));
     assert_eq!(open().await.unwrap().all_records().await.unwrap(), records);
 }

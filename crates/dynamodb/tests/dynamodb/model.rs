@@ -1,5 +1,5 @@
-//! A state beside a small model of what it is to do, on random sequences of commits, while the table throttles, leaves
-//! batches undone and loses answers.
+//! A state checked against a small model on random sequences of commits, while the table throttles, leaves
+//! batches unprocessed and loses answers.
 
 use std::collections::BTreeMap;
 
@@ -16,7 +16,7 @@ use proptest::prelude::*;
 
 use crate::scene::{DESTINATION, Scene, change_key, failure, file, key, left_out, quick};
 
-/// Few enough that they meet, and enough for several transactions and pages.
+/// Few enough that they collide, and enough for several transactions and pages.
 const PATHS: u64 = 150;
 
 fn path(number: u64) -> VaultPath {

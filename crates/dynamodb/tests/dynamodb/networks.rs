@@ -1,4 +1,4 @@
-//! The way to AWS for the SDK's clients: private authorities, bad certificates and proxies.
+//! Connections of the SDK's clients to AWS: private authorities, bad certificates and proxies.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -93,7 +93,7 @@ async fn a_table_is_reached_through_a_socks_proxy() {
     assert_eq!(proxy.asked().len(), 1);
 }
 
-/// A resolver that does not know the table's host for the first two times.
+/// A resolver whose first two lookups of the table's host fail.
 #[derive(Debug)]
 struct AfterBoot(AtomicUsize);
 
@@ -116,7 +116,7 @@ async fn a_table_is_waited_for_while_the_resolver_does_not_work_yet() {
     let resolver = Arc::new(AfterBoot(AtomicUsize::new(0)));
     let network = Network { resolver: resolver.clone(), ..secured.trusting() };
     let client = secured.client("dynamodb.test", &network).await;
-    // One attempt at a request: the resolver's troubles are none of the table's.
+    // One attempt at a request: failures of the resolver do not count as the table's.
     let options = DynamoOptions { attempts: 1, ..quick() };
     let table = DynamoTable::new(&client, "obsync-state".parse().unwrap(), options);
     assert!(table.states().await.unwrap().is_empty());

@@ -1,4 +1,4 @@
-//! Pins in a table: filed for vault, name and destination, by condition, and out of a reset's reach.
+//! Pins in a table: filed for vault, name and destination, conditionally, and out of a reset's reach.
 
 use obsync_core::pin::{FoundPin, Pin, VaultEncryption};
 use obsync_core::{StateError, StateStore};
@@ -12,7 +12,7 @@ fn pin(vault: &str, name: &str) -> Pin {
     Pin::new(SERVICE, vault.parse().unwrap(), name, VaultEncryption::Standard)
 }
 
-/// How many pins concern a vault of this id and name for a destination.
+/// Number of pins for a vault of this id and name and a destination.
 async fn count(scene: &Scene, vault: &str, name: &str, destination: &str) -> usize {
     scene.table().pins(&pin(vault, name), destination).await.unwrap().found().len()
 }
@@ -96,6 +96,6 @@ async fn a_state_of_an_older_release_is_read_and_written_so_that_older_releases_
     assert_eq!(state.all_records().await.unwrap().len(), 3);
     let head = scene.item(VAULT).unwrap();
     assert_eq!((&head["format"], &head["place"]), (&json!({ "N": "3" }), &place));
-    // They would begin a state under another head if this one had the name of another destination.
+    // They would begin a state under another head if this one named another destination.
     assert_eq!(head.get("destination"), None);
 }

@@ -1,4 +1,4 @@
-//! Where vaults lie.
+//! Places of vaults.
 
 use std::collections::BTreeMap;
 
@@ -13,7 +13,7 @@ use crate::scene::Scene;
 
 const ROOT: &str = "s3://bucket/prefix";
 
-/// Gives each of these vaults the name `<prefix>-<how many have one>`.
+/// Gives each of these vaults the name `<prefix>-<number of vaults with one>`.
 fn give(prefix: &str, vaults: &[&str]) -> impl Fn(&BTreeMap<VaultId, String>) -> BTreeMap<VaultId, String> {
     let vaults: Vec<VaultId> = vaults.iter().map(|id| VaultId::try_new(*id).unwrap()).collect();
     let prefix = prefix.to_owned();

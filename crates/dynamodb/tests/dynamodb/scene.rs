@@ -1,4 +1,4 @@
-//! A table of a loopback cloud, and short ways to do with it what most tests begin with.
+//! A table of a loopback cloud, and helpers for the setup of most tests.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -29,9 +29,8 @@ pub(crate) const DESTINATION: &str = "s3://bucket/prefix";
 /// A cloud with one table.
 pub(crate) struct Scene {
     pub(crate) cloud: Cloud,
-    /// How long leases last.
     pub(crate) lease: Duration,
-    /// The time of all runs: whatever waits for a lease waits for the test.
+    /// The clock of all runs: the test controls waits for a lease.
     pub(crate) clock: Arc<SetClock>,
 }
 
@@ -43,7 +42,7 @@ impl Scene {
         scene
     }
 
-    /// A cloud in which there is no table yet.
+    /// A cloud without the table.
     pub(crate) async fn without_table() -> Self {
         let cloud = Cloud::start(CloudOptions::default()).await.unwrap();
         Scene { cloud, lease: Duration::from_secs(60), clock: SetClock::new() }
@@ -54,7 +53,7 @@ impl Scene {
         client(&self.cloud.endpoint(Service::DynamoDb), self.cloud.region(), self.cloud.credentials())
     }
 
-    /// Has DynamoDB remove items after their time, as the installer does.
+    /// Makes DynamoDB remove expired items, as the installer does.
     pub(crate) async fn expire_items(&self) {
         let name = DynamoTable::EXPIRY_ATTRIBUTE;
         let specification = TimeToLiveSpecification::builder().attribute_name(name).enabled(true);
@@ -62,7 +61,7 @@ impl Scene {
         request.time_to_live_specification(specification.build().unwrap()).send().await.unwrap();
     }
 
-    /// The table, tried again soon when it is not well.
+    /// The table, with quick retries.
     pub(crate) fn table(&self) -> DynamoTable {
         self.table_with(quick())
     }
@@ -71,12 +70,12 @@ impl Scene {
         self.table_over(&self.client(), options)
     }
 
-    /// The table by a client that is given.
+    /// The table with a given client.
     pub(crate) fn table_over(&self, client: &Client, options: DynamoOptions) -> DynamoTable {
         DynamoTable::new(client, TableName::default(), options).with_clock(self.clock.clone())
     }
 
-    /// The state, as a run with this name opens it.
+    /// The state, opened by a run with this name.
     pub(crate) async fn try_open(&self, owner: &str) -> Result<DynamoState, StateError> {
         DynamoState::open(&self.table(), key(DESTINATION), &self.lease_of(owner)).await
     }
@@ -89,7 +88,7 @@ impl Scene {
         LeaseOptions { duration: self.lease, ..LeaseOptions::new(owner) }
     }
 
-    /// Opens the state, after the time that the lease of whoever has it lasts.
+    /// Opens the state, after the duration of a lease that another run may have.
     pub(crate) async fn state_after(&self, owner: &str) -> DynamoState {
         self.try_open_after(owner).await.unwrap()
     }
@@ -104,12 +103,12 @@ impl Scene {
         }
     }
 
-    /// How many requests were made since then.
+    /// Requests made since then.
     pub(crate) fn requests_since(&self, earlier: &RequestCounts) -> RequestCounts {
         self.cloud.counts().since(earlier)
     }
 
-    /// An item as it is in the table.
+    /// An item in the table.
     pub(crate) fn item(&self, key: &str) -> Option<Value> {
         self.cloud.dynamodb().item(TABLE, key).unwrap()
     }
@@ -139,7 +138,7 @@ impl Scene {
     }
 }
 
-/// A scene for the suite: every opening is a new run, after the one before let go of its lease by dying.
+/// A scene for the suite: every opening is a new run, after the previous one died and its lease ended.
 #[async_trait]
 impl StateStoreUnderTest for Scene {
     type State = DynamoState;
@@ -153,7 +152,6 @@ impl StateStoreUnderTest for Scene {
     }
 }
 
-/// A client for an endpoint.
 pub(crate) fn client(endpoint: &str, region: &str, (key, secret): (&str, &str)) -> Client {
     let config = Config::builder()
         .behavior_version(BehaviorVersion::latest())
@@ -164,7 +162,7 @@ pub(crate) fn client(endpoint: &str, region: &str, (key, secret): (&str, &str)) 
     Client::from_conf(config.build())
 }
 
-/// Options that try again soon.
+/// Options with quick retries.
 pub(crate) fn quick() -> DynamoOptions {
     DynamoOptions {
         attempts: 6,
@@ -184,7 +182,7 @@ pub(crate) fn key(destination: &str) -> StateKey {
     }
 }
 
-/// A file of so many bytes.
+/// A file of this many bytes.
 pub(crate) fn file(path: &str, uid: u64) -> Record {
     let meta = FileMeta {
         hash: ContentHash::of(&uid.to_le_bytes()),
@@ -217,12 +215,11 @@ fn change(number: u64, cause: DeferredCause) -> Deferred {
     Deferred { key: change_key(number), message, cause }
 }
 
-/// What such a change is filed under.
+/// The key of such a change.
 pub(crate) fn change_key(number: u64) -> DeferredKey {
     DeferredKey::plain(&at(&format!("folder/{number}.md")))
 }
 
-/// The state of a vault at a version.
 pub(crate) fn version(version: u64) -> VaultState {
     VaultState { version, listed: true, filter: Some("everything".to_owned()), ..VaultState::default() }
 }

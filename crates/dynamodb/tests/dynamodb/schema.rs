@@ -1,4 +1,4 @@
-//! Tables that obsync did not make.
+//! Tables that obsync did not create.
 
 use aws_sdk_dynamodb::types::{
     AttributeDefinition, BillingMode, KeySchemaElement, KeyType, ScalarAttributeType,
@@ -26,7 +26,7 @@ async fn a_table_with_another_key_is_refused() {
     }
 }
 
-/// Makes a table as no obsync would.
+/// Creates a table that differs from obsync's.
 async fn make_table(scene: &Scene, keys: &[(&str, KeyType, ScalarAttributeType)]) {
     let mut request =
         scene.client().create_table().table_name(TABLE).billing_mode(BillingMode::PayPerRequest);

@@ -1,5 +1,5 @@
-//! A wire of one's own to the table, which can be cut while others go on, and which carries a request to its end even when
-//! its sender does not wait for the answer any more.
+//! A private wire to the table: it can be cut while others continue, and it delivers a request even if its
+//! sender no longer waits for the answer.
 
 use std::net::SocketAddr;
 
@@ -11,7 +11,7 @@ use tokio::sync::watch;
 
 use crate::scene::{Scene, client};
 
-/// A way to the cloud's DynamoDB. It ends with the runtime.
+/// A connection to the cloud's DynamoDB. It ends with the runtime.
 pub(crate) struct Wire {
     address: SocketAddr,
     whole: watch::Sender<bool>,
@@ -32,7 +32,7 @@ impl Wire {
         Wire { address, whole }
     }
 
-    /// A client that goes this way.
+    /// A client over this wire.
     pub(crate) fn client(&self, scene: &Scene) -> Client {
         client(&format!("http://{}", self.address), scene.cloud.region(), scene.cloud.credentials())
     }
@@ -56,12 +56,12 @@ async fn carry(near: TcpStream, target: String, mut whole: watch::Receiver<bool>
     };
     tokio::select! {
         () = both_ways => {}
-        // One whose other end is gone is never cut.
+        // A connection whose other end is gone is never cut.
         Ok(_) = whole.wait_for(|whole| !whole) => {}
     }
 }
 
-/// Carries requests. The far end is not told that the near one is gone.
+/// Forwards requests. Does not report to the far end that the near end is gone.
 async fn forth(mut from: impl AsyncRead + Unpin, mut to: impl AsyncWrite + Unpin) {
     let mut bytes = vec![0; 64 << 10];
     while let Ok(count @ 1..) = from.read(&mut bytes).await {
@@ -72,7 +72,7 @@ async fn forth(mut from: impl AsyncRead + Unpin, mut to: impl AsyncWrite + Unpin
     std::future::pending().await
 }
 
-/// Carries answers as long as there are some, whether anybody takes them or not.
+/// Reads all answers, whether anybody takes them or not.
 async fn back(mut from: impl AsyncRead + Unpin, mut to: impl AsyncWrite + Unpin) {
     let mut bytes = vec![0; 64 << 10];
     while let Ok(count @ 1..) = from.read(&mut bytes).await {

@@ -1,7 +1,9 @@
-//! The file system's own clock: whether a file was changed so recently that one more change could leave its times as they are.
+//! The file system's own clock: shows whether a file changed so recently that one more change could leave its
+//! times as they are.
 //!
-//! Servers of network drives have clocks of their own, and some file systems have steps of two seconds. So "now" is the time
-//! that the file system gives to a file made in `.obsync`. (Git does the same with its index: "racy git".)
+//! Servers of network drives have clocks of their own, and some file systems have steps of two seconds. So
+//! "now" is the time that the file system gives to a file created in `.obsync`. (Git does the same with its
+//! index: "racy git".)
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -16,22 +18,22 @@ use rustix::fs::{AtFlags, Mode, OFlags, Timespec, Timestamps, UTIME_NOW};
 use crate::own_folder::{Own, own_folder};
 use crate::root::Root;
 
-/// The file that is made, and removed at once.
+/// The file that is created, and removed at once.
 const STAMP: &str = "now";
-/// The longest step of a file system's clock that is known (FAT), in nanoseconds.
+/// The longest known step of a file system's clock (FAT), in nanoseconds.
 const LONGEST_STEP: i64 = 2_000_000_000;
 /// The longest step of the system's own clock (a kernel with 100 ticks a second), in nanoseconds.
 const SYSTEM_STEP: i64 = 10_000_000;
-/// How long a scan waits at most, all files together, for the clock to go on.
+/// Longest time that a scan waits, for all files together, until the clock moves on.
 const PATIENCE: Duration = Duration::from_millis(300);
-/// And how long at a time.
+/// Length of one such wait.
 const NAP: Duration = Duration::from_millis(2);
 
-/// The time of a file system, as far as it is known.
+/// The time of a file system, as far as known.
 pub(super) struct Clock {
-    /// Where its time can be had from.
+    /// Folder in which its time can be read.
     own: Option<Dir>,
-    /// Nanoseconds since the epoch. Whatever is changed later has this time or a later one.
+    /// Nanoseconds since the epoch. Any later change has this time or a later one.
     now: AtomicI64,
     patience: Mutex<Duration>,
 }
@@ -52,14 +54,14 @@ impl Clock {
         self.now.store(now, Ordering::Release);
     }
 
-    /// Whether a file with these facts can have been changed since it was recorded with the very same ones.
+    /// True if a file with these facts may have changed since it was recorded with the very same ones.
     pub(super) fn is_racy(&self, facts: &LocalFacts) -> bool {
         let now = self.now.load(Ordering::Acquire);
         times(facts).is_some_and(|(modified, changed)| changed >= now || is_recent(modified, now))
     }
 
-    /// Sees to it that a further change of a file with these facts would change them, which takes a moment after it was
-    /// changed. `false`: that takes too long.
+    /// Waits until a further change of a file with these facts would change them; just after a change, that
+    /// takes a moment. `false` if it takes too long.
     pub(super) fn settle(&self, facts: &LocalFacts) -> bool {
         if !self.is_within_step(facts) {
             return true;
@@ -82,7 +84,7 @@ impl Clock {
     }
 }
 
-/// Whether a time is within a step after now. One that is later was made up, or the clock was put back.
+/// True if a time is within a step after now. A later one was made up, or the clock was set back.
 fn is_recent(time: i64, now: i64) -> bool {
     (now..=now.saturating_add(LONGEST_STEP)).contains(&time)
 }
@@ -99,7 +101,7 @@ fn times(facts: &LocalFacts) -> Option<(i64, i64)> {
 fn file_system_time(own: &Dir) -> rustix::io::Result<i64> {
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
     let file = rustix::fs::openat(own, STAMP, flags, Mode::from_raw_mode(0o600))?;
-    // One may be left of a run that was killed.
+    // One may be left from a killed run.
     let now = Timespec { tv_sec: 0, tv_nsec: UTIME_NOW };
     let stamped = rustix::fs::futimens(&file, &Timestamps { last_access: now, last_modification: now })
         .and_then(|()| rustix::fs::fstat(&file));
@@ -108,7 +110,7 @@ fn file_system_time(own: &Dir) -> rustix::io::Result<i64> {
     Ok((stamped.st_mtime as i64).saturating_mul(1_000_000_000).saturating_add(stamped.st_mtime_nsec as i64))
 }
 
-/// The same where no file can be made: a local file system has the system's clock.
+/// The same if no file can be created: a local file system has the system's clock.
 fn system_time() -> i64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos();
     i64::try_from(since).unwrap_or(i64::MAX).saturating_sub(SYSTEM_STEP)
@@ -135,9 +137,9 @@ mod tests {
             (0, YEAR, true),
             (YEAR - 1, YEAR - 1, false),
             (YEAR, YEAR - 1, true),
-            // A time that somebody made up does not have the file read for ever.
+            // A file with a made-up time is not read for ever.
             (2 * YEAR, YEAR - 1, false),
-            // The clock was put back.
+            // The clock was set back.
             (0, 2 * YEAR, true),
         ] {
             assert_eq!(clock.is_racy(&facts(modified, changed)), racy, "{modified} {changed}");

@@ -1,4 +1,4 @@
-//! Reads one file, and makes sure that it stays the same meanwhile.
+//! Reads one file, and checks that it stays the same meanwhile.
 
 use std::fs::File;
 use std::io;
@@ -12,17 +12,17 @@ use rustix::fd::AsFd;
 use super::clock::Clock;
 use crate::entry::{LARGEST_CONTENT, hash, look, open_file};
 
-/// How often a file is read that is changed meanwhile.
+/// Attempts to read a file that changes meanwhile.
 const ATTEMPTS: u32 = 3;
 
-/// Why a file could not be read.
+/// The reason why a file could not be read.
 #[derive(Debug)]
 pub(super) enum Unread {
-    /// It is changed again and again, or was removed.
+    /// It changes repeatedly, or was removed.
     Changing,
-    /// The system's word.
+    /// A system error.
     Failed(io::Error),
-    /// Nobody waits for it any more.
+    /// The result is not needed any more.
     Stopped,
 }
 
@@ -39,7 +39,7 @@ pub(super) fn read(
         if facts.size > LARGEST_CONTENT {
             return Err(Unread::Failed(io::Error::other("it is larger than 1 GiB, more than a vault takes")));
         }
-        // Before it is read: whatever is written after that changes its facts.
+        // Before it is read: any later write changes its facts.
         if !clock.settle(&facts.local()) {
             break;
         }
@@ -66,7 +66,7 @@ pub(super) fn read(
     Err(Unread::Changing)
 }
 
-/// When a file was made, in milliseconds since the epoch, if the file system knows.
+/// Creation time of a file in milliseconds since the epoch, if the file system has it.
 fn created(file: &File) -> Option<i64> {
     let created: SystemTime = file.metadata().ok()?.created().ok()?;
     i64::try_from(created.duration_since(UNIX_EPOCH).ok()?.as_millis()).ok()

@@ -5,13 +5,13 @@ use std::collections::HashMap;
 use obsync_core::Record;
 use obsync_protocol::VaultPath;
 
-/// The records of a scan by the folders that they are in, and those folders themselves, recorded or not.
+/// The records of a scan by their folders, and those folders themselves, recorded or not.
 pub(super) struct Known<'r> {
     records: &'r [Record],
     folders: HashMap<&'r str, Vec<Name<'r>>>,
 }
 
-/// A name that is recorded in a folder, or that of a folder with something recorded in it.
+/// A recorded name in a folder, or the name of a folder with records in it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Name<'r> {
     pub(super) name: &'r str,
@@ -37,7 +37,7 @@ impl<'r> Known<'r> {
         known
     }
 
-    /// The names of a folder, to be added to. Its own is in the folder above it then, and so on to the top.
+    /// The names of a folder, to be extended. Adds its own name to its parent, and so on up to the root.
     fn folder(&mut self, folder: &'r str) -> &mut Vec<Name<'r>> {
         let mut new = Vec::new();
         let mut at = folder;
@@ -57,16 +57,16 @@ impl<'r> Known<'r> {
         &self.records[index as usize]
     }
 
-    /// The names in a folder (`None`: the top), sorted, each once.
+    /// The names in a folder (`None`: the root), sorted, each once.
     pub(super) fn names(&self, folder: Option<&VaultPath>) -> Vec<Name<'r>> {
         let mut names = self.folders.get(folder.map_or("", VaultPath::as_str)).cloned().unwrap_or_default();
-        // The one with a record of two.
+        // Of two equal names, the one with a record.
         names.sort_unstable_by(|one, other| (one.name, other.record).cmp(&(other.name, one.record)));
         names.dedup_by_key(|name| name.name);
         names
     }
 
-    /// Whether anything below a path is recorded.
+    /// True if anything below a path is recorded.
     pub(super) fn has_below(&self, path: &str) -> bool {
         self.folders.get(path).is_some_and(|names| !names.is_empty())
     }

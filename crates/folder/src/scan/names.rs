@@ -1,37 +1,37 @@
-//! Pairs the names in one folder with the names that are recorded there (docs/PROTOCOL.md section 4).
+//! Pairs the names in one folder with the recorded ones (docs/PROTOCOL.md section 4).
 //!
-//! A name that is byte for byte a recorded one is that one. Only other names are normalised. Of several names that many file
-//! systems take for one, one is had, always the same, and the others are its twins.
+//! A name that equals a recorded one byte for byte is that one. Only other names are normalised. Of several
+//! names that many file systems treat as equal, one is used, always the same, and the others are its twins.
 
 use std::collections::{HashMap, HashSet};
 
 use obsync_protocol::{VaultPath, normalize_local_name};
 
-/// A name in the folder that is a place in the vault.
+/// A name in the folder that has a path in the vault.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Place {
     /// Its index among the entries.
     pub(super) entry: usize,
-    /// The recorded name that it is, by its index.
+    /// The index of its recorded name.
     pub(super) known: Option<usize>,
-    /// Its name in the vault, where that is another one.
+    /// Its name in the vault, if that is another one.
     pub(super) name: Option<String>,
 }
 
-/// What the names in a folder are.
+/// Result of pairing the names in a folder.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Matched {
     pub(super) places: Vec<Place>,
-    /// Entries that are twins, each with the index of the place whose name it has.
+    /// Twins, each with the index of the place with the same name.
     pub(super) twins: Vec<(usize, usize)>,
-    /// Recorded names of which nothing is there, by their indices.
+    /// Indices of recorded names that are missing.
     pub(super) missing: Vec<usize>,
-    /// Recorded names, by their indices, of which another spelling is there that is not recorded: the index of its place.
+    /// Recorded names that are there in another, unrecorded spelling: each with the index of that place.
     pub(super) respelled: Vec<(usize, usize)>,
 }
 
-/// Pairs names. `entries` and `known` are sorted and each has no name twice; `others` are names in the folder that are no
-/// places in the vault, but that a recorded one may be a spelling of.
+/// Pairs names. `entries` and `known` are sorted and without duplicates; `others` are names in the folder
+/// that have no path in the vault, but may be a spelling of a recorded one.
 pub(super) fn match_names(entries: &[&str], known: &[&str], others: &[String]) -> Matched {
     let mut matched = Matched::default();
     let (mut unknown, mut missing) = (Vec::new(), Vec::new());
@@ -59,7 +59,7 @@ pub(super) fn match_names(entries: &[&str], known: &[&str], others: &[String]) -
     matched
 }
 
-/// The places that are taken, by what their names have in common with their other spellings.
+/// The places that are taken, by the key that all spellings of a name share.
 struct Spellings(HashMap<String, usize>);
 
 impl Spellings {
@@ -80,7 +80,7 @@ impl Spellings {
         for entry in unknown {
             let name = normalize_local_name(entries[*entry]);
             let is_itself = name == entries[*entry];
-            // A recorded name whose file system writes it in another way.
+            // A recorded name that its file system stores in another spelling.
             let recorded = missing.binary_search_by(|index| known[*index].cmp(&name)).ok();
             match recorded.filter(|position| !is_itself && is_missing[*position]) {
                 Some(position) => {
@@ -93,7 +93,7 @@ impl Spellings {
                 None => rest.push((!is_itself, *entry, name)),
             }
         }
-        // Those that are normalised come first, so that it does not depend on the order which one is had.
+        // Normalized ones first, so that the choice does not depend on the order.
         rest.sort_by_key(|(is_other, entry, _)| (*is_other, *entry));
         for (is_other, entry, name) in rest {
             let key = key(&name);
@@ -125,7 +125,7 @@ impl Spellings {
     }
 }
 
-/// What a name has in common with its other spellings.
+/// The key that all spellings of a name share.
 fn key(name: &str) -> String {
     let name = normalize_local_name(name);
     VaultPath::parse(&name).map_or_else(|_| name.to_lowercase(), |path| path.fold_key())
@@ -135,7 +135,7 @@ fn key(name: &str) -> String {
 mod tests {
     use super::*;
 
-    /// What becomes of the names, as text.
+    /// The result of pairing, as text.
     fn described(entries: &[&str], known: &[&str], others: &[&str]) -> Vec<String> {
         let (mut entries, mut known) = (entries.to_vec(), known.to_vec());
         entries.sort_unstable();
@@ -183,7 +183,7 @@ mod tests {
     fn a_recorded_name_whose_other_spelling_is_there_is_not_missing() {
         assert_eq!(described(&[NFC], &[NFD], &[]), [format!("{NFD} is now {NFC}"), format!("new {NFC}")]);
         assert_eq!(described(&["Note"], &["note"], &[]), ["new Note", "note is now Note"]);
-        // Both are recorded, so that this is no renaming; still it is not certain that one was removed.
+        // Both are recorded, so this is no renaming; still it is not certain that one was removed.
         assert_eq!(described(&["Note"], &["Note", "note"], &[]), ["known Note"]);
         assert_eq!(described(&[], &[".obsidian"], &[".Obsidian"]), Vec::<String>::new());
     }

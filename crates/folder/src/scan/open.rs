@@ -1,4 +1,4 @@
-//! Opens a file to be sent: one that is in the destination itself, by no link.
+//! Opens a file to be sent: one in the destination itself, not through a link.
 
 use std::io;
 
@@ -13,7 +13,8 @@ use crate::entry::{look, open_file};
 use crate::error::Action;
 use crate::root::Root;
 
-/// Opens the file at a path. Where there is no such name, the one name is taken that is normalised to it, if there is one.
+/// Opens the file at a path. If the name does not exist, the only name that is normalised to it is used, if
+/// there is one.
 pub(crate) fn open(context: &Context, path: &VaultPath) -> Result<OpenFile, DestinationError> {
     let errors = &context.errors;
     let missing = || errors.not_found(Action::Read, path.as_str());
@@ -22,7 +23,7 @@ pub(crate) fn open(context: &Context, path: &VaultPath) -> Result<OpenFile, Dest
     }
     let root = context.root()?.ok_or_else(missing)?;
     let failed = |error: io::Error| match Errno::from_io_error(&error) {
-        // There is something else.
+        // It is something else.
         Some(Errno::NOTDIR | Errno::LOOP | Errno::MLINK) => errors.changed(path.as_str(), None),
         _ => errors.error(Action::Read, path.as_str(), error),
     };
@@ -43,7 +44,7 @@ fn open_parent(root: &Root, path: &VaultPath) -> io::Result<OwnedFd> {
     Ok(folder)
 }
 
-/// How a name is spelled in a folder.
+/// The spelling of a name in a folder.
 fn spelling(folder: impl AsFd, name: &str) -> io::Result<String> {
     if look(&folder, name)?.is_some() {
         return Ok(name.to_owned());

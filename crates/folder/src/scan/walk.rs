@@ -1,7 +1,8 @@
-//! Walks a destination, several folders at a time, and notes what differs from the records.
+//! Walks a destination, several folders at a time, and notes differences from the records.
 //!
-//! Every folder is opened by one name in the open folder above it, without following a link, so that nothing leads out. A
-//! folder is listed to its end before anything in it is looked at: what could not be listed whole has no absences.
+//! Every folder is opened by one name in its open parent, without following a link, so that no path leads
+//! out. A folder is listed completely before any of its entries is checked: a folder with an incomplete
+//! listing has no absences.
 
 use std::collections::HashSet;
 use std::io;
@@ -32,21 +33,21 @@ use crate::own_folder::is_own_name;
 use crate::root::Root;
 use crate::transplant::is_part;
 
-/// How many entries of one folder are looked at by one thread at a time.
+/// Entries of one folder checked by one thread at a time.
 const PORTION: usize = 256;
 
-/// A scan under way.
+/// A running scan.
 pub(super) struct Walk<'a> {
     root: &'a Root,
     faults: &'a ListingFaults,
     known: Known<'a>,
     filter: &'a Filter,
-    /// Only these paths are looked at, and the folders on the way to them.
+    /// Only these paths are scanned, and the folders on the way to them.
     only: Option<Few<'a>>,
     clock: Clock,
-    /// Where other file systems were mounted in earlier scans.
+    /// Mounts of earlier scans.
     mounts: &'a Mounts,
-    /// And where they are now.
+    /// Present mounts.
     mounted: Mutex<Mounts>,
     stop: &'a AtomicBool,
     tree: Mutex<LocalTree>,
@@ -64,20 +65,20 @@ struct Few<'a> {
 /// An open folder.
 struct Folder {
     dir: OwnedFd,
-    /// `None`: the top.
+    /// `None`: the root.
     path: Option<VaultPath>,
     /// Its name in the destination.
     name: String,
 }
 
-/// The entries of a folder that can be places in the vault, and the names of the others.
+/// The entries of a folder that can have paths in the vault, and the names of the others.
 #[derive(Default)]
 struct Entries {
     entries: Vec<(String, FileType)>,
     others: Vec<String>,
 }
 
-/// An entry that is a place in the vault.
+/// An entry with a path in the vault.
 struct Spot<'a> {
     name: String,
     kind: FileType,
@@ -111,7 +112,7 @@ impl<'a> Walk<'a> {
         }
     }
 
-    /// Looks through everything, in the threads of the current pool. Tells the file systems below the root, too.
+    /// Scans everything on the threads of the current pool. Also returns the mounts below the root.
     pub(super) fn run(self) -> Result<(LocalTree, Mounts), DestinationError> {
         rayon::scope(|scope| match open_folder(&self.root.handle, ".") {
             Ok(dir) => self.enter(scope, Folder { dir, path: None, name: String::new() }),
@@ -133,17 +134,17 @@ impl<'a> Walk<'a> {
         self.stop.load(Ordering::Relaxed)
     }
 
-    /// Whether something is to be said of a path.
+    /// True if a path has to be scanned.
     fn is_wanted(&self, path: &VaultPath) -> bool {
         self.only.as_ref().is_none_or(|few| few.paths.contains(path))
     }
 
-    /// Whether a folder leads to such a path.
+    /// True if a folder leads to such a path.
     fn is_on_the_way(&self, path: &VaultPath) -> bool {
         self.only.as_ref().is_none_or(|few| few.folders.contains(path))
     }
 
-    /// Lists a folder, and has what is in it looked at.
+    /// Lists a folder and schedules its entries.
     fn enter<'s>(&'s self, scope: &Scope<'s>, folder: Folder) {
         if self.is_over() {
             return;
@@ -217,13 +218,13 @@ impl<'a> Walk<'a> {
         Ok(listed)
     }
 
-    /// Notes what is recorded in a folder and not there. What the filter leaves out is not missed.
+    /// Notes recorded names that are missing in a folder. Excluded ones do not count as missing.
     fn note_missing(&self, folder: &Folder, known: &[Name<'a>], matched: &Matched) {
         for index in &matched.missing {
             let name = known[*index];
             let record = name.record.map(|index| self.known.record(index));
             let path = folder.vault_path(name.name);
-            // A mount point may go with its file system.
+            // A mount point may disappear with its file system.
             if self.mounts.at_or_below(&path).any(|mount| self.has_records_below(mount)) {
                 self.unknown(path, UnknownCause::NotMounted);
                 continue;
@@ -240,7 +241,7 @@ impl<'a> Walk<'a> {
         lock(&self.tree).absent.extend(paths);
     }
 
-    /// The places of a folder, with their paths. Its twins and names that no vault can have are noted as unknown.
+    /// The places of a folder with their paths. Twins and names that no vault can have are noted as unknown.
     fn spots(
         &self,
         folder: &Folder,
@@ -354,7 +355,7 @@ impl<'a> Walk<'a> {
         });
     }
 
-    /// Notes a folder that is a file system of its own. `false`: it was one, and is not now.
+    /// Notes a folder that is a file system of its own. `false` if it was one, and is not now.
     fn note_mount(&self, above: &Folder, dir: &OwnedFd, name: &str) -> rustix::io::Result<bool> {
         if is_mount(dir, &above.dir)? {
             lock(&self.mounted).0.insert(name.to_owned());
@@ -363,7 +364,7 @@ impl<'a> Walk<'a> {
         Ok(!self.mounts.0.contains(name))
     }
 
-    /// Whether anything is recorded in a folder of this name.
+    /// True if a folder of this name has records.
     fn has_records_below(&self, name: &str) -> bool {
         self.known.has_below(name) || (!name.is_ascii() && self.known.has_below(&normalize_local_name(name)))
     }
@@ -377,7 +378,7 @@ impl<'a> Walk<'a> {
         if is_listed_as_file && skips(false) {
             return;
         }
-        // Not the type that listing gave: some file systems give none.
+        // Not the type from the listing: some file systems give none.
         let facts = match look(&folder.dir, &spot.name) {
             Ok(Some(facts)) => facts,
             Ok(None) | Err(_) if skips(true) => return,
@@ -400,7 +401,7 @@ impl<'a> Walk<'a> {
         }
     }
 
-    /// Where a file is in the place of a folder, nothing of what is recorded in that is there.
+    /// If a file is in place of a folder, all files recorded below that are missing.
     fn note_below_file(&self, spot: &Spot<'_>) {
         if spot.kind == FileType::RegularFile {
             let below = self.known.below(spot.path.as_str());
@@ -437,7 +438,7 @@ impl<'a> Walk<'a> {
         lock(&self.tree).unknown.push(Unknown { path, why });
     }
 
-    /// Notes a place that cannot be read. Where nothing more can be opened the scan ends.
+    /// Notes an unreadable place. If no more files can be opened, the scan ends.
     fn unreadable(&self, path: String, error: io::Error) {
         match Errno::from_io_error(&error) {
             Some(Errno::MFILE | Errno::NFILE | Errno::NOMEM) => {
@@ -461,18 +462,18 @@ impl<'a> Few<'a> {
 }
 
 impl Folder {
-    /// The name in the destination of an entry.
+    /// The name of an entry in the destination.
     fn at(&self, name: &str) -> String {
         join(&self.name, name)
     }
 
-    /// The path in the vault of an entry.
+    /// The path of an entry in the vault.
     fn vault_path(&self, name: &str) -> String {
         join(self.path.as_ref().map_or("", VaultPath::as_str), name)
     }
 }
 
-/// Whether an entry is a folder. Some file systems give no type in their lists.
+/// True if an entry is a folder. Some file systems give no type in their listings.
 fn is_folder(above: &Folder, name: impl Arg, listed: FileType) -> bool {
     match listed {
         FileType::Unknown => rustix::fs::statat(&above.dir, name, AtFlags::SYMLINK_NOFOLLOW)

@@ -1,4 +1,4 @@
-//! A folder keeps the promises of the engine's trait for destinations.
+//! A folder fulfills the contract of the engine's traits for destinations.
 
 use obsync_conformance::check_destination;
 use obsync_folder::{Durability, FolderOptions};

@@ -1,4 +1,4 @@
-//! A folder to be a destination, and ways to look at it that do not go through a store.
+//! A folder for a destination, and ways to inspect it that do not use a store.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use obsync_conformance::DestinationUnderTest;
 use obsync_folder::{FolderDestination, FolderOptions};
 
-/// A folder for one store, removed when this is dropped. The store's root does not exist at first.
+/// A folder for one store, removed on drop. The store's root does not exist at first.
 pub(crate) struct TestFolder {
     home: tempfile::TempDir,
     pub(crate) options: FolderOptions,
@@ -28,7 +28,7 @@ impl TestFolder {
         self.home.path().join("vault")
     }
 
-    /// The folder that the root is in.
+    /// The parent folder of the root.
     pub(crate) fn home(&self) -> &Path {
         self.home.path()
     }

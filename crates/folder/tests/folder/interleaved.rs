@@ -1,5 +1,5 @@
-//! A user saves, deletes or goes on writing at each step of publishing and removing: no text is lost, and none is taken for
-//! obsync's own.
+//! A user saves, deletes or keeps writing at each step of publishing and removing: no text is lost, and none
+//! is taken for obsync's own.
 
 use std::collections::BTreeSet;
 use std::fs::{self, File, OpenOptions};
@@ -34,18 +34,18 @@ const PUBLISHING: [Step; 7] = [
     Step::Released,
 ];
 
-/// What a user does to `note.md`.
+/// A user's action on `note.md`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Deed {
     /// Writes another text of the same length into the file.
     Overwrite,
-    /// Saves as editors do: a new file is renamed to the name.
+    /// Saves like an editor: renames a new file to the name.
     Replace,
     /// Deletes the file.
     Delete,
-    /// Goes on writing to the file that was open before.
+    /// Keeps writing to the file that was open before.
     WriteOn,
-    /// Writes another text of the same length into the file, and sets its time back to what it was.
+    /// Writes another text of the same length into the file, and resets its time.
     Backdate,
 }
 
@@ -53,12 +53,12 @@ const DEEDS: [Deed; 5] = [Deed::Overwrite, Deed::Replace, Deed::Delete, Deed::Wr
 
 struct Scene {
     home: TempDir,
-    /// What a program has open from the beginning.
+    /// The file that a program has open from the beginning.
     open: Arc<Mutex<File>>,
 }
 
 impl Scene {
-    /// A folder in which obsync put `note.md`.
+    /// A folder with `note.md`, written by obsync.
     async fn new() -> Self {
         let home = TempDir::new().unwrap();
         let store = FolderDestination::open(home.path(), FolderOptions::default()).unwrap();
@@ -67,7 +67,7 @@ impl Scene {
         Scene { home, open: Arc::new(Mutex::new(open)) }
     }
 
-    /// A store in which a user does something when this step is reached first. Tells whether it was.
+    /// A store in which a user acts when this step is first reached. Also returns whether it was.
     fn store(&self, at_step: Step, deed: Deed) -> (FolderDestination, Arc<Mutex<bool>>) {
         let (path, open) = (self.note(), self.open.clone());
         let done = Arc::new(Mutex::new(false));
@@ -86,7 +86,7 @@ impl Scene {
         self.home.path().join("note.md")
     }
 
-    /// All texts in the folder, obsync's own folder included.
+    /// All texts in the folder, including obsync's own folder.
     fn texts(&self) -> BTreeSet<String> {
         let mut texts = BTreeSet::new();
         collect(self.home.path(), &mut texts);
@@ -132,7 +132,7 @@ fn collect(folder: &Path, texts: &mut BTreeSet<String>) {
     }
 }
 
-/// Whether a text of the user is among these, whole or behind what was there before.
+/// True if a text of the user is among these, whole or appended to the earlier one.
 fn has_users(texts: &BTreeSet<String>) -> bool {
     texts.iter().any(|text| text.ends_with(USERS))
 }
@@ -156,12 +156,12 @@ async fn what_a_user_does_at_any_step_of_publishing_is_kept() {
             if deed != Deed::Delete && !(deed == Deed::WriteOn && step == Step::Released) {
                 assert!(has_users(&texts), "{step:?}, {deed:?}: {texts:?}");
             }
-            // Who deletes or saves after the new file came into its place acts on that.
+            // A user who deletes or saves after the new file is in place acts on the new file.
             let is_before = step <= Step::Renamed;
             if is_before || deed == Deed::WriteOn {
                 assert_eq!(fs::read_to_string(scene.note()).unwrap(), FROM_VAULT, "{step:?}, {deed:?}");
             }
-            // A text that is found out only when the old file is let go of is kept by then.
+            // A text that is detected only when the old file is released is kept by then.
             if is_before && deed != Deed::Delete && deed != Deed::Backdate {
                 assert!(placed.conflict.is_some(), "{step:?}, {deed:?}");
             }
@@ -180,7 +180,7 @@ async fn what_a_user_does_at_any_step_of_publishing_without_exchange_is_kept() {
     }
 }
 
-/// A file is not renamed there, but a copy beside its place is.
+/// A rename cannot reach below a mount, but a copy beside the place can be renamed.
 #[tokio::test]
 async fn what_a_user_does_at_any_step_of_publishing_below_a_mount_is_kept() {
     let test = "interleaved::what_a_user_does_at_any_step_of_publishing_below_a_mount_is_kept";
@@ -196,7 +196,8 @@ fn with_trash(trash: bool) -> FolderOptions {
     FolderOptions { trash, ..FolderOptions::default() }
 }
 
-/// Replaces a note for each step and each deed, which a user does there, each note in a folder of its own below `folder`.
+/// Replaces a note for each step and each action of a user there, each note in a folder of its own below
+/// `folder`.
 async fn replace_without_exchange(root: &Path, folder: &str, options: FolderOptions, steps: &[Step]) {
     let mut reached = BTreeSet::new();
     let cases = steps.iter().flat_map(|step| DEEDS.map(|deed| (*step, deed)));
@@ -233,7 +234,7 @@ async fn replace_without_exchange(root: &Path, folder: &str, options: FolderOpti
             assert_eq!(fs::read_to_string(&note).unwrap(), FROM_VAULT, "{case}");
             assert_eq!(placed.conflict.is_some(), deed != Deed::Delete, "{case}");
         }
-        // Who goes on writing to the file that was replaced writes to one that is gone.
+        // A program that keeps writing to the replaced file writes to a removed one.
         let is_gone = !is_before && deed == Deed::WriteOn;
         assert!(deed == Deed::Delete || is_gone || has_users(&texts), "{case}: {texts:?}");
         assert!(!root.join(".obsync/staging").exists(), "{case}");
@@ -269,7 +270,7 @@ async fn what_a_user_does_at_any_step_of_removing_is_kept() {
     }
 }
 
-/// A file of the same place that an earlier run could not judge is in staging still.
+/// A file of the same path that an earlier run could not judge is still in staging.
 #[tokio::test]
 async fn files_change_places_and_come_out_beside_what_is_in_staging_still() {
     const LEFT: &str = "left by an earlier run";
@@ -368,7 +369,7 @@ async fn what_a_user_does_while_a_file_goes_of_which_there_is_a_copy_is_kept() {
     }
 }
 
-/// A file that came out of the place before and that nobody judged yet, as where the trash refused it.
+/// A file that was taken from the path before and not judged yet, as when the trash refused it.
 #[tokio::test]
 async fn what_a_user_does_is_kept_beside_what_came_out_of_the_place_before() {
     const UNJUDGED: &str = "came out before";
@@ -402,7 +403,7 @@ async fn what_a_user_does_is_kept_beside_what_came_out_of_the_place_before() {
     }
 }
 
-/// One content comes to several paths: a copy is staged for each but the last.
+/// One content goes to several paths: a copy is staged for each but the last.
 #[tokio::test]
 async fn what_a_user_does_while_a_content_is_copied_for_several_paths_is_kept() {
     let home = TempDir::new().unwrap();
@@ -420,7 +421,7 @@ async fn what_a_user_does_while_a_content_is_copied_for_several_paths_below_a_mo
     bring_to_several_paths(&disk, ["a/note.md", "mounted/b/note.md", "mounted/c/note.md"]).await;
 }
 
-/// Replaces notes by one content. A user does something to one of them each time that a copy is complete.
+/// Replaces notes with one content. A user acts on one of them each time that a copy is complete.
 async fn bring_to_several_paths(root: &Path, paths: [&'static str; 3]) {
     for (edited, deed) in paths.into_iter().flat_map(|path| DEEDS.map(|deed| (path, deed))) {
         // Below a mount each is copied once more.
@@ -434,7 +435,7 @@ async fn bring_to_several_paths(root: &Path, paths: [&'static str; 3]) {
             }
             let note = root.join(edited);
             let open = Mutex::new(OpenOptions::new().append(true).open(&note).unwrap());
-            // How many copies were made, and whether the new note was in its place when the user came.
+            // The number of copies made, and whether the new note was in place when the user acted.
             let seen = Arc::new(Mutex::new((0, false)));
             let (seen_by, user) = (seen.clone(), note.clone());
             let watch = move |step: Step, path: Option<&obsync_protocol::VaultPath>| {
@@ -461,13 +462,13 @@ async fn bring_to_several_paths(root: &Path, paths: [&'static str; 3]) {
             }
             for path in paths {
                 let text = fs::read_to_string(root.join(path)).unwrap_or_default();
-                // Who edits or deletes a note that is in its place already means the new one.
+                // A user who edits or deletes a note that is in place already acts on the new one.
                 let is_users = path == edited && was_placed && (text.is_empty() || text == USERS);
                 assert!(text == FROM_VAULT || is_users, "{case}: {path} is {text:?}");
             }
             let mut texts = BTreeSet::new();
             collect(note.parent().unwrap(), &mut texts);
-            // Without an exchange, who goes on writing to the file that was replaced writes to one that is gone.
+            // Without an exchange, a program that keeps writing to the replaced file writes to a removed one.
             let is_gone = deed == Deed::WriteOn && was_placed && edited.starts_with("mounted/");
             assert!(deed == Deed::Delete || is_gone || has_users(&texts), "{case}: {texts:?}");
             assert!(kept <= 1, "{case}");
@@ -476,7 +477,8 @@ async fn bring_to_several_paths(root: &Path, paths: [&'static str; 3]) {
     }
 }
 
-/// Publishes one content at several paths as one batch; what is in the way is kept beside. Tells how many files were.
+/// Publishes one content at several paths as one batch; files in the way are kept under another name. Returns
+/// their number.
 async fn publish_copies(destination: &FolderDestination, paths: [&str; 3], case: &str) -> usize {
     let staged = stage(destination, paths[0], FROM_VAULT.as_bytes(), 1_700_000_001_000).await;
     let expect = Expect::Content(KnownContent::of(RECORDED.as_bytes()));
@@ -512,7 +514,7 @@ async fn a_program_that_had_the_file_open_and_goes_on_writing_is_told_of() {
     assert!(scene.texts().contains(&format!("{RECORDED}{USERS}")));
 }
 
-/// What a killed run leaves: the store is given up at a step, and another one comes.
+/// The state that a killed run leaves: the store is dropped at a step, and another one is opened.
 #[tokio::test]
 async fn what_a_killed_run_had_taken_out_is_judged_by_the_next() {
     for (deed, is_kept) in [(None, false), (Some(Deed::Overwrite), true), (Some(Deed::Replace), true)] {
@@ -520,7 +522,7 @@ async fn what_a_killed_run_had_taken_out_is_judged_by_the_next() {
         let (path, open) = (scene.note(), scene.open.clone());
         let watch = move |step: Step, _: Option<&obsync_protocol::VaultPath>| match (step, deed) {
             (Step::Renamed, Some(deed)) => do_it(deed, &path, &open),
-            // The thread that publishes dies here.
+            // The publishing thread dies here.
             (Step::Exchanged, _) => std::panic::panic_any("killed"),
             _ => {}
         };
@@ -571,7 +573,7 @@ async fn without_its_path_a_users_file_is_recovered_at_the_root() {
     let hash = KnownContent::of(b"x").hash;
     fs::write(staging.join(format!("taken-{hash}-{hash}")), USERS).unwrap();
     let store = FolderDestination::open(scene.home.path(), FolderOptions::default()).unwrap();
-    // As long as nobody judged it, it is not swept away.
+    // Until it is judged, it is not removed.
     store.discard_staged().await.unwrap();
     assert!(has_users(&scene.texts()));
     let kept = store.return_taken(Vec::new()).await.unwrap();

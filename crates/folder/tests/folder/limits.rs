@@ -1,4 +1,4 @@
-//! Destinations that cannot take everything: full, not writable, no folder at all, names that they cannot have.
+//! Destinations with limits: full, not writable, no folder at all, names that they cannot have.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -48,7 +48,7 @@ async fn a_full_disk_is_fatal_and_leaves_no_part_of_the_file() {
     let Some(disk) = confined(test, Confinement::Disk("size=2m")) else { return };
     let store = open(&disk);
     place(&store, "small.md", b"fits", 0, None).await;
-    // One that is written piece by piece, and one that is written in one go.
+    // One that is written piece by piece, and one that is written at once.
     let large = try_stage(&store, "large.bin", 4 << 20).await.unwrap_err();
     assert!(matches!(large, DestinationError::Full { .. }) && large.is_fatal(), "{large}");
     fs::write(disk.join("filler"), vec![0; 1_500_000]).unwrap();
@@ -63,7 +63,7 @@ async fn a_full_disk_is_fatal_and_leaves_no_part_of_the_file() {
     publish_one(&store, staged, None).await.unwrap();
 }
 
-/// Waits until a file with this content is in the staging folder: written by the thread that was woken for it.
+/// Waits until a file with this content is in the staging folder, written by the woken thread.
 async fn until_written(root: &Path, content: &[u8]) {
     let file = root.join(".obsync/staging").join(ContentHash::of(content).to_string());
     for _ in 0..10_000 {
@@ -87,7 +87,7 @@ async fn a_disk_that_was_full_while_small_files_were_written_ends_the_run_when_t
     let store = open(&disk);
     place(&store, "first.md", b"fits", 0, None).await;
     fs::write(disk.join("filler"), vec![0; 2 << 20]).unwrap_err();
-    // As many as a thread is woken for. The last one is empty, and so fits all the same.
+    // As many as wake a thread. The last one is empty, and so always fits.
     let contents: Vec<String> = (1..32).rev().map(|size| "x".repeat(size)).chain([String::new()]).collect();
     let mut batch = Vec::new();
     for (number, content) in contents.iter().enumerate() {
@@ -192,7 +192,7 @@ async fn files_reach_another_file_system_below_the_destination() {
     replace_a_private_note(&disk.join("vault"), &mounted).await;
 }
 
-/// A copy beside its target shows nobody what is in it, and is as open as any note once it has its place.
+/// A copy beside its target is private, and is as open as any note once it is in place.
 async fn replace_a_private_note(root: &Path, mounted: &Path) {
     let modes = Arc::new(Mutex::new(Vec::new()));
     let (seen, folder) = (modes.clone(), mounted.to_owned());
@@ -310,7 +310,7 @@ async fn a_destination_that_is_a_file_is_refused() {
 
 #[tokio::test]
 async fn a_destination_that_nobody_can_make_is_fatal() {
-    // Nothing can be made in the system's table of processes, not even by the superuser.
+    // Nothing can be created in the system's process table, not even by the superuser.
     if Path::new("/proc/self").exists() {
         let error = try_stage(&open(Path::new("/proc/obsync-test")), "a.md", 10).await.unwrap_err();
         assert!(error.is_fatal(), "{error}");
@@ -347,7 +347,7 @@ async fn a_path_that_is_too_long_as_a_whole_fails_alone() {
     }
     let mut answers = store.publish(batch).await;
     assert!(answers.pop().unwrap().is_ok());
-    // Whether the system takes it depends on the system; what counts is that it is an answer.
+    // It depends on the system whether this succeeds; the test is that there is an answer.
     if let Some(Err(failure)) = answers.pop() {
         assert!(matches!(failure.error, DestinationError::NameTooLong { .. }), "{}", failure.error);
     }
@@ -365,7 +365,7 @@ async fn a_long_name_in_conflict_is_shortened() {
 
 #[tokio::test]
 async fn where_names_are_short_a_note_in_conflict_is_kept_once_and_only_what_is_too_long_itself_fails() {
-    // As on eCryptfs.
+    // The limit of eCryptfs.
     let destination = TestFolder::with(FolderOptions { name_max: Some(143), ..FolderOptions::default() });
     let name = format!("{}é.md", "語".repeat(39));
     assert_eq!(name.len(), 122);

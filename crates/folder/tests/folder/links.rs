@@ -1,4 +1,5 @@
-//! Symbolic links in a destination: obsync follows none that leads out, and writes through none at a file's place.
+//! Symbolic links in a destination: obsync follows none that leads out, and never writes through one in place
+//! of a file.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -10,8 +11,8 @@ use obsync_core::{
 
 use crate::destination::TestFolder;
 
-/// A destination with links that lead out of it: `up` (relative), `abs` (absolute) and `a/chain` (by way of `up`), to a
-/// folder `outside` with a file `secret.md`.
+/// A destination with links that lead out of it: `up` (relative), `abs` (absolute) and `a/chain` (through
+/// `up`), to a folder `outside` with a file `secret.md`.
 fn trapped() -> TestFolder {
     let destination = TestFolder::new();
     fs::create_dir_all(destination.path("a")).unwrap();
@@ -25,7 +26,7 @@ fn trapped() -> TestFolder {
 
 const LINKS: [&str; 3] = ["up", "abs", "a/chain"];
 
-/// Checks that nothing changed outside.
+/// Asserts that nothing changed outside.
 fn assert_untouched(destination: &TestFolder) {
     let outside = destination.home().join("outside");
     assert_eq!(fs::read_dir(&outside).unwrap().count(), 1);

@@ -1,4 +1,4 @@
-//! A folder store beside a small model of what it is to do, on random sequences of operations.
+//! A folder store compared with a small model of it, on random sequences of operations.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -20,18 +20,18 @@ type ContentIndex = usize;
 
 #[derive(Clone, Debug)]
 enum Operation {
-    /// obsync brings a content; it believes what it put there last.
+    /// obsync puts a content; it expects the one that it put there last.
     Place(PathIndex, ContentIndex),
     /// obsync copies a content.
     Copy(PathIndex, PathIndex, ContentIndex),
-    /// obsync removes what it put there last.
+    /// obsync removes the file that it put there last.
     Remove(PathIndex),
     CreateFolder(PathIndex),
     RemoveFolder(PathIndex),
     SetAside(PathIndex),
-    /// Somebody else saves a file, if there is a folder for it.
+    /// A user saves a file, if there is a folder for it.
     Edit(PathIndex, ContentIndex),
-    /// Somebody else removes a file.
+    /// A user removes a file.
     Delete(PathIndex),
     /// The run ends and another begins.
     Reopen,
@@ -52,7 +52,7 @@ fn operation() -> impl Strategy<Value = Operation> {
     ]
 }
 
-/// What is at a path in the model.
+/// A path's node in the model.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Node {
     File(String),
@@ -62,7 +62,7 @@ enum Node {
 #[derive(Default)]
 struct Model {
     nodes: BTreeMap<String, Node>,
-    /// What obsync put where, as a state would say.
+    /// Contents that obsync put at paths, as a state records them.
     ours: BTreeMap<String, String>,
 }
 
@@ -84,7 +84,7 @@ impl Model {
         self.nodes.keys().any(|node| node.starts_with(&prefix))
     }
 
-    /// Moves a node, with what is below it.
+    /// Moves a node with everything below it.
     fn rename(&mut self, from: &str, to: &str) {
         let below = format!("{from}/");
         let moved: Vec<String> =
@@ -96,7 +96,7 @@ impl Model {
         }
     }
 
-    /// What publishing must answer: a conflict or none, or what is in the way.
+    /// The required answer of publishing: whether there was a conflict, or the file in the way.
     fn place(&mut self, path: &VaultPath, content: &str) -> Result<bool, VaultPath> {
         let folders: Vec<VaultPath> = path.ancestors().collect();
         if let Some(blocker) = self.blocker(&folders) {
@@ -252,7 +252,7 @@ fn run(operations: &[Operation], options: FolderOptions) {
             world.apply(operation).await;
             world.compare();
         }
-        // A store that was opened anew knows nothing of what the one before had taken out.
+        // A newly opened store does not know which files the one before had taken.
         assert_eq!(world.store.return_taken(Vec::new()).await.unwrap(), []);
         world.compare();
         world.store.discard_staged().await.unwrap();

@@ -1,5 +1,6 @@
-//! Other users of the machine, who may write to the destination, and to whom a staging folder belongs that they prepared.
-//! As root the tests give files to the user "nobody" and act as that user; whoever else runs them cannot, and is told so.
+//! Other users of the machine, who may write to the destination, and who own a staging folder that they
+//! prepared. As root the tests give files to the user "nobody" and act as that user; for other users they are
+//! skipped with a message.
 
 use obsync_core::{Inspect, Receive};
 use std::fs;
@@ -21,8 +22,8 @@ fn set_mode(path: &Path, mode: u32) {
     fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
 }
 
-/// A folder that everybody may write to, like `/tmp`, in which another user made `.obsync` (with `staging` in it, if
-/// `inner`); `None` where that is not allowed.
+/// A folder that everybody may write to, like `/tmp`, in which another user created `.obsync` (with `staging`
+/// in it, if `inner`); `None` if that is not permitted.
 fn prepared_by_another(inner: bool) -> Option<TestFolder> {
     let destination = TestFolder::new();
     fs::create_dir_all(destination.path(".obsync/staging")).unwrap();
@@ -39,7 +40,7 @@ fn prepared_by_another(inner: bool) -> Option<TestFolder> {
     Some(destination)
 }
 
-/// Has another user overwrite every file below the destination that this user may reach.
+/// Overwrites, as another user, every file below the destination that this user can reach.
 fn overwrite_as_another(destination: &TestFolder) {
     let script = "find . -type f 2>/dev/null | while read -r f; do echo evil > \"$f\"; \
                   rm -f \"$f\" && echo evil > \"$f\"; done 2>/dev/null; true";

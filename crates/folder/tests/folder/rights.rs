@@ -1,4 +1,4 @@
-//! Who may do what with a file, before and after its content is replaced; and files of other users.
+//! Rights of a file, before and after its content is replaced, and files of other users.
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
@@ -16,16 +16,16 @@ use obsync_folder::{Durability, FolderDestination, FolderOptions};
 
 use crate::destination::{TestFolder, mtime};
 
-/// A group that nobody here is in.
+/// A group without members here.
 const GROUP: u32 = 65_534;
 
 /// Linux's extended attribute of a file's access list.
 #[cfg(target_os = "linux")]
 const ACCESS_LIST_NAME: &str = "system.posix_acl_access";
 
-/// An access list with an entry of its own for one user, as the attribute has it (linux/posix_acl_xattr.h): version 2, and for
-/// each entry its tag, its permissions and an id, all of them little-endian. The user is the one who runs the test: a child that
-/// is [`confined`] knows no other.
+/// An access list with an entry for one user, in the format of the attribute (linux/posix_acl_xattr.h):
+/// version 2, and for each entry its tag, its permissions and an id, all of them little-endian. The user is
+/// the one who runs the test: a [`confined`] child knows no other.
 #[cfg(target_os = "linux")]
 static ACCESS_LIST: LazyLock<Vec<u8>> = LazyLock::new(|| {
     const NO_ID: u32 = u32::MAX;
@@ -42,7 +42,7 @@ static ACCESS_LIST: LazyLock<Vec<u8>> = LazyLock::new(|| {
     list
 });
 
-/// Gives a file [`ACCESS_LIST`]. A memory file system, as [`Confinement::Disk`] mounts one, has such lists.
+/// Gives a file [`ACCESS_LIST`]. The memory file system of [`Confinement::Disk`] supports such lists.
 #[cfg(target_os = "linux")]
 fn give_access_list(file: &Path) {
     let flags = rustix::fs::XattrFlags::empty();
@@ -85,7 +85,7 @@ async fn a_private_note_that_was_edited_leaves_no_open_one_under_its_name() {
     let destination = TestFolder::new();
     let store = destination.store();
     place(&store, "a.md", b"recorded", 0, None).await;
-    // In the second round there is a copy with the text already.
+    // In the second round there is already a copy with the text.
     for (vaults, before) in [("one", "recorded"), ("two", "one")] {
         destination.write("a.md", b"edited");
         set_mode(&destination, "a.md", 0o600);
@@ -101,13 +101,14 @@ async fn a_private_note_that_was_edited_leaves_no_open_one_under_its_name() {
     }
     let copies = destination.tree().into_iter().filter(|path| path.contains("Conflicted copy"));
     assert_eq!(copies.count(), 1);
-    // Another note is as open as ever.
+    // Another note has the default rights.
     place(&store, "b.md", b"b", 0, None).await;
     destination.write("c.md", b"c");
     assert_eq!(mode(&destination, "b.md"), mode(&destination, "c.md"));
 }
 
-/// Publishes a content that is here at other paths as well, as the engine does with what was renamed or copied in the vault.
+/// Publishes a content at other paths as well, as the engine does with a file that was renamed or copied in
+/// the vault.
 async fn copy_to_two_places(store: &FolderDestination, from: &str, content: &[u8]) {
     let meta = meta(content, 0);
     let staged = store.copy(&at(from), &at("to.md"), &meta).await.unwrap().unwrap();
@@ -147,7 +148,7 @@ async fn a_new_note_belongs_to_the_group_that_its_folder_gives() {
     let destination = TestFolder::new();
     let store = destination.store();
     place(&store, "first.md", b"text", 0, None).await;
-    // First a folder below the root, then the root with all that is made below it.
+    // First a folder below the root, then the root with all that is created below it.
     for (folder, notes) in [("team", vec!["team/a.md"]), ("", vec!["b.md", "new/c.md"])] {
         let path = destination.path(folder);
         fs::create_dir_all(&path).unwrap();

@@ -1,4 +1,4 @@
-//! A scan of a folder: what differs from the records, and nothing else.
+//! A scan of a folder finds differences from the records, and nothing else.
 
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
@@ -24,7 +24,7 @@ use crate::destination::TestFolder;
 const NFC: &str = "Caf\u{e9}.md";
 const NFD: &str = "Cafe\u{301}.md";
 
-/// A destination with obsync's own folder, by which the file system's time is found out.
+/// A destination with obsync's own folder, which is used to read the file system's time.
 pub(crate) fn destination() -> TestFolder {
     let destination = TestFolder::new();
     fs::create_dir_all(destination.path(".obsync")).unwrap();
@@ -40,7 +40,7 @@ pub(crate) async fn scan_with(store: &FolderDestination, records: &[Record], fil
     store.scan(input).await.unwrap().unwrap()
 }
 
-/// Records of everything that a scan found new.
+/// Records of everything that a scan found to be new.
 pub(crate) fn recorded(tree: &LocalTree) -> Vec<Record> {
     let files = tree.files.iter().map(|file| {
         let (hash, size) = (file.content.hash, file.content.size);
@@ -52,7 +52,7 @@ pub(crate) fn recorded(tree: &LocalTree) -> Vec<Record> {
     files.chain(folders).collect()
 }
 
-/// A record of a file with other facts than any file has.
+/// A record of a file with facts that no file has.
 fn record(path: &str, content: &[u8]) -> Record {
     let KnownContent { hash, size } = KnownContent::of(content);
     let meta = FileMeta { hash, size, mtime: 0, ctime: 0, uid: Uid(1) };
@@ -75,7 +75,7 @@ fn unknown(tree: &LocalTree) -> Vec<(&str, &UnknownCause)> {
     tree.unknown.iter().map(|unknown| (unknown.path.as_str(), &unknown.why)).collect()
 }
 
-/// A tree that differs in nothing but how much was found.
+/// A tree without differences; only the number of found files is set.
 fn unchanged(found: u64) -> LocalTree {
     LocalTree { found, ..LocalTree::default() }
 }
@@ -104,7 +104,7 @@ async fn a_file_with_the_facts_of_its_record_is_not_read() {
     let store = destination.store();
     let mut records = recorded(&scan(&store, &[]).await);
     assert_eq!(scan(&store, &records).await, unchanged(1));
-    // So that an untrue record is believed.
+    // So that a wrong record is trusted.
     if let RecordKind::File(meta) = &mut records[0].kind {
         meta.hash = ContentHash::of(b"else");
     }
@@ -145,7 +145,8 @@ async fn a_touched_file_is_read_and_its_facts_are_renewed() {
     assert_eq!(scan(&store, &records).await, unchanged(1));
 }
 
-/// Each edit comes right after the scan that recorded the text before it, has the same size, and must be found.
+/// Each edit comes right after the scan that recorded the text before it, has the same size, and must be
+/// found.
 #[tokio::test]
 async fn an_edit_within_the_same_tick_of_the_clock_is_found() {
     let destination = destination();
@@ -169,7 +170,7 @@ async fn a_file_whose_times_may_not_show_the_next_change_is_left_to_a_later_scan
     file.set_modified(soon).unwrap();
     let store = destination.store();
     assert_eq!(unknown(&scan(&store, &[]).await), [("note.md", &UnknownCause::Changing)]);
-    // A time that somebody made up stands in nobody's way.
+    // A made-up time does no harm.
     file.set_modified(soon + Duration::from_secs(1_000_000)).unwrap();
     let tree = scan(&store, &[]).await;
     assert_eq!(files(&tree), ["note.md"]);
@@ -252,12 +253,12 @@ async fn links_pipes_and_sockets_are_unknown_and_never_opened_or_followed() {
     }
 }
 
-/// Runs a test as a user who may not do everything.
+/// Runs a test as a user without privileges.
 fn as_a_mere_user(test: impl Future<Output = ()> + Send + 'static) {
     let run = || {
         if rustix::process::geteuid().is_root() {
             let nobody = rustix::thread::Uid::from_raw(65_534);
-            // Of this thread alone, and of those that it starts.
+            // For this thread only, and those that it starts.
             rustix::thread::set_thread_res_uid(nobody, nobody, nobody).unwrap();
         }
         tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(test);
@@ -497,7 +498,8 @@ async fn a_destination_that_was_replaced_is_not_scanned() {
     assert!(store.scan(input).await.is_err());
 }
 
-/// What is reported of a file that somebody appends to without a pause is what was in it with these facts.
+/// The reported content of a file that is appended to without a pause is its content at the time of the
+/// reported facts.
 #[tokio::test]
 async fn a_file_that_changes_while_it_is_read_is_reported_as_one_state_of_it_or_not_at_all() {
     let destination = destination();
@@ -513,7 +515,7 @@ async fn a_file_that_changes_while_it_is_read_is_reported_as_one_state_of_it_or_
     });
     let store = destination.store();
     let mut changing = 0;
-    // A machine under load may let the writer wait for a while.
+    // On a machine under load the writer may have to wait.
     for _ in 0..1000 {
         if changing == 3 {
             break;
@@ -567,7 +569,7 @@ async fn only_a_file_of_the_destination_itself_is_opened() {
     }
 }
 
-/// Writes the list of mounted folders, as an earlier scan does.
+/// Writes the list of mounted folders, like an earlier scan.
 fn remember_mounts(destination: &TestFolder, names: &str) {
     let list = destination.path(".obsync/mounts");
     fs::write(&list, names).unwrap();
@@ -592,17 +594,18 @@ async fn below_a_folder_that_was_mounted_and_is_not_nothing_is_absent_found_or_w
     );
     assert!(tree.absent.is_empty(), "{:?}", tree.absent);
     assert_eq!(files(&tree), ["Other/note.md"]);
-    // Nor while nothing is recorded there, as when a destination in doubt is looked at anew.
+    // The same without records, as when a destination in doubt is scanned again.
     let tree = scan(&store, &[]).await;
     assert_eq!(files(&tree), ["Other/note.md"]);
     assert_eq!(destination.read(".obsync/mounts"), "Deep/Media\nMedia\nNothing recorded\n");
-    // What the vault has for it is not written where the file system would hide it, though a mount point went with that.
+    // Files of the vault are not written where the file system would hide them, even if the mount point is
+    // gone as well.
     for path in ["Media/a.md", "Deep/Media/b.md"] {
         let error = store.admits(&at(path)).unwrap_err();
         assert!(!error.is_fatal() && error.to_string().contains("not mounted"), "{error}");
     }
     store.admits(&at("Other/note.md")).unwrap();
-    // What the vault deletes there is not gone because it cannot be seen.
+    // A file that the vault deletes there is not reported as gone because it cannot be seen.
     let content = KnownContent::of(b"a");
     let removals = ["Media/a.md", "Deep/Media/b.md", "Other/gone.md"];
     let removals = removals.map(|path| Removable { path: at(path), content }).to_vec();
@@ -614,7 +617,7 @@ async fn below_a_folder_that_was_mounted_and_is_not_nothing_is_absent_found_or_w
     assert!(matches!(outcomes[2], Ok(Removal::Missing)), "{outcomes:?}");
     let outcomes = store.remove_folders(vec![at("Nothing recorded"), at("Deep")]).await;
     assert!(outcomes[0].is_err() && destination.path("Nothing recorded").is_dir(), "{outcomes:?}");
-    // Its user says that it is an ordinary folder from now on.
+    // Its user decides that it is an ordinary folder from now on.
     remember_mounts(&destination, "");
     let tree = scan(&store, &records).await;
     assert_eq!(texts(&tree.absent), ["Deep", "Deep/Media/b.md", "Media/a.md"]);
@@ -637,7 +640,7 @@ async fn a_file_system_that_is_mounted_in_the_destination_is_remembered_and_miss
     fs::set_permissions(root.join(".obsync"), fs::Permissions::from_mode(0o700)).unwrap();
     fs::create_dir(disk.join("elsewhere")).unwrap();
     mount(&["-t", "tmpfs", "none"], "Media");
-    // The same file system once more: by its device it is none of its own.
+    // The same file system mounted once more: its device does not show it.
     mount(&["--bind", disk.join("elsewhere").to_str().unwrap()], "Again");
     for path in ["Media/a.md", "Again/b.md", "Plain/c.md"] {
         fs::write(root.join(path), "text").unwrap();

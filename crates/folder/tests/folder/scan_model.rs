@@ -1,4 +1,4 @@
-//! Scans of random folders, held against a plain comparison of what is on the disk before and after.
+//! Scans of random folders, compared with plain snapshots of the disk before and after.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -39,7 +39,7 @@ fn edit() -> impl Strategy<Value = Edit> {
 
 fn apply(destination: &TestFolder, edit: &Edit) {
     let at = |index: &usize| destination.path(PATHS[*index]);
-    // What does not go, because something else is there, is not done.
+    // Edits that are impossible at this point are skipped.
     let _ = match edit {
         Edit::Write(path, content) => {
             let path = at(path);
@@ -67,7 +67,7 @@ enum Node {
     Link,
 }
 
-/// All that is in a folder, by path.
+/// Everything in a folder, by path.
 fn snapshot(folder: &Path, prefix: &str, nodes: &mut BTreeMap<String, Node>) {
     for entry in fs::read_dir(folder).unwrap() {
         let entry = entry.unwrap();
@@ -86,18 +86,18 @@ fn snapshot(folder: &Path, prefix: &str, nodes: &mut BTreeMap<String, Node>) {
     }
 }
 
-/// Whether another name of the same folder differs from this one in case alone.
+/// True if another name of the same folder differs from this one only in case.
 fn has_twin(nodes: &BTreeMap<String, Node>, path: &str) -> bool {
     nodes.keys().any(|other| other != path && other.to_lowercase() == path.to_lowercase())
 }
 
-/// Whether it is certain what is at a path: no link is there or above it, and nothing has a twin.
+/// True if the state of a path is certain: no link is there or above it, and nothing has a twin.
 fn is_certain(nodes: &BTreeMap<String, Node>, path: &str) -> bool {
     let above = path.match_indices('/').map(|(end, _)| &path[..end]);
     above.chain([path]).all(|at| nodes.get(at) != Some(&Node::Link) && !has_twin(nodes, at))
 }
 
-/// Holds a scan against what was there before and is there now.
+/// Compares a scan with the snapshots before and now.
 fn check(before: &BTreeMap<String, Node>, now: &BTreeMap<String, Node>, tree: &LocalTree) {
     let files: BTreeMap<&str, &KnownContent> =
         tree.files.iter().map(|file| (file.path.as_str(), &file.content)).collect();

@@ -1,4 +1,4 @@
-//! What interrupted runs leave in the staging folder, and what becomes of it.
+//! Files that interrupted runs leave in the staging folder, and their cleanup.
 
 use obsync_core::{Inspect, Receive};
 use std::fs;
@@ -8,7 +8,7 @@ use obsync_protocol::ContentHash;
 
 use crate::destination::{TestFolder, mtime};
 
-/// The staging folder's path of a content, with something added to its name.
+/// Path of a content in the staging folder, with a suffix to its name.
 fn staged(content: &[u8], suffix: &str) -> String {
     format!(".obsync/staging/{}{suffix}", ContentHash::of(content))
 }
@@ -83,7 +83,7 @@ async fn staging_that_is_removed_meanwhile_ends_the_run_with_a_sentence() {
     let gone = stage(&store, "a.md", b"text", 0).await;
     fs::remove_dir_all(destination.path(".obsync")).unwrap();
     assert!(publish_one(&store, gone, None).await.is_err());
-    // It is small, so it is written when it is published.
+    // It is small, so it is only written when it is published.
     let staged = stage(&store, "b.md", b"text", 0).await;
     let error = publish_one(&store, staged, None).await.unwrap_err().error;
     assert!(

@@ -1,4 +1,5 @@
-//! What a folder does beyond what every store must do: when it writes at all, what it finds in its way, who may use it.
+//! Properties of a folder beyond the common contract: when it writes at all, files in its way, and its
+//! permissions.
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
@@ -42,7 +43,7 @@ async fn looking_changes_nothing_in_a_folder() {
     assert_eq!((before.ctime(), before.ctime_nsec()), (after.ctime(), after.ctime_nsec()));
 }
 
-/// Everything that a run does which has nothing to change.
+/// Every call of a run that has nothing to change.
 async fn look_at_everything(store: &FolderDestination) {
     store.is_empty().await.unwrap();
     store.folds_names(FoldingProbe::Case).await.unwrap();
@@ -129,7 +130,7 @@ async fn a_file_in_the_way_of_a_folder_is_named() {
 async fn what_is_neither_file_nor_folder_is_set_aside_unread() {
     let destination = TestFolder::new();
     fs::create_dir_all(destination.root()).unwrap();
-    // Reading a pipe would wait for somebody to write into it.
+    // Reading a pipe would wait for a writer.
     let made = Command::new("mkfifo").arg(destination.path("a.md")).status().unwrap();
     assert!(made.success());
     let store = destination.store();
@@ -186,7 +187,7 @@ async fn a_time_that_no_file_system_has_becomes_the_nearest_one() {
 async fn a_file_of_another_size_is_not_read_however_large_it_seems() {
     let destination = TestFolder::new();
     let store = destination.store();
-    // Each reading of one of these would take minutes.
+    // Each read of one of these would take minutes.
     for name in ["in-the-way.md", "ours-once.md", "to-be-removed.md", "source.md"] {
         destination.write(name, b"");
         fs::File::options().write(true).open(destination.path(name)).unwrap().set_len(1 << 40).unwrap();
@@ -210,7 +211,7 @@ async fn facts_are_those_of_a_file_of_that_very_name() {
     assert!(found[0].is_some() && found[1].is_none(), "{found:?}");
 }
 
-/// As network drives can, one of them by saying of every file that another process has locked it.
+/// Like network drives, one of which reports every file as locked by another process.
 #[cfg(target_os = "linux")]
 #[test]
 fn a_folder_whose_file_system_refuses_locks_is_written_to_all_the_same() {
@@ -307,7 +308,7 @@ async fn whether_names_are_folded_is_found_out_without_leaving_anything() {
         false => NameFolding::Nothing,
     };
     assert_eq!((absent, empty, filled), (truth, truth, truth));
-    // With accents a probe is made, and removed again.
+    // With accents a probe is created, and removed again.
     destination.store().folds_names(FoldingProbe::Normalization).await.unwrap();
     place(&destination.store(), "b.md", b"text", 0, None).await;
     let before = destination.tree();
@@ -344,7 +345,7 @@ async fn a_file_changed_since_obsync_wrote_it_survives_with_its_own_time() {
     let destination = TestFolder::new();
     let store = destination.store();
     place(&store, "a.md", b"ours", 0, None).await;
-    // Same size and same time as what obsync wrote: only reading it tells.
+    // Same size and time as those that obsync wrote: only reading it shows the difference.
     destination.write("a.md", b"hers");
     let edited = fs::File::options().write(true).open(destination.path("a.md")).unwrap();
     edited.set_modified(std::time::UNIX_EPOCH).unwrap();
@@ -373,7 +374,7 @@ async fn a_file_that_was_changed_since_it_was_looked_at_is_not_taken_for_what_it
     assert!(matches!(error, DestinationError::ContentNeeded { .. }), "{error}");
     assert_eq!(destination.read("a.md"), "mine");
     assert_ne!(mtime(&destination.path("a.md")), Some(5_000));
-    // Written anew with the same text: it is read once more, and counts.
+    // Written again with the same text: it is read once more, and accepted.
     destination.write("a.md", b"text");
     publish().await.unwrap();
     assert_eq!(mtime(&destination.path("a.md")), Some(5_000));

@@ -1,4 +1,4 @@
-//! The trash: what a run replaces or removes can be had again for a while.
+//! The trash: replaced and removed files can be restored for a while.
 
 use std::fs;
 
@@ -24,7 +24,7 @@ async fn remove(store: &FolderDestination, path: &str, content: &[u8]) -> Remova
     removal
 }
 
-/// What is in the trash: each run's folder, the path in it, the text. Runs are numbered in their order.
+/// Contents of the trash: the run's folder, the path in it, and the text. Runs are numbered in order.
 fn trashed(destination: &TestFolder) -> Vec<(usize, String, String)> {
     let trash = destination.path(".obsync/trash");
     let mut runs: Vec<_> = fs::read_dir(trash).into_iter().flatten().map(|run| run.unwrap().path()).collect();
@@ -64,7 +64,7 @@ async fn what_is_replaced_or_removed_is_in_the_trash_with_its_path_and_time() {
     assert_eq!(trashed(&destination), [entry(0, "a/note.md", "one"), entry(0, "gone.md", "text")]);
     let run = fs::read_dir(destination.path(".obsync/trash")).unwrap().next().unwrap().unwrap().path();
     assert_eq!(mtime(&run.join("a/note.md")), Some(TIME));
-    // It is there still when the run is over, and staging is not.
+    // It is still there after the run; staging is not.
     store.discard_staged().await.unwrap();
     store.end_run().await;
     assert_eq!(trashed(&destination).len(), 2);

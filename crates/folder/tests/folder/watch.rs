@@ -1,4 +1,4 @@
-//! The watcher: what others change is told soon, and what is not seen is said.
+//! The watcher: changes of other programs are reported soon, and so is that changes may be missed.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -14,7 +14,7 @@ use crate::destination::TestFolder;
 
 const LONG: Duration = Duration::from_secs(20);
 
-/// A destination with two folders, and a watcher that is at work.
+/// A destination with two folders, and a ready watcher.
 async fn watched(filter: Filter) -> (TestFolder, Watcher) {
     let destination = TestFolder::new();
     for folder in ["a/b", ".git", ".obsync", "a/.venv", ".obsidian/plugins/x"] {
@@ -30,7 +30,7 @@ async fn until_silent(watcher: &mut Watcher) {
     while timeout(Duration::from_millis(300), watcher.next()).await.is_ok() {}
 }
 
-/// What is told until `path` is among it.
+/// Reported paths, until `path` is among them.
 async fn told_until(watcher: &mut Watcher, path: &str) -> BTreeMap<VaultPath, Touch> {
     let mut told = BTreeMap::new();
     while !told.contains_key(&at(path)) {
@@ -43,7 +43,7 @@ async fn told_until(watcher: &mut Watcher, path: &str) -> BTreeMap<VaultPath, To
     told
 }
 
-/// The last that is told of a path.
+/// The last report about a path.
 async fn last_of(watcher: &mut Watcher, path: &str) -> Touch {
     let mut told = told_until(watcher, path).await;
     while let Ok(Some(LocalEvent::Paths(paths))) = timeout(Duration::from_millis(300), watcher.next()).await {
@@ -140,7 +140,7 @@ async fn more_folders_than_may_be_watched_are_said() {
     let mut watcher = Watcher::new(&destination.root(), Filter::default(), options);
     let event = timeout(LONG, watcher.next()).await.unwrap().unwrap();
     assert!(matches!(&event, LocalEvent::Failed(reason) if reason.contains("max_user_watches")), "{event:?}");
-    // What is watched is told all the same.
+    // Watched folders are still reported.
     fs::write(destination.path("note.md"), "text").unwrap();
     told_until(&mut watcher, "note.md").await;
 }

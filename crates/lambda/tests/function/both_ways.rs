@@ -1,4 +1,4 @@
-//! A function that sends, too: what others put into the bucket reaches the vault.
+//! A function that also sends: objects that others put into the bucket reach the vault.
 
 use obsync_testcloud::{Invocation, Service};
 use obsync_testkit::{Chance, VaultHandle};
@@ -11,7 +11,7 @@ fn key(path: &str) -> String {
     format!("{PREFIX}/Notes/{path}")
 }
 
-/// Puts an object into the bucket, as another program does.
+/// Puts an object into the bucket, as another program.
 fn put(world: &World, path: &str, text: &str) {
     world.cloud.s3().put(BUCKET, &key(path), text.to_owned(), &[]);
 }
@@ -100,7 +100,7 @@ async fn an_event_narrows_the_direction() {
     answered(&ran(&world, &[SYNC], event("pull")).await);
     assert_eq!(text_in_bucket(&world, "theirs.md").as_deref(), Some("theirs"));
     assert_eq!(text_in_vault(&vault, "mine too.md"), None, "a pull sends nothing");
-    // The next sync is no first one: nobody is asked about deletions.
+    // The next sync is not the first one: deletions need no confirmation.
     vault.delete("theirs.md").unwrap();
     let after = run(&world, &[SYNC]).await;
     assert_eq!((&after["held_back"], &after["deleted"]["files"]), (&json!([]), &json!(1)), "{after}");
@@ -120,7 +120,7 @@ async fn a_missing_object_deletes_nothing_in_the_vault_unless_the_owner_says_tha
     world.cloud.s3().delete(BUCKET, &key("1.md"));
     run(&world, &[SYNC]).await;
     assert!(text_in_vault(&vault, "1.md").is_some(), "it may have expired");
-    // What was missing before is nobody's deletion; what goes from now on is one.
+    // Files missing before do not count as deleted by anybody; those removed from now on do.
     let deletes = [SYNC, ("OBSYNC_BUCKET_DELETES", "true")];
     run(&world, &deletes).await;
     assert!(text_in_vault(&vault, "1.md").is_some());
@@ -145,7 +145,7 @@ async fn an_object_that_is_not_sent_within_two_invocations_is_named_and_deletion
     world.server.faults().update(|faults| faults.stall_in_upload = Chance::always());
     let function = world.function_with(&deletes);
     let mut named = Vec::new();
-    // Two of them come as far as to send it, however busy the machine is.
+    // Two of them come far enough to send it, however busy the machine is.
     for _ in 0..6 {
         let cut_off = invoke_for(&function, &sync("Notes"), 9000).await;
         let report = report(answered(&cut_off)).clone();
@@ -185,7 +185,7 @@ async fn deletions_are_refused_where_objects_expire() {
         "{warning}"
     );
     assert_eq!(vault.version(), version);
-    // What went while there was a rule is no deletion after it either.
+    // Files that expired while there was a rule do not count as deleted afterwards either.
     world.cloud.s3().expire_nothing(BUCKET);
     run(&world, &deletes).await;
     assert_eq!(vault.version(), version);
@@ -204,7 +204,7 @@ async fn a_run_asks_once_whether_objects_expire() {
     run(&world, &deletes).await;
     let asked = || world.cloud.counts().of(Service::S3, "GetBucketLifecycleConfiguration");
     let function = world.function_with(&deletes);
-    // One process for all of them: each run asks anew.
+    // One process for all of them: each run queries the rules anew.
     for file in vault.expected().unwrap().files.iter().take(2) {
         world.cloud.s3().delete(BUCKET, &key(&file.path));
         let before = asked();

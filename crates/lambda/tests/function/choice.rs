@@ -1,4 +1,4 @@
-//! Which vaults are synced when an event names none, and which a name means.
+//! Which vaults are synced when an event names none, and which a name denotes.
 
 use obsync_testkit::VaultSpec;
 use serde_json::{Value, json};
@@ -9,7 +9,7 @@ use crate::world::{
 
 const FRIEND: &str = "friend@example.com";
 
-/// The secret with the account and nothing else.
+/// The secret with only the account.
 fn account_only(world: &World) {
     world.put_secret(&json!({ "auth": { "email": EMAIL, "password": PASSWORD } }));
 }
@@ -38,7 +38,7 @@ async fn standard_vaults_that_nobody_named_and_that_have_no_state_are_not_synced
     let message = answer["message"].as_str().unwrap();
     assert!(message.contains("21 vaults are left out") && message.contains("OBSYNC_VAULTS"), "{answer}");
     assert_eq!(places(&world), [""; 0]);
-    // Once named it has a place, and a schedule that names nothing goes on with it.
+    // Once named it has a place, and a schedule without names continues with it.
     answered(&invoke(&function, &sync("Notes")).await);
     world.vault("Notes").write("new.md", "new", 1_800_000_000_000).unwrap();
     let invocation = invoke(&function, &json!({})).await;

@@ -1,8 +1,8 @@
-//! What the function costs that only pulls: requests and capacity units are counted here, and `docs/COST.md` has them and the money that
-//! they are by the prices of `deploy/prices.json`.
+//! The cost of a function that only pulls: requests and capacity units are counted here, and `docs/COST.md`
+//! has them with the resulting amounts by the prices of `deploy/prices.json`.
 //!
-//! With `OBSYNC_UPDATE_COST` set the page is written instead; with `OBSYNC_TEST_LARGE` the row of a vault with 100,000 notes is
-//! counted anew, which takes many minutes.
+//! With `OBSYNC_UPDATE_COST` set the page is written instead; with `OBSYNC_TEST_LARGE` the row of a vault
+//! with 100,000 notes is counted anew, which takes many minutes.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -17,23 +17,23 @@ use serde_json::Value;
 
 use crate::world::{World, answered, invoke, sync};
 
-/// Notes of the vault that is counted in every test run.
+/// Notes of the vault counted in every test run.
 pub(crate) const NOTES: usize = 2_000;
 /// Notes of the large vault.
 const MANY: usize = 100_000;
-/// Notes that are changed at a time.
+/// Notes changed at a time.
 pub(crate) const CHANGED: usize = 1_000;
 /// Runs of a month: one in fifteen minutes.
 pub(crate) const RUNS: f64 = 4.0 * 24.0 * 30.0;
-/// What Lambda itself logs of an invocation, in bytes.
+/// Bytes that Lambda itself logs for an invocation.
 pub(crate) const PLATFORM_LOG: f64 = 700.0;
 
-/// What an invocation asked for.
+/// Requests of an invocation.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(crate) struct Counted {
-    /// Requests of S3 at the price of `PUT`: listings are among them.
+    /// S3 requests at the price of `PUT`, listings included.
     pub(crate) s3_writes: f64,
-    /// Requests of S3 at the price of `GET`.
+    /// S3 requests at the price of `GET`.
     pub(crate) s3_reads: f64,
     pub(crate) read_units: f64,
     pub(crate) write_units: f64,
@@ -44,7 +44,7 @@ impl Counted {
     /// Fails if the page has other numbers.
     #[track_caller]
     pub(crate) fn assert_is(&self, row: &str, told: &Counted) {
-        // How many files go into one transaction depends on how fast they come.
+        // The number of files in one transaction depends on how fast they arrive.
         let is_near = |one: f64, other: f64, least: f64| (one - other).abs() <= (other * 0.1).max(least);
         let is_right = is_near(self.s3_writes, told.s3_writes, 0.0)
             && is_near(self.s3_reads, told.s3_reads, 0.0)
@@ -58,22 +58,22 @@ impl Counted {
     }
 }
 
-/// A vault as people have them.
+/// A typical vault.
 pub(crate) struct Size {
     pub(crate) name: &'static str,
     pub(crate) notes: f64,
-    /// Bytes of a note on the average, attachments included.
+    /// Average bytes of a note, attachments included.
     bytes: f64,
     /// Notes that change in a day.
     pub(crate) changed: f64,
-    /// Runs of a day that find changes.
+    /// Runs per day that find changes.
     pub(crate) runs: f64,
     /// Memory of the function in GB.
     pub(crate) memory: f64,
 }
 
 impl Size {
-    /// What is stored, in a month.
+    /// The cost of storage in a month.
     pub(crate) fn storage(&self, prices: &Prices) -> [(&'static str, f64); 2] {
         [
             ("storage in S3", self.notes * self.bytes / 1e9 * prices.of("s3_gb_month")),
@@ -88,9 +88,9 @@ pub(crate) const SIZES: [Size; 3] = [
     Size { name: "100,000 notes", notes: 100e3, bytes: 100e3, changed: 1e3, runs: 40.0, memory: 0.5 },
 ];
 
-/// Seconds that a run takes, and for each changed note besides. Taken, not counted: this machine is not Amazon's.
+/// Seconds of a run, and per changed note. Assumed, not measured: this machine is not Amazon's.
 pub(crate) const SECONDS: (f64, f64) = (1.0, 0.01);
-/// Bytes that the table has of a note.
+/// Bytes of a note in the table.
 const STATE_BYTES: f64 = 400.0;
 
 /// The rows of the page, in their order.
@@ -111,7 +111,7 @@ fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
 }
 
-/// A function and what it asked for up to now.
+/// A function and its requests until now.
 pub(crate) struct Meter {
     pub(crate) world: World,
     function: LambdaRuntime,
@@ -136,7 +136,7 @@ impl Meter {
         }
     }
 
-    /// Runs the function, which brings as many files here, and counts.
+    /// Runs the function, asserts the number of files, and counts.
     pub(crate) async fn count(&self, files: usize) -> Counted {
         let (answer, counted) = self.run().await;
         assert_eq!(answer["files_count"], files, "{answer}");
@@ -159,17 +159,16 @@ impl Meter {
     }
 }
 
-/// Where a note is.
 pub(crate) fn path(number: usize) -> String {
     format!("folder {}/note {number}.md", number % 50)
 }
 
-/// What a note has since a round.
+/// The content of a note since a round.
 pub(crate) fn content(number: usize, round: u32) -> String {
     format!("note {number} of round {round}\n").repeat(1 + number % 20)
 }
 
-/// The requests of S3 at the price of `PUT`, and at that of `GET`. Deletions are free.
+/// S3 requests at the price of `PUT`, and at that of `GET`. Deletions are free.
 fn priced(requests: &RequestCounts) -> (f64, f64) {
     let (mut writes, mut reads) = (0, 0);
     for (service, operation, count) in requests.iter() {
@@ -183,7 +182,7 @@ fn priced(requests: &RequestCounts) -> (f64, f64) {
     (writes as f64, reads as f64)
 }
 
-/// Counts every row but that of the large vault, unless it is wanted.
+/// Counts every row; that of the large vault only on request.
 async fn count() -> BTreeMap<&'static str, Counted> {
     let meter = Meter::new(&[]).await;
     let mut counted = BTreeMap::new();
@@ -208,7 +207,6 @@ async fn count() -> BTreeMap<&'static str, Counted> {
     counted
 }
 
-/// The table of what was counted.
 pub(crate) fn counts_table(rows: &[&str], counted: &BTreeMap<&str, Counted>) -> String {
     let mut table = "| run | S3 writes | S3 reads | read units | write units | log, KB |\n| --- | --- | --- | --- | --- | --- |\n".to_owned();
     for row in rows {
@@ -223,7 +221,7 @@ pub(crate) fn counts_table(rows: &[&str], counted: &BTreeMap<&str, Counted>) -> 
     table
 }
 
-/// What the page says was counted.
+/// The counts on the page.
 pub(crate) fn parsed<'r>(rows: &[&'r str], table: &str) -> BTreeMap<&'r str, Counted> {
     let mut counted = BTreeMap::new();
     for line in table.lines() {
@@ -261,24 +259,24 @@ impl Prices {
         self.reading(counted) + self.writing(counted)
     }
 
-    /// What is read from DynamoDB.
+    /// The cost of DynamoDB reads.
     pub(crate) fn reading(&self, counted: &Counted) -> f64 {
         counted.read_units * self.of("dynamodb_read_units_million") / 1e6
     }
 
-    /// What is written to DynamoDB.
+    /// The cost of DynamoDB writes.
     pub(crate) fn writing(&self, counted: &Counted) -> f64 {
         counted.write_units * self.of("dynamodb_write_units_million") / 1e6
     }
 
-    /// The invocations of a month, of so many seconds in all.
+    /// The cost of a month's invocations with this many seconds in all.
     pub(crate) fn lambda(&self, size: &Size, seconds: f64) -> f64 {
         RUNS * self.of("lambda_requests_million") / 1e6
             + seconds * size.memory * self.of("lambda_gb_second_arm64")
     }
 }
 
-/// What a vault costs in a month, by kinds.
+/// The cost of a vault in a month, by kind.
 fn month(size: &Size, counted: &BTreeMap<&str, Counted>, prices: &Prices) -> Vec<(&'static str, f64)> {
     let quiet = counted["nothing changed"];
     let one = counted["1 note changed"];
@@ -302,7 +300,7 @@ fn month(size: &Size, counted: &BTreeMap<&str, Counted>, prices: &Prices) -> Vec
     ]
 }
 
-/// The table of what vaults of each size cost in a month, by kinds.
+/// The table of monthly costs for vaults of each size, by kind.
 pub(crate) fn months_table(months: &[Vec<(&str, f64)>; 3]) -> String {
     let names = SIZES.map(|size| size.name).join(" | ");
     let mut text = format!("| a vault, in a month | {names} |\n| --- | --- | --- | --- |\n");
@@ -316,7 +314,7 @@ pub(crate) fn months_table(months: &[Vec<(&str, f64)>; 3]) -> String {
     text
 }
 
-/// How many alarms and metrics a function has by the template, without a queue and a URL.
+/// Number of alarms and metrics of a function by the template, without a queue and a URL.
 fn watched() -> (f64, f64) {
     let template = fs::read_to_string(root().join("deploy/template.yaml")).unwrap();
     let alarms = template.matches("Type: AWS::CloudWatch::Alarm\n").count()
@@ -332,7 +330,7 @@ pub(crate) fn dollars(amount: f64) -> String {
     if amount < 0.01 { format!("{amount:.4}") } else { format!("{amount:.2}") }
 }
 
-/// The tables of money.
+/// The tables of amounts.
 fn money(counted: &BTreeMap<&str, Counted>, prices: &Prices) -> String {
     let months = SIZES.each_ref().map(|size| month(size, counted, prices));
     let mut text = months_table(&months);
@@ -381,7 +379,7 @@ fn money(counted: &BTreeMap<&str, Counted>, prices: &Prices) -> String {
     text
 }
 
-/// What is between two marks of the page.
+/// The text between two marks of the page.
 pub(crate) fn block<'p>(page: &'p str, name: &str) -> &'p str {
     let (begin, end) = (format!("<!-- {name} -->\n"), format!("<!-- end of {name} -->"));
     page.split_once(&begin)
@@ -390,12 +388,11 @@ pub(crate) fn block<'p>(page: &'p str, name: &str) -> &'p str {
         .0
 }
 
-/// The page.
 pub(crate) fn page() -> String {
     fs::read_to_string(root().join("docs/COST.md")).unwrap()
 }
 
-/// Writes blocks of the page anew, if that is asked for. Tests of one process do that one after the other.
+/// Writes blocks of the page anew, on request. Tests of one process do that one after the other.
 pub(crate) fn update(write: impl FnOnce(&str) -> String) -> bool {
     static WRITING: Mutex<()> = Mutex::new(());
     let is_asked_for = env::var_os("OBSYNC_UPDATE_COST").is_some();

@@ -1,4 +1,4 @@
-//! Where events may send vaults: nowhere, unless whoever set the function up said so.
+//! Alternative destinations in events: refused, unless the settings allow them.
 
 use obsync_testcloud::LambdaRuntime;
 use serde_json::{Value, json};
@@ -61,7 +61,7 @@ async fn an_event_cannot_take_the_configured_place_of_a_vault() {
     let world = World::new().await;
     write_notes(&world.vault("Notes"), 3);
     write_notes(&world.vault("Private"), 3);
-    // Allowed as widely as can be.
+    // The widest possible permission.
     let function = world.function_with(&[("OBSYNC_ALLOW_DESTINATIONS", BUCKET)]);
     for prefix in ["", "notes/Private", "notes/A vault that is yet to come"] {
         let message = refused(&function, &to(BUCKET, prefix)).await;
@@ -97,7 +97,7 @@ async fn a_damaged_place_in_the_table_fails_one_vault_and_not_the_run() {
     ] {
         let mut item = places.clone();
         item["places"]["M"][private.id().as_str()] = wrong.clone();
-        // Of two vaults with one place neither is the right one.
+        // Of two vaults with one place neither is right.
         let is_shared = wrong == json!({ "S": "Notes" });
         world.cloud.dynamodb().put_item(TABLE, item).unwrap();
         let invocation = invoke(&function, &both).await;

@@ -1,4 +1,4 @@
-//! A service that lies about how vaults are encrypted gets nothing, and nothing changes.
+//! A service that lies about the encryption of vaults gets nothing, and nothing changes.
 
 use obsync_protocol::MasterKey;
 use obsync_testcloud::LambdaRuntime;
@@ -11,14 +11,14 @@ use crate::world::{
     write_notes,
 };
 
-/// What the service knows by heart.
+/// A password that the service knows.
 const HANDED_OUT: &str = "chosen by the service";
 
 fn auth() -> Value {
     json!({ "email": EMAIL, "password": PASSWORD })
 }
 
-/// The secret as `obsync credentials export` writes it, with the account's password to sign in with.
+/// The secret as `obsync credentials export` writes it, with the account's password for signing in.
 fn exported(world: &World) -> Value {
     let vault = world.vault("Private");
     let key = MasterKey::derive(&VAULT_PASSWORD.into(), vault.salt()).expose_hex();
@@ -37,7 +37,7 @@ fn pins(world: &World) -> Vec<String> {
     keys.filter(|key| key.starts_with("pin#")).map(str::to_owned).collect()
 }
 
-/// How often a key was shown to the service.
+/// Number of times a key was sent to the service.
 fn shown(world: &World) -> u64 {
     world.server.stats().rest_by_path.get("/vault/access").copied().unwrap_or(0)
 }
@@ -68,7 +68,7 @@ async fn a_vault_of_the_secret_is_never_opened_by_a_password_that_the_service_ha
         assert_eq!(shown(&world), 0);
         assert!(world.cloud.s3().files(BUCKET, "").is_empty());
 
-        // Nor once the vault was opened and its keys are kept.
+        // Nor after the vault was opened and its keys are cached.
         hand_out(&world, None);
         let warm = world.function();
         answered(&invoke(&warm, &sync("Private")).await);
@@ -102,14 +102,14 @@ async fn a_key_of_the_secret_is_used_with_the_salt_only_that_it_was_made_for() {
     assert_eq!(report(answered(&invocation))["encryption"], "end-to-end");
     world.assert_exact("Private");
 
-    // A secret of an early release, where the pin in the table says the same.
+    // A secret of an early release, where the pin in the table agrees.
     let mut old = secret;
     for vault in old["vaults"].as_object_mut().unwrap().values_mut() {
         vault.as_object_mut().unwrap().retain(|name, _| name == "key");
     }
     world.put_secret(&old);
     answered(&invoke(&world.function(), &sync("Private")).await);
-    // Where the table knows nothing, nobody says which salt the key is for.
+    // Without a pin in the table, nothing shows which salt the key is for.
     world.cloud.dynamodb().delete_table(TABLE).unwrap();
     world.cloud.dynamodb().create_table(TABLE).unwrap();
     let message = refused(&world.function()).await;
@@ -130,8 +130,8 @@ async fn a_key_that_was_kept_of_a_password_of_the_service_opens_no_end_to_end_va
     assert!(message.contains("there is no password for it"), "{message}");
 }
 
-/// A vault of the secret that an older release brought, so that there is no pin of it, is listed under another name with a
-/// password of the service, and what `fault` adds. It is not opened.
+/// A vault in the secret that an older release synced, without a pin, is listed under another name with a
+/// password of the service, and the effects of `fault`. It is not opened.
 async fn is_not_opened_under_another_name(fault: Option<&str>) {
     let world = World::with(|builder| builder.vault(VaultSpec::end_to_end("Private", VAULT_PASSWORD))).await;
     let vault = world.vault("Private");
@@ -213,7 +213,7 @@ async fn a_standard_vault_beside_a_vault_password_is_refused_at_the_first_contac
     let said = world.function_with(&[password, ("OBSYNC_ENCRYPTION", "standard")]);
     let invocation = invoke(&said, &sync("Notes")).await;
     assert_eq!(report(answered(&invocation))["encryption"], "standard");
-    // From now on it is known.
+    // From now on it is pinned.
     answered(&invoke(&function, &sync("Notes")).await);
     world.assert_exact("Notes");
 }
@@ -230,7 +230,7 @@ async fn a_vault_that_was_end_to_end_encrypted_is_not_opened_by_a_password_that_
     vault.write("new.md", "forged", 1_800_000_000_000).unwrap();
     hand_out(&world, Some(HANDED_OUT));
     let before = shown(&world);
-    // The password is gone from the settings, too: nothing but the table knows what the vault was.
+    // The password is removed from the settings, too: only the table knows the vault's encryption.
     for function in [world.function_with(&[password]), world.function()] {
         let message = refused(&function).await;
         assert!(message.contains("the table knows it as end-to-end encrypted"), "{message}");
@@ -239,7 +239,7 @@ async fn a_vault_that_was_end_to_end_encrypted_is_not_opened_by_a_password_that_
     refused(&said).await;
     assert_eq!(shown(&world), before);
     assert_eq!(world.cloud.s3().files(BUCKET, "notes/Private/").len(), 3);
-    // One that cannot be read is no first contact.
+    // An unreadable pin is no first contact.
     hand_out(&world, None);
     for key in pins(&world) {
         let item = json!({ "vault_id": { "S": key }, "pin": { "S": "{}" } });

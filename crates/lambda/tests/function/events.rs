@@ -1,4 +1,4 @@
-//! The ways in which the function is invoked, and what it answers to each.
+//! The ways of invoking the function, and its answers.
 
 use data_encoding::BASE64;
 use obsync_testcloud::{Invocation, Service};
@@ -36,7 +36,7 @@ fn from_event_bridge(kind: &str, source: &str, detail: &Value) -> Value {
     })
 }
 
-/// How many lines of the log have this text.
+/// Number of log lines with this text.
 fn logged(invocation: &Invocation, text: &str) -> usize {
     invocation.logs.iter().filter(|line| line.contains(text)).count()
 }
@@ -49,7 +49,7 @@ async fn a_queue_is_told_which_messages_are_to_come_again() {
     let bodies = [sync("Notes"), sync("Nothing"), json!(7)];
     let records = ["1", "2", "3"].iter().zip(&bodies).map(|(id, body)| message(id, body));
     let event = json!({ "Records": records.collect::<Vec<_>>() });
-    // An unknown vault may be known tomorrow. A number is none.
+    // An unknown vault may exist tomorrow. A number is no vault.
     assert_eq!(answered(&invoke(&function, &event).await), &again(&["2"]));
     world.assert_exact("Notes");
     let event = json!({ "Records": [message("2", &sync("Nothing"))] });
@@ -68,7 +68,7 @@ async fn a_request_is_understood_in_every_envelope_and_batch() {
     let by_topic = notification(&from_event_bridge("Sync", "my.app", &request).to_string());
     let schedule = from_event_bridge("Scheduled Event", "aws.scheduler", &json!("{}"));
     let nothing = |body: &str| json!({ "Records": [text_message("1", body)] });
-    // The vault has a place after this, so that events that name none mean it.
+    // The vault has a place after this, so that events without names include it.
     answered(&invoke(&function, &request).await);
     let events = [
         json!({ "Records": [message("1", &from_event_bridge("Sync", "my.app", &request))] }),
@@ -141,7 +141,7 @@ async fn what_can_never_be_understood_is_logged_once_and_goes_to_the_dead_letter
         assert!(text.contains(reason) && text.is_ascii(), "{letter:?}");
     }
     assert_eq!(logged(&invocation, "poison-10"), 1, "{:?}", invocation.logs);
-    // A rule reads no answer either.
+    // A rule does not read the answer either.
     let rule = from_event_bridge("Sync", "my.app", &json!({ "action": "dance" }));
     assert_eq!(answered(&invoke(&function, &rule).await), &again(&[]));
     assert_eq!(world.cloud.queues().messages("letters").len(), 5);
@@ -250,7 +250,7 @@ async fn an_event_that_is_too_much_gets_a_sentence_and_the_right_status() {
         let queued = json!({ "Records": [message("1", &event)] });
         assert_eq!(answered(&invoke(&function, &queued).await), &again(&[]), "{part}");
     }
-    // Paths in the names of vaults are names: of vaults that there are not.
+    // Paths in the names of vaults are names: of vaults that do not exist.
     for name in ["../../etc/passwd", "/", "Notes/../Private", "Notes/"] {
         let invocation = invoke(&function, &sync(name)).await;
         let (kind, text) = failed(&invocation);
@@ -340,12 +340,13 @@ async fn ten_changes_in_a_large_vault_cost_few_requests() {
     let since = world.cloud.counts().since(&before);
     let requests = since.total(Service::S3) + since.total(Service::DynamoDb);
     println!("{requests} requests");
-    // Up to six of them ask once in a run whether the service keeps conditions of writes, copies and removals; one writes
-    // the marker, and one commits that it is written. Two announce what is removed: the source of the rename, and the rest.
+    // Up to six of them probe once in a run whether the service honours conditions of writes, copies and
+    // removals; one writes the marker, and one commits that it is written. Two announce removals: the source
+    // of the rename, and the rest.
     assert!(requests <= 50, "{since}");
 }
 
-/// Fields that are only there when there is something to say.
+/// Optional fields, left out when empty.
 const OPTIONAL: &[&str] = &["vaults.0.chain", "vaults.0.encryption"];
 
 #[tokio::test(flavor = "multi_thread")]
@@ -358,7 +359,7 @@ async fn the_schema_refuses_a_field_that_is_missing_renamed_or_unknown() {
         let invocation = invoke(&function, &event).await;
         let answer = answered(&invocation);
         for (alteration, path, altered) in altered(answer) {
-            // An object that is open: deploy/README.md says so.
+            // An open object, as deploy/README.md says.
             let is_open = path.starts_with("metadata.");
             let is_optional = alteration == Alteration::Removed && OPTIONAL.contains(&path.as_str());
             let is_refused = schema_faults(&altered) != [""; 0];

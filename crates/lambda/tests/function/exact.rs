@@ -1,4 +1,4 @@
-//! What a vault is comes out of the function exactly.
+//! The function reproduces a vault exactly.
 
 use obsync_testkit::{Expected, GeneratorOptions, fill_vault, fixture_dir};
 use serde_json::{Value, json};
@@ -9,7 +9,7 @@ async fn comes_out_exactly(fixture: &str) {
     let world = World::with(|builder| builder.vault_dir(fixture_dir(fixture))).await;
     let text = std::fs::read_to_string(fixture_dir(fixture).join("vault.json")).unwrap();
     let about: Value = serde_json::from_str(&text).unwrap();
-    // A managed vault has none: its password is in the list of vaults.
+    // A managed vault has no password here: it is in the list of vaults.
     let password = about["end_to_end_password"].as_str().filter(|password| !password.is_empty());
     let vaults = password.map_or(json!({}), |password| json!({ (fixture): { "password": password } }));
     let auth = json!({ "email": crate::world::EMAIL, "password": crate::world::PASSWORD });
@@ -110,7 +110,7 @@ async fn a_complete_sync_removes_what_the_vault_no_longer_has() {
     write_notes(&vault, 10);
     answered(&invoke(&function, &sync("Notes")).await);
     vault.delete("folder 2/note 2.md").unwrap();
-    // A state that claims to have seen the deletion already: what changed since does not tell of it.
+    // A state that claims to have seen the deletion already: the changes since then do not include it.
     let mut claimed = world.cloud.dynamodb().item(TABLE, vault.id().as_str()).unwrap().unwrap();
     claimed["version"]["N"] = json!(vault.version().to_string());
     world.cloud.dynamodb().put_item(TABLE, claimed).unwrap();

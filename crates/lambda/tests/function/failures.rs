@@ -1,4 +1,4 @@
-//! What can be wrong with everything around the function: each has its clear word, and nothing is lost.
+//! Faults of everything around the function: each has a clear message, and nothing is lost.
 
 use obsync_testcloud::{LambdaRuntime, Refusal, Service};
 use obsync_testkit::Chance;
@@ -82,7 +82,7 @@ async fn runs_that_fail_before_the_vaults_are_listed_are_counted_of_those_that_t
             "vaults": { "Private": { "password": VAULT_PASSWORD } },
         })
     };
-    // Another run is at work on one of them, and is not over because this one failed.
+    // Another run works on one of them, and continues although this one failed.
     let private = world.vault("Private").id().to_string();
     let free = world.cloud.dynamodb().item(TABLE, &private).unwrap().unwrap();
     let mut held = free.clone();
@@ -251,7 +251,7 @@ async fn a_place_inside_another_vaults_is_refused_both_ways() {
     let (notes, private) = (world.vault("Notes"), world.vault("Private"));
     write_notes(&notes, 3);
     write_notes(&private, 3);
-    // Functions that are set up to share a table.
+    // Functions that share a table.
     let below = |prefix: &str| world.function_with(&[("S3_PREFIX", prefix)]);
     answered(&invoke(&function, &sync("Notes")).await);
     answered(&invoke(&below("deep/Notes"), &sync("Private")).await);
@@ -259,7 +259,7 @@ async fn a_place_inside_another_vaults_is_refused_both_ways() {
         ("Private", "notes/Notes", "it is inside s3://vaults/notes/Notes"),
         ("Notes", "deep", "it holds s3://vaults/deep/Notes/Private"),
     ] {
-        // The second time it has a place that the table remembers.
+        // The second time it has a place in the table.
         for _ in 0..2 {
             let invocation = invoke(&below(prefix), &sync(vault)).await;
             let (kind, message) = failed(&invocation);
@@ -303,8 +303,8 @@ async fn a_vault_that_is_older_on_the_server_is_told_and_measured_and_nothing_is
     world.assert_exact("Notes");
 }
 
-/// The answer to an HTTP request for a sync of `Notes`, which says why where a failed invocation has a sentence only: outcome,
-/// exit status and code, as the command has them.
+/// The answer to an HTTP request for a sync of `Notes`. It has the reason, of which a failed invocation has
+/// only a sentence: outcome, exit status and code, as in the command.
 async fn answer_over_http(function: &LambdaRuntime) -> (Value, Value, Value) {
     let request = json!({ "httpMethod": "POST", "requestContext": {}, "body": sync("Notes").to_string() });
     let invocation = invoke(function, &request).await;
@@ -334,7 +334,7 @@ async fn bucket_and_table_that_cannot_be_used_have_the_code_and_the_exit_status_
             let body = answered(&invocation)["body"].as_str().unwrap().to_owned();
             let answer: Value = serde_json::from_str(&body).unwrap();
             let end = (&answer["exit_code"], &answer["error"]["code"]);
-            // What keeps failing is tried as long as there is time.
+            // A repeated failure is retried as long as there is time.
             let is_over = [json!("timed_out"), json!("interrupted")].contains(&answer["error"]["code"]);
             assert!(end == (&json!(1), &json!(code)) || (status.is_some() && is_over), "{variable}: {body}");
             assert!(!body.contains("wr0ng") && !invocation.logs.join("\n").contains("wr0ng"), "{body}");

@@ -1,4 +1,5 @@
-//! Invocations that hand on: each goes on where the one before ended, whatever is delivered twice, late or not at all.
+//! Invocations that hand on: each continues where the one before ended, even if events are delivered twice,
+//! late or not at all.
 
 use std::time::Duration;
 
@@ -8,12 +9,12 @@ use serde_json::{Value, json};
 
 use crate::world::{TABLE, World, answered, failed, invoke, invoke_for, report, sync, write_notes};
 
-/// What a function needs to go on by itself; of small batches, so that each invocation gets somewhere.
+/// Settings of a self-continuing function, with small batches, so that each invocation makes progress.
 pub(crate) const ON: [(&str, &str); 2] = [("OBSYNC_SELF_CONTINUE", "true"), ("LAMBDA_BATCH_SIZE", "20")];
 /// The time of an invocation in these tests, in milliseconds.
 const TIME: u64 = 3000;
 
-/// A destination that takes so many requests in a second.
+/// A destination limited to this many requests per second.
 fn takes(world: &World, requests_per_second: u32) {
     world.cloud.faults().update(|faults| faults.s3.pace = Duration::from_secs(1) / requests_per_second);
 }
@@ -22,7 +23,7 @@ async fn run(function: &LambdaRuntime, event: &Value) -> Invocation {
     invoke_for(function, event, TIME).await
 }
 
-/// The continuation that waits, and no other.
+/// The only waiting continuation.
 #[track_caller]
 pub(crate) fn continuation(world: &World) -> Value {
     let QueuedEvent { event, .. } = world.cloud.lambda().take_event().unwrap();
@@ -46,7 +47,7 @@ fn set_head(world: &World, change: impl FnOnce(&mut Value)) {
     world.cloud.dynamodb().put_item(TABLE, item).unwrap();
 }
 
-/// Runs what waits until nothing does; how many invocations that took.
+/// Runs waiting events until there are none. Returns the number of invocations.
 async fn finish(world: &World, function: &LambdaRuntime) -> usize {
     world.cloud.faults().clear();
     let mut invocations = 0;
@@ -74,7 +75,7 @@ async fn a_lease_ends_with_its_holders_time() {
     };
     let event = sync("Notes");
     let options = InvokeOptions { timeout: Some(Duration::from_secs(6)), ..InvokeOptions::default() };
-    // It is warm, or its start would count.
+    // Warm, since its start would count.
     answered(&invoke(&function, &sync("Private")).await);
     let (_, expires) = tokio::join!(function.invoke(&event, options), at_work);
     let started = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs_f64();
@@ -103,7 +104,7 @@ async fn killed_before_it_let_go_the_same_step_begins_again() {
     tokio::join!(run(&function, &event), kill);
     assert_eq!(world.cloud.lambda().waiting(), []);
     world.cloud.faults().update(|faults| faults.dynamodb = Default::default());
-    // Lambda tries an event again whose invocation died. It waits for the lease to end.
+    // Lambda retries an event whose invocation died. It waits for the lease to end.
     let again = invoke_for(&function, &event, 15_000).await;
     let answer = answered(&again);
     assert!(matches!(answer["status"].as_str(), Some("complete" | "incomplete")), "{answer}");
@@ -142,7 +143,7 @@ async fn killed_after_the_continuation_the_chain_goes_on_and_a_schedule_starts_n
     world.cloud.faults().update(|faults| faults.lambda.unanswered = Chance::always());
     let kill = async {
         world.cloud.wait_for(|counts| counts.of(Service::Lambda, "Invoke") > 0).await;
-        // Carried out, and not answered for.
+        // It takes effect, and is not answered.
         tokio::time::sleep(Duration::from_millis(30)).await;
         function.kill().await;
     };
@@ -150,7 +151,7 @@ async fn killed_after_the_continuation_the_chain_goes_on_and_a_schedule_starts_n
     tokio::join!(run(&function, &event), kill);
     world.cloud.faults().update(|faults| faults.lambda = Default::default());
     let event = continuation(&world);
-    // The schedule comes first: it becomes the step that is waited for.
+    // The schedule comes first: it becomes the awaited step.
     let scheduled = run(&function, &sync("Notes")).await;
     assert_eq!(report(answered(&scheduled))["step"], json!(1), "{}", answered(&scheduled));
     let waiting = world.cloud.lambda().waiting().len();
@@ -211,7 +212,7 @@ async fn each_continuation_delivered_twice_and_once_more_at_the_end_changes_noth
     }
     assert!(steps > 2, "{steps}");
     assert_eq!(files, 300);
-    // Long after: the chain is over.
+    // Long after: the chain has ended.
     for event in &events {
         assert_eq!(answered(&run(&function, event).await)["status"], "superseded");
     }
@@ -228,7 +229,7 @@ async fn a_continuation_that_comes_90_s_late_goes_on_and_so_does_the_one_after_i
     // Long enough for the end of each on a busy machine.
     let run = async |event: &Value| invoke_for(&function, event, 2 * TIME).await;
     run(&sync("Notes")).await;
-    // As if all that the head says had been written so long ago.
+    // As if the head had been written that long ago.
     let pass = |seconds: f64| {
         set_head(&world, |head| {
             for (name, unit) in [("chain_handed", 1000.0), ("lease_expires", 1.0)] {
@@ -245,7 +246,7 @@ async fn a_continuation_that_comes_90_s_late_goes_on_and_so_does_the_one_after_i
         let answer = answered(&late);
         assert!(matches!(answer["status"].as_str(), Some("complete" | "incomplete")), "{answer}");
         assert_eq!(report(answer)["step"], json!(step), "{answer}");
-        // Its twin comes later still.
+        // Its duplicate comes even later.
         pass(90.0);
         assert_eq!(answered(&run(&event).await)["status"], "superseded");
         if answer["status"] == "complete" {
@@ -286,7 +287,7 @@ async fn a_throttled_continuation_is_sent_again_as_long_as_there_is_time() {
     let answer = run(&function, &sync("Notes")).await;
     assert_eq!(answered(&answer)["metadata"]["goes_on_by_itself"], json!(true), "{}", answered(&answer));
     continuation(&world);
-    // It stays throttled: that is said, and the next event goes on.
+    // It stays throttled: that is logged, and the next event continues.
     world.cloud.faults().update(|faults| faults.lambda.throttled = Chance::always());
     let answer = run(&function, &sync("Notes")).await;
     let logs = answer.logs.join("\n");
@@ -316,7 +317,7 @@ async fn what_came_from_a_queue_goes_on_through_the_queue() {
     let mut body = sync("Notes").to_string();
     for sent in 1.. {
         assert!(sent < 20);
-        // The message is done with, as its successor was sent.
+        // The message is done, as its successor was sent.
         let answer = run(&function, &message(&body)).await;
         assert_eq!(answered(&answer), &json!({ "batchItemFailures": [] }));
         let messages = world.cloud.queues().messages("work.fifo");
@@ -422,7 +423,8 @@ async fn a_continuation_of_a_release_that_knows_no_chains_is_gone_on_with() {
     let answer = invoke(&function, &event).await;
     assert_eq!(answered(&answer)["status"], "complete", "{}", answered(&answer));
     world.assert_exact("Notes");
-    // It takes a lease and commits without a look at the chain, and its next continuation finds nothing to do.
+    // It takes a lease and commits without a look at the chain, and its next continuation finds nothing to
+    // do.
     set_head(&world, |head| {
         head["fencing"] = json!({ "N": "7" });
     });
@@ -444,11 +446,11 @@ async fn a_clock_that_is_90_s_ahead_or_behind_costs_a_turn_and_nothing_else() {
         let expires = head_number(&world, "lease_expires") + seconds;
         set_head(&world, |head| head["lease_expires"] = json!({ "N": format!("{expires:.3}") }));
     };
-    // Whoever comes second is ahead: the lease of the first seems to have run out.
+    // The second one's clock is ahead: the lease of the first seems to have expired.
     let ahead = async {
         world.cloud.wait_for(|counts| counts.of(Service::S3, "PutObject") > 30).await;
         function.freeze().await;
-        // What it had sent is carried out first.
+        // The requests that it had sent take effect first.
         tokio::time::sleep(Duration::from_millis(300)).await;
         shift(-90.0);
         let second = invoke_for(&other, &sync("Notes"), 20_000).await;
@@ -461,7 +463,7 @@ async fn a_clock_that_is_90_s_ahead_or_behind_costs_a_turn_and_nothing_else() {
     assert_ne!(answered(&first)["success"], json!(false), "{}", answered(&first));
     world.cloud.faults().clear();
     vault.write("later.md", "later", 1_800_000_000_000).unwrap();
-    // Whoever comes second is behind: the lease of one that died seems to last.
+    // The second one's clock is behind: the lease of a dead one seems to last.
     set_head(&world, |head| {
         let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs() + 92;
         head["lease_expires"] = json!({ "N": now.to_string() });

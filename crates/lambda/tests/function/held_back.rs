@@ -1,4 +1,4 @@
-//! Deletions that are too many for a function to make without a person.
+//! Deletions that are too many without confirmation.
 
 use serde_json::json;
 

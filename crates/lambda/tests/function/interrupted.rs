@@ -13,7 +13,7 @@ use crate::world::{
     sync, write_notes,
 };
 
-/// A server that takes its time, so that small vaults need several invocations.
+/// A slow server, so that small vaults need several invocations.
 fn slow(world: &World) {
     world.cloud.faults().update(|faults| {
         faults.s3.operations = vec!["PutObject".to_owned()];
@@ -21,9 +21,9 @@ fn slow(world: &World) {
     });
 }
 
-/// How many objects are written at a time at first, and at most.
+/// Concurrent object writes, at first and at most.
 const WIDTH: [u64; 2] = [16, 64];
-/// How long one takes, in milliseconds.
+/// Duration of one write, in milliseconds.
 const WRITE_MS: u64 = 400;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -57,7 +57,7 @@ async fn a_vault_that_needs_about_ten_invocations_gets_there_in_about_that_many(
     assert_eq!(files, FILES);
     world.assert_exact("Notes");
     let put = world.cloud.counts().of(Service::S3, "PutObject");
-    // What was under way at the end of an invocation may be given up and written again.
+    // Writes under way at the end of an invocation may be given up and repeated.
     assert!(put <= FILES + WIDTH[1] * invocations, "{put} objects were put in {invocations} invocations");
     let id = world.vault("Notes").id().clone();
     let item = world.cloud.dynamodb().item(TABLE, &format!("progress#{id}")).unwrap().unwrap();
@@ -136,7 +136,7 @@ async fn killing_it_at_random_moments_loses_nothing_and_leaves_nothing_behind() 
         vault.write(&format!("large {}.bin", round % 4), large, 1_700_000_000_000).unwrap();
         let began = world.cloud.counts().of(Service::S3, "CreateMultipartUpload");
         let kill = async {
-            // Every other time while a large file is on its way.
+            // Every other time while a large file is under way.
             if round % 2 == 0 {
                 world.cloud.wait_for(|counts| counts.of(Service::S3, "CreateMultipartUpload") > began).await;
                 tokio::time::sleep(Duration::from_millis(random.random_range(0..100))).await;
@@ -147,7 +147,7 @@ async fn killing_it_at_random_moments_loses_nothing_and_leaves_nothing_behind() 
         };
         let (_, ()) = tokio::join!(invoke(&function, &event), kill);
         orphans += world.cloud.s3().uploads(BUCKET).len();
-        // What was on its way when it died arrives.
+        // Requests in flight when it died arrive.
         tokio::time::sleep(Duration::from_millis(50)).await;
         world.end_lease("Notes");
     }
@@ -188,7 +188,7 @@ async fn a_secret_that_does_not_come_does_not_keep_the_answer_waiting() {
     world.put_secret(&json!({ "auth": { "email": EMAIL, "password": PASSWORD }, "vaults": vaults }));
     let function = world.function();
     failed(&invoke(&function, &sync("Private")).await);
-    // It is read again, for the password may have been put right.
+    // It is read again, since the password may have been corrected.
     world.cloud.faults().update(|faults| faults.secrets_manager.hang = Chance::always());
     let invocation = invoke_for(&function, &sync("Private"), 4000).await;
     assert_eq!(answered(&invocation)["status"], "incomplete");

@@ -1,4 +1,4 @@
-//! A small function, and much to do.
+//! A small function with much work.
 
 use obsync_testcloud::{LambdaOptions, LambdaRuntime, MemoryLimit, Service};
 
@@ -24,7 +24,7 @@ async fn many_files_and_one_larger_than_all_memory_go_through_128_mb() {
     world.assert_exact("Notes");
 }
 
-/// The list of a vault is refused before it takes the function's memory; what is below the bound goes through.
+/// The list of a vault is refused before it takes the function's memory; smaller lists pass.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_vault_whose_list_takes_too_much_memory_is_refused_with_a_sentence_and_the_function_lives() {
     for (kind, below) in [("folders", 30_000), ("below-a-file", 30_000), ("undecodable", 10_000)] {
@@ -60,7 +60,7 @@ async fn a_vault_whose_list_takes_too_much_memory_is_refused_with_a_sentence_and
     }
 }
 
-/// Answers that would fill the memory are refused, and the function lives to say so.
+/// Answers that would fill the memory are refused, and the function survives to report it.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_answer_of_the_service_that_would_fill_the_memory_is_refused() {
     for fault in ["rest-many-objects", "huge-token"] {

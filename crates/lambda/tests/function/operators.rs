@@ -1,4 +1,4 @@
-//! What operators see of the function: logs and metrics.
+//! The operators' view of the function: logs and metrics.
 
 use obsync_testcloud::Service;
 use serde_json::{Value, json};
@@ -46,7 +46,7 @@ async fn every_line_names_its_invocation_as_powertools_does() {
 async fn the_closing_line_has_how_long_each_stage_took() {
     let world = World::new().await;
     write_notes(&world.vault("Notes"), 40);
-    // Each stage is slow enough to be seen.
+    // Each stage is slow enough to be measured.
     world.cloud.faults().update(|faults| {
         let latency = std::time::Duration::from_millis(20);
         (faults.s3.latency, faults.dynamodb.latency, faults.secrets_manager.latency) =
@@ -76,7 +76,7 @@ async fn the_log_level_and_format_are_the_functions() {
     write_notes(&world.vault("Notes"), 3);
     let quiet = world.function_with(&[("AWS_LAMBDA_LOG_FORMAT", "JSON"), ("AWS_LAMBDA_LOG_LEVEL", "ERROR")]);
     let logs = invoke(&quiet, &sync("Notes")).await.json_logs();
-    // Metrics are no matter of the level, and must not be dropped for it.
+    // Metrics do not depend on the level, and must not be dropped by it.
     let messages: Vec<&Value> = logs.iter().map(|line| &line["message"]).collect();
     assert_eq!(messages, [&json!("Sync metrics")]);
     assert_eq!(logs[0]["level"], "ERROR");
@@ -126,7 +126,7 @@ async fn the_age_of_the_oldest_success_is_measured_over_all_vaults() {
         logs.iter().all(|line| line["message"] != "Oldest success"),
         "an event for some says nothing of all"
     );
-    // Somebody else has its lease, so that it is not its turn now either.
+    // Somebody else has its lease, so it is not its turn now either.
     let held = world.cloud.dynamodb().item(TABLE, &notes).unwrap().unwrap();
     let mut taken = held.clone();
     let later = (checked + 600_000).to_string();

@@ -1,4 +1,4 @@
-//! Complete syncs that one invocation has no time for.
+//! Complete syncs that do not fit into one invocation.
 
 use std::time::Duration;
 
@@ -6,13 +6,13 @@ use serde_json::json;
 
 use crate::world::{BUCKET, World, answered, invoke, invoke_for, report, sync, write_notes};
 
-/// How long an invocation has, in milliseconds: enough to answer in, however much else the machine does.
+/// Time of an invocation, in milliseconds: enough to answer in on a busy machine.
 const TIME_MS: u64 = 12_000;
 
 /// Half of that time is for the end of an invocation, so that it has ended long before it would be killed.
 const VARIABLES: [(&str, &str); 2] = [("LAMBDA_BATCH_SIZE", "20"), ("LAMBDA_TIMEOUT_BUFFER", "6")];
 
-/// Looking at an object takes its time from now on: 400 of them, 16 at a time, more than an invocation works for.
+/// Makes looking at an object slow: 400 of them, 16 at a time, take longer than an invocation works.
 fn look_slowly(world: &World) {
     world.cloud.faults().update(|faults| {
         faults.s3.operations = vec!["HeadObject".to_owned()];
@@ -26,7 +26,7 @@ async fn a_complete_sync_that_takes_several_invocations_comes_to_its_end() {
     write_notes(&world.vault("Notes"), 700);
     let function = world.function_with(&VARIABLES);
     answered(&invoke(&function, &sync("Notes")).await);
-    // Looked at last, as it is the newest.
+    // Checked last, as it is the newest.
     world.cloud.s3().delete(BUCKET, "notes/Notes/folder 6/note 699.md");
     look_slowly(&world);
     let event = json!({ "action": "sync", "vault_id": "Notes", "sync_type": "complete" });

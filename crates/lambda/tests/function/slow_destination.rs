@@ -1,8 +1,9 @@
-//! Destinations that are slower than the service: each invocation is used to its end, nothing is fetched for nothing, and a
-//! file that takes most of an invocation arrives.
+//! Destinations slower than the service: each invocation is used to its end, nothing is fetched in vain, and
+//! a file that takes most of an invocation arrives.
 //!
-//! What is tested is a proportion, of what an invocation does to what it could. The machine must not decide about it, which may
-//! do much else: where it is slow, all times are longer, those of the invocation and those that the destination takes.
+//! The tests assert a proportion: an invocation's work in relation to the possible work. A busy machine must
+//! not decide about it: where it is slow, all times are longer, those of the invocation and those of the
+//! destination.
 
 use std::time::Duration;
 
@@ -13,16 +14,15 @@ use serde_json::{Value, json};
 use crate::handing_on::{ON, continuation};
 use crate::world::{World, answered, invoke, invoke_for, report, sync, write_notes};
 
-/// The longest stretch of time: a machine that is slower yet is none to test on.
+/// The largest stretch of time: a slower machine is unsuitable for the test.
 const SLOWEST: f64 = 8.0;
 
-/// By how much a time is longer here, where work that is to take `usual` at most takes `took`.
+/// The factor by which times are longer here: work that takes at most `usual` took `took`.
 fn stretch(took: Duration, usual: Duration) -> f64 {
     (took.as_secs_f64() / usual.as_secs_f64()).clamp(1.0, SLOWEST)
 }
 
-/// How long the function takes for a vault in which nothing changed: what every invocation has to do besides its work. The
-/// middle one of three.
+/// The function's time for an unchanged vault: the overhead of every invocation. The median of three.
 async fn idle(world: &World, function: &LambdaRuntime) -> Duration {
     world.cloud.faults().clear();
     let mut took = Vec::new();
@@ -35,10 +35,10 @@ async fn idle(world: &World, function: &LambdaRuntime) -> Duration {
     took[1]
 }
 
-/// Small objects that the destination takes in a second.
+/// Small objects that the destination accepts per second.
 const PER_SECOND: u32 = 30;
 
-/// Lets these requests take as long as such a destination needs, and `stretch` times that.
+/// Delays these requests as such a destination would, times `stretch`.
 fn slow_down(world: &World, operations: &[&str], stretch: f64) {
     let operations = operations.iter().map(|operation| (*operation).to_owned()).collect();
     world.cloud.faults().update(|faults| {
@@ -47,7 +47,7 @@ fn slow_down(world: &World, operations: &[&str], stretch: f64) {
     });
 }
 
-/// What asks for the next invocation.
+/// The trigger of the next invocation.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Asks {
     /// A schedule, back to back.
@@ -56,27 +56,27 @@ enum Asks {
     Chain,
 }
 
-/// What a slow destination cost.
+/// The cost of a slow destination.
 #[derive(Debug)]
 struct Slow {
     invocations: u64,
-    /// How many would have done for all requests.
+    /// Number of invocations sufficient for all requests.
     needed: u64,
     pulls: u64,
     files: u64,
-    /// Of each invocation: the stretch of time, files, requests.
+    /// For each invocation: the stretch of time, files, requests.
     _each: Vec<(f64, u64, u64)>,
 }
 
-/// Brings so many notes to a destination that takes 30 requests a second, in invocations of four seconds.
+/// Syncs this many notes to a destination that accepts 30 requests a second, in invocations of four seconds.
 async fn slowly(notes: u64, asks: Asks) -> Slow {
     const SECONDS: u64 = 4;
-    // What an invocation may take besides its work: a twentieth.
+    // Overhead of an invocation: a twentieth.
     let usual = Duration::from_millis(SECONDS * 1000 / 20);
     let world = World::new().await;
     write_notes(&world.vault("Notes"), notes as usize);
     let function = world.function_with(if asks == Asks::Chain { &ON[..1] } else { &[] });
-    // The first start of the program is no part of this.
+    // The first start of the program does not count.
     answered(&invoke(&function, &sync("Private")).await);
     let (mut event, mut each) = (sync("Notes"), Vec::new());
     loop {
@@ -109,7 +109,7 @@ async fn slowly(notes: u64, asks: Asks) -> Slow {
 #[track_caller]
 fn assert_used_to_the_end(slow: &Slow, notes: u64) {
     println!("{slow:?}");
-    // A commit whose answer came too late counts for nothing.
+    // A commit whose answer came too late does not count.
     assert!(slow.files <= notes && slow.files * 100 >= notes * 90, "{slow:?}");
     assert!(slow.invocations * 10 <= slow.needed * 12, "{slow:?}");
     assert!(slow.pulls * 100 <= notes * 105, "{slow:?}");
@@ -125,14 +125,14 @@ async fn a_chain_uses_a_slow_destination_to_the_end_of_each_invocation_and_pulls
     assert_used_to_the_end(&slowly(1200, Asks::Chain).await, 1200);
 }
 
-/// Writes a file of so many bytes.
+/// Writes a file of this many bytes.
 fn write_large(vault: &VaultHandle, bytes: u32, seed: u32) {
     let byte = |index: u32| (index.wrapping_add(seed).wrapping_mul(2_654_435_761) >> 24) as u8;
     vault.write("large.bin", (0..bytes).map(byte).collect::<Vec<u8>>(), 1_700_000_000_000).unwrap();
 }
 
-/// A file of 199 MiB and 400 notes to a destination that takes 30 small objects a second, in invocations of ten seconds. The
-/// contents come from nowhere else, so the large one has to come through in one of them.
+/// A file of 199 MiB and 400 notes to a destination that accepts 30 small objects a second, in invocations of
+/// ten seconds. No copy replaces a transfer here, so the large file has to arrive within one of them.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_file_of_199_mib_arrives_through_invocations_of_ten_seconds_in_128_mb() {
     const SECONDS: u64 = 10;
@@ -144,7 +144,7 @@ async fn a_file_of_199_mib_arrives_through_invocations_of_ten_seconds_in_128_mb(
     options.env.extend(ON.map(|(name, value)| (name.to_owned(), value.to_owned())));
     let function = LambdaRuntime::new(&world.cloud, options);
     answered(&invoke(&function, &sync("Private")).await);
-    // A smaller one tells how long the large one takes here: it is to take half of an invocation at most.
+    // A smaller file measures the time of the large one here: at most half of an invocation.
     write_large(&world.vault("Private"), TRIED << 20, 7);
     let tried = invoke(&function, &sync("Private")).await;
     assert_eq!(answered(&tried)["status"], "complete", "{}", answered(&tried));

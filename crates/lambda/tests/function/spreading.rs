@@ -1,4 +1,4 @@
-//! Many vaults: a message for each in the function's queue, and ten invocations at a time that serve them.
+//! Many vaults: a message for each in the function's queue, and ten concurrent invocations that serve them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -16,14 +16,15 @@ use crate::world::{EMAIL, PASSWORD, VAULT_PASSWORD, World, answered, invoke, syn
 
 /// The function's queue.
 const QUEUE: &str = "obsync-vaults";
-/// Invocations at a time.
+/// Concurrent invocations.
 const CONCURRENCY: usize = 10;
-/// The salt of all vaults, which have one password, too: so they have one key.
+/// The salt of all vaults; they share one password, and therefore one key.
 const SALT: &str = "one salt for all vaults";
-/// How often a message may be handed out: what the template sets is many times that.
+/// Most deliveries of a message: the template allows many times that.
 const DELIVERIES: usize = 8;
 
-/// How many vaults there are: 2,000 with `OBSYNC_TEST_LARGE`, which takes minutes, or what `OBSYNC_TEST_VAULTS` says.
+/// Number of vaults: 2,000 with `OBSYNC_TEST_LARGE`, which takes minutes, or the value of
+/// `OBSYNC_TEST_VAULTS`.
 fn vaults() -> usize {
     let usual = if std::env::var_os("OBSYNC_TEST_LARGE").is_some() { 2000 } else { 200 };
     std::env::var("OBSYNC_TEST_VAULTS").map_or(usual, |vaults| vaults.parse().unwrap())
@@ -37,7 +38,7 @@ async fn world() -> Arc<World> {
     let count = vaults();
     let specs = (0..count).map(|number| VaultSpec::end_to_end(&name(number), VAULT_PASSWORD).salt(SALT));
     let world = World::with(|builder| specs.fold(builder, |builder, spec| builder.vault(spec))).await;
-    // To derive a key for each would take more time than all else.
+    // Deriving a key for each would take more time than everything else.
     let key = MasterKey::derive(&VAULT_PASSWORD.into(), SALT).expose_hex().expose_secret().to_owned();
     let keys: Map<String, Value> = (0..count)
         .map(|number| (name(number), json!({ "key": key, "encryption_version": 3, "salt": SALT })))
@@ -50,15 +51,14 @@ async fn world() -> Arc<World> {
     Arc::new(world)
 }
 
-/// What a message asks for.
 fn vault_of(message: &SentMessage) -> String {
     let body: Value = serde_json::from_str(&message.body).unwrap();
     assert_eq!((&body["action"], body["vaults"].as_array().unwrap().len()), (&json!("sync"), 1), "{body}");
     body["vaults"][0].as_str().unwrap().to_owned()
 }
 
-/// Hands messages of the queue to functions, as an event source mapping does, until none is left. How often each was handed
-/// out.
+/// Delivers messages of the queue to functions, as an event source mapping does, until none is left. Returns
+/// the number of deliveries of each.
 async fn serve(world: &Arc<World>, batch: usize) -> BTreeMap<String, usize> {
     let deliveries: Arc<Mutex<BTreeMap<String, usize>>> = Arc::default();
     let under_way = Arc::new(AtomicUsize::new(0));
@@ -96,7 +96,7 @@ async fn serve(world: &Arc<World>, batch: usize) -> BTreeMap<String, usize> {
     deliveries.lock().unwrap().clone()
 }
 
-/// Runs a function with these messages; the numbers of those that are to come again.
+/// Runs a function with these messages; returns the numbers of those that are to come again.
 async fn hand_over(function: &LambdaRuntime, messages: &[SentMessage]) -> BTreeSet<usize> {
     let record = |(number, message): (usize, &SentMessage)| {
         json!({
@@ -179,7 +179,7 @@ async fn many_vaults_are_served_ten_at_a_time_and_none_starves() {
 async fn new_vaults_that_begin_together_share_the_reading_of_the_table() {
     let world = world().await;
     let function = world.function();
-    // So long that others have their leases meanwhile.
+    // Long enough that others have their leases meanwhile.
     world.cloud.faults().update(|faults| {
         faults.dynamodb.operations = vec!["Scan".to_owned()];
         faults.dynamodb.latency = Duration::from_millis(500);
@@ -232,7 +232,7 @@ async fn messages_of_a_queue_that_name_one_vault_are_served_and_others_become_on
         let wanted = ["Notes", "Private"].map(|name| world.vault(name).id().to_string());
         assert_eq!(sent.iter().map(vault_of).collect::<BTreeSet<_>>(), BTreeSet::from(wanted));
     }
-    // One that names another vault, too, which there is not.
+    // One that also names a vault that does not exist.
     let odd = body(&json!({ "action": "sync", "vaults": ["Notes", "Private", "no such vault"] }));
     assert_eq!(hand_over(&function, &[odd]).await, BTreeSet::new(), "it does not bring the others again");
     let sent: BTreeSet<String> = world.cloud.queues().take(QUEUE, 10).iter().map(vault_of).collect();

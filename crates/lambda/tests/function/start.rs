@@ -1,7 +1,7 @@
 //! From the start of the program to its first request for an event, and to its first answer.
 //!
-//! `OBSYNC_TEST_BOOTSTRAP` names the program that is measured, as it is deployed; `OBSYNC_TEST_OTHER_BOOTSTRAP` another one to
-//! compare it with, start by start (docs/PERFORMANCE.md).
+//! `OBSYNC_TEST_BOOTSTRAP` names the measured program, as deployed; `OBSYNC_TEST_OTHER_BOOTSTRAP` another one
+//! to compare it with, start by start (docs/PERFORMANCE.md).
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::Path;
@@ -14,11 +14,11 @@ use serde_json::json;
 
 use crate::world::{World, answered};
 
-/// How often a start is measured.
+/// Number of measured starts.
 const STARTS: usize = 20;
-/// How long the program may take to be ready, as it is deployed.
+/// Time limit until the deployed program is ready.
 const READY: Duration = Duration::from_millis(15);
-/// How long until its first answer, about the state of a vault: 19 ms were measured (docs/PERFORMANCE.md).
+/// Time limit until its first answer, about the state of a vault: 19 ms were measured (docs/PERFORMANCE.md).
 const ANSWERED: Duration = Duration::from_millis(60);
 
 async fn first(options: LambdaOptions, world: &World, limit: Duration) -> Invocation {
@@ -31,7 +31,7 @@ async fn first(options: LambdaOptions, world: &World, limit: Duration) -> Invoca
 async fn neither_certificates_nor_clients_are_made_before_the_first_event_wants_them() {
     let world = World::new().await;
     let folder = tempfile::tempdir().unwrap();
-    // Whoever opens it waits for ever.
+    // Opening it blocks for ever.
     let pipe = folder.path().join("pipe");
     mkfifoat(CWD, &pipe, Mode::RUSR | Mode::WUSR).unwrap();
     for (name, of) in
@@ -39,7 +39,7 @@ async fn neither_certificates_nor_clients_are_made_before_the_first_event_wants_
     {
         let mut options = world.options();
         options.init_timeout = Duration::from_secs(20);
-        // The public service, which is not called: it is what certificates are for.
+        // The public service, which is not called: it makes the program load certificates.
         options.env.retain(|(name, _)| name != "OBSYNC_API_URL");
         options.env.push((name.to_owned(), pipe.display().to_string()));
         let invocation = first(options, &world, Duration::from_secs(2)).await;
@@ -51,7 +51,7 @@ async fn neither_certificates_nor_clients_are_made_before_the_first_event_wants_
     }
 }
 
-/// The world behind TLS, as the real one is.
+/// The world behind TLS, like the real one.
 struct Secured {
     world: World,
     fronts: Vec<(&'static str, TlsFront)>,

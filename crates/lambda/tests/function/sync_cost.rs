@@ -1,7 +1,7 @@
-//! What a function costs that syncs both ways (`OBSYNC_DIRECTION=sync`), counted as in `cost`.
+//! The cost of a function that syncs both ways (`OBSYNC_DIRECTION=sync`), counted as in `cost`.
 //!
-//! Each run lists the bucket and reads the records of the whole table, so what it costs grows with the vault: it is counted for
-//! two sizes, and goes on in a straight line.
+//! Each run lists the bucket and reads the records of the whole table, so its cost grows with the vault: it
+//! is counted for two sizes, and extrapolated linearly.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -12,10 +12,10 @@ use crate::cost::{
 };
 use crate::world::{BUCKET, PREFIX};
 
-/// Notes of the smaller vault that is counted.
+/// Notes of the smaller counted vault.
 const FEW: usize = 300;
-/// Seconds that listing and reading take for each note that there is. Taken, not counted: 0.1 s for a page of 1,000 objects,
-/// 0.1 s for a megabyte of the table.
+/// Seconds of listing and reading per existing note. Assumed, not measured: 0.1 s for a page of 1,000
+/// objects, 0.1 s for a megabyte of the table.
 const SECONDS_OF_A_NOTE: f64 = 0.000_15;
 
 /// The rows of the page, in their order.
@@ -31,7 +31,7 @@ const ROWS: [&str; 9] = [
     "first sync of 2,000 notes",
 ];
 
-/// Writes objects with a content of this round, as another program does, and counts the run that sends them.
+/// Writes objects with a content of this round, as another program, and counts the run that sends them.
 async fn send(meter: &Meter, notes: Range<usize>, round: u32) -> Counted {
     let count = notes.len();
     for number in notes {
@@ -43,7 +43,7 @@ async fn send(meter: &Meter, notes: Range<usize>, round: u32) -> Counted {
     counted
 }
 
-/// A vault of so many notes that was synced, and what its first sync cost.
+/// A synced vault with this many notes, and the cost of its first sync.
 async fn synced(notes: usize) -> (Meter, Counted) {
     let meter = Meter::new(&[("OBSYNC_DIRECTION", "sync")]).await;
     // The process, the direction and the destination are known from here on.
@@ -73,7 +73,8 @@ async fn count() -> BTreeMap<&'static str, Counted> {
     counted
 }
 
-/// What a vault costs in a month, by kinds. Half of what changes is changed in the vault, the other half in the bucket.
+/// The cost of a vault in a month, by kind. Half of the changes are made in the vault, the other half in the
+/// bucket.
 fn month(size: &Size, counted: &BTreeMap<&str, Counted>, prices: &Prices) -> Vec<(&'static str, f64)> {
     let changing = size.runs * 30.0;
     let further = size.changed * 30.0 - changing;

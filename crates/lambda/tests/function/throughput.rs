@@ -1,7 +1,8 @@
-//! How fast the function is, as it is deployed: a vault is brought to a bucket, then a tenth of it anew.
+//! The speed of the deployed function: a vault is synced to a bucket, then a changed tenth of it.
 //!
-//! `OBSYNC_TEST_BOOTSTRAP` names the program that is measured, `OBSYNC_TEST_OTHER_BOOTSTRAP` another one to compare it with, run
-//! by run (docs/PERFORMANCE.md). Without them a small vault shows that this measures at all.
+//! `OBSYNC_TEST_BOOTSTRAP` names the measured program, `OBSYNC_TEST_OTHER_BOOTSTRAP` another one to compare
+//! it with, run by run (docs/PERFORMANCE.md). Without them a small vault only shows that the measurement
+//! works.
 
 use std::path::Path;
 use std::time::Duration;
@@ -10,11 +11,11 @@ use obsync_testcloud::{Invocation, LambdaOptions, LambdaRuntime};
 
 use crate::world::{World, answered, invoke, many, sync, write_notes};
 
-/// Notes of the vault, and how often it is brought, when a deployed program is measured.
+/// Notes of the vault, and the number of repetitions, when a deployed program is measured.
 const NOTES: usize = 5_000;
 const RUNS: usize = 7;
 
-/// An invocation's time and its processor time, from when the process began if it did.
+/// An invocation's time and its processor time, from the start of the process if it started then.
 type Times = (Duration, Duration);
 
 fn times_of(invocation: &Invocation) -> Times {
@@ -22,7 +23,7 @@ fn times_of(invocation: &Invocation) -> Times {
     (wall, invocation.processor.unwrap_or_default())
 }
 
-/// Brings a vault to an empty bucket in a new process, then a tenth of it that was changed.
+/// Syncs a vault to an empty bucket in a new process, then a changed tenth of it.
 async fn bring(program: &Path, notes: usize) -> [Times; 2] {
     let world = World::new().await;
     let vault = world.vault("Notes");

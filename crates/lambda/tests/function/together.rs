@@ -20,7 +20,7 @@ async fn one_works_and_the_other_answers_skipped() {
     let world = World::new().await;
     write_notes(&world.vault("Notes"), 60);
     slow(&world);
-    // What is seen is that the lease keeps the other out, so it must not run out meanwhile.
+    // The test shows that the lease keeps the other out, so it must not expire meanwhile.
     let lease = [("OBSYNC_LEASE_SECONDS", "900")];
     let (first, second) = (world.function_with(&lease), world.function_with(&lease));
     let event = sync("Notes");

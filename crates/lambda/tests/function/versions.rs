@@ -1,7 +1,8 @@
 //! Functions of several releases on one table.
 //!
-//! A later release is this program and a hand in the table: what it writes that this one does not know is put there as it would
-//! be. The first one is items of its format, as `crates/dynamodb/tests/data/format-first.json` has them.
+//! A later release is simulated by this program and by editing the table: attributes that this release does
+//! not know are added. The first release is simulated by items of its format, as in
+//! `crates/dynamodb/tests/data/format-first.json`.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime};
@@ -12,7 +13,7 @@ use serde_json::{Value, json};
 
 use crate::world::{BUCKET, PREFIX, TABLE, World, answered, invoke, report, sync, write_notes};
 
-/// What the first release wrote.
+/// Items of the first release.
 const FIRST: &str = include_str!("../../../dynamodb/tests/data/format-first.json");
 
 /// The key of the head of the vault `Notes`.
@@ -51,14 +52,14 @@ fn objects(world: &World) -> BTreeMap<String, Vec<u8>> {
     objects.into_iter().map(|object| (object.key, object.content.to_vec())).collect()
 }
 
-/// The items of the state of the vault `Notes`: without those of the table that several vaults share.
+/// The items of the state of the vault `Notes`, without items that several vaults share.
 fn state(world: &World) -> BTreeMap<String, Value> {
     let mut items = items(world);
     items.retain(|key, _| key.contains(&head_key(world)));
     items
 }
 
-/// A path for which no object can be made, so that its change waits in the table, and that of its folder.
+/// A path for which no object can be made, so that its change waits in the table; and its folder's path.
 fn too_long() -> String {
     format!("{}/x.md", vec!["a long name".repeat(20); 5].join("/"))
 }
@@ -71,7 +72,7 @@ fn delete_too_long(vault: &VaultHandle) {
     }
 }
 
-/// Asserts that what waits, and nothing else, has failed.
+/// Asserts that the waiting change, and nothing else, has failed.
 #[track_caller]
 fn assert_only_what_is_too_long_failed(answer: &Value) {
     assert_eq!(answer["status"], "partial", "{answer}");
@@ -80,7 +81,7 @@ fn assert_only_what_is_too_long_failed(answer: &Value) {
     assert!(!failures.is_empty() && failures.iter().all(is_known), "{answer}");
 }
 
-/// Gives all items of the table, and each row in them, what this release does not know.
+/// Adds attributes that this release does not know to all items of the table, and to each row in them.
 fn add_what_is_later(world: &World) {
     for (_, mut item) in items(world) {
         item["later"] = json!({ "M": { "depth": { "N": "2" }, "names": { "SS": ["a", "b"] } } });
@@ -122,7 +123,7 @@ async fn what_a_later_release_of_this_format_adds_to_the_items_is_read_past_and_
     world.assert_exact("Notes");
 }
 
-/// Asserts that a state of a later release ends an invocation for its vault at once, and is left as it is.
+/// Asserts that a state of a later release ends an invocation for its vault at once, and is unchanged.
 async fn assert_is_left_alone(world: &World, function: &LambdaRuntime) {
     let (before, objects_before) = (state(world), objects(world));
     let counts = world.cloud.counts();
@@ -140,7 +141,7 @@ async fn assert_is_left_alone(world: &World, function: &LambdaRuntime) {
         0,
         "{requests}"
     );
-    // Nor does a queue bring it again, and nothing is handed on.
+    // Nor does a queue deliver it again, and nothing is handed on.
     let record = json!({ "messageId": "m1", "eventSource": "aws:sqs", "body": sync("Notes").to_string() });
     let from_queue = invoke(function, &json!({ "Records": [record] })).await;
     assert_eq!(answered(&from_queue), &json!({ "batchItemFailures": [] }));
@@ -149,8 +150,8 @@ async fn assert_is_left_alone(world: &World, function: &LambdaRuntime) {
     assert_eq!(objects(world), objects_before);
 }
 
-/// Has one function work on the vault `Notes` until it has put something into the bucket, stops it, does something meanwhile,
-/// and lets it go on.
+/// Lets one function work on the vault `Notes` until it has put something into the bucket, freezes it, does
+/// something meanwhile, and thaws it.
 async fn meanwhile(world: &World, function: &LambdaRuntime, what: impl FnOnce()) -> Invocation {
     world.cloud.faults().update(|faults| {
         faults.s3.operations = vec!["PutObject".to_owned()];
@@ -161,7 +162,7 @@ async fn meanwhile(world: &World, function: &LambdaRuntime, what: impl FnOnce())
     let during = async {
         world.cloud.wait_for(|counts| counts.of(Service::S3, "PutObject") > before + 5).await;
         function.freeze().await;
-        // What it had sent is carried out first.
+        // The requests that it had sent take effect first.
         tokio::time::sleep(Duration::from_millis(500)).await;
         what();
         function.thaw().await;
@@ -181,7 +182,7 @@ async fn a_later_release_that_takes_over_ends_this_one_which_changes_nothing_of_
     let function = world.function_with(&on);
     let mut written = None;
     let overtaken = meanwhile(&world, &function, || {
-        // It has a format of its own, in head and records, and is at work.
+        // Its head and records have their own format, and it is at work.
         for (key, mut item) in items(&world) {
             if key.starts_with("file#") {
                 item["kind"] = json!({ "S": "symlink" });
@@ -206,7 +207,7 @@ async fn a_later_release_that_takes_over_ends_this_one_which_changes_nothing_of_
     let answer = answered(&overtaken);
     let vault = report(answer);
     let message = vault["message"].as_str().unwrap();
-    // Either it heard of the lease or of the format first.
+    // It noticed either the lease or the format first.
     assert!(matches!(vault["status"].as_str(), Some("skipped" | "failed")), "{answer}");
     assert!(message.contains("another") || message.contains("newer"), "{message}");
     assert_eq!(Some(state(&world)), written, "nothing of the later release's state is changed");
@@ -232,7 +233,8 @@ async fn a_later_release_that_takes_over_ends_this_one_which_changes_nothing_of_
     world.assert_exact("Private");
 }
 
-/// Makes the state what the first release would have written, which knows fewer attributes, and no other items.
+/// Reduces the state to what the first release would have written, which has fewer attributes and no other
+/// items.
 fn as_the_first_release(world: &World) {
     let first: Vec<Value> = serde_json::from_str(FIRST).unwrap();
     let key_of = |item: &Value| item["vault_id"]["S"].as_str().unwrap().to_owned();
@@ -242,7 +244,7 @@ fn as_the_first_release(world: &World) {
     };
     let of_heads = known(&|key| !key.contains('#'));
     let mut of_files = known(&|key| key.starts_with("file#"));
-    // It recorded files as well: by these, as what it announced has them.
+    // It also recorded files: by these attributes, as in its announced ones.
     of_files.extend(["hash", "size", "mtime", "ctime"].map(str::to_owned));
     for (key, mut item) in items(world) {
         let kind = key.split_once('#').map(|(kind, _)| kind.to_owned());
@@ -279,7 +281,7 @@ async fn a_function_waits_for_one_of_the_first_release_and_goes_on_where_that_on
     vault.write("in the middle.md", "of the first release", 1_700_000_000_000).unwrap();
     vault.write(&too_long(), "x", 1_700_000_000_000).unwrap();
     assert_only_what_is_too_long_failed(answered(&invoke(&function, &sync("Notes")).await));
-    // What the first release had done when it was killed: files are in place, one more is announced.
+    // The work of the first release when it was killed: files are in place, one more is announced.
     as_the_first_release(&world);
     let hash = obsync_protocol::ContentHash::of(b"announced").to_string();
     vault.write("announced.md", "announced", 1_800_000_000_000).unwrap();

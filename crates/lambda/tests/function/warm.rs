@@ -1,4 +1,4 @@
-//! What is kept from invocation to invocation, and what is not.
+//! State that is kept between invocations, and state that is not.
 
 use obsync_testcloud::Service;
 use obsync_testkit::VaultSpec;
@@ -9,7 +9,7 @@ use crate::world::{
     write_notes,
 };
 
-/// How often the service was asked this.
+/// Number of requests for this path.
 fn asked(world: &World, path: &str) -> u64 {
     world.server.stats().rest_by_path.get(path).copied().unwrap_or(0)
 }
@@ -96,7 +96,7 @@ async fn a_wrong_vault_password_costs_neither_the_token_nor_the_keys_of_other_va
 async fn nothing_secret_and_no_title_is_logged() {
     let world = World::new().await;
     world.vault("Private").write("My Diary/strange title.md", "x", 1_700_000_000_000).unwrap();
-    // Something of somebody else is in the way, which is worth a notice.
+    // An object of somebody else is in the way, which is worth a notice.
     world.cloud.s3().put(BUCKET, "notes/Private/My Diary/strange title.md", "theirs", &[]);
     let invocation = invoke(&world.function(), &sync("Private")).await;
     assert_eq!(report(answered(&invocation))["conflicts"].as_array().unwrap().len(), 1);

@@ -1,4 +1,4 @@
-//! A world of its own for each test: a sync server, a cloud, and the function in it.
+//! A separate world for each test: a sync server, a cloud, and the function in it.
 
 use std::fs;
 use std::path::Path;
@@ -14,25 +14,21 @@ use serde_json::{Value, json};
 
 /// The account of every world.
 pub(crate) const EMAIL: &str = "me@example.com";
-/// Its password.
 pub(crate) const PASSWORD: &str = "account-s3cret";
 /// The password of the end-to-end encrypted vault `Private`.
 pub(crate) const VAULT_PASSWORD: &str = "vault-s3cret";
-/// The bucket.
 pub(crate) const BUCKET: &str = "vaults";
-/// What its keys begin with.
+/// The start of its keys.
 pub(crate) const PREFIX: &str = "notes";
-/// The table.
 pub(crate) const TABLE: &str = "obsync-state";
-/// The secret.
 pub(crate) const SECRET: &str = "obsync";
 
-/// The program: as built for tests, or the one that `OBSYNC_TEST_BOOTSTRAP` names, to measure what is deployed.
+/// The program: as built for tests, or the one that `OBSYNC_TEST_BOOTSTRAP` names, to measure a deployed one.
 fn program() -> String {
     std::env::var("OBSYNC_TEST_BOOTSTRAP").unwrap_or_else(|_| env!("CARGO_BIN_EXE_bootstrap").to_owned())
 }
 
-/// How many files a large vault has: `usual`, or what `OBSYNC_TEST_FILES` says, to measure with more.
+/// Number of files in a large vault: `usual`, or the value of `OBSYNC_TEST_FILES`, to measure with more.
 pub(crate) fn many(usual: usize) -> usize {
     std::env::var("OBSYNC_TEST_FILES").map_or(usual, |files| files.parse().unwrap())
 }
@@ -51,7 +47,7 @@ impl World {
         .await
     }
 
-    /// A server with the account [`EMAIL`] and whatever else the test wants.
+    /// A server with the account [`EMAIL`] and further contents.
     pub(crate) async fn with(more: impl FnOnce(ServerBuilder) -> ServerBuilder) -> Self {
         let server = more(Server::builder().user(EMAIL, PASSWORD)).start().await.unwrap();
         let cloud = Cloud::start(CloudOptions::default()).await.unwrap();
@@ -69,7 +65,7 @@ impl World {
         self.cloud.secrets().put(SECRET, &secret.to_string());
     }
 
-    /// The function as the template sets it up.
+    /// The function as in the template.
     pub(crate) fn options(&self) -> LambdaOptions {
         let url = self.server.url();
         let variables = [
@@ -85,13 +81,13 @@ impl World {
             memory_mb: 256,
             memory_limit: obsync_testcloud::MemoryLimit::Measure,
             timeout: Duration::from_secs(120),
-            // How fast it starts is measured elsewhere, on a machine that does nothing else.
+            // The speed of the start is measured elsewhere, on an otherwise idle machine.
             init_timeout: Duration::from_secs(120),
             ..LambdaOptions::new(program())
         }
     }
 
-    /// The function with further variables, or others.
+    /// The function with further or changed variables.
     pub(crate) fn function_with(&self, variables: &[(&str, &str)]) -> LambdaRuntime {
         let mut options = self.options();
         for (name, value) in variables {
@@ -109,14 +105,14 @@ impl World {
         self.server.vault(name).unwrap()
     }
 
-    /// Lets the lease that somebody may have of a vault run out, as if a day had passed for the table. The function is a process of
-    /// its own with the system's clock.
+    /// Makes another's lease of a vault expire, as if a day had passed for the table. The function is a
+    /// separate process with the system's clock.
     pub(crate) fn end_lease(&self, vault: &str) {
         let id = self.vault(vault).id().to_string();
         self.cloud.dynamodb().age(TABLE, &id, "lease_expires", 24 * 3600).unwrap();
     }
 
-    /// How the objects below a place differ from what a vault should be; empty when they are exactly that.
+    /// The differences of the objects below a place from the expected vault; empty when they are equal.
     pub(crate) fn differences(&self, place: &str, expected: &Expected) -> Vec<String> {
         let prefix = format!("{PREFIX}/{place}/");
         let objects = self.cloud.s3().files(BUCKET, &prefix);
@@ -147,7 +143,7 @@ impl World {
         lines
     }
 
-    /// That the vault is in the bucket exactly, and nothing is left lying about.
+    /// Asserts that the vault is in the bucket exactly, without leftovers.
     #[track_caller]
     pub(crate) fn assert_exact(&self, vault: &str) {
         let expected = self.vault(vault).expected().unwrap();
@@ -156,7 +152,7 @@ impl World {
     }
 }
 
-/// Writes as many small notes, in some folders.
+/// Writes this many small notes, in some folders.
 pub(crate) fn write_notes(vault: &VaultHandle, count: usize) {
     for number in 0..count {
         let content = format!("note {number}\n").repeat(1 + number % 50);
@@ -179,13 +175,13 @@ pub(crate) async fn invoke(function: &LambdaRuntime, event: &Value) -> Invocatio
     function.invoke(event, InvokeOptions::default()).await.unwrap()
 }
 
-/// Runs the function, which has this long.
+/// Runs the function with this much time.
 pub(crate) async fn invoke_for(function: &LambdaRuntime, event: &Value, milliseconds: u64) -> Invocation {
     let timeout = Some(Duration::from_millis(milliseconds));
     function.invoke(event, InvokeOptions { timeout, ..InvokeOptions::default() }).await.unwrap()
 }
 
-/// The answer of an invocation that has one.
+/// The answer of a successful invocation.
 #[track_caller]
 pub(crate) fn answered(invocation: &Invocation) -> &Value {
     match invocation.answer() {
@@ -197,14 +193,14 @@ pub(crate) fn answered(invocation: &Invocation) -> &Value {
     }
 }
 
-/// The schema of what the function answers.
+/// The schema of the function's answers.
 static SCHEMA: LazyLock<Validator> = LazyLock::new(|| {
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/schemas/function.json");
     jsonschema::validator_for(&serde_json::from_str(&fs::read_to_string(file).unwrap()).unwrap()).unwrap()
 });
 
-/// Fails if an answer is not what docs/schemas says. That of a queue's messages is Lambda's own, and an HTTP answer has it in
-/// its body.
+/// Fails if an answer violates docs/schemas. The answer for a queue's messages has Lambda's format, and an
+/// HTTP answer has it in its body.
 #[track_caller]
 fn assert_follows_schema(answer: &Value) {
     let body = answer["body"].as_str().map(|body| serde_json::from_str(body).unwrap());
@@ -215,7 +211,7 @@ fn assert_follows_schema(answer: &Value) {
     assert_eq!(schema_faults(answer), [""; 0], "{answer:#}");
 }
 
-/// Why a document is not what the function answers; nothing if it is.
+/// Why a document is no valid answer; nothing if it is.
 pub(crate) fn schema_faults(answer: &Value) -> Vec<String> {
     SCHEMA.iter_errors(answer).map(|error| format!("{}: {error}", error.instance_path)).collect()
 }

@@ -1,4 +1,4 @@
-//! Destinations that are not there: a disk that is not mounted, one that was replaced, and a pull that never brought anything.
+//! Absent destinations: an unmounted disk, a replaced one, and a pull that never transferred anything.
 
 use std::fs;
 

@@ -1,21 +1,21 @@
-//! Documents that differ by a field from one that a program printed, for the tests of closed schemas. Those of the function
-//! include this file, too.
+//! Documents that differ by a field from a program's output, for the tests of closed schemas. The function's
+//! tests include this file, too.
 
 use serde_json::Value;
 
-/// What was done to a field.
+/// A change of a field.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Alteration {
-    /// It is not there.
+    /// It is missing.
     Removed,
     /// It has another name.
     Renamed,
-    /// It is one that nobody knows.
+    /// An unknown one is added.
     Added,
 }
 
-/// The documents that differ from this one by a field: one of its own, or one of an object in it, or of the first object of a
-/// list in it. Each with what was done and where, such as `destinations.0.version`.
+/// The documents that differ from this one by a field: one of its own, or one of an object in it, or of the
+/// first object of a list in it. Each with the change and its position, such as `destinations.0.version`.
 pub(crate) fn altered(document: &Value) -> Vec<(Alteration, String, Value)> {
     let mut places = vec![String::new()];
     for (name, value) in document.as_object().into_iter().flatten() {

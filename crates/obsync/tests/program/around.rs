@@ -1,4 +1,4 @@
-//! Making a vault, parting a folder from one, and what the status says of a sync.
+//! Creating a vault, separating a folder from one, and the status of a sync.
 
 use std::fs;
 

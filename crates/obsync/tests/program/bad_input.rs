@@ -1,4 +1,4 @@
-//! What people and their computers get wrong: each is told in a sentence, with the right exit status, and
+//! Mistakes of people and their computers: each is reported in a sentence, with the right exit status, and
 //! nothing is lost.
 
 use std::fs;
@@ -17,7 +17,7 @@ use crate::world::{EMAIL, PASSWORD, Ran, VAULT_PASSWORD, World, put, ran};
 
 const NOON: i64 = 1_767_268_800_000;
 
-/// A world whose vaults hold one note each.
+/// A world whose vaults contain one note each.
 fn furnished() -> World {
     let world = World::new();
     for name in ["Notes", "Private"] {
@@ -59,12 +59,12 @@ fn a_destination_that_is_everything_or_the_home_itself_is_refused_unless_it_was_
         assert_eq!(world.server.stats().rest_requests, 0, "{args:?}: nobody was asked");
     }
     assert_eq!(fs::read_dir(&home).unwrap().count(), 0);
-    // Whoever pulled there when it was nobody's home goes on.
+    // A folder that was pulled to before it became somebody's home keeps working.
     world.must(&["pull", "Notes", "me"]);
     run(&["pull", "Notes", "me"]).expect(0);
 }
 
-/// The program as a process that goes on while the test does something else.
+/// The program as a process that runs while the test does something else.
 pub(crate) fn start(world: &World, home: &Path, args: &[&str]) -> Child {
     Command::new(env!("CARGO_BIN_EXE_obsync"))
         .args(args)
@@ -81,12 +81,12 @@ pub(crate) fn start(world: &World, home: &Path, args: &[&str]) -> Child {
         .unwrap()
 }
 
-/// A pull that waits for a content that never comes.
+/// A pull that waits for a content that never arrives.
 fn stalled_pull(world: &World) -> Child {
     pull_that_stalls(world, Chance::always(), &[])
 }
 
-/// A pull whose contents stop in the middle by this chance. Returns when it waits for the first one.
+/// A pull whose contents stall in the middle by this chance. Returns when it waits for the first one.
 fn pull_that_stalls(world: &World, chance: Chance, options: &[&str]) -> Child {
     world.server.faults().set(Faults { stall_in_content: chance, ..Faults::default() });
     let pulls = world.server.stats().pulls;
@@ -311,7 +311,7 @@ fn a_folder_that_is_renamed_midway_keeps_what_is_in_it_and_the_next_pull_fills_t
     let ended = pull.wait_with_output().unwrap();
     let stderr = String::from_utf8_lossy(&ended.stderr);
     assert!(matches!(ended.status.code(), Some(0 | 1 | 5)), "{:?}: {stderr}", ended.status);
-    // The folder that was opened is the one that was written to, whatever its name is now.
+    // The program wrote to the opened folder, whatever its name is now.
     let expected = world.vault("Notes").expected().unwrap();
     for (path, text) in world.files("renamed") {
         let is_users = path == "Mine.md" && text == "mine";
@@ -334,7 +334,7 @@ fn a_folder_that_is_removed_midway_is_filled_by_the_next_pull() {
         world.vault("Notes").write(&format!("{number}.md"), format!("note {number}"), NOON).unwrap();
     }
     let pull = pull_that_stalls(&world, Chance::next(1), &["--timeout", "2", "--connections", "1"]);
-    // What the pull puts there meanwhile is removed, too.
+    // Files that the pull puts there meanwhile are removed, too.
     while let Err(error) = fs::remove_dir_all(world.path("notes")) {
         assert_eq!(error.kind(), std::io::ErrorKind::DirectoryNotEmpty, "{error}");
     }
@@ -368,7 +368,7 @@ fn a_marker_of_a_newer_release_is_told_and_left_alone() {
     assert_eq!(world.differences("Notes", "notes"), [""; 0]);
 }
 
-/// As where somebody copied the folder of one vault over that of another.
+/// As if somebody had copied the folder of one vault over that of another.
 #[test]
 fn the_marker_of_another_vault_is_told_and_every_file_compared() {
     for is_known_here in [true, false] {
@@ -404,7 +404,7 @@ fn the_marker_of_another_vault_is_told_and_every_file_compared() {
         assert_eq!(fs::read_to_string(world.path("notes").join(&kept)).unwrap(), "edited here");
         fs::remove_file(world.path("notes").join(kept)).unwrap();
         assert_eq!(world.differences("Notes", "notes"), [""; 0]);
-        // From then on each is its own again.
+        // From then on each is separate again.
         for report in [world.must(&["pull", "Notes", "notes", "--json"]).json(), pull_other().json()] {
             assert!(report.get("doubt").is_none() && report["warnings"].is_null(), "{report:#}");
             assert!(report["pulled"]["files"] == 0 && report["adopted"]["files"] == 0, "{report:#}");
@@ -413,7 +413,7 @@ fn the_marker_of_another_vault_is_told_and_every_file_compared() {
     }
 }
 
-/// The id is the one that the state knows: only the vault says that it is somebody else's.
+/// The state knows this id: only the vault shows that the folder is somebody else's.
 #[test]
 fn a_marker_with_the_known_id_that_names_another_vault_is_told_as_another_destination() {
     let world = furnished();
@@ -442,7 +442,8 @@ fn a_marker_with_the_known_id_that_names_another_vault_is_told_as_another_destin
     assert!(fs::read_to_string(&marker).unwrap().contains(&vault));
 }
 
-/// The database of a pull that an earlier release began: what it recorded counts, and what it had put in place, too.
+/// The database of a pull that an earlier release began: its records count, and its files already put in
+/// place, too.
 #[test]
 fn a_pull_goes_on_with_a_state_of_format_1() {
     let world = furnished();
@@ -474,8 +475,8 @@ fn a_pull_goes_on_with_a_state_of_format_1() {
     world.must(&["verify", "notes"]);
 }
 
-/// Puts what a state says into a database of the last release with format 1, as if a run had died after it put `announced` in
-/// place.
+/// Writes a state's content into a database of the last release with format 1, as if a run had died after it
+/// put `announced` in place.
 fn put_into_format_1(state: &Path, announced: &str) {
     let present = state.with_extension("present");
     fs::rename(state, &present).unwrap();
@@ -567,7 +568,7 @@ fn a_name_too_long_for_the_file_system_does_not_hold_the_others_back() {
     What can never be had here is no failure any more after one pull with `--accept-failures`; or rename it in Obsidian, or leave it out with `--exclude`.
     "#);
     assert_eq!(world.files("notes").len(), 2);
-    // It stays a failure until something is done about it.
+    // It stays a failure until it is resolved.
     world.run(&["pull", "Notes", "notes"]).expect(5);
     world.must(&["pull", "Notes", "notes", "--exclude", &name]);
     world.run(&["pull", "Notes", "notes"]).expect(5);
@@ -630,7 +631,7 @@ fn the_folder_is_locked_for_pulls_with_another_home_too() {
     ran(second.env("OBSYNC_HOME", world.path("other-home"))).expect(7);
     world.run(&["reset", "notes", "--yes"]).expect(7);
     world.run(&["verify", "notes"]).expect(7);
-    // What only looks is not in the way.
+    // Read-only commands are not blocked.
     world.must(&["status", "notes"]);
     world.must(&["pull", "Notes", "notes", "--dry-run"]);
     first.kill().unwrap();

@@ -1,5 +1,5 @@
-//! What the service and the network get wrong: each is told in a sentence, with the right exit status, no
-//! partial file appears under its name, and once it is over the next pull makes everything right.
+//! Faults of the service and the network: each is reported in a sentence, with the right exit status, no
+//! partial file appears under its name, and afterwards the next pull repairs everything.
 
 use std::fs;
 use std::net::TcpListener;
@@ -15,7 +15,7 @@ use crate::world::{EMAIL, PASSWORD, World, put, ran};
 const NOON: i64 = 1_767_268_800_000;
 const SALT: &str = "0123456789abcdef0123456789abcdef";
 
-/// A world whose vault `Notes` holds three files; the one in the middle is the one in trouble.
+/// A world whose vault `Notes` contains three files; the middle one is affected by the fault.
 fn three_files() -> World {
     let world = World::new();
     let vault = world.vault("Notes");
@@ -25,13 +25,13 @@ fn three_files() -> World {
     world
 }
 
-/// Runs a pull with these faults and an impatient user.
+/// Runs a pull with these faults and short timeouts.
 fn pull_with(world: &World, faults: &str) -> crate::world::Ran {
     world.server.faults().set(faults.parse().unwrap());
     world.run(&["pull", "Notes", "notes", "--timeout", "1", "--connections", "1"])
 }
 
-/// Does the same for each of `troubles` at once, as each spends its time waiting; the answers in order.
+/// Does the same for each of `troubles` concurrently, as each spends its time waiting; the answers in order.
 fn for_each<T: Sync, A: Send>(troubles: &[T], test: impl Fn(&T) -> A + Sync) -> Vec<A> {
     thread::scope(|scope| {
         let running: Vec<_> = troubles.iter().map(|trouble| scope.spawn(|| test(trouble))).collect();
@@ -39,7 +39,7 @@ fn for_each<T: Sync, A: Send>(troubles: &[T], test: impl Fn(&T) -> A + Sync) -> 
     })
 }
 
-/// The trouble is over: the next pull has to bring everything.
+/// Without the fault: the next pull has to transfer everything.
 #[track_caller]
 fn heals(world: &World) {
     world.server.faults().clear();
@@ -366,7 +366,7 @@ fn a_piece_too_many_is_noticed_and_does_no_harm() {
 fn a_file_that_lies_about_itself_is_never_written() {
     let world = three_files();
     let vault = world.vault("Notes");
-    // Its content is what its hash says, but the size of the listing is what disk and memory were reckoned by.
+    // Its content matches its hash, but disk space and memory were planned by the listed size.
     vault.write_lying_size("Size.md", "a size that lies", 7_000_000).unwrap();
     vault.write_damaged("Damaged.md", "wrong tag").unwrap();
     vault.write_wrong_hash("Other.md", "not what it says").unwrap();

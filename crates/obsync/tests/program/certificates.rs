@@ -1,7 +1,7 @@
-//! Certificates that were issued by an authority that is trusted, and are not valid (any more).
+//! Certificates of a trusted authority that are not valid (any more).
 //!
-//! The authority and its two certificates for `127.0.0.1` were made with OpenSSL: one was valid in January 2020, the other is
-//! until 2120. Nothing but these tests trusts the authority.
+//! The authority and its two certificates for `127.0.0.1` were made with OpenSSL: one was valid in January
+//! 2020, the other is until 2120. Only these tests trust the authority.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -18,7 +18,7 @@ use crate::world::{World, ran};
 
 const ANSWER: &str = r#"{"vaults":[],"shared":[]}"#;
 
-/// A service with this certificate: where it is, and how many requests it has read.
+/// A service with this certificate: its address, and the number of requests that it has read.
 fn serve(name: &str) -> (SocketAddr, Arc<AtomicUsize>) {
     let data = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data");
     let certificate = CertificateDer::from_pem_file(data.join(format!("{name}.pem"))).unwrap();
@@ -50,7 +50,7 @@ fn answer(connection: ServerConnection, stream: TcpStream, requests: &AtomicUsiz
     }
 }
 
-/// Asks the service at this address for the vaults, trusting the authority.
+/// Requests the vaults from the service at this address, trusting the authority.
 fn vaults(world: &World, address: SocketAddr) -> crate::world::Ran {
     let authority = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/authority.pem");
     let mut command = world.anonymous(&["vaults", "--timeout", "5"]);

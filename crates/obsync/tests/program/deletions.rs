@@ -1,4 +1,4 @@
-//! Deletions that are too many, failures that last, and how old a destination is.
+//! Too many deletions, persistent failures, and the age of a destination.
 
 use std::fs;
 use std::time::{Duration, Instant};
@@ -79,7 +79,7 @@ fn the_limit_is_an_option_and_a_variable() {
 fn files_that_the_vault_deletes_stay_in_a_folder_when_they_are_to_be_kept() {
     let world = World::new();
     let vault = world.vault("Notes");
-    // More than half of twelve files would be too many to delete, if any was to go.
+    // More than half of twelve files would be too many to delete, if any had to be deleted.
     for name in ["Gone.md", "Old name.md", "Mine.md", "Stays.md"] {
         vault.write(name, format!("text of {name}"), NOON).unwrap();
     }
@@ -108,13 +108,13 @@ fn files_that_the_vault_deletes_stay_in_a_folder_when_they_are_to_be_kept() {
     );
     assert!(world.must(&["status", "notes"]).stdout.contains("kept       3 files that the vault deleted"));
 
-    // What was kept is nobody's but the user's: no later run removes it.
+    // A kept file is only the user's: no later run removes it.
     for later in [&["--full"][..], &["--exclude", "Stays"], &["--full", "--max-delete", "none"]] {
         world.run(&[&["pull", "Notes", "notes"], later].concat()).expect(0);
         assert_eq!(here(&world), all, "{later:?}");
         assert_eq!(world.must(&["verify", "notes", "--json"]).json()["retained"], verified["retained"]);
     }
-    // The vault has the path again, and then as something else.
+    // The vault has the path again, and then with another content.
     vault.write("Gone.md", "a new text", NOON).unwrap();
     vault.write("Old name.md/inside.md", "below a name that is taken", NOON).unwrap();
     world.must(&["pull", "Notes", "notes"]);
@@ -171,7 +171,7 @@ fn a_destination_that_is_too_old_has_an_exit_status_of_its_own() {
     world.must(&["status", "notes", "--max-age", "1h"]);
     std::thread::sleep(Duration::from_millis(1100));
     world.run(&["status", "notes", "--max-age", "1s"]).expect(10);
-    // A pull with nothing new is a check; one that does not reach the service is none.
+    // A pull without changes is a check; one that does not reach the service is none.
     world.must(&["pull", "Notes", "notes"]);
     world.must(&["status", "notes", "--max-age", "1s"]);
 }
@@ -186,7 +186,7 @@ fn until(what: &str, mut is_so: impl FnMut() -> bool) {
     }
 }
 
-/// How many deletions a follower says that are held back.
+/// Number of held-back deletions in a follower's metrics.
 fn held_back(follower: &Follower) -> Option<u64> {
     let metrics = follower.get("/metrics").1;
     let line = metrics.lines().find(|line| line.starts_with("obsync_held_back_deletions{"))?;
@@ -221,7 +221,8 @@ fn a_follower_names_deletions_that_the_vault_does_not_get_once() {
     world.must(&["sync", "Notes", "notes", "--yes"]);
     let follower = Follower::start(&world, &["sync", "Notes", "notes", "--yes"], &[]);
     follower.until("/readyz", 200);
-    // The folder is watched by then. What is removed together is to be looked at together, however busy the machine is.
+    // The folder is watched by then. Files removed together must be seen together, however busy the machine
+    // is.
     put(&world.path("notes/probe.md"), "probe");
     until("it sends nothing", || vault.contents().unwrap().contains_key("probe.md"));
     follower.signal(Signal::STOP);

@@ -1,4 +1,4 @@
-//! What is known of destinations: status, verify, reset.
+//! Commands about destinations: status, verify, reset.
 
 use std::fs;
 
@@ -165,7 +165,7 @@ fn verify_finds_what_is_missing_changed_and_extra() {
     assert_eq!(verified["changed"], json!([{ "path": "Daily/2026-01-01.md", "checked_by": "read" }]));
     assert_eq!(verified["extra"], json!(["New.md"]));
 
-    // What it says to do brings everything back and loses nothing.
+    // Its advice restores everything and loses nothing.
     world.must(&["pull", "Notes", "notes", "--full", "--file-types", "none"]);
     let healed = world.run(&["verify", "notes", "--json"]).expect(5).json();
     assert_eq!((&healed["missing"], &healed["changed"]), (&json!([]), &json!([])));

@@ -1,4 +1,4 @@
-//! Disks that take turns at one path, folders that are moved, and copies of them.
+//! Disks that alternate at one path, folders that are moved, and copies of them.
 
 use std::fs;
 use std::path::Path;
@@ -37,7 +37,7 @@ fn two_disks_that_take_turns_at_one_path_each_keep_their_state() {
     let world = with_notes();
     let (path, first, second) = (world.path("notes"), world.path("first"), world.path("second"));
     fs::rename(&path, &first).unwrap();
-    // The second one is empty, as a mount point is whose disk is not there.
+    // The second one is empty, like a mount point without its disk.
     let report = pull(&world, "notes");
     assert_eq!((&report["pulled"]["files"], states(&world)), (&5.into(), 2), "{report}");
     assert_eq!(report["doubt"], "no_marker");

@@ -1,5 +1,5 @@
-//! Every exit status that each command with `--json` can reach: one value of the command's schema, with the status of the
-//! process and a code that docs/JSON.md lists.
+//! Every exit status that each command with `--json` can reach: one value of the command's schema, with the
+//! status of the process and a code that docs/JSON.md lists.
 //!
 //! One server and one home serve all rows of the table, in its order.
 
@@ -19,20 +19,20 @@ use crate::world::{Ran, VAULT_PASSWORD, World, put, ran};
 
 const NOON: i64 = 1_767_268_800_000;
 
-/// What is done so that a command ends as a row says.
+/// The setup that makes a command end as in a row.
 #[derive(Clone, Copy)]
 enum How {
     /// Nothing.
     So,
     /// It has another environment. An empty variable counts as unset.
     With(&'static [(&'static str, &'static str)]),
-    /// The server does this wrong.
+    /// The server has this fault.
     Fault(&'static str),
     /// The subscription has expired.
     Expired,
     /// SIGINT, while the service does not answer.
     Stopped,
-    /// The server speaks no TLS, which is asked of it.
+    /// TLS is requested from a server without TLS.
     Tls,
 }
 
@@ -43,15 +43,15 @@ const STRANGER: How = With(&[("OBSYNC_HOME", "nobody"), ("OBSIDIAN_EMAIL", ""), 
 const WRONG_PASSWORD: How = With(&[("OBSYNC_HOME", "nobody"), ("OBSIDIAN_PASSWORD", "wr0ng")]);
 /// All states are damaged.
 const DAMAGED: How = With(&[("OBSYNC_HOME", "damaged")]);
-/// All states are those of a later release.
+/// All states are from a later release.
 const FUTURE: How = With(&[("OBSYNC_HOME", "future")]);
-/// Of whoever has opened the vault with a password.
+/// The home of somebody who has opened the vault with a password.
 const OPENER: How = With(&[("OBSYNC_HOME", "opener")]);
-/// The file with the kept token is damaged.
+/// The file with the stored token is damaged.
 const SCRIBBLED: How = With(&[("OBSYNC_HOME", "scribbled")]);
 const AWAY: How = With(&[("OBSYNC_API_URL", "http://127.0.0.1:1/"), ("OBSYNC_TIMEOUT", "1")]);
 
-/// How to get there, the command line without `--json`, the exit status, the code of the error.
+/// The setup, the command line without `--json`, the exit status, the code of the error.
 type Row = (How, &'static str, i32, &'static str);
 
 const ROWS: &[Row] = &[
@@ -184,7 +184,7 @@ const ROWS: &[Row] = &[
     (So, "aws init", 2, "usage"),
 ];
 
-/// After the vault was put back by a restored server.
+/// After a restored server has rolled the vault back.
 const OLDER: &[Row] = &[
     (So, "pull Notes notes", 11, "vault_older"),
     (So, "pull Notes notes --dry-run", 11, "vault_older"),
@@ -196,7 +196,7 @@ const OLDER: &[Row] = &[
 
 /// A server, and folders in every condition.
 struct Stage {
-    /// Has the folder `busy`. Ended before the world goes.
+    /// Locks the folder `busy`. Ended before the world is dropped.
     busy: Child,
     world: World,
 }
@@ -273,7 +273,6 @@ impl Stage {
         Stage { busy, world }
     }
 
-    /// Runs a row.
     fn run(&self, (how, line, ..): Row) -> Ran {
         let args: Vec<&str> = line.split(' ').chain(["--json"]).collect();
         let mut command = self.world.command(&args);
@@ -339,7 +338,7 @@ fn until(world: &World, condition: impl Fn(&obsync_testkit::Stats) -> bool) {
     });
 }
 
-/// A pull into this folder that has its lock and does nothing more, whatever the server does from then on.
+/// A pull into this folder that has its lock and does nothing more, whatever the server's faults later.
 fn stalled(world: &World, folder: &str) -> Child {
     world.server.faults().set(Faults { stall_in_content: Chance::always(), ..Faults::default() });
     let pulls = world.server.stats().pulls;
@@ -351,14 +350,13 @@ fn stalled(world: &World, folder: &str) -> Child {
     pull
 }
 
-/// Copies a folder of files and folders; what obsync keeps stays readable by its owner alone.
+/// Copies a folder; obsync's own files stay readable only by their owner.
 fn copy(from: &Path, to: &Path) {
     fs::create_dir_all(to.parent().unwrap()).unwrap();
     let copied = Command::new("cp").arg("-Rp").args([from, to]).status().unwrap();
     assert!(copied.success());
 }
 
-/// The command of a line.
 fn command(line: &str) -> &str {
     match line.starts_with("aws ") || line.starts_with("credentials ") {
         true => line.split_at(line.match_indices(' ').nth(1).map_or(line.len(), |(at, _)| at)).0,
@@ -366,7 +364,7 @@ fn command(line: &str) -> &str {
     }
 }
 
-/// The schema of what a command prints. Those that have no `--json` are refused with it, as all others are.
+/// The schema of a command's output. Those without `--json` refuse it like all others.
 fn schema(command: &str) -> &str {
     match command {
         "sync" | "push" => "pull",
@@ -412,7 +410,8 @@ fn every_exit_status_of_every_command_is_one_value_with_a_documented_code() {
         let statuses: Vec<String> = statuses.iter().map(ToString::to_string).collect();
         format!("{command}: {}", statuses.join(" "))
     };
-    // What remains are moments that nobody can choose: a signal, or another obsync, while a command looks at its own files.
+    // The remaining ones need moments that a test cannot choose: a signal, or another obsync, while a command
+    // reads its own files.
     insta::assert_snapshot!(reached.iter().map(line).collect::<Vec<_>>().join("\n"), @r"
     aws init: 2
     check-service: 0 1 2 3 5 6 8
@@ -435,7 +434,7 @@ fn every_exit_status_of_every_command_is_one_value_with_a_documented_code() {
     ");
 }
 
-/// The values on the lines of a follower's standard output, each of the schema of its runs.
+/// The values on the lines of a follower's standard output, each validated by the schema of its runs.
 #[track_caller]
 fn lines(ran: &Ran) -> Vec<Value> {
     let line = |line: &str| {
@@ -475,7 +474,7 @@ fn a_follower_that_is_stopped_before_its_first_run_ended_says_so_at_once() {
         for args in [text, &["pull", "Notes", "notes", "--follow", "--json"]] {
             let (mut ran, mut took) = stopped_while(&world, fault, args);
             for _ in 0..2 {
-                // Nobody else is to have the processor for long in one of three attempts.
+                // Other work of the machine must not interfere for long in one of three attempts.
                 if took >= Duration::from_secs(1) {
                     (ran, took) = stopped_while(&world, fault, args);
                 }
@@ -498,7 +497,8 @@ fn a_follower_that_is_stopped_before_its_first_run_ended_says_so_at_once() {
     assert!(world.files("notes").is_empty());
 }
 
-/// A follower that gets SIGTERM while the server does this: how it ended, and how long after the signal.
+/// Sends SIGTERM to a follower while the server has this fault. Returns how it ended, and the time after the
+/// signal.
 fn stopped_while(world: &World, fault: &str, args: &[&str]) -> (Ran, Duration) {
     world.server.faults().set(fault.parse().unwrap());
     let before = world.server.stats();

@@ -1,4 +1,4 @@
-//! Vaults that the official client wrote are pulled to exactly what it would have made of them.
+//! Vaults that the official client wrote are pulled exactly as the official client would.
 
 use obsync_testkit::{Expected, fixture_dir};
 
@@ -15,7 +15,7 @@ fn pulls_exactly(name: &str, password: &str) {
     world.must(&["verify", "vault"]);
 }
 
-/// The password of a fixture, as its `vault.json` tells it.
+/// The password of a fixture, from its `vault.json`.
 fn password(name: &str) -> String {
     let text = std::fs::read_to_string(fixture_dir(name).join("vault.json")).unwrap();
     let vault: serde_json::Value = serde_json::from_str(&text).unwrap();

@@ -1,4 +1,4 @@
-//! Who is told how runs and followers are: a monitor, Prometheus, systemd.
+//! Health reports of runs and followers: to a monitor, Prometheus, systemd.
 
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, TcpListener};
@@ -66,7 +66,7 @@ fn a_failure_is_pinged_with_its_reason_and_without_secrets() {
     assert!(failure.path.starts_with("/check-5e1f/fail?rid="), "{failure:?}");
     assert!(failure.body.starts_with("exit status 4\nthere is no vault \"Nowhere\""), "{failure:?}");
 
-    // A note is named like the password of the vault.
+    // A note has the name of the vault's password.
     let name = format!("{password}.md");
     world.vault("Private").write(&name, "of the vault", NOON).unwrap();
     put(&world.path("notes").join(&name), "of the folder");
@@ -90,7 +90,7 @@ fn the_address_of_a_monitor_can_be_in_a_file() {
     };
     ran(&mut pull(&[])).expect(0);
     assert!(monitor.next().path.starts_with("/check-5e1f/start") && monitor.next().method == "POST");
-    // The option counts before it.
+    // The option has precedence over it.
     ran(&mut pull(&["--ping", &other.url()])).expect(0);
     assert!(other.next().path.starts_with("/check-5e1f/start"));
     assert!(monitor.rest().is_empty());
@@ -189,7 +189,7 @@ fn a_file_for_node_exporter_says_what_a_sync_sent_and_what_it_could_not() {
     assert_eq!(metric(&text, "obsync_failed_changes"), 1.0);
     assert_eq!(metric(&text, "obsync_last_run_exit_status"), 5.0);
 
-    // What a run that is cut off has yet to send.
+    // A run that is cut off reports its unsent files.
     stopped_while_it_sends(&world, &sync, Signal::TERM);
     let text = fs::read_to_string(world.path("obsync.prom")).unwrap();
     assert_eq!(metric(&text, "obsync_pending_files"), 1.0, "{text}");
@@ -267,7 +267,7 @@ fn a_follower_is_ready_again_when_the_service_is_back_and_has_no_lag() {
     world.vault("Notes").write("Meanwhile.md", "of the vault", NOON).unwrap();
     world.server.faults().clear();
     assert_eq!(follower.until("/readyz", 200), "ready\n");
-    // Ready is what is in step.
+    // Ready means in step.
     assert_eq!(world.files("notes").len(), 2);
     let text = follower.until("/metrics", 200);
     assert_eq!((metric(&text, "obsync_ready"), metric(&text, "obsync_version_lag")), (1.0, 0.0));
@@ -362,7 +362,7 @@ fn a_follower_that_is_to_end_does_so_within_a_second() {
     let ends = |follower: Follower, what: &str| {
         let begun = Instant::now();
         assert_eq!(follower.stop().0, 0, "{what}");
-        // A second is promised. The other tests have the processors as well.
+        // The target is one second. The other tests use the processors as well.
         assert!(begun.elapsed() < Duration::from_secs(2), "{what}: {:?}", begun.elapsed());
     };
     let ready = || {
@@ -396,7 +396,7 @@ fn a_follower_that_is_to_end_does_so_within_a_second() {
     ends(follower, "while it sends");
 }
 
-/// Waits until the server has stopped answering what is sent to it.
+/// Waits until the server has stopped answering uploads.
 fn until_stalled(world: &World) {
     let begun = Instant::now();
     while world.server.faults().strikes("stall-in-upload") == 0 {
@@ -405,12 +405,12 @@ fn until_stalled(world: &World) {
     }
 }
 
-/// Has nothing that is sent answered to its end from now on.
+/// Stalls all uploads from now on.
 fn stall_uploads(world: &World) {
     world.server.faults().set(Faults { stall_in_upload: Chance::always(), ..Faults::default() });
 }
 
-/// Stops a command while it sends, which it heeds before any limit of the service.
+/// Cancels a command while it sends; it ends before any limit of the service.
 fn stopped_while_it_sends(world: &World, args: &[&str], signal: Signal) {
     stall_uploads(world);
     let command = start(world, &world.home(), args);
@@ -441,7 +441,7 @@ fn a_run_that_sends_ends_when_it_is_stopped_or_its_time_is_over_and_the_next_sen
 #[test]
 fn a_follower_that_does_not_see_every_change_any_more_says_why_where_it_is_asked() {
     let world = furnished();
-    // Watched before it looks for the first time.
+    // Watched before its first scan.
     fs::create_dir(world.path("notes")).unwrap();
     let follower = Follower::start(&world, &["sync", "Notes", "notes", "--yes"], &[]);
     let unwatched = || metric(&follower.get("/metrics").1, "obsync_folder_unwatched");

@@ -1,5 +1,6 @@
-//! What a follower takes that has nothing to do. `OBSYNC_IDLE_SECONDS=300 cargo test --release --workspace --test program idle --
-//! --nocapture` measures it with 10,000 notes in 500 folders, one whole scan included (docs/PERFORMANCE.md).
+//! Resource use of an idle follower. `OBSYNC_IDLE_SECONDS=300 cargo test --release --workspace --test program
+//! idle -- --nocapture` measures it with 10,000 notes in 500 folders, one whole scan included
+//! (docs/PERFORMANCE.md).
 
 #![cfg(target_os = "linux")]
 
@@ -14,12 +15,12 @@ use crate::world::{EMAIL, PASSWORD, World};
 
 const NOON: i64 = 1_767_268_800_000;
 
-/// Processor time of a process so far, in its code and in the system's.
+/// Processor time of a process so far, in user and system mode.
 fn processor_time(program: &Child) -> Duration {
     let stat = fs::read_to_string(format!("/proc/{}/stat", program.id())).unwrap();
     let fields: Vec<&str> = stat.rsplit_once(')').unwrap().1.split_whitespace().collect();
     let ticks: u64 = fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap();
-    // Linux counts in hundredths of a second there, whatever its own clock does.
+    // Linux counts in hundredths of a second there, whatever its own clock.
     Duration::from_millis(ticks * 10)
 }
 
@@ -55,7 +56,7 @@ fn a_follower_without_anything_to_do_takes_next_to_nothing() {
         .stderr(Stdio::null())
         .spawn()
         .unwrap();
-    // It is at work once it brings a change; what it takes to begin is not idling.
+    // It is running once it has synced a change; the start does not count as idling.
     vault.write("begin.md", "begun", NOON).unwrap();
     let begun = Instant::now();
     while !world.path("notes/begin.md").exists() {
@@ -71,7 +72,7 @@ fn a_follower_without_anything_to_do_takes_next_to_nothing() {
         "{notes} notes in {folders} folders, idle for {seconds} s: {taken:.2?} of processor, {now:.1} MiB now, {most:.1} MiB at most"
     );
     assert!(taken < Duration::from_secs(2), "{taken:?}");
-    // That of a release build, which is what is measured.
+    // The limit for a release build, which is the one measured.
     assert!(wanted.is_none() || most < 30.0, "{most} MiB");
     kill_process(Pid::from_child(&follower), Signal::TERM).unwrap();
     assert_eq!(follower.wait().unwrap().code(), Some(0));

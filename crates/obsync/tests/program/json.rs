@@ -1,6 +1,6 @@
 //! One JSON value on standard output at every end of every command that has `--json`, and the right exit status.
 //!
-//! What is printed is compared with the schemas ([`crate::schemas`]) wherever a test reads it.
+//! The output is compared with the schemas ([`crate::schemas`]) wherever a test reads it.
 
 use std::fs::File;
 use std::process::{Child, Command, Stdio};
@@ -27,7 +27,7 @@ fn furnished() -> World {
     world
 }
 
-/// One value, of the schema of its command, that says how the command ended.
+/// Asserts one value, of the schema of its command, that says how the command ended.
 #[track_caller]
 pub(crate) fn check(command: &str, ran: &Ran, code: i32) -> Value {
     let document = ran.json();
@@ -42,7 +42,7 @@ pub(crate) fn check(command: &str, ran: &Ran, code: i32) -> Value {
     document
 }
 
-/// A command of the world as a process of its own.
+/// A command of the world as a separate process.
 pub(crate) fn start(world: &World, args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_obsync"));
     command
@@ -92,7 +92,7 @@ fn commands_that_are_refused_print_one_value_with_the_exit_status() {
         [("pull", ["pull", "Notes", "notes", "--json"].as_slice()), ("vaults", &["vaults", "--json"])]
     {
         let mut stranger = world.anonymous(args);
-        // A home that has no token.
+        // A home without a token.
         stranger.env("OBSYNC_HOME", world.path("nobody"));
         let document = check(command, &ran(&mut stranger), 3);
         assert_eq!(document["error"]["code"], "not_signed_in");
@@ -215,7 +215,7 @@ fn ten_runs_of_every_kind_that_writes_to_a_vault_follow_the_schemas() {
     }
 }
 
-/// Fields that are only there when there is something to say, or when they are asked for.
+/// Optional fields, left out when empty or not requested.
 const OPTIONAL: &[(&str, &str)] = &[
     ("pull", "changes"),
     ("pull", "changes.0.from"),
@@ -228,13 +228,13 @@ const OPTIONAL: &[(&str, &str)] = &[
     ("log", "entries.0.size"),
 ];
 
-/// That a document with a field removed, renamed or added is not of the schema any more.
+/// Asserts that a document with a field removed, renamed or added is not valid any more.
 #[track_caller]
 pub(crate) fn assert_closed(command: &str, document: &Value) {
     for (alteration, path, altered) in altered(document) {
         let is_optional = alteration == Alteration::Removed && OPTIONAL.contains(&(command, path.as_str()));
         let is_refused = schemas::faults(command, &altered) != [""; 0];
-        // A policy is as IAM takes it.
+        // A policy has IAM's format.
         let is_open = command == "aws-init" && path.starts_with("policy.");
         assert!(is_refused || is_optional || is_open, "{command}: {path} {alteration:?}");
     }
@@ -347,7 +347,7 @@ fn two_signals_in_quick_succession_leave_one_value() {
         });
         kill_process(Pid::from_child(&pull), Signal::INT).unwrap();
         std::thread::sleep(Duration::from_millis(pause));
-        // It may have ended.
+        // It may have ended already.
         let _ = kill_process(Pid::from_child(&pull), Signal::TERM);
         let document = check("pull", &ended(pull), 6);
         assert_eq!(document["outcome"], "interrupted", "{document:#}");

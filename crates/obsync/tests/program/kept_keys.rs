@@ -1,4 +1,4 @@
-//! The keys of vaults whose password the service hands out: kept, and what makes them derived anew.
+//! The keys of vaults whose password the service provides: stored, and reasons for deriving them anew.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -12,7 +12,7 @@ use crate::world::{World, put};
 
 const NOON: i64 = 1_767_268_800_000;
 
-/// How a vault is encrypted, and how it is called in `vault.json`.
+/// The kinds of encryption, with their names in `vault.json`.
 const MANAGED: &str = "managed_password";
 const END_TO_END: &str = "end_to_end_password";
 
@@ -44,7 +44,7 @@ fn now_with(world: &mut World, place: &Path, encryption: &str, password: &str, s
     world.vault("Notes").write("Note.md", salt, NOON).unwrap();
 }
 
-/// How many keys the server was shown, in a pull to `destination` that does all it should.
+/// Number of keys sent to the server in a complete pull to `destination`.
 fn keys_shown(world: &World, destination: &str) -> u64 {
     let shown = || world.server.stats().rest_by_path.get("/vault/access").copied().unwrap_or_default();
     let before = shown();
@@ -65,7 +65,7 @@ fn the_key_of_a_standard_vault_is_derived_once() {
     let mut world = World::with(|builder| builder.vault_dir(&fixture));
     world.must(&["pull", "official-managed", "first"]);
 
-    // The same vault, but nothing that can be derived from this password opens it: only the kept key does.
+    // The same vault, but this password's key does not open it: only the stored key does.
     let copy = tempfile::tempdir().unwrap();
     copy_folder(&fixture, copy.path());
     let file = copy.path().join("vault.json");

@@ -1,5 +1,5 @@
-//! SIGKILL at random moments, from another process: nothing is lost, nothing is wrong, and nothing is
-//! downloaded twice but what was on its way.
+//! SIGKILL at random moments, from another process: nothing is lost, nothing is wrong, and only contents
+//! under way are downloaded twice.
 
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, Command, Stdio};
@@ -14,9 +14,9 @@ use crate::world::{EMAIL, PASSWORD, World};
 
 /// The vault has this many files,
 const FILES: usize = 3000;
-/// of this many bytes each, so that what is downloaded can be counted in files and in bytes alike.
+/// of this many bytes each, so that downloads can be counted in files and in bytes alike.
 const SIZE: usize = 4096;
-/// What encryption adds to a file.
+/// Bytes that encryption adds to a file.
 const OVERHEAD: usize = 28;
 
 const KILLS: usize = 50;
@@ -24,7 +24,7 @@ const KILLS: usize = 50;
 const LAST_KILL: u64 = 2600;
 
 const CONNECTIONS: usize = 2;
-/// What a session asks for ahead (`FetchOptions::in_flight`).
+/// Requests that a session has in flight (`FetchOptions::in_flight`).
 const IN_FLIGHT: usize = 32;
 
 fn fill(world: &World) {
@@ -72,7 +72,7 @@ fn fifty_kills_lose_nothing_and_cost_only_what_was_in_flight() {
     let mut moments: Vec<u64> = (0..KILLS).map(|_| random.random_range(0..LAST_KILL)).collect();
     moments.sort_unstable();
     for files in moments {
-        // Moments that come soon after each other hit a pull that is still signing in or listing.
+        // Kills in quick succession hit a pull that is still signing in or listing.
         kill_after(&world, files, Duration::from_micros(random.random_range(0..30_000)));
     }
     world.server.faults().clear();

@@ -1,4 +1,4 @@
-//! A home on a file system that refuses locks, as network drives can.
+//! A home on a file system that refuses locks, as network drives may.
 
 use obsync_conformance::refused_locks::{FLOCK_REFUSALS, Kind, RECORD_REFUSALS, without_locks};
 use rustix::io::Errno;
@@ -19,14 +19,14 @@ fn run_without_locks(world: &World, kind: Kind, error: Errno, args: &[&str]) -> 
     without_locks(kind, error, || world.run(args))
 }
 
-/// The text without the name of the database, which is another in each world.
+/// The text without the name of the database, which differs in each world.
 fn without_database(told: &str) -> String {
     let (before, rest) = told.split_once("state/").unwrap();
     let (_, after) = rest.split_once(".sqlite").unwrap();
     format!("{before}state/[DATABASE]{after}")
 }
 
-/// What a pull says where locks are refused. Nothing is downloaded or written.
+/// The error of a pull where locks are refused. Nothing is downloaded or written.
 fn refused_pull(world: &World, kind: Kind, error: Errno) -> Option<String> {
     let pulls = world.server.stats().pulls;
     let ran = run_without_locks(world, kind, error, &["pull", "Notes", "notes"])?;

@@ -1,5 +1,4 @@
-//! The program as its users meet it: the real binary, run as a process of its own against the development
-//! server.
+//! The program as users run it: the real binary, as a separate process against the development server.
 //!
 //! One test binary, because each one links everything.
 

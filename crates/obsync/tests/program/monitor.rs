@@ -1,4 +1,4 @@
-//! A monitor that is pinged, and a follower that is asked how it is.
+//! A monitor that receives pings, and a follower with health endpoints.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -11,10 +11,10 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use crate::world::{EMAIL, PASSWORD, World};
 
-/// Nothing takes as long, unless it never comes.
+/// Longer than anything takes, unless it never comes.
 const LIMIT: Duration = Duration::from_secs(60);
 
-/// A request as a monitor got it.
+/// A request received by a monitor.
 #[derive(Debug)]
 pub(crate) struct Pinged {
     pub(crate) method: String,
@@ -22,7 +22,7 @@ pub(crate) struct Pinged {
     pub(crate) body: String,
 }
 
-/// An HTTP server that takes pings.
+/// An HTTP server that receives pings.
 pub(crate) struct Monitor {
     pub(crate) address: SocketAddr,
     pinged: Receiver<Pinged>,
@@ -54,13 +54,12 @@ impl Monitor {
         format!("http://{}/check-5e1f", self.address)
     }
 
-    /// The next ping.
     #[track_caller]
     pub(crate) fn next(&self) -> Pinged {
         self.pinged.recv_timeout(LIMIT).unwrap()
     }
 
-    /// Those that came and were not looked at.
+    /// The pings not read yet.
     pub(crate) fn rest(&self) -> Vec<Pinged> {
         self.pinged.try_iter().collect()
     }
@@ -88,7 +87,7 @@ fn read(stream: &mut BufReader<TcpStream>) -> Option<Pinged> {
     Some(Pinged { method, path, body: String::from_utf8(body).unwrap() })
 }
 
-/// A program that follows a vault, with its health at an address.
+/// A program that follows a vault, with health endpoints at an address.
 pub(crate) struct Follower {
     program: Child,
     address: String,
@@ -119,7 +118,7 @@ impl Follower {
         Follower { program, address, errors }
     }
 
-    /// What it answers: status and body.
+    /// Its answer: status and body.
     pub(crate) fn get(&self, path: &str) -> (u16, String) {
         let mut stream = TcpStream::connect(&self.address).unwrap();
         let request = format!("GET {path} HTTP/1.1\r\nHost: here\r\nConnection: close\r\n\r\n");
@@ -130,7 +129,7 @@ impl Follower {
         (head.split(' ').nth(1).unwrap().parse().unwrap(), body.to_owned())
     }
 
-    /// Waits until it answers with this status; the body.
+    /// Waits until it answers with this status; returns the body.
     #[track_caller]
     pub(crate) fn until(&self, path: &str, status: u16) -> String {
         let begun = Instant::now();
@@ -154,7 +153,7 @@ impl Follower {
         kill_process(Pid::from_child(&self.program), signal).unwrap();
     }
 
-    /// Waits until it ends by itself: its exit status, and what it printed on standard error.
+    /// Waits until it ends by itself. Returns its exit status and standard error.
     #[track_caller]
     pub(crate) fn ended(mut self) -> (i32, String) {
         let begun = Instant::now();
@@ -170,7 +169,7 @@ impl Follower {
         (status.code().unwrap(), errors)
     }
 
-    /// Has it end in good order: its exit status, and what it printed on standard error.
+    /// Ends it in good order. Returns its exit status and standard error.
     pub(crate) fn stop(mut self) -> (i32, String) {
         self.signal(Signal::TERM);
         let mut errors = String::new();
@@ -186,7 +185,7 @@ impl Drop for Follower {
     }
 }
 
-/// Datagrams until one is this text; all of them.
+/// Receives datagrams until one is this text; returns all of them.
 #[cfg(target_os = "linux")]
 #[track_caller]
 pub(crate) fn until_said(socket: &std::os::unix::net::UnixDatagram, wanted: &str) -> Vec<String> {
@@ -201,7 +200,7 @@ pub(crate) fn until_said(socket: &std::os::unix::net::UnixDatagram, wanted: &str
     said
 }
 
-/// Whether nothing more comes for a while.
+/// True if nothing more arrives for a while.
 pub(crate) fn is_silent(monitor: &Monitor) -> bool {
     matches!(monitor.pinged.recv_timeout(Duration::from_millis(300)), Err(RecvTimeoutError::Timeout))
 }

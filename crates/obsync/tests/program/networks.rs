@@ -1,4 +1,4 @@
-//! The networks that people have, as the program meets them.
+//! Networks of users, with the whole program.
 
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr};
@@ -14,7 +14,7 @@ use crate::world::{World, ran};
 
 const LOCALHOST: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
-/// A world whose server stands behind TLS with a certificate of a private authority.
+/// A world whose server is behind TLS with a certificate of a private authority.
 struct Secured {
     world: World,
     front: TlsFront,
@@ -91,7 +91,7 @@ fn a_proxy_of_the_environment_is_used_and_loopback_is_not_sent_through_it() {
     let ca_file = secured.ca_file.to_str().unwrap();
     ran(secured.command(&["vaults", "--ca-file", ca_file]).env("HTTPS_PROXY", &url)).expect(0);
     assert!(proxy.asked().is_empty());
-    // The proxy leads to the server whatever the name; its certificate is for another one.
+    // The proxy connects to the server whatever the name; its certificate is for another one.
     let mut command = secured.command(&["vaults", "--ca-file", ca_file, "-vv"]);
     let ran = ran(command.env("ALL_PROXY", &url).env("OBSYNC_API_URL", "https://service.test/")).expect(8);
     assert_eq!(proxy.asked(), ["service.test:443"]);

@@ -1,4 +1,4 @@
-//! A pull that finds nothing new leaves no trace.
+//! A pull without changes leaves no trace.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -9,8 +9,7 @@ use obsync_testkit::{GeneratorOptions, fill_vault};
 
 use crate::world::World;
 
-/// Everything about a file or folder that writing to it would change. (Reading changes the time of access
-/// only.)
+/// All metadata of a file or folder that writing to it would change. (Reading changes the access time only.)
 #[derive(Debug, PartialEq, Eq)]
 struct Trace {
     inode: u64,
@@ -20,7 +19,8 @@ struct Trace {
     changed: (i64, i64),
 }
 
-/// The trace of everything in a directory, itself included, but for the states: they note the time of the check.
+/// The traces of everything in a directory, itself included, without the states: they record the time of the
+/// check.
 fn traces(directory: &Path) -> BTreeMap<PathBuf, Trace> {
     let mut found = BTreeMap::new();
     collect(directory, &mut found);
@@ -58,7 +58,7 @@ fn a_second_pull_with_nothing_new_makes_one_connection_downloads_nothing_and_wri
 
     let after = world.server.stats();
     assert_eq!(after.websocket_connections - before.websocket_connections, 1);
-    // The newest entry that is known is asked for, too.
+    // The newest known entry is requested, too.
     assert_eq!(after.entries_listed - before.entries_listed, 1);
     assert_eq!((after.pulls, after.content_bytes), (before.pulls, before.content_bytes));
     assert_eq!(traces(&world.home()), home);

@@ -1,4 +1,4 @@
-//! Other users of the machine: what the program leaves open to them, and what it takes from them.
+//! Other users of the machine: their access to the program's files, and the program's trust in theirs.
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, lchown};
@@ -97,7 +97,7 @@ fn a_run_in_whose_way_another_is_says_which_one_that_is() {
     ] {
         assert_eq!(world.run(command).expect(7).stderr, format!("{told}{advice}"));
     }
-    // It changes nothing, and so does the other one, as far as the state says.
+    // It changes nothing, and neither does the other one, as far as the state shows.
     let verified = world.run(&["verify", "notes"]);
     assert_eq!(verified.expect(7).stderr, format!("{told} (`--wait 10m` does), or stop it\n"));
     drop(lock);

@@ -1,5 +1,5 @@
-//! Pins: a vault that was opened end-to-end encrypted is never opened by a password that the service hands out, whatever
-//! is lost on this side; and owners who convert a vault themselves get on.
+//! Pins: a vault that was opened end-to-end encrypted is never opened by a password from the service,
+//! whatever is lost on this side; owners who convert a vault themselves can continue.
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, chown};
@@ -40,7 +40,7 @@ pub(crate) const OWN: Shown<'static> = Shown {
 pub(crate) const FORGED: Shown<'static> =
     Shown { id: FIRST_ID, encryption: MANAGED, password: "handed-0ut", salt: SALT, note: "forged" };
 
-/// A server and a home, where vaults named `Notes` are presented one after the other.
+/// A server and a home, where several vaults named `Notes` are presented one after the other.
 struct Play {
     world: World,
     place: TempDir,
@@ -77,7 +77,8 @@ impl Play {
         fs::read_to_string(self.world.path("notes/Note.md")).unwrap()
     }
 
-    /// Runs a pull that must be refused with nothing sent but the sign-in, and nothing changed in the folder.
+    /// Runs a pull that must be refused with nothing sent except the sign-in, and nothing changed in the
+    /// folder.
     #[track_caller]
     fn refused(&self, pull: &mut Command) -> Ran {
         let before = self.world.files("notes");
@@ -93,7 +94,7 @@ impl Play {
     }
 }
 
-/// A folder of a server's vault named `Notes`, as it is shown.
+/// A folder of a server's vault named `Notes`, as presented.
 pub(crate) fn vault(place: &Path, number: usize, shown: Shown<'_>) -> PathBuf {
     let master = MasterKey::derive(&shown.password.into(), shown.salt);
     let mut vault = json!({
@@ -279,7 +280,7 @@ fn what_another_users_folder_hides_is_not_taken_for_a_first_contact() {
     play.now(FORGED);
     let refused = play.refused(&mut play.pull(&[]));
     assert!(refused.stderr.contains("belongs to another user"), "{refused:?}");
-    // Whoever knows says so, and who has a pin of his own needs not.
+    // A user without a pin has to state the encryption; one with a pin need not.
     play.now(OWN);
     play.pull_with_password(&[]).expect(0);
     play.now(FORGED);
@@ -408,7 +409,7 @@ fn the_kind_is_told_on_first_contact_in_json_and_in_the_status() {
     let status = play.world.must(&["status", "--json"]).json();
     assert_eq!(status["destinations"][0]["encryption"], "end-to-end");
     assert!(play.world.must(&["status"]).stdout.contains("encryption end-to-end"));
-    // The folder knows it, too.
+    // The folder has the pin, too.
     let pins = play.world.home().join("config/pins.json");
     for name in ["pins.json", "keys.json"] {
         fs::remove_file(play.world.home().join("config").join(name)).unwrap();

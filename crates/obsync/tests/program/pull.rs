@@ -1,4 +1,4 @@
-//! Pulls that go well, and what is told of them.
+//! Successful pulls, and their output.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -98,7 +98,7 @@ fn the_report_is_one_document_for_scripts() {
 #[test]
 fn quiet_is_quiet() {
     let world = furnished();
-    // The first pull says how the vault is encrypted.
+    // The first pull prints the vault's encryption.
     world.must(&["-q", "pull", "Notes", "notes"]);
     let pull = world.must(&["-q", "pull", "Notes", "notes"]);
     assert_eq!((pull.stdout.as_str(), pull.stderr.as_str()), ("", ""));
@@ -136,7 +136,7 @@ fn only_the_chosen_file_types_are_pulled() {
         "Archive/",
     ]);
     assert_eq!(paths(&world), ["Assets/paper.pdf", "Assets/tree.png", "Daily/2026-01-01.md", "Welcome.md"]);
-    // A wider choice brings the rest, a narrower one takes nothing away.
+    // A wider filter pulls the rest, a narrower one removes nothing.
     world.must(&["pull", "Notes", "notes"]);
     assert_eq!(paths(&world).len(), 10);
     world.must(&["pull", "Notes", "notes", "--file-types", "none"]);

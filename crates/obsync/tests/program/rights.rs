@@ -9,7 +9,7 @@ use obsync_conformance::not_tested;
 use crate::world::{EMAIL, PASSWORD, Ran, World, put, ran};
 
 const NOON: i64 = 1_700_000_000_000;
-/// A group that nobody is in, and a user in it.
+/// A group without members, and a user in it.
 const GROUP: u32 = 54_322;
 const USER: u32 = 54_321;
 
@@ -17,7 +17,7 @@ fn mode(path: &Path) -> u32 {
     fs::metadata(path).unwrap().mode() & 0o7777
 }
 
-/// The program with this mask, as the user who runs the test.
+/// The program with this umask, as the user who runs the test.
 fn run_with_mask(world: &World, mask: &str, args: &[&str]) -> Ran {
     let mut command = assert_cmd::Command::new("sh");
     command
@@ -113,7 +113,7 @@ fn a_note_that_a_pull_replaces_keeps_its_access_list() {
     assert_eq!((&found[..length], fs::read_to_string(&note).unwrap().as_str()), (&list[..], "second"));
 }
 
-/// The program as another user of the group, with a home of its own.
+/// The program as another user of the group, with its own home.
 fn as_another_user(world: &World, args: &[&str]) -> Ran {
     let program = world.path("obsync");
     let home = world.path("theirs");
@@ -127,7 +127,7 @@ fn as_another_user(world: &World, args: &[&str]) -> Ran {
     let mut command = assert_cmd::Command::new("setpriv");
     command.args(["--reuid", &user, "--regid", &group, "--clear-groups"]).arg(&program).args(args);
     command.current_dir(world.path("")).env_clear().env("OBSYNC_HOME", home);
-    // Nobody but the first user can read how the vault was encrypted when it came.
+    // Only the first user can read the pin of the vault's encryption.
     command.env("OBSYNC_API_URL", world.server.url()).env("OBSYNC_ENCRYPTION", "standard");
     ran(command.env("OBSIDIAN_EMAIL", EMAIL).env("OBSIDIAN_PASSWORD", PASSWORD))
 }
@@ -140,7 +140,7 @@ fn a_file_of_somebody_else_that_cannot_be_read_is_kept_beside_or_fails_alone() {
     for path in ["a.md", "b.md"] {
         notes.write(path, path, NOON).unwrap();
     }
-    // In a folder of ours anything can be renamed; in one like /tmp only what is ours.
+    // In a folder of ours anything can be renamed; in one like /tmp only our own entries.
     for (folder, mode, owner) in [("ours", 0o755, USER), ("sticky", 0o1777, 0)] {
         let folder = world.path(folder);
         put(&folder.join("a.md"), THEIRS);

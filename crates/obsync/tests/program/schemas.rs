@@ -1,5 +1,5 @@
-//! Whatever any test has the program print as JSON follows a schema of docs/schemas. They are closed, so that a field that
-//! is missing, renamed or unknown fails the test.
+//! All JSON output in any test conforms to a schema of docs/schemas. They are closed, so that a missing,
+//! renamed or unknown field fails the test.
 
 use std::fs;
 use std::path::PathBuf;
@@ -35,13 +35,13 @@ fn validator(name: &str) -> Validator {
     jsonschema::validator_for(&schema).unwrap()
 }
 
-/// Why a document is not what a command prints; nothing if it is.
+/// Why a document is no valid output of a command; nothing if it is.
 pub(crate) fn faults(command: &str, document: &Value) -> Vec<String> {
     let (_, validator) = SCHEMAS.iter().find(|(name, _)| *name == command).unwrap();
     validator.iter_errors(document).map(|error| format!("{}: {error}", error.instance_path)).collect()
 }
 
-/// Fails unless a document is what one of the commands prints.
+/// Fails unless a document is valid output of one of the commands.
 #[track_caller]
 pub(crate) fn assert_known(document: &Value) {
     if SCHEMAS.iter().any(|(_, validator)| validator.is_valid(document)) {
@@ -62,7 +62,7 @@ fn all() -> Vec<(String, Value)> {
     files.map(read).collect()
 }
 
-/// Calls `look` with every value of a schema and where that is.
+/// Calls `look` with every value of a schema and its path.
 fn walk(schema: &Value, place: &str, look: &mut impl FnMut(&str, &Value)) {
     look(place, schema);
     match schema {
@@ -76,7 +76,7 @@ fn walk(schema: &Value, place: &str, look: &mut impl FnMut(&str, &Value)) {
 
 #[test]
 fn every_object_of_every_schema_is_closed() {
-    // A policy as IAM takes it, and the circumstances of an invocation: docs/JSON.md and deploy/README.md say so.
+    // A policy in IAM's format, and the context of an invocation: docs/JSON.md and deploy/README.md say so.
     let open = ["aws-init/anyOf/properties/policy", "function/properties/metadata"];
     let schemas = all();
     assert!(schemas.len() > SCHEMAS.len(), "the function has one, too");
@@ -90,7 +90,7 @@ fn every_object_of_every_schema_is_closed() {
                 _ => false,
             };
             let is_object = is_type("object") || object.get("properties").is_some_and(Value::is_object);
-            // `false`, or what each further value of a map has to be.
+            // `false`, or the schema of each further value of a map.
             let is_closed = object.get("additionalProperties").is_some_and(|more| {
                 *more == Value::Bool(false) || more.as_object().is_some_and(|more| !more.is_empty())
             });
@@ -122,7 +122,7 @@ fn the_documentation_has_every_word_of_the_schemas() {
             });
         }
     }
-    // The other way round, of the outcomes.
+    // The reverse, for the outcomes.
     let section = text.split("| `outcome` | exit status |").nth(1).unwrap().split("\n\n").next().unwrap();
     let outcomes = section.lines().filter_map(|line| line.strip_prefix("| `")?.split('`').next());
     let (_, function) = all().into_iter().find(|(name, _)| name == "function").unwrap();

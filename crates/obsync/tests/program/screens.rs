@@ -1,4 +1,4 @@
-//! What a terminal shows: progress, tables and help at 80 and at 40 columns, and what is left there after the end.
+//! Screens of a terminal: progress, tables and help at 80 and at 40 columns, and the rest after the end.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ const NARROW: (u16, u16) = (24, 40);
 
 const PULL: [&str; 5] = ["pull", "Notes", "notes", "--connections", "1"];
 
-/// A vault of ten files of 1,000 bytes each, and a server that does this wrong.
+/// A vault of ten files of 1,000 bytes each, and a server with this fault.
 fn ten_files(faults: Faults) -> World {
     let world = World::with(|builder| builder.vault(VaultSpec::managed("Notes")));
     for number in 0..10 {
@@ -23,7 +23,7 @@ fn ten_files(faults: Faults) -> World {
     world
 }
 
-/// The server gives so many contents and then no more.
+/// The server sends this many contents and then stalls.
 fn gives(contents: u64) -> Faults {
     Faults { stall_pull: Chance::always().after(contents), ..Faults::default() }
 }
@@ -153,7 +153,8 @@ fn vaults_fit_80_columns_with_the_name_first() {
     insta::assert_snapshot!("vaults", screen);
 }
 
-/// The screen of a command that ends by itself, in a terminal that is 40 columns wide and has room for all lines.
+/// The screen of a command that ends by itself, in a terminal that is 40 columns wide and has room for all
+/// lines.
 fn in_40_columns(world: &World, args: &[&str]) -> String {
     let mut terminal = Terminal::sized((90, 40), world, args, &CREDENTIALS);
     assert_eq!(terminal.ended(), Some(0), "{args:?}: {}", terminal.written());

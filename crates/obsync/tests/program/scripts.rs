@@ -1,4 +1,4 @@
-//! Names as people all over the world give them.
+//! Names in scripts from all over the world.
 
 use obsync_testkit::{GeneratorOptions, fill_vault};
 

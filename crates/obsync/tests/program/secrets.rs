@@ -1,4 +1,4 @@
-//! Secrets as containers, files and programs give them.
+//! Secrets from containers, files and programs.
 
 use std::fs;
 
@@ -114,7 +114,7 @@ fn passwords_are_taken_from_programs() {
     ran(&mut world.anonymous(&login)).expect(0);
     let pull = ["pull", "Private", "there", "--password-command", &echo(VAULT_PASSWORD)];
     ran(&mut world.anonymous(&pull)).expect(0);
-    // The kept key opens it from now on: nobody is asked again.
+    // The stored key opens it from now on: nobody is asked again.
     ran(&mut world.anonymous(&["pull", "Private", "there", "--password-command", "false"])).expect(0);
     let refused =
         ran(&mut world.anonymous(&["login", "--email", EMAIL, "--password-command", "false"])).expect(3);

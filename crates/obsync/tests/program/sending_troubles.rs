@@ -1,4 +1,4 @@
-//! What goes wrong for those who send: each is told in a sentence, with the right exit status, and nothing is lost.
+//! Faults for senders: each is reported in a sentence, with the right exit status, and nothing is lost.
 
 use std::fs;
 use std::os::unix::net::UnixListener;
@@ -16,7 +16,7 @@ use crate::world::{EMAIL, PASSWORD, Ran, VAULT_PASSWORD, World, put, ran};
 const NOON: i64 = 1_767_268_800_000;
 const SYNC: [&str; 4] = ["sync", "Notes", "notes", "--yes"];
 
-/// A world whose vault and folder have these notes, each with its name for a text.
+/// A world whose vault and folder have these notes, each with its name as its text.
 fn in_step(notes: &[&str]) -> World {
     let world = World::new();
     for path in notes {
@@ -47,11 +47,11 @@ fn until(what: &str, is_so: impl Fn() -> bool) {
     }
 }
 
-/// Both are the same in the end.
+/// Asserts that both are equal in the end.
 #[track_caller]
 fn assert_in_step(world: &World) {
     world.must(&SYNC);
-    // What a sync replaced is in the trash.
+    // Files that a sync replaced are in the trash.
     let mut differences = world.differences("Notes", "notes");
     differences.retain(|difference| !difference.contains(".obsync"));
     assert_eq!(differences, [""; 0]);
@@ -101,7 +101,7 @@ fn a_follower_whose_sign_in_ends_with_the_password_of_the_account_says_so_and_lo
     let world = in_step(&["a.md"]);
     let follower = Follower::start(&world, &SYNC, &[]);
     follower.until("/readyz", 200);
-    // A service that is given another password forgets all tokens.
+    // When its password changes, a service invalidates all tokens.
     world.server.expire_tokens().unwrap();
     world.server.disconnect_all();
     put(&world.path("notes/mine.md"), "mine");
@@ -168,7 +168,7 @@ fn two_syncs_at_once_are_one_too_many_and_a_sync_beside_a_follower_is() {
     let follower = Follower::start(&world, &SYNC, &[]);
     follower.until("/readyz", 200);
     ["sync", "push"].into_iter().for_each(&refused);
-    // It is none the worse.
+    // It still works.
     put(&world.path("notes/mine.md"), "mine");
     until("the follower sends it", || paths(&world).iter().any(|path| path == "mine.md"));
     assert_eq!(follower.stop().0, 0);
@@ -199,7 +199,7 @@ fn pipes_sockets_and_devices_in_the_folder_hold_no_run_up_and_are_not_sent() {
     let place = |name: &str| world.path("notes").join(name);
     assert!(Command::new("mkfifo").arg(place("pipe.md")).status().unwrap().success());
     let _socket = UnixListener::bind(place("socket.md")).unwrap();
-    // That of a terminal, which nobody could read to its end.
+    // That of a terminal, which cannot be read to its end.
     let made = Command::new("mknod").arg(place("device.md")).args(["c", "5", "0"]).output().unwrap();
     if !made.status.success() {
         not_tested("this machine does not allow whoever runs the test to make a device");
@@ -209,7 +209,7 @@ fn pipes_sockets_and_devices_in_the_folder_hold_no_run_up_and_are_not_sent() {
         world.must(&[command, "Notes", "notes", "--yes"]);
     }
     assert_eq!(paths(&world), ["a.md", "mine.md"]);
-    // In the place of a note they are no deletion of it.
+    // In place of a note they do not count as its deletion.
     fs::remove_file(place("a.md")).unwrap();
     fs::rename(place("pipe.md"), place("a.md")).unwrap();
     world.must(&SYNC);
@@ -258,7 +258,7 @@ fn a_folder_that_is_emptied_replaced_or_half_restored_is_doubted_and_deletes_not
         assert_eq!(world.vault("Notes").contents().unwrap(), newest, "{doubt}");
         assert_in_step(&world);
     };
-    // A restoration that stopped in the midst: five notes are old, two are not there.
+    // An interrupted restoration: five notes are old, two are missing.
     for name in &names[..5] {
         fs::copy(world.path("backup").join(name), world.path("notes").join(name)).unwrap();
         let file = fs::File::options().append(true).open(world.path("notes").join(name)).unwrap();
@@ -270,7 +270,7 @@ fn a_folder_that_is_emptied_replaced_or_half_restored_is_doubted_and_deletes_not
     fs::remove_dir_all(world.path("notes")).unwrap();
     copy("backup", "notes");
     doubted("other_generation");
-    // A mount that is gone.
+    // An unmounted disk.
     fs::rename(world.path("notes"), world.path("aside")).unwrap();
     fs::create_dir(world.path("notes")).unwrap();
     doubted("no_marker");
@@ -294,7 +294,7 @@ fn a_state_of_a_newer_release_is_told_to_whoever_sends_and_kept() {
     assert_eq!((fs::read(&state).unwrap(), paths(&world)), (bytes, vec!["a.md".to_owned()]));
 }
 
-/// A follower where the system lets a user watch 50 folders only.
+/// A follower on a system with a limit of 50 watched folders per user.
 #[cfg(target_os = "linux")]
 fn follower_with_few_watches(world: &World) -> Option<std::process::Child> {
     let limit = "/proc/sys/user/max_inotify_watches";
@@ -337,7 +337,7 @@ fn where_the_system_lets_50_folders_be_watched_a_follower_says_so_and_misses_not
         status["destinations"][0]["last_run"]["unwatched"].as_str().unwrap_or_default().to_owned()
     };
     until("it says that it does not see everything", || unwatched().contains("max_user_watches"));
-    // One of those that are watched or not: all are looked at each minute, and at once when it is told to.
+    // Watched or not: all are checked each minute, and at once on SIGHUP.
     (0..80).for_each(|number| put(&world.path("notes").join(name(number)), "edited, and longer than before"));
     std::thread::sleep(Duration::from_millis(100));
     kill_process(Pid::from_child(&follower), Signal::HUP).unwrap();

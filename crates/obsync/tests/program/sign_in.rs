@@ -1,4 +1,4 @@
-//! Signing in and out, and what is kept of it.
+//! Signing in and out, and the files stored for it.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -217,7 +217,7 @@ fn a_token_that_has_expired_is_renewed_where_there_are_credentials() {
     ");
     world.must(&["pull", "Notes", "notes"]);
     assert_eq!(world.server.stats().rest_by_path["/user/signin"], 2);
-    // The new token is the saved one now.
+    // The new token is the stored one now.
     ran(&mut world.anonymous(&["vaults"])).expect(0);
 }
 
@@ -307,7 +307,7 @@ fn a_credentials_file_that_others_can_read_is_closed_to_them() {
 #[test]
 fn where_nothing_can_be_kept_the_work_goes_on() {
     let world = World::new();
-    // A file where the directory would be: unlike a mode, that stops root too.
+    // A file in place of the directory: unlike a mode, that stops root too.
     fs::create_dir_all(world.home()).unwrap();
     fs::write(world.home().join("config"), "").unwrap();
     let vaults = world.must(&["vaults"]);

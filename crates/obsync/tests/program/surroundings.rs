@@ -1,5 +1,5 @@
-//! Odd surroundings: a full disk behind standard output, a reader that goes away, closed streams, no home, a narrow or dumb
-//! terminal, a locale that is not there. One sentence, the right status.
+//! Odd environments: a full disk behind standard output, a closed reader, closed streams, no home, a narrow
+//! or dumb terminal, a missing locale. One sentence, the right status.
 
 use std::process::{Command, Stdio};
 
@@ -97,7 +97,7 @@ fn a_home_that_cannot_be_is_said_in_one_sentence() {
     }
 }
 
-/// Commands that bring, that look, that send, that make something, and that forget. Each works on what the ones before it left;
+/// Commands that pull, inspect, send, create, and remove. Each works on the results of the ones before it;
 /// `{n}` is another number in each round.
 const COMMANDS: [&str; 12] = [
     "pull Notes first{n}",
@@ -145,7 +145,7 @@ fn a_full_disk_behind_standard_output_is_one_sentence_of_commands_that_change_so
     }
 }
 
-/// Commands without `--json` that print what they made. They need the variable beside them.
+/// Commands without `--json` that print their result. They need the variable beside them.
 #[cfg(target_os = "linux")]
 const PRINTING: [&str; 3] = ["login", "totp", "credentials export Notes"];
 #[cfg(target_os = "linux")]
@@ -195,7 +195,7 @@ fn standard_input_that_is_closed_is_no_error_of_commands_that_change_something()
             closed.json();
         }
     }
-    // Nobody can be asked, so nobody is.
+    // Nobody can be asked, so no question is printed.
     for line in ["reset both", "unlink both", "check-service"] {
         let unasked = redirected(&world, line, "<&-");
         assert!(matches!(unasked.code, 2 | 4), "{line}: {unasked:?}");
@@ -224,7 +224,7 @@ fn a_narrow_or_dumb_terminal_and_a_locale_that_is_not_there_change_no_status() {
 
 #[test]
 fn names_with_escape_sequences_are_shown_escaped_by_commands_that_send() {
-    // The service takes escape sequences in the names of vaults, but not in those of notes.
+    // The service allows escape sequences in the names of vaults, but not in those of notes.
     const VAULT: &str = "red \u{1b}[31m \u{202e}tluav";
     const EVIL: &str = "evil \u{202e}dm.md";
     const ESCAPED: &str = "evil \\u{202e}dm.md";
@@ -290,7 +290,7 @@ fn names_with_escape_sequences_are_shown_escaped_by_commands_that_bring_look_and
     assert!(!terminal.written().contains(['\u{1b}', '\u{202e}']), "{:?}", terminal.written());
 }
 
-/// The program as a user that has no home: `HOME` is not set, and no entry of the password file has one.
+/// The program as a user without a home: `HOME` is not set, and no entry of the password file has one.
 #[cfg(target_os = "linux")]
 fn homeless(world: &World, args: &[&str], environment: &[(&str, &str)]) -> Command {
     let mut command = Command::new("unshare");
@@ -345,7 +345,7 @@ fn a_user_without_a_home_is_told_so_in_one_sentence() {
         let refused = run(&format!("{line} --json"), &CREDENTIALS).expect(1);
         assert_eq!(refused.json()["error"]["code"], "error", "{line}");
     }
-    // What needs nothing that is kept goes on; the sign-in is not kept, which is said.
+    // Commands that need no stored files work; a note says that the sign-in is not stored.
     for line in ["vaults --json", "create Made --encryption standard --json", "check-service --yes --json"] {
         let done = run(line, &CREDENTIALS).expect(0);
         done.json();

@@ -1,4 +1,4 @@
-//! What the program asks and shows on a terminal.
+//! Questions and output on a terminal.
 
 use std::fs;
 use std::io::{Read, Write};
@@ -15,7 +15,7 @@ use rustix::termios::{LocalModes, tcgetattr};
 
 use crate::world::{EMAIL, PASSWORD, VAULT_PASSWORD, World, put};
 
-/// Nothing takes as long to appear, unless it never does.
+/// Longer than anything takes to appear, unless it never does.
 const LIMIT: Duration = Duration::from_secs(60);
 
 /// A terminal in which the program runs.
@@ -25,11 +25,11 @@ pub(crate) struct Terminal {
     program: Child,
     /// Rows and columns.
     size: (u16, u16),
-    /// Everything that was written to it so far,
+    /// All output so far,
     written: Vec<u8>,
     /// and the same as text.
     shown: String,
-    /// How much of it was waited for.
+    /// Length of the part that was waited for already.
     read: usize,
 }
 
@@ -61,8 +61,8 @@ impl Terminal {
         thread::spawn(move || {
             let mut terminal = terminal;
             let mut buffer = [0; 4096];
-            // A terminal that nobody is in any more is an error to read. It is asked twice: the system looks for text first
-            // and for somebody then, and a program may write its last words and go between the two.
+            // A terminal whose program has ended is an error to read. Read twice: the system checks for text
+            // first and for the program then, and a program may write its last words and end between the two.
             let mut is_left = false;
             loop {
                 match terminal.read(&mut buffer) {
@@ -81,7 +81,6 @@ impl Terminal {
         self.shown = String::from_utf8_lossy(&self.written).into_owned();
     }
 
-    /// What it shows now.
     pub(crate) fn screen(&self) -> String {
         let [rows, columns] = [self.size.0, self.size.1].map(|length| NonZeroU16::new(length).unwrap());
         let mut terminal = vt100::Parser::new(rows, columns, 0);
@@ -104,7 +103,7 @@ impl Terminal {
         }
     }
 
-    /// Waits until `text` appears after what was waited for before.
+    /// Waits until `text` appears after the part that was waited for before.
     #[track_caller]
     fn expect(&mut self, text: &str) {
         loop {
@@ -119,8 +118,8 @@ impl Terminal {
         }
     }
 
-    /// Waits for a question whose answer must not be seen, and until the terminal really does not show it:
-    /// the program says so to the terminal a moment after the question.
+    /// Waits for a secret question, and until the terminal has really switched echo off: the program does
+    /// that a moment after the question.
     #[track_caller]
     fn expect_secretly(&mut self, text: &str) {
         self.expect(text);
@@ -135,7 +134,7 @@ impl Terminal {
         self.keyboard.write_all(keys.as_bytes()).unwrap();
     }
 
-    /// Waits for the program's end: its exit status and everything that appeared.
+    /// Waits for the program's end. Returns its exit status and all output.
     #[track_caller]
     fn end(mut self) -> (Option<i32>, String) {
         let code = self.ended();
@@ -159,14 +158,14 @@ impl Terminal {
         code
     }
 
-    /// Everything that was written to the terminal.
+    /// All output to the terminal.
     pub(crate) fn written(&self) -> &str {
         &self.shown
     }
 }
 
 impl Drop for Terminal {
-    /// A test that failed leaves no program that keeps its world busy.
+    /// A failed test leaves no program that keeps its world busy.
     fn drop(&mut self) {
         let _ = self.program.kill();
     }

@@ -1,4 +1,5 @@
-//! What `verify`, `status` and a dry run say is true: after an interrupted pull, a failed one, and beside others.
+//! The output of `verify`, `status` and a dry run is true: after an interrupted pull, a failed one, and
+//! beside others.
 
 use std::fs;
 use std::process::{Child, Command, Stdio};
@@ -26,7 +27,7 @@ fn filled() -> World {
     world
 }
 
-/// Begins a pull, and waits until a part of the vault has come.
+/// Begins a pull, and waits until a part of the vault has arrived.
 fn begin_slowly(world: &World, command: &str) -> Child {
     world.server.faults().set(Faults { latency: Duration::from_millis(2), ..Faults::default() });
     let answered = world.server.stats().pulls_answered;
@@ -49,7 +50,7 @@ fn begin_slowly(world: &World, command: &str) -> Child {
     pull
 }
 
-/// Ends a pull or a sync by a signal when a part of the vault has come.
+/// Ends a pull or a sync by a signal when a part of the vault has arrived.
 fn cut_off(world: &World, command: &str, signal: Signal) {
     let mut pull = begin_slowly(world, command);
     kill_process(Pid::from_child(&pull), signal).unwrap();
@@ -95,7 +96,7 @@ fn after_a_first_pull_that_was_interrupted_verify_does_not_say_that_all_is_well(
     }
 }
 
-/// A complete pull or sync, and then half of one that has much to bring.
+/// A complete pull or sync, and then half of one with many changes.
 fn cut_off_later(command: &[&str], signal: Signal) -> World {
     let world = filled();
     world.must(command);
@@ -178,7 +179,7 @@ fn of_a_synced_folder_verify_names_what_sends_before_what_takes_it_back() {
     world.must(&sync);
     world.must(&["verify", "notes"]);
     assert_eq!(world.vault("Notes").contents().unwrap()["Edited.md"], b"edited here");
-    // A folder that is not there says nothing of what anybody did.
+    // A missing folder proves nothing about anybody's deletions.
     fs::remove_dir_all(world.path("notes")).unwrap();
     assert_eq!(verify()["commands"], json!(["obsync pull Notes notes --full"]));
 }
@@ -451,7 +452,8 @@ fn a_vault_made_anew_is_told_before_a_password_is_asked_for_and_before_its_encry
     let mut world = World::with(|server| server.vault(VaultSpec::end_to_end("Notes", VAULT_PASSWORD)));
     world.vault("Notes").write("Note.md", "text", NOON).unwrap();
     ran(world.command(&["pull", "Notes", "notes"]).env("OBSYNC_VAULT_PASSWORD", VAULT_PASSWORD)).expect(0);
-    // The one needs a password that nobody gives, the other is encrypted less well than the vault of that name was.
+    // One needs a password that nobody gives, the other has weaker encryption than the vault of that name
+    // had.
     for anew in [VaultSpec::end_to_end("Notes", "another-s3cret"), VaultSpec::managed("Notes")] {
         world.serve_instead(|server| server.vault(anew));
         let refused = world.run(&["pull", "Notes", "notes", "--json"]).expect(1);
@@ -459,7 +461,7 @@ fn a_vault_made_anew_is_told_before_a_password_is_asked_for_and_before_its_encry
         assert!(refused.stderr.contains("made anew"), "{refused:?}");
         assert_eq!(world.server.stats().rest_by_path.get("/vault/access"), None, "nothing was sent");
     }
-    // It is not the way round the pin.
+    // It does not circumvent the pin.
     world.must(&["reset", "notes", "--yes"]);
     let refused = world.run(&["pull", "Notes", "notes", "--json"]).expect(3);
     assert_eq!(refused.json()["error"]["code"], "encryption_changed", "{refused:?}");
@@ -483,7 +485,7 @@ fn a_destination_inside_another_is_told_as_what_it_is() {
         (&json!([]), &json!(1)),
         "{verified:#}"
     );
-    // What is beside it is nobody's.
+    // Other files do not belong to it.
     put(&world.path("notes/mine.md"), "of mine");
     assert_eq!(world.run(&["verify", "notes", "--json"]).expect(5).json()["extra"], json!(["mine.md"]));
 }

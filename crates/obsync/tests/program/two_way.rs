@@ -1,4 +1,4 @@
-//! What goes with two-way sync: the log, mirrors, the device's name, and what is found out of the service.
+//! Features of two-way sync: the log, mirrors, the device's name, and the check of the service.
 
 use std::fs;
 use std::io::{BufRead, BufReader};
@@ -85,9 +85,9 @@ fn what_a_sync_replaces_merges_and_removes_here_is_in_the_trash() {
     assert_eq!(texts, ["1\n2\n3 here\n", "gone", "old"]);
 }
 
-/// A follower that is at work: a change of the vault has come.
+/// A running follower: a change of the vault has arrived.
 fn follower(world: &World, options: &[&str]) -> std::process::Child {
-    // Watched before it looks for the first time.
+    // Watched before its first scan.
     fs::create_dir_all(world.path("notes")).unwrap();
     let args = [&["sync", "Notes", "notes", "--yes", "--follow", "--quiet"], options].concat();
     let follower = start(world, &args).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
@@ -114,22 +114,22 @@ fn what_is_edited_again_and_again_waits_as_long_as_it_is_to() {
     };
     put(&world.path("notes/log.md"), "first");
     until("what was calm goes at once", || text("log.md") == "first");
-    // What comes after it in the same folder is told after it.
+    // Later changes in the same folder are reported after it.
     put(&world.path("notes/next.md"), "next");
     until("it goes on", || text("next.md") == "next");
-    // A run that looks twice is over by then.
+    // A run that scans twice is over by then.
     std::thread::sleep(Duration::from_secs(4));
     for edit in 0..10 {
         put(&world.path("notes/log.md"), &format!("edit {edit}"));
         std::thread::sleep(Duration::from_millis(100));
     }
-    // Longer than an edit waits where nothing is said (2 s).
+    // Longer than the default delay of an edit (2 s).
     std::thread::sleep(Duration::from_secs(4));
     assert_eq!(text("log.md"), "first");
     kill_process(Pid::from_child(&follower), Signal::TERM).unwrap();
     let mut follower = follower;
     assert_eq!(follower.wait().unwrap().code(), Some(0));
-    // A run that looks at everything does not wait.
+    // A full run does not wait.
     world.must(&["sync", "Notes", "notes", "--yes"]);
     assert_eq!(text("log.md"), "edit 9");
 }
@@ -160,7 +160,7 @@ fn a_scratch_vault_goes_also_when_the_check_is_stopped_right_after_it_was_made()
     let world = World::new();
     let before = world.server.vaults().len();
     world.must(&["vaults"]);
-    // The list that is asked for before the vault is made is answered, the one after it is not.
+    // The list requested before the creation of the vault is answered, the next one is not.
     let hang = Chance::always().after(1);
     world.server.faults().set(Faults {
         rest_hang: hang,
@@ -200,7 +200,7 @@ fn what_sync_rests_on_is_found_out_on_a_scratch_vault_that_goes_again() {
             && told.contains("still there")
     );
     assert_eq!(world.server.vaults().len(), before + 1);
-    // Nobody is asked where there is nobody.
+    // Without a person there is no question.
     world.run(&["check-service"]).expect(2);
 }
 
@@ -256,7 +256,7 @@ fn a_follower_tells_once_that_a_file_is_refused_and_status_says_when_it_goes_aga
     assert_eq!((code, told.matches("refused.md").count()), (0, 1), "{told}");
 }
 
-/// The lines that a follower prints until one has this exit status, read as JSON; it is ended then.
+/// The lines that a follower prints until one has this exit status, parsed as JSON; then it is ended.
 fn lines_until(mut follower: std::process::Child, exit_code: u64) -> Vec<serde_json::Value> {
     let (sender, lines) = std::sync::mpsc::channel();
     let stdout = BufReader::new(follower.stdout.take().unwrap());
@@ -319,7 +319,7 @@ fn a_sync_that_begins_while_another_ends_gets_the_folder_when_nothing_of_that_go
     kill_process(Pid::from_child(&first), Signal::TERM).unwrap();
     let second = loop {
         let second = world.run(&sync);
-        // It has the folder still.
+        // It still has the folder.
         if second.code != 7 {
             break second.expect(0);
         }
@@ -341,7 +341,7 @@ fn vaults_and_reset_know_what_the_last_run_left_to_be_sent() {
     world.must(&sync);
     let synced_with = || {
         let vaults = world.must(&["vaults"]).stdout;
-        // Its path comes first.
+        // Its path sorts first.
         let line = vaults.lines().skip_while(|line| *line != "Notes is synced with").nth(2);
         line.unwrap_or_else(|| panic!("{vaults}")).to_owned()
     };

@@ -1,4 +1,4 @@
-//! Why a run waits is said while it waits: of the service and of the destination.
+//! The reason for a wait is printed while a run waits: for the service and for the destination.
 
 use std::net::TcpListener;
 use std::time::{Duration, Instant};

@@ -1,4 +1,4 @@
-//! A world of its own for each test: a server, and a home and a working directory for the program.
+//! A separate world for each test: a server, and a home and a working directory for the program.
 
 use std::fs;
 use std::io::ErrorKind;
@@ -17,12 +17,11 @@ use tokio::runtime::Runtime;
 
 /// The account of every world.
 pub(crate) const EMAIL: &str = "me@example.com";
-/// Its password.
 pub(crate) const PASSWORD: &str = "account-s3cret";
 /// The password of the end-to-end encrypted vault `Private`.
 pub(crate) const VAULT_PASSWORD: &str = "vault-s3cret";
 
-/// No run of the program takes as long, unless it hangs.
+/// Longer than any run of the program takes, unless it hangs.
 const LIMIT: Duration = Duration::from_secs(120);
 
 /// Dropped in this order: the server stops before its runtime.
@@ -32,14 +31,14 @@ pub(crate) struct World {
     directory: TempDir,
 }
 
-/// Waits until an address can be listened at: another test may have been given its port the moment it was free.
+/// Waits until an address is free: another test may have been given its port the moment it was free.
 async fn until_free(address: SocketAddr) {
     while TcpListener::bind(address).await.is_err_and(|error| error.kind() == ErrorKind::AddrInUse) {
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
 }
 
-/// How a run of the program ended, and what it printed.
+/// The exit status and output of a run of the program.
 #[derive(Debug)]
 pub(crate) struct Ran {
     pub(crate) code: i32,
@@ -55,19 +54,19 @@ impl World {
         })
     }
 
-    /// A server with the account [`EMAIL`] and whatever else the test wants.
+    /// A server with the account [`EMAIL`] and further contents.
     pub(crate) fn with(more: impl FnOnce(ServerBuilder) -> ServerBuilder) -> Self {
         Self::without_account(|builder| more(builder.user(EMAIL, PASSWORD)))
     }
 
-    /// A server with whatever the test wants.
+    /// A server with the given contents.
     pub(crate) fn without_account(more: impl FnOnce(ServerBuilder) -> ServerBuilder) -> Self {
         let runtime = Runtime::new().unwrap();
         let server = runtime.block_on(more(Server::builder()).start()).unwrap();
         World { server, runtime, directory: tempfile::tempdir().unwrap() }
     }
 
-    /// Ends the server, and has another at the same address, with the account [`EMAIL`] too.
+    /// Ends the server, and starts another at the same address, also with the account [`EMAIL`].
     pub(crate) fn serve_instead(&mut self, more: impl FnOnce(ServerBuilder) -> ServerBuilder) {
         let address = self.server.address();
         self.server = self.runtime.block_on(async {
@@ -93,7 +92,7 @@ impl World {
         self.path("home")
     }
 
-    /// The program with nothing in its environment but where the server and its home are.
+    /// The program with only the addresses of the server and its home in its environment.
     pub(crate) fn anonymous(&self, args: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_obsync"));
         command
@@ -124,7 +123,7 @@ impl World {
         self.run(args).expect(0)
     }
 
-    /// The text with everything that differs from run to run replaced by its name.
+    /// The text with everything that differs from run to run replaced by a placeholder.
     pub(crate) fn redacted(&self, text: &str) -> String {
         let directory = self.directory.path().canonicalize().unwrap();
         let mut text = text.replace(directory.to_str().unwrap(), "[DIR]");
@@ -135,7 +134,7 @@ impl World {
         without_durations(&text)
     }
 
-    /// How a destination differs from what the vault says; empty when it does not.
+    /// The differences of a destination from the vault; empty when there are none.
     pub(crate) fn differences(&self, vault: &str, destination: &str) -> Vec<String> {
         self.vault(vault).expected().unwrap().differences(&self.path(destination)).unwrap()
     }
@@ -150,14 +149,14 @@ impl World {
 }
 
 impl Ran {
-    /// The same, of which the exit status is known.
+    /// The same with a known exit status.
     #[track_caller]
     pub(crate) fn expect(self, code: i32) -> Self {
         assert_eq!(self.code, code, "stdout:\n{}\nstderr:\n{}", self.stdout, self.stderr);
         self
     }
 
-    /// What was printed as one JSON document.
+    /// The output as one JSON document.
     #[track_caller]
     pub(crate) fn json(&self) -> Value {
         let document =
@@ -167,13 +166,13 @@ impl Ran {
         document
     }
 
-    /// What was told on standard error but the line on a vault that is opened for the first time.
+    /// The standard error without the line about a vault that is opened for the first time.
     pub(crate) fn errors(&self) -> String {
         let lines = self.stderr.split_inclusive('\n');
         lines.filter(|line| !line.contains("is opened for the first time")).collect()
     }
 
-    /// Everything that was printed, for a snapshot, but for that line.
+    /// All output for a snapshot, without that line.
     pub(crate) fn told(&self, world: &World) -> String {
         let mut told = format!("exit status {}\n", self.code);
         for (name, text) in [("stdout", &self.stdout), ("stderr", &self.errors())] {

@@ -1,4 +1,4 @@
-//! A set of a few named things, as a user writes it: `image,pdf`, `all` or `none`.
+//! A set of a few named values, as a user writes it: `image,pdf`, `all` or `none`.
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -6,14 +6,14 @@ use std::str::FromStr;
 
 use thiserror::Error;
 
-/// Something that can be chosen by name: a small enum.
+/// A small enum whose values are chosen by name.
 pub trait Choice: Copy + PartialEq + 'static {
-    /// All there is, in the order in which it is listed; at most 8.
+    /// All values, in listing order; at most 8.
     const ALL: &'static [Self];
-    /// What the things are called together, for error messages.
+    /// The common noun for the values, for error messages.
     const KIND: &'static str;
 
-    /// The name to write.
+    /// The value's name.
     fn name(self) -> &'static str;
 }
 
@@ -22,7 +22,7 @@ pub trait Choice: Copy + PartialEq + 'static {
 /// Written and read as their names with commas between, or as `all` or `none`.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Selection<C> {
-    /// One bit for each value, by its place in `ALL`.
+    /// One bit for each value, by its index in `ALL`.
     bits: u8,
     of: PhantomData<C>,
 }
@@ -49,19 +49,19 @@ impl<C: Choice> Selection<C> {
         Self { bits: 0, of: PhantomData }
     }
 
-    /// Whether a value is in it.
+    /// True if a value is in the set.
     #[must_use]
     pub fn contains(&self, value: C) -> bool {
         self.bits & bit(value) != 0
     }
 
-    /// The same with one more value.
+    /// The set with one more value.
     #[must_use]
     pub fn with(self, value: C) -> Self {
         Self { bits: self.bits | bit(value), ..self }
     }
 
-    /// The same without one value.
+    /// The set without one value.
     #[must_use]
     pub fn without(self, value: C) -> Self {
         Self { bits: self.bits & !bit(value), ..self }

@@ -1,4 +1,4 @@
-//! The kinds of configuration, told by a file's place in the configuration folder.
+//! The kinds of configuration, recognised by a file's place in the configuration folder.
 
 use super::{Choice, Selection};
 use crate::git_names::fold;
@@ -8,13 +8,13 @@ use crate::git_names::fold;
 pub enum ConfigCategory {
     /// General settings.
     App,
-    /// What the application looks like.
+    /// Look of the application.
     Appearance,
     /// Keyboard shortcuts.
     Hotkey,
-    /// Which of the built-in plugins are on.
+    /// List of enabled built-in plugins.
     CorePlugin,
-    /// Which of the installed plugins are on.
+    /// List of enabled installed plugins.
     CommunityPlugin,
     /// Themes and style snippets.
     AppearanceData,
@@ -55,14 +55,14 @@ impl Choice for ConfigCategory {
 }
 
 impl ConfigCategory {
-    /// The kind of an entry, by its path below the configuration folder; `None` for what never syncs.
+    /// The kind of an entry, by its path below the configuration folder; `None` if it never syncs.
     pub(super) fn of(inside: &str, folder: bool) -> Option<Self> {
         let segments: Vec<&str> = inside.split('/').collect();
         if folder || segments.iter().any(|segment| *segment == "node_modules" || segment.starts_with('.')) {
             return None;
         }
         match *segments {
-            // Where windows and panes are: of one device only.
+            // Layout of windows and panes, for one device only.
             ["workspace.json" | "workspace-mobile.json"] => None,
             ["app.json" | "types.json"] => Some(Self::App),
             ["appearance.json"] => Some(Self::Appearance),
@@ -80,7 +80,8 @@ impl ConfigCategory {
     }
 }
 
-/// Whether a folder, by its path below the configuration folder, can have a file of some [category](ConfigCategory::of).
+/// True if a folder, by its path below the configuration folder, can have a file of some
+/// [category](ConfigCategory::of).
 pub(super) fn reaches(inside: &str) -> bool {
     let segments: Vec<&str> = inside.split('/').collect();
     match *segments {
@@ -90,8 +91,9 @@ pub(super) fn reaches(inside: &str) -> bool {
     }
 }
 
-/// Whether a file, by its path below some folder, shows that the folder is a configuration folder: other programs have no
-/// files of these names. (`data.json`, `types.json` and the settings of plugins could be anybody's.)
+/// True if a file, by its path below some folder, shows that the folder is a configuration folder: other
+/// programs have no files of these names. (`data.json`, `types.json` and the settings of plugins could be of
+/// any program.)
 pub(super) fn is_telling(inside: &str) -> bool {
     let segments: Vec<&str> = inside.split('/').collect();
     matches!(
@@ -115,14 +117,14 @@ const NAMED: [&str; 9] = [
     "community-plugins.json",
 ];
 
-/// Whether a file system may take a name for another one of [`NAMED`]. Obsidian writes no such name.
+/// True if a file system may treat a name as equal to one of [`NAMED`]. Obsidian writes no such name.
 fn is_spelt_otherwise(name: &str) -> bool {
     let folded = fold(name);
     folded != name && NAMED.contains(&&*folded)
 }
 
-/// Whether a file of the configuration, by its path below that folder, is something that Obsidian runs or applies.
-/// In any spelling that a file system may take for it.
+/// True if a file of the configuration, by its path below that folder, is one that Obsidian runs or applies.
+/// In any spelling that a file system may treat as equal.
 pub(super) fn is_code(inside: &str) -> bool {
     let folded: Vec<_> = inside.split('/').map(fold).collect();
     let segments: Vec<&str> = folded.iter().map(|segment| &**segment).collect();

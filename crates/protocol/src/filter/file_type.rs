@@ -1,4 +1,4 @@
-//! The kinds of attachments, told by a file's extension.
+//! The kinds of attachments, recognised by a file's extension.
 
 use super::{Choice, Selection};
 
@@ -36,7 +36,7 @@ impl Choice for FileType {
 }
 
 impl FileType {
-    /// The kinds that a file with this extension (lower-case, without the dot) may be. None for the formats
+    /// The kinds that a file with this extension (lower-case, without the dot) may be. Empty for the formats
     /// that a vault is made of, which are no attachments.
     pub(super) fn of_extension(extension: &str) -> &'static [Self] {
         match extension {

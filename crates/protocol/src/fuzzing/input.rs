@@ -1,6 +1,6 @@
-//! An input of a fuzzer, taken apart into the values that a row or an item may have.
+//! Splits a fuzzer's input into values for a row or an item.
 
-/// Texts that are right somewhere, so that an input gets past what asks for them.
+/// Texts that are valid somewhere, so that an input passes checks for them.
 const KNOWN: [&str; 16] = [
     "file",
     "folder",
@@ -20,11 +20,11 @@ const KNOWN: [&str; 16] = [
     "",
 ];
 
-/// An input, taken apart from the front. What is missing at its end is zero and empty.
+/// An input, consumed from the front. Missing bytes at its end are zero and empty.
 pub struct Input<'a>(pub &'a [u8]);
 
 impl<'a> Input<'a> {
-    /// Whether everything was taken.
+    /// True if everything was consumed.
     pub fn is_over(&self) -> bool {
         self.0.is_empty()
     }
@@ -36,12 +36,12 @@ impl<'a> Input<'a> {
         *first
     }
 
-    /// One of several.
+    /// One of several values.
     pub fn one_of<T: Copy>(&mut self, choices: &[T]) -> Option<T> {
         choices.get(usize::from(self.byte()) % choices.len().max(1)).copied()
     }
 
-    /// So many bytes as one byte says.
+    /// As many bytes as the next byte says.
     pub fn bytes(&mut self) -> &'a [u8] {
         let length = usize::from(self.byte());
         let (bytes, rest) = self.0.split_at(length.min(self.0.len()));
@@ -49,7 +49,7 @@ impl<'a> Input<'a> {
         bytes
     }
 
-    /// A number, often one at the end of a range.
+    /// A number, often at the end of a range.
     pub fn number(&mut self) -> i64 {
         match self.byte() {
             0 => i64::MIN,

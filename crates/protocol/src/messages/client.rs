@@ -12,20 +12,20 @@ use crate::{EncodedHash, EncodedPath, EncryptionVersion, KeyHash, Uid, VaultId};
 pub enum ClientMessage {
     /// The first message of a session.
     Init(Init),
-    /// Asks for the content of an entry.
+    /// Requests the content of an entry.
     Pull {
-        /// The change that made the content.
+        /// The change with the content.
         uid: Uid,
     },
     /// Records a change of an entry.
     Push(PushRequest),
-    /// Asks for the deleted entries.
+    /// Requests the deleted entries.
     Deleted {
         /// Leave out the deletions that are one half of a rename.
         #[serde(rename = "suppressrenames")]
         suppress_renames: bool,
     },
-    /// Asks for the earlier states of an entry.
+    /// Requests the earlier states of an entry.
     History {
         /// The entry.
         path: EncodedPath,
@@ -34,23 +34,23 @@ pub enum ClientMessage {
     },
     /// Makes an earlier state of an entry the newest one.
     Restore {
-        /// The change to go back to.
+        /// The change to restore.
         uid: Uid,
     },
-    /// Asks how much room the vault takes.
+    /// Requests the size of the vault.
     Size,
-    /// Asks who shares the vault.
+    /// Requests the users who share the vault.
     Usernames,
-    /// Asks to drop old states.
+    /// Requests to drop old states.
     Purge,
-    /// Asks for a sign of life.
+    /// Requests a pong.
     Ping,
 }
 
-/// Says who opens a session, on which vault, and what the client has of it.
+/// Opens a session: client, vault, and the client's version of it.
 #[derive(Clone, Debug, Serialize)]
 pub struct Init {
-    /// The token that signing in gave.
+    /// The token from signing in.
     #[serde(serialize_with = "crate::secret::expose")]
     pub token: SecretString,
     /// The vault.
@@ -59,15 +59,15 @@ pub struct Init {
     pub keyhash: KeyHash,
     /// The vault's version up to which the client has everything; 0 at first.
     pub version: u64,
-    /// Whether the client never handled a `ready` of this vault.
+    /// True if the client never handled a `ready` of this vault.
     pub initial: bool,
-    /// A name for this client, shown to the vault's users.
+    /// A name of this client, shown to the vault's users.
     pub device: String,
-    /// How the vault is encrypted.
+    /// The vault's encryption version.
     pub encryption_version: EncryptionVersion,
 }
 
-/// A change of an entry, as the client that made it sends it.
+/// A change of an entry, as sent by the client that made it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct PushRequest {
     /// The entry.
@@ -83,9 +83,9 @@ pub struct PushRequest {
     pub ctime: i64,
     /// Modification time, in milliseconds since the epoch; 0 for folders and deletions.
     pub mtime: i64,
-    /// Whether the entry is a folder.
+    /// True for a folder.
     pub folder: bool,
-    /// Whether the entry is gone.
+    /// True for a deletion.
     pub deleted: bool,
     /// Size of the blob that follows, in bytes; none for folders and deletions.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -96,16 +96,16 @@ pub struct PushRequest {
 }
 
 impl ClientMessage {
-    /// The text frame. That of [`Init`](Self::Init) holds the token.
+    /// The text frame. That of [`Init`](Self::Init) has the token.
     #[must_use]
     pub fn to_json(&self) -> String {
         super::to_json(self)
     }
 
-    /// Reads a text frame, as a server does.
+    /// Parses a text frame, as a server does.
     ///
     /// # Errors
-    /// [`MessageError`] when it is no request, or one with missing or wrong fields.
+    /// [`MessageError`] if it is no request, or one with missing or wrong fields.
     pub fn parse(text: &str) -> Result<Self, MessageError> {
         let fields = json::parse(text, "request", Lists::NONE)?;
         let op = fields.named("request").required_text("op")?;

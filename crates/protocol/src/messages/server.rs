@@ -6,7 +6,7 @@ use crate::json::{self, Lists, Message, MessageError};
 use crate::limits;
 use crate::{EncodedHash, EncodedPath, Uid};
 
-/// What to say for an error that the server gave no text with.
+/// The reason of an error that the server gave without text.
 const NO_REASON: &str = "the server gave no reason";
 
 /// The answers to `deleted` and `history` have entries.
@@ -16,19 +16,19 @@ const LISTS: Lists = Lists { fields: &["items"], most: limits::LIST_ITEMS };
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(tag = "op", rename_all = "lowercase")]
 pub enum ServerMessage {
-    /// An entry as of one change: in the listing, live, or the echo of a push.
+    /// An entry after one change: in the listing, live, or the echo of a push.
     Push(PushMessage),
     /// The listing is complete.
     Ready {
-        /// The vault's version. It only ever grows.
+        /// The vault's version. It only grows.
         version: u64,
     },
     /// The answer to a ping.
     Pong,
-    /// The answer to a request. Answers come in the order of the requests and say nothing else of which.
+    /// The answer to a request. Answers come in the order of the requests and do not name them.
     #[serde(untagged)]
     Answer(Answer),
-    /// Something that this program does not know, to be ignored.
+    /// A message that this program does not know, to be ignored.
     #[serde(untagged)]
     Unknown {
         /// Its `op`, cut to 64 characters.
@@ -36,7 +36,7 @@ pub enum ServerMessage {
     },
 }
 
-/// An entry as of one change, as the server tells it: nothing is decoded, and numbers may make no sense
+/// An entry after one change, as sent by the server: nothing is decoded, and numbers may be invalid
 /// ([`PushMessage::has_sound_uid`], [`PushMessage::has_sound_size`]).
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct PushMessage {
@@ -55,9 +55,9 @@ pub struct PushMessage {
     pub ctime: i64,
     /// Modification time, in milliseconds since the epoch.
     pub mtime: i64,
-    /// Whether the entry is a folder.
+    /// True for a folder.
     pub folder: bool,
-    /// Whether the entry is gone.
+    /// True for a deletion.
     pub deleted: bool,
     /// The name of the client that made the change.
     pub device: String,
@@ -65,29 +65,29 @@ pub struct PushMessage {
     pub user: String,
 }
 
-/// The answer to a request: which fields are there depends on the request.
+/// The answer to a request: its fields depend on the request.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 #[serde(default)]
 pub struct Answer {
     /// `ok`, `next` or `err`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub res: Option<String>,
-    /// `err`, where a server says so instead of by `res`.
+    /// `err`, if a server reports it here instead of in `res`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub status: Option<String>,
-    /// Something went wrong, with the reason; empty when it has none.
+    /// Set for an error, with the reason; empty if it has none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub err: Option<String>,
     /// The reason of an error.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub msg: Option<String>,
-    /// The reason of an error, by its other name.
+    /// The reason of an error, in another field.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
     /// Pull: the encoded hash of the content that follows.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub hash: Option<EncodedHash>,
-    /// Pull: size of the blob that follows; size: what the vault takes; in bytes.
+    /// Pull: size of the blob that follows; size: the vault's size; in bytes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub size: Option<u64>,
     /// Pull: number of binary frames that follow.
@@ -102,7 +102,7 @@ pub struct Answer {
     /// Init: the account (`userId` or `user_id`).
     #[serde(rename = "userId", skip_serializing_if = "Option::is_none")]
     pub user_id: Option<u64>,
-    /// Size: what the account allows, in bytes.
+    /// Size: the account's limit, in bytes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub limit: Option<u64>,
     /// Deleted, history: the entries.
@@ -120,10 +120,10 @@ impl ServerMessage {
         super::to_json(self)
     }
 
-    /// Reads a text frame. Fields that are not known are passed over.
+    /// Parses a text frame. Unknown fields are ignored.
     ///
     /// # Errors
-    /// [`MessageError`] when it is no JSON object, or a known message with missing or wrong fields.
+    /// [`MessageError`] if it is no JSON object, or a known message with missing or wrong fields.
     pub fn parse(text: &str) -> Result<Self, MessageError> {
         let fields = json::parse(text, "server message", LISTS)?;
         match fields.named("server message").text("op")? {
@@ -139,26 +139,26 @@ impl ServerMessage {
 }
 
 impl PushMessage {
-    /// What stands for a uid or a size that is missing, no number, or beyond the range of exact ones: the smallest
+    /// Replaces a uid or a size that is missing, no number, or beyond the range of exact ones: the smallest
     /// number beyond the range.
     pub const SENSELESS: u64 = limits::LARGEST_NUMBER + 1;
 
-    /// Whether its uid can be the version of a vault. An entry for which this is not so is to be refused, by itself.
+    /// True if its uid can be the version of a vault. Otherwise this entry has to be refused.
     #[must_use]
     pub fn has_sound_uid(&self) -> bool {
         self.uid.0 <= limits::LARGEST_NUMBER
     }
 
-    /// Whether its size can be that of a content. An entry with a content for which this is not so is to be refused,
-    /// by itself.
+    /// True if its size can be that of a content. Otherwise this entry has to be refused, if it has a
+    /// content.
     #[must_use]
     pub fn has_sound_size(&self) -> bool {
         self.size <= limits::LARGEST_NUMBER
     }
 
-    /// Reads an entry whatever its fields hold: one that another client spoiled must not hide the others. A path or
-    /// hash that is no text becomes an empty one, which decodes to nothing; a uid, size or flag that makes no sense
-    /// becomes [`Self::SENSELESS`] or a uid of that; a time that makes no sense is none.
+    /// Reads an entry whatever its fields are: one that another client spoiled must not hide the others. A
+    /// path or hash that is no text becomes empty, which decodes to nothing; an invalid uid or size becomes
+    /// [`Self::SENSELESS`], and so does the uid if a flag is invalid; an invalid time becomes none.
     fn read(message: &Message<'_, '_>) -> Self {
         let number =
             |field| message.required_count(field).map_or(Self::SENSELESS, |n| n.min(Self::SENSELESS));
@@ -201,20 +201,20 @@ impl Answer {
         Self { res: Some("err".to_owned()), msg: Some(reason.into()), ..Self::default() }
     }
 
-    /// Whether the request is done.
+    /// True if the request is done.
     #[must_use]
     pub fn is_ok(&self) -> bool {
         self.res.as_deref() == Some("ok") && self.error().is_none()
     }
 
-    /// Whether the next frame of an upload is asked for.
+    /// True if the server asks for the next frame of an upload.
     #[must_use]
     pub fn is_next(&self) -> bool {
         self.res.as_deref() == Some("next") && self.error().is_none()
     }
 
-    /// The server's reason when this answer is an error: without control characters. It may repeat secrets: whoever shows it
-    /// takes them out first, and shortens it then.
+    /// The server's reason if this answer is an error, without control characters. It may repeat secrets:
+    /// redact it before showing it, and shorten it only after that.
     #[must_use]
     pub fn error(&self) -> Option<String> {
         let says_err = |field: &Option<String>| field.as_deref() == Some("err");

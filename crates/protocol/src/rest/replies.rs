@@ -9,20 +9,20 @@ use crate::limits;
 use crate::secret::{expose, expose_or_empty};
 use crate::{EncryptionVersion, UnsupportedEncryption, VaultId};
 
-/// The lists of a vault list. Each may have as many elements as both together.
+/// The lists of a vault list. The limit of each is that of both together.
 const VAULTS: Lists = Lists { fields: &["vaults", "shared"], most: limits::VAULTS_LISTED };
 
 /// The list of a region list.
 const REGIONS: Lists = Lists { fields: &["regions"], most: limits::VAULTS_LISTED };
 
-/// An answer that says nothing but that the call succeeded.
+/// An answer without content: the call succeeded.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Done {}
 
 /// Signed in.
 #[derive(Clone, Debug, Serialize)]
 pub struct SignedIn {
-    /// What stands for the account in every other call.
+    /// The token for every other call.
     #[serde(serialize_with = "expose")]
     pub token: SecretString,
     /// The user's name.
@@ -31,7 +31,7 @@ pub struct SignedIn {
     pub email: String,
 }
 
-/// Whose token it is.
+/// The account of a token.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct UserInfo {
     /// The service's name for the account.
@@ -40,7 +40,7 @@ pub struct UserInfo {
     pub name: String,
     /// The account.
     pub email: String,
-    /// Whether signing in wants a second factor.
+    /// True if signing in requires a second factor.
     pub mfa: bool,
 }
 
@@ -49,12 +49,12 @@ pub struct UserInfo {
 pub struct VaultList {
     /// Its own.
     pub vaults: Vec<VaultInfo>,
-    /// Those that others share with it.
+    /// Vaults that others share with it.
     pub shared: Vec<VaultInfo>,
-    /// How many vaults the account may have.
+    /// Limit of the account's vaults.
     pub limit: Option<u64>,
-    /// How many vaults were listed that cannot be read: a field is missing, wrong or longer than docs/LIMITS.md has
-    /// it. They do not hide the others.
+    /// Number of listed vaults that cannot be read: a field is missing, wrong or longer than its limit in
+    /// docs/LIMITS.md. They do not hide the others.
     #[serde(skip)]
     pub unreadable: usize,
 }
@@ -68,27 +68,27 @@ pub struct VaultInfo {
     pub uid: String,
     /// The user's name for it. Two vaults can share one.
     pub name: String,
-    /// The vault's password when the service keeps it ("standard" encryption); `None` when only the user
-    /// has it ("end-to-end").
+    /// The vault's password if the service stores it ("standard" encryption); `None` if only the user has it
+    /// ("end-to-end").
     #[serde(serialize_with = "expose_or_empty")]
     pub password: Option<SecretString>,
-    /// What the master key is salted with: text, used as it is.
+    /// The salt of the master key: text, used as it is.
     pub salt: String,
-    /// When it was made, in milliseconds since the epoch.
+    /// Time of its creation, in milliseconds since the epoch.
     pub created: i64,
-    /// Where its sessions are: a host name, with or without a port.
+    /// The host of its sessions: a name, with or without a port.
     pub host: String,
-    /// Where it is kept.
+    /// Its region.
     pub region: String,
-    /// What it takes, in bytes.
+    /// Its size, in bytes.
     pub size: u64,
-    /// How it is encrypted. Any number, so that one vault of the future does not hide the others; see
+    /// Its encryption version. Any number, so that one vault of the future does not hide the others; see
     /// [`encryption`](Self::encryption).
     pub encryption_version: u64,
 }
 
 impl VaultInfo {
-    /// How it is encrypted.
+    /// Its encryption version.
     ///
     /// # Errors
     /// [`UnsupportedEncryption`] for a version that this program does not know.
@@ -97,19 +97,19 @@ impl VaultInfo {
     }
 }
 
-/// Where a vault can be kept.
+/// Regions for vaults.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Regions {
     /// The choices.
     pub regions: Vec<Region>,
 }
 
-/// A place where a vault can be kept.
+/// A region for vaults.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Region {
-    /// What to show.
+    /// The name to show.
     pub name: String,
-    /// What to send.
+    /// The value to send.
     pub value: String,
 }
 
@@ -120,7 +120,7 @@ pub struct CreatedVault {
     pub id: VaultId,
     /// The user's name for it.
     pub name: String,
-    /// Where it is kept.
+    /// Its region.
     pub region: String,
 }
 

@@ -1,7 +1,7 @@
 //! Requests that a client posts.
 //!
-//! The types can be read as well, for servers that stand in for the service; a reading error of serde may
-//! quote what it read, so do not show one.
+//! The types can be deserialised as well, for servers that stand in for the service; serde's errors may quote
+//! the input, so do not show them.
 
 use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
@@ -27,7 +27,7 @@ pub struct SignInRequest {
     pub mfa: SecretString,
 }
 
-/// Ends a token's life.
+/// Invalidates a token.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct SignOutRequest {
     /// The token.
@@ -35,7 +35,7 @@ pub struct SignOutRequest {
     pub token: SecretString,
 }
 
-/// Asks whose token it is.
+/// Requests the account of a token.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct UserInfoRequest {
     /// The token.
@@ -43,7 +43,7 @@ pub struct UserInfoRequest {
     pub token: SecretString,
 }
 
-/// Asks for the account's vaults.
+/// Requests the account's vaults.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct VaultListRequest {
     /// The token.
@@ -53,7 +53,7 @@ pub struct VaultListRequest {
     pub supported_encryption_version: EncryptionVersion,
 }
 
-/// Asks where a vault can be kept.
+/// Requests the regions for vaults.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct RegionsRequest {
     /// The token.
@@ -64,7 +64,7 @@ pub struct RegionsRequest {
     pub host: Option<String>,
 }
 
-/// Makes a vault.
+/// Creates a vault.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct CreateVaultRequest {
     /// The token.
@@ -72,41 +72,41 @@ pub struct CreateVaultRequest {
     pub token: SecretString,
     /// The vault's name.
     pub name: String,
-    /// The proof of the vault's password; `null` for a vault whose password the service keeps.
+    /// The proof of the vault's password; `null` for a vault whose password the service stores.
     pub keyhash: Option<KeyHash>,
-    /// The salt that the client made; absent for a vault whose password the service keeps.
+    /// The salt that the client created; absent for a vault whose password the service stores.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub salt: Option<String>,
-    /// Where to keep it; empty for wherever the service likes.
+    /// Its region; empty if the service may choose.
     #[serde(default)]
     pub region: String,
-    /// How it is encrypted.
+    /// Its encryption version.
     pub encryption_version: EncryptionVersion,
 }
 
-/// Asks whether a key opens a vault.
+/// Checks whether a key opens a vault.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct VaultAccessRequest {
     /// The token.
     #[serde(serialize_with = "expose")]
     pub token: SecretString,
-    /// The vault: its [`VaultInfo::id`](super::VaultInfo::id), in spite of the name.
+    /// The vault: its [`VaultInfo::id`](super::VaultInfo::id), despite the field's name.
     pub vault_uid: VaultId,
     /// The proof of the vault's password.
     pub keyhash: KeyHash,
     /// The vault's host.
     pub host: String,
-    /// How the vault is encrypted.
+    /// The vault's encryption version.
     pub encryption_version: EncryptionVersion,
 }
 
-/// Deletes a vault with all that is in it. Not observed: the path is that of independent clients.
+/// Deletes a vault with all its contents. Not observed: the path is that of independent clients.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct DeleteVaultRequest {
     /// The token.
     #[serde(serialize_with = "expose")]
     pub token: SecretString,
-    /// The vault: its [`VaultInfo::id`](super::VaultInfo::id), in spite of the name.
+    /// The vault: its [`VaultInfo::id`](super::VaultInfo::id), despite the field's name.
     pub vault_uid: VaultId,
 }
 

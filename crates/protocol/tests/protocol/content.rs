@@ -1,4 +1,4 @@
-//! Content in pieces is the same as content at once, held against the `aes-gcm` crate.
+//! Content in pieces equals content at once, compared with the `aes-gcm` crate.
 
 use aes_gcm::aead::{Aead, KeyInit};
 use aes_gcm::{Aes256Gcm, Nonce};
@@ -10,12 +10,12 @@ use proptest::prelude::*;
 
 use crate::support::{MASTER_KEY, VERSIONS, keys};
 
-/// Version 0 encrypts content under the master key itself, so the other implementation can have the key.
+/// Version 0 encrypts content with the master key itself, so the other implementation can have the key.
 fn keys_v0() -> VaultKeys {
     keys(EncryptionVersion::V0)
 }
 
-/// A blob as the other implementation makes it.
+/// A blob from the other implementation.
 fn sealed_elsewhere(nonce: [u8; NONCE_LENGTH], content: &[u8]) -> Vec<u8> {
     let key = HEXLOWER.decode(MASTER_KEY.as_bytes()).expect("hexadecimal");
     let cipher = Aes256Gcm::new_from_slice(&key).expect("32 bytes");
@@ -24,7 +24,7 @@ fn sealed_elsewhere(nonce: [u8; NONCE_LENGTH], content: &[u8]) -> Vec<u8> {
     blob
 }
 
-/// Cuts `whole` at the given places (taken modulo its length).
+/// Cuts `whole` at the given places (modulo its length).
 fn pieces<'w>(whole: &'w [u8], cuts: &[usize]) -> Vec<&'w [u8]> {
     let mut places: Vec<usize> = cuts.iter().map(|cut| cut % (whole.len() + 1)).collect();
     places.extend([0, whole.len()]);
@@ -32,7 +32,7 @@ fn pieces<'w>(whole: &'w [u8], cuts: &[usize]) -> Vec<&'w [u8]> {
     places.windows(2).map(|pair| &whole[pair[0]..pair[1]]).collect()
 }
 
-/// Decrypts piece by piece: what came out, and the verdict on it.
+/// Decrypts piece by piece: the output, and the result of the tag check.
 fn open_in_pieces(keys: &VaultKeys, pieces: &[&[u8]]) -> (Vec<u8>, Result<(), ContentError>) {
     let mut content = Vec::new();
     let mut decryptor = keys.content_decryptor();

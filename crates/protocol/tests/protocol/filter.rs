@@ -9,7 +9,7 @@ fn path(text: &str) -> VaultPath {
     VaultPath::parse(text).unwrap_or_else(|error| panic!("{text:?}: {error}"))
 }
 
-/// The verdict on a file in short: `yes`, or the reason against it.
+/// The verdict on a file in short: `yes`, or the reason for excluding it.
 fn verdict(filter: &Filter, name: &str, folder: bool) -> String {
     match filter.verdict(&path(name), folder) {
         Verdict::Sync => "yes".to_owned(),
@@ -28,12 +28,12 @@ fn check(filter: &Filter, cases: &[(&str, &str)]) {
     }
 }
 
-/// Nothing but what always syncs.
+/// A filter that includes only files that always sync.
 fn strict() -> Filter {
     Filter { file_types: FileTypes::none(), configs: ConfigCategories::none(), ..Filter::default() }
 }
 
-/// Every place where a configuration file can be, with its category; `never` for what no setting lets in.
+/// Every place for a configuration file, with its category; `never` if no setting includes it.
 const CONFIGURATION: &[(&str, &str)] = &[
     (".obsidian/app.json", "app"),
     (".obsidian/types.json", "app"),
@@ -75,7 +75,7 @@ const CONFIGURATION: &[(&str, &str)] = &[
     (".obsidian/app.json/", "never"),
 ];
 
-/// Files and folders outside the configuration, with the one kind that decides about them.
+/// Files and folders outside the configuration, with the kind that decides about them.
 const FILES: &[(&str, &str)] = &[
     ("note.md", "yes"),
     ("Note.MD", "yes"),
@@ -114,7 +114,7 @@ const FILES: &[(&str, &str)] = &[
     ("obsidian/app.json", "unsupported"),
 ];
 
-/// What has a segment that begins with a dot and is not in the configuration folder.
+/// Paths outside the configuration folder with a segment that begins with a dot.
 const HIDDEN: &[(&str, &str)] = &[
     (".hidden.md", "hidden"),
     (".trash/note.md", "hidden"),
@@ -441,7 +441,7 @@ proptest! {
     }
 }
 
-/// Segments that the rules speak of.
+/// Segments that the rules mention.
 const SEGMENTS: &[&str] = &[
     ".obsidian",
     "settings",

@@ -1,4 +1,4 @@
-//! No path at which git would find a repository is written, however its name is spelled.
+//! No path at which git would find a repository is written, whatever its spelling.
 
 use obsync_protocol::{PathError, RepositoryPart, VaultPath};
 use proptest::prelude::*;
@@ -101,7 +101,7 @@ fn a_path_has_at_most_a_hundred_segments() {
     assert_eq!(check(&vec!["a"; 101].join("/")), Err(PathError::TooDeep { segments: 101 }));
 }
 
-/// A spelling of `name` that some file system takes for it.
+/// A spelling of `name` that some file system treats as equal.
 fn spelled(name: &'static str) -> impl Strategy<Value = String> {
     let characters: Vec<char> = name.chars().collect();
     let count = characters.len();

@@ -1,4 +1,4 @@
-//! Nothing that the other side can send makes a decoder panic.
+//! No input from the other side makes a decoder panic.
 
 use obsync_protocol::{
     ClientMessage, ContentHash, CreatedVault, Done, FileTypes, Filter, MasterKey, MessageError, Regions,
@@ -8,7 +8,7 @@ use proptest::prelude::*;
 
 use crate::support::{VERSIONS, keys};
 
-/// Gives a text to everything that decodes text. Only panics count; what is made of the text does not.
+/// Passes a text to every decoder of text. Only panics count, not the results.
 fn decode_by_all(text: &str) {
     let _ = ServerMessage::parse(text);
     let _ = ClientMessage::parse(text);
@@ -62,7 +62,7 @@ fn any_value() -> impl Strategy<Value = String> {
     })
 }
 
-/// Names of fields that messages have, so that values get to where they are looked at.
+/// Names of fields that messages have, so that values reach their checks.
 fn any_field() -> impl Strategy<Value = String> {
     let known = "op|uid|path|relatedpath|hash|size|pieces|ctime|mtime|folder|deleted|device|user|version|\
         res|status|err|msg|message|items|more|limit|perFileMax|max_size|userId|token|id|keyhash|initial|\

@@ -1,4 +1,4 @@
-//! What is accepted as an id, a hash or a path, and what is not.
+//! Valid and invalid ids, hashes and paths.
 
 use obsync_protocol::{
     ContentHash, ContentHasher, EncryptionVersion, IdError, PathError, Uid, UnsupportedEncryption, VaultId,
@@ -82,7 +82,7 @@ proptest! {
     }
 }
 
-/// Texts with much of what makes paths go wrong.
+/// Texts with many of the characters that make paths invalid.
 fn any_text() -> impl Strategy<Value = String> {
     prop_oneof![".{0,40}", "[a./\\\\\u{0}\u{85} ]{0,12}", "(\\.\\.|\\.|a|é|/|ǅ|Σ|ß|İ|\u{301}){0,12}"]
 }

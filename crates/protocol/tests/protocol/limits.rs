@@ -1,4 +1,4 @@
-//! The page of limits and the module of limits name the same constants.
+//! The page and the module of limits name the same constants.
 
 use std::collections::BTreeSet;
 

@@ -1,4 +1,4 @@
-//! What the protocol crate promises, held against recorded data, independent ciphers and random input.
+//! Tests of the protocol crate with recorded data, independent ciphers and random input.
 
 #![allow(clippy::expect_used, reason = "in a test, an expectation that fails is the finding")]
 

@@ -1,4 +1,4 @@
-//! The text frames: what is tolerated, what is refused and with which words, and what is kept secret.
+//! The text frames: tolerated, refused with an error message, and with secrets hidden.
 
 use obsync_protocol::{
     Answer, ClientMessage, EncodedPath, EncryptionVersion, Init, KeyHash, PushMessage, PushRequest,

@@ -1,4 +1,4 @@
-//! Encoded names: what was encoded is decoded, and nothing else is.
+//! Encoded names: only encoded names are decoded.
 
 use data_encoding::{HEXLOWER, HEXUPPER};
 use obsync_protocol::{ContentHash, EncryptionVersion, NameDefect, NameError, PathError, VaultPath};
@@ -112,7 +112,7 @@ fn the_longest_text_that_is_encoded_is_decoded() {
 
 #[test]
 fn short_and_long_texts_are_decoded_alike() {
-    // Up to 512 bytes of encrypted text are decoded without taking memory.
+    // Up to 512 bytes of encrypted text are decoded without allocating.
     for version in VERSIONS {
         for length in 480..=513 {
             let encoded = keys(version).encode_text(&"x".repeat(length)).expect("short");

@@ -12,7 +12,7 @@ fn token() -> SecretString {
     SecretString::from("SECRET")
 }
 
-/// The body of a request, and where it goes.
+/// The body of a request, with its path.
 fn body<R: RestRequest>(request: &R) -> (&'static str, Value) {
     (R::PATH, serde_json::to_value(request).expect("a body is JSON"))
 }

@@ -1,9 +1,9 @@
-//! A session that the official client held, frame by frame.
+//! A recorded session of the official client, frame by frame.
 
 use obsync_protocol::{Answer, ClientMessage, ServerMessage};
 use serde_json::Value;
 
-/// Who sent a text frame, and the frame.
+/// The sender of each text frame, and the frame.
 fn text_frames() -> Vec<(String, String)> {
     let lines = include_str!("../data/session-v2.frames.jsonl").lines();
     let frames = lines.map(|line| serde_json::from_str::<Value>(line).expect("a line is JSON"));

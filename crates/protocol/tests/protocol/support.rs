@@ -1,4 +1,4 @@
-//! What several of the tests need.
+//! Shared helpers of the tests.
 
 use obsync_protocol::{EncryptionVersion, MasterKey, VaultKeys};
 

@@ -1,4 +1,4 @@
-//! Every case of `vectors.json`, which WebCrypto computed, both ways.
+//! Every case of `vectors.json`, computed by WebCrypto, in both directions.
 
 use data_encoding::HEXLOWER;
 use obsync_protocol::{
@@ -18,7 +18,7 @@ fn list<'v>(case: &'v Value, field: &str) -> &'v [Value] {
     case[field].as_array().unwrap_or_else(|| panic!("a vector without {field}"))
 }
 
-/// The keys of each cipher case with the case.
+/// The keys of each cipher case, with the case.
 fn cipher_cases(vectors: &Value) -> Vec<(VaultKeys, &Value)> {
     let mut cases = Vec::new();
     for (name, versions) in
@@ -68,7 +68,7 @@ fn every_text_has_its_encoding_and_every_encoding_its_text() {
     assert_eq!(checked, 8 + 2 * (2 * 8 + WRAPS));
 }
 
-/// How many of the texts, in both cases together, have a counter that wraps in its last 16 bits.
+/// Number of texts, in both cases together, with a counter that wraps in its last 16 bits.
 const WRAPS: usize = 6;
 
 #[test]

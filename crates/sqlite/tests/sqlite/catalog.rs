@@ -1,4 +1,4 @@
-//! Where state databases are, and how they are found and removed.
+//! Paths of state databases, and how databases are found and removed.
 
 use std::fs;
 use std::path::Path;

@@ -1,4 +1,4 @@
-//! A database keeps the promises of the engine's trait for states.
+//! A database fulfills the contract of the engine's trait for states.
 
 use obsync_conformance::check_state_store;
 

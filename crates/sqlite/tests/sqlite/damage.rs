@@ -1,4 +1,5 @@
-//! State databases that are damaged, of a newer version or no such databases at all: always a sentence, never a panic.
+//! State databases that are damaged, of a newer version or no such databases at all: always an error message,
+//! never a panic.
 
 use std::fs;
 use std::path::Path;
@@ -24,12 +25,12 @@ fn block_on<T>(future: impl Future<Output = T>) -> T {
     tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(future)
 }
 
-/// Changes a database behind obsync's back.
+/// Changes a database with another program.
 fn tamper(path: &Path, sql: &str) {
     rusqlite::Connection::open(path).unwrap().execute_batch(sql).unwrap();
 }
 
-/// Opens it and does everything that a run does.
+/// Opens it and runs every operation of a run.
 fn use_it(file: &DatabaseFile) -> Result<(), StateError> {
     let state = file.try_open()?;
     block_on(async {
@@ -170,7 +171,7 @@ fn a_first_commit_that_a_kill_interrupted_never_happened() {
 #[test]
 fn a_commit_that_a_kill_interrupted_is_rolled_back_by_who_comes_next() {
     let (file, bytes) = filled();
-    // A journal that is still hot: SQLite's own, of a transaction that wrote to the file and never ended.
+    // A hot journal: SQLite's own, of a transaction that wrote to the file and never ended.
     let mut connection = rusqlite::Connection::open(file.path()).unwrap();
     connection.pragma_update(None, "cache_size", 1).unwrap();
     let transaction = connection.transaction().unwrap();
@@ -208,7 +209,8 @@ proptest! {
             bytes[place] = byte;
         }
         fs::write(file.path(), &bytes).unwrap();
-        // Not every damage can be noticed; what is noticed is said to be damage (or a version, if it is that number).
+        // Not every damage is detectable; if it is detected, the error is one of these (or a version, if that
+        // number was changed).
         if let Err(error) = use_it(&file) {
             let expected = matches!(
                 error,

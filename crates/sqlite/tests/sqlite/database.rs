@@ -1,4 +1,4 @@
-//! A file to be a state database.
+//! A file for a state database.
 
 use std::fs;
 use std::path::PathBuf;
@@ -9,8 +9,7 @@ use obsync_core::{Commit, DeferredKey, FileMeta, Record, RecordKind, StateError,
 use obsync_protocol::{ContentHash, Uid, VaultId};
 use obsync_sqlite::{SqliteState, StateIdentity};
 
-/// A database in a folder of its own, removed when this is dropped. Neither the file nor the folder that it is in exists
-/// at first.
+/// A database in a folder of its own, removed on drop. Neither the file nor its folder exists at first.
 pub(crate) struct DatabaseFile {
     home: tempfile::TempDir,
     pub(crate) identity: StateIdentity,
@@ -30,7 +29,7 @@ impl DatabaseFile {
         self.home.path().join("state/one.sqlite")
     }
 
-    /// The file that SQLite keeps beside the database while there are commits.
+    /// The file that SQLite has beside the database during commits.
     pub(crate) fn journal(&self) -> PathBuf {
         self.path().with_extension("sqlite-journal")
     }

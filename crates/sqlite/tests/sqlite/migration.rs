@@ -1,7 +1,8 @@
-//! Databases that earlier releases wrote: read as they are, and brought to the present format when they are worked with.
+//! Databases of earlier releases: read as they are, and migrated to the present format when a run opens them.
 //!
-//! `data/format-1-first.sqlite` is of the first release with state format 1, `format-1-last.sqlite` of the last one; each is of
-//! a pull that was killed while it put files in place. `format-2.sqlite` has something of everything that format 2 can say.
+//! `data/format-1-first.sqlite` is of the first release with state format 1, `format-1-last.sqlite` of the
+//! last one; each is of a pull that was killed while it put files in place. `format-2.sqlite` has one of
+//! everything that format 2 can store.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -19,7 +20,7 @@ use tempfile::TempDir;
 const WRITTEN: [&[u8]; 2] =
     [include_bytes!("../data/format-1-first.sqlite"), include_bytes!("../data/format-1-last.sqlite")];
 
-/// What a state says, in an order of its own.
+/// Contents of a state, sorted.
 #[derive(Debug, PartialEq)]
 struct Content {
     state: VaultState,
@@ -41,7 +42,7 @@ async fn content(state: &SqliteState) -> Content {
     }
 }
 
-/// A database with these bytes, and whose it is.
+/// A database with these bytes, and its identity.
 fn place(bytes: &[u8]) -> (TempDir, PathBuf, StateIdentity) {
     let home = tempfile::tempdir().unwrap();
     let path = home.path().join("one.sqlite");
@@ -84,7 +85,7 @@ async fn a_database_of_format_1_has_everything_that_it_had() {
 /// A database of format 2.
 const FORMAT_2: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/format-2.sqlite");
 
-/// What a later format has to take over.
+/// Contents that a later format has to migrate.
 #[tokio::test]
 async fn a_database_of_format_2_says_all_that_it_can() {
     let (_home, path, identity) = place(&fs::read(FORMAT_2).unwrap());
@@ -97,7 +98,7 @@ async fn a_database_of_format_2_says_all_that_it_can() {
     assert_eq!(content(&state).await, before);
 }
 
-/// Something of everything that a state of format 2 can say.
+/// One of everything that a state of format 2 can store.
 fn everything() -> Content {
     let path = |text: &str| VaultPath::parse(text).unwrap();
     let content = |text: &str| KnownContent::of(text.as_bytes());
@@ -191,14 +192,15 @@ async fn a_summary_of_a_database_of_format_1_is_the_same_before_and_after() {
     assert_eq!(SqliteState::open(&path, &identity).unwrap().summary().unwrap(), Some(before));
 }
 
-/// A migration whose process died after some of its pages were written: what comes next rolls it back and begins anew.
+/// A migration whose process died after some of its pages were written: the next one rolls it back and starts
+/// again.
 #[tokio::test]
 async fn a_migration_that_was_cut_in_half_is_made_again() {
     for steps in 1..=3 {
         let (_home, path, identity) = place(WRITTEN[1]);
         let before = content(&SqliteState::read(&path).unwrap()).await;
         let dying = Connection::open(&path).unwrap();
-        // So little memory for pages that they go to the file before the commit.
+        // So little memory for pages that they are written to the file before the commit.
         dying.execute_batch("PRAGMA cache_size = 1; PRAGMA cache_spill = 1; BEGIN IMMEDIATE").unwrap();
         let all = [
             "ALTER TABLE deferred RENAME COLUMN failed TO cause",
@@ -206,7 +208,7 @@ async fn a_migration_that_was_cut_in_half_is_made_again() {
             "UPDATE records SET uid = 1; DELETE FROM intents",
         ];
         all[..steps].iter().for_each(|step| dying.execute_batch(step).unwrap());
-        // The disk as the crash leaves it.
+        // The disk after the crash.
         let after = tempfile::tempdir().unwrap();
         let left = after.path().join("one.sqlite");
         fs::copy(&path, &left).unwrap();

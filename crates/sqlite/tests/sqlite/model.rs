@@ -1,4 +1,4 @@
-//! A state database beside a small model of what it is to do, on random sequences of commits.
+//! A state database compared with a small model of it, on random sequences of commits.
 
 use std::collections::BTreeMap;
 
@@ -24,7 +24,7 @@ fn content() -> impl Strategy<Value = ContentHash> {
     (0..4_u8).prop_map(|content| ContentHash::of(&[content]))
 }
 
-/// Versions and sizes that the database can hold.
+/// Versions and sizes that the database can store.
 fn number() -> impl Strategy<Value = u64> {
     prop_oneof![0..20_u64, Just(i64::MAX as u64)]
 }
@@ -39,7 +39,7 @@ fn record() -> impl Strategy<Value = Record> {
     (path(), prop_oneof![3 => file, 1 => folder]).prop_map(|(path, kind)| Record::new(path, kind))
 }
 
-/// A record with what the destination said of it, or without.
+/// A record with the destination's facts, or without.
 fn seen() -> impl Strategy<Value = Record> {
     let times = (number(), any::<i64>(), any::<i64>(), any::<u64>());
     let file = times.prop_map(|(size, modified, changed, inode)| LocalFacts::File {

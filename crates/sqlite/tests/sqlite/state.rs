@@ -1,4 +1,5 @@
-//! What SQLite does beyond what every state database must do: when it writes at all, who may use it, what it leaves.
+//! Properties of SQLite beyond the common contract of state databases: when it writes at all, its
+//! permissions, the files that it leaves.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -48,7 +49,7 @@ async fn a_run_that_finds_nothing_new_writes_nothing() {
     let before = facts();
     let state = file.state();
     read_everything(&state).await;
-    // What was there already is no change.
+    // Equal contents are no change.
     let same = Commit { state: state.load().await.unwrap(), ..Commit::default() };
     state.commit(same).await.unwrap();
     drop(state);
@@ -95,7 +96,7 @@ async fn a_database_whose_records_are_ordered_by_path_as_they_once_were_is_gone_
         DROP TABLE newer;";
     rusqlite::Connection::open(file.path()).unwrap().execute_batch(earlier).unwrap();
     let state = file.state();
-    // Three that are known, and two that are not.
+    // Three known contents, and two unknown ones.
     state.commit(commit_of(5)).await.unwrap();
     assert_eq!(state.all_records().await.unwrap().len(), 10);
     assert_eq!(state.sample(8).await.unwrap().len(), 5, "there are five files");
@@ -103,14 +104,14 @@ async fn a_database_whose_records_are_ordered_by_path_as_they_once_were_is_gone_
     assert_eq!(state.sources(&[content]).await.unwrap(), [Some(at("folder 4/note.md"))]);
 }
 
-/// Of a pull that came to its end.
+/// A commit of a complete pull.
 fn complete_commit() -> Commit {
     let commit = commit_of(1);
     let state = VaultState { filter: Some(Filter::default().fingerprint()), ..commit.state };
     Commit { state, ..commit }
 }
 
-/// What was noted of a run before the power failed: nothing, or a part.
+/// The note of a run after a power failure: empty, or a part.
 #[tokio::test]
 async fn a_note_of_the_last_run_that_cannot_be_read_counts_as_a_run_that_was_cut_short() {
     let file = DatabaseFile::new();
@@ -137,7 +138,7 @@ async fn a_run_is_noted_by_a_file_that_replaces_the_one_before() {
     state.commit(complete_commit()).await.unwrap();
     let complete = LastRun::begin(None).end(RunOutcome::Complete, None);
     state.note_run(&complete).await;
-    // As a program sees it that has opened the file.
+    // As seen by a process that has opened the file.
     let link = file.path().with_extension("run-opened");
     fs::hard_link(file.path().with_extension("sqlite-run"), &link).unwrap();
     let before = fs::read(&link).unwrap();
@@ -175,7 +176,7 @@ async fn a_run_that_cannot_be_noted_does_not_pass_for_the_one_before() {
     state.commit(complete_commit()).await.unwrap();
     let complete = LastRun::begin(None).end(RunOutcome::Complete, None);
     state.note_run(&complete).await;
-    // In the way of the file that is to replace it.
+    // In place of the temporary file that should replace it.
     fs::create_dir(file.path().with_extension("sqlite-run.new")).unwrap();
     state.note_run(&LastRun::begin(Some(&complete))).await;
     assert_eq!(Unfinished::of(&state, false).await.unwrap(), [Unfinished::Interrupted]);
@@ -337,7 +338,7 @@ async fn more_filtered_changes_than_a_listing_may_have_are_forgotten_and_everyth
     let state = file.state();
     state.commit(commit_of(9)).await.unwrap();
     drop(state);
-    // As a service would leave it after many runs, at once.
+    // The result of many runs with a hostile service, created at once.
     let database = rusqlite::Connection::open(file.path()).unwrap();
     let fill = "WITH RECURSIVE number(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM number LIMIT ?1)
                 INSERT INTO deferred SELECT 'k' || n, 0, NULL, n, '', NULL, '', 0, 0, 0, 0, 0, '', '', NULL FROM number";

@@ -1,4 +1,4 @@
-//! Point-in-time recovery, which the engine does not have: it can be turned on and asked about.
+//! Point-in-time recovery, which the engine lacks: it can be enabled and queried.
 
 use std::collections::HashSet;
 use std::sync::{Mutex, PoisonError};
@@ -16,12 +16,12 @@ use super::proxy::JSON;
 pub(super) struct Backups(Mutex<HashSet<String>>);
 
 impl Backups {
-    /// Whether a table can be restored.
+    /// True if a table can be restored.
     pub(super) fn is_restorable(&self, table: &str) -> bool {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).contains(table)
     }
 
-    /// Answers what is asked about recovery; `None` for what is not.
+    /// Answers requests about recovery; `None` for other requests.
     pub(super) fn answer(&self, engine: &Engine, operation: &str, body: &[u8]) -> Option<Response<FullBody>> {
         let request: Value = match operation {
             "DescribeContinuousBackups" | "UpdateContinuousBackups" => {

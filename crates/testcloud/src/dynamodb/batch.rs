@@ -1,4 +1,4 @@
-//! Requests on several items: which table, and how a half of them is left undone.
+//! Requests on several items: finds their table, and leaves half of a batch unprocessed.
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 
 use super::super::http::FullBody;
 
-/// The table that a request is about; of a batch, the first.
+/// The table of a request; of a batch, the first.
 pub(super) fn table_of(body: &[u8]) -> String {
     let Ok(Value::Object(request)) = serde_json::from_slice(body) else {
         return String::new();
@@ -20,7 +20,7 @@ pub(super) fn table_of(body: &[u8]) -> String {
     tables.and_then(|tables| tables.keys().next()).cloned().unwrap_or_default()
 }
 
-/// The part of a batch that was held back, as the answer tells it.
+/// The unprocessed part of a batch, in the format of the answer.
 pub(super) struct HeldBack {
     answer_field: &'static str,
     items: Map<String, Value>,
@@ -52,7 +52,7 @@ impl HeldBack {
         Some((first, Self { answer_field, items }))
     }
 
-    /// The answer when nothing at all was done.
+    /// The answer when nothing at all was processed.
     pub(super) fn alone(self) -> String {
         let responses = Value::Object(Map::new());
         let mut answer = Map::from_iter([(self.answer_field.to_owned(), Value::Object(self.items))]);
@@ -62,7 +62,7 @@ impl HeldBack {
         Value::Object(answer).to_string()
     }
 
-    /// The engine's answer to the first half, with what was held back.
+    /// Adds the unprocessed part to the engine's answer for the first half.
     pub(super) async fn add_to(self, response: Response<FullBody>) -> Response<FullBody> {
         let (mut parts, body) = response.into_parts();
         // A body in memory cannot fail.
@@ -74,7 +74,7 @@ impl HeldBack {
             }
             _ => return Response::from_parts(parts, Full::new(body)),
         };
-        // Both speak of the answer as it was.
+        // Both describe the original answer.
         parts.headers.remove("x-amz-crc32");
         parts.headers.remove(CONTENT_LENGTH);
         Response::from_parts(parts, Full::new(answer))

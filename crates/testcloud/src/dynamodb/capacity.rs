@@ -1,4 +1,4 @@
-//! The cost of requests in capacity units, as DynamoDB reports it: those of transactions twice.
+//! The cost of requests in capacity units, as DynamoDB reports it: transactions cost twice.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -15,14 +15,14 @@ pub struct Capacity {
 }
 
 impl Capacity {
-    /// What was used since `earlier`.
+    /// The units used since `earlier`.
     #[must_use]
     pub fn since(self, earlier: Self) -> Self {
         Self { read: self.read - earlier.read, write: self.write - earlier.write }
     }
 }
 
-/// Adds up what answers report.
+/// Sums the units reported by answers.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Meter(Arc<Mutex<Capacity>>);
 
@@ -46,7 +46,7 @@ struct Answer {
     consumed_capacity: Option<Reported>,
 }
 
-/// Whether an operation reads or writes items; `None` if it does neither.
+/// True if an operation writes items, false if it reads them; `None` for neither.
 fn is_write(operation: &str) -> Option<bool> {
     match operation {
         "GetItem" | "BatchGetItem" | "TransactGetItems" | "Query" | "Scan" => Some(false),
@@ -56,12 +56,12 @@ fn is_write(operation: &str) -> Option<bool> {
 }
 
 impl Meter {
-    /// What was used so far.
+    /// The units used so far.
     pub(super) fn read(&self) -> Capacity {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The request that asks to be told what it costs.
+    /// The request with a demand to report its cost.
     pub(super) fn asking(operation: &str, body: Bytes) -> Bytes {
         match body.strip_prefix(b"{").filter(|rest| !rest.trim_ascii_start().starts_with(b"}")) {
             Some(rest) if is_write(operation).is_some() => {
@@ -71,7 +71,7 @@ impl Meter {
         }
     }
 
-    /// Adds what an answer reports.
+    /// Adds the units reported by an answer.
     pub(super) fn note(&self, operation: &str, answer: &[u8]) {
         let Some(is_write) = is_write(operation) else { return };
         let units: f64 = match serde_json::from_slice(answer) {

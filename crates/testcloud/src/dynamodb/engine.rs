@@ -1,4 +1,4 @@
-//! The process that keeps the tables: `dev/dynamodb`, started for one cloud and ended with it.
+//! The process with the tables: `dev/dynamodb`, started for one cloud and ended with it.
 
 use std::io::{self, BufRead, BufReader, Write};
 use std::net::{Ipv4Addr, SocketAddr};
@@ -14,7 +14,7 @@ const PROGRAM: &str = env!("OBSYNC_DYNAMODB_ENGINE");
 
 /// A running engine.
 pub(super) struct Engine {
-    /// Where it serves the DynamoDB API.
+    /// The address of its DynamoDB API.
     pub(super) address: SocketAddr,
     process: Mutex<EngineProcess>,
 }
@@ -35,7 +35,7 @@ impl Engine {
         Ok(Self { address: (Ipv4Addr::LOCALHOST, port).into(), process: Mutex::new(process) })
     }
 
-    /// Asks the engine itself: no request of a client, none that is counted.
+    /// Calls the engine directly: not a client's request, and not counted.
     pub(super) fn call(&self, operation: &str, request: Value) -> Result<Value, CloudError> {
         let asked = json!({ "operation": operation, "request": request });
         let mut process = self.process.lock().unwrap_or_else(PoisonError::into_inner);

@@ -1,4 +1,5 @@
-//! DynamoDB: an engine with its tables in memory, a process of its own, behind a gate that counts, delays and refuses.
+//! DynamoDB: an engine with its tables in memory, in a separate process, behind a gate that counts, delays
+//! and refuses.
 
 mod backups;
 mod batch;
@@ -23,7 +24,7 @@ pub use view::DynamoDb;
 /// Serves a DynamoDB on this listener.
 pub(super) fn start(listener: TcpListener, tasks: &Tasks, gate: Gate) -> Result<DynamoDb, CloudError> {
     let engine = Arc::new(Engine::start()?);
-    // The proxy is what clients see; the engine behind it listens on a port of its own.
+    // Clients see the proxy; the engine behind it listens on its own port.
     let (meter, backups) = (Meter::default(), Arc::new(Backups::default()));
     proxy::serve(listener, tasks, gate, Arc::clone(&engine), meter.clone(), Arc::clone(&backups));
     Ok(DynamoDb::new(engine, meter, backups))

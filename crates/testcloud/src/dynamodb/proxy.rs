@@ -24,10 +24,10 @@ use super::batch::{self, HeldBack};
 use super::capacity::Meter;
 use super::engine::Engine;
 
-/// The largest request that DynamoDB takes, in bytes.
+/// The largest request of DynamoDB, in bytes.
 const BODY_MAX: usize = 16 * 1024 * 1024;
 
-/// How long the engine may take for a request; it is on this machine, so it takes milliseconds.
+/// Timeout of the engine for a request; it is on this machine, so it takes milliseconds.
 const ENGINE_LIMIT: Duration = Duration::from_secs(60);
 
 /// The content type of the protocol.
@@ -41,7 +41,7 @@ struct Proxy {
     meter: Meter,
 }
 
-/// Serves clients at `listener` by asking the engine.
+/// Serves clients at `listener` by forwarding to the engine.
 pub(super) fn serve(
     listener: TcpListener,
     tasks: &Tasks,
@@ -81,7 +81,7 @@ impl Proxy {
         Ok(response)
     }
 
-    /// Asks the engine; of a batch that a fault struck, for the first half only.
+    /// Forwards to the engine; for a batch struck by a fault, only the first half.
     async fn carry_out(&self, parts: Parts, operation: &str, body: Bytes) -> Response<FullBody> {
         let is_batch = matches!(operation, "BatchWriteItem" | "BatchGetItem");
         if is_batch
@@ -118,7 +118,7 @@ impl Proxy {
     ) -> Result<Response<FullBody>, String> {
         let uri = format!("http://{}/", self.engine.address);
         parts.uri = uri.parse::<Uri>().map_err(|error| error.to_string())?;
-        // Both speak of the connection and the body that came, not of those that go on.
+        // Both describe the received connection and body, not the forwarded ones.
         for name in [header::CONTENT_LENGTH, header::TRANSFER_ENCODING, header::CONNECTION, header::HOST] {
             parts.headers.remove(name);
         }

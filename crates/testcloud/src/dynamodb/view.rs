@@ -1,4 +1,4 @@
-//! The tables as tests see them, without requests and without faults.
+//! The tables for tests, without requests and faults.
 
 use std::sync::Arc;
 
@@ -9,7 +9,7 @@ use super::backups::Backups;
 use super::capacity::{Capacity, Meter};
 use super::engine::Engine;
 
-/// The tables of a cloud, seen from inside: no request is counted, no fault strikes.
+/// Direct access to the tables of a cloud: no request is counted, no fault strikes.
 ///
 /// Items are in the JSON of the DynamoDB API: `{"vault_id": {"S": "…"}, …}`.
 pub struct DynamoDb {
@@ -29,7 +29,7 @@ impl DynamoDb {
         Self { engine, meter, backups }
     }
 
-    /// How a table is set up, in the words of CloudFormation's `AWS::DynamoDB::Table`, without what is not set.
+    /// The properties of a table in terms of CloudFormation's `AWS::DynamoDB::Table`, without unset ones.
     ///
     /// # Errors
     /// When there is no such table.
@@ -60,15 +60,15 @@ impl DynamoDb {
         Ok(properties)
     }
 
-    /// What requests used so far of reading and writing. What was refused uses nothing here.
+    /// The units used by requests so far. Refused requests use none here.
     pub fn capacity(&self) -> Capacity {
         self.meter.read()
     }
 
-    /// Makes a table with the hash key `vault_id`, paid by request.
+    /// Creates a table with the hash key `vault_id`, billed by request.
     ///
     /// # Errors
-    /// When there is such a table already, or the name is none.
+    /// When the table exists already, or its name is invalid.
     pub fn create_table(&self, name: &str) -> Result<(), CloudError> {
         let table = json!({
             "TableName": name,
@@ -125,16 +125,16 @@ impl DynamoDb {
         Ok(answer.get_mut("Item").map(Value::take).filter(|item| !item.is_null()))
     }
 
-    /// Puts an item, as somebody else would.
+    /// Puts an item, as another program.
     ///
     /// # Errors
-    /// When there is no such table, or the item is none.
+    /// When there is no such table, or the item is invalid.
     pub fn put_item(&self, table: &str, item: Value) -> Result<(), CloudError> {
         let request = json!({ "TableName": table, "Item": item });
         self.engine.call("PutItem", request).map(drop)
     }
 
-    /// Deletes an item by its key, as somebody else would.
+    /// Deletes an item by its key, as another program.
     ///
     /// # Errors
     /// When there is no such table.
@@ -143,7 +143,8 @@ impl DynamoDb {
         self.engine.call("DeleteItem", request).map(drop)
     }
 
-    /// Makes a time in an item earlier, if it is there: as if so many seconds had passed since it was written.
+    /// Makes a time in an item earlier, if there is one: as if this many seconds had passed since it was
+    /// written.
     ///
     /// # Errors
     /// When there is no such table.
@@ -161,7 +162,7 @@ impl DynamoDb {
         self.engine.call("UpdateItem", request).map(drop)
     }
 
-    /// Deletes what is past its time to live, as AWS does within days; how many items that were.
+    /// Deletes expired items, as AWS does within days; returns their number.
     ///
     /// # Errors
     /// When the database fails.

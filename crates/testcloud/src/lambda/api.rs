@@ -1,4 +1,4 @@
-//! The Invoke API: events for functions are taken and kept until somebody runs them.
+//! The Invoke API: events for functions are accepted and kept until somebody runs them.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -18,7 +18,7 @@ use super::super::log::Service;
 /// The content type of the API.
 const JSON: &str = "application/json";
 
-/// The largest event that is taken for later, in bytes (Lambda quotas, asynchronous invocation).
+/// The largest event for asynchronous invocation, in bytes (Lambda quotas).
 const EVENT_MAX: usize = 1024 * 1024;
 
 /// An event that waits for its function.
@@ -26,7 +26,7 @@ const EVENT_MAX: usize = 1024 * 1024;
 pub struct QueuedEvent {
     /// The function's name.
     pub function: String,
-    /// What it is to be invoked with.
+    /// The payload of its invocation.
     pub event: Value,
 }
 
@@ -36,14 +36,14 @@ struct ApiState {
     queue: VecDeque<QueuedEvent>,
 }
 
-/// The functions of a cloud by name, and the events that wait for them.
+/// The functions of a cloud by name, and their waiting events.
 #[derive(Debug, Clone, Default)]
 pub struct Lambda {
     state: Arc<Mutex<ApiState>>,
 }
 
 impl Lambda {
-    /// Makes a function known, so that events for it are taken; [`LambdaRuntime::new`] does so itself.
+    /// Registers a function, so that events for it are accepted; [`LambdaRuntime::new`] does so itself.
     ///
     /// [`LambdaRuntime::new`]: super::LambdaRuntime::new
     pub fn add_function(&self, name: &str) {
@@ -55,7 +55,7 @@ impl Lambda {
         self.lock().queue.pop_front()
     }
 
-    /// The events that wait, the oldest first.
+    /// The waiting events, the oldest first.
     pub fn waiting(&self) -> Vec<QueuedEvent> {
         self.lock().queue.iter().cloned().collect()
     }
@@ -91,12 +91,11 @@ impl Lambda {
     }
 }
 
-/// The ARN of a function.
 pub(super) fn arn(function: &str) -> String {
     format!("arn:aws:lambda:{REGION}:{ACCOUNT}:function:{function}")
 }
 
-/// The function that a request is for, by name or ARN; none when it is no `Invoke`.
+/// The function of a request, by name or ARN; `None` when it is no `Invoke`.
 fn function_of(path: &str) -> Option<String> {
     let name = path.strip_prefix("/2015-03-31/functions/")?.strip_suffix("/invocations")?;
     let name = name.replace("%3A", ":").replace("%3a", ":");

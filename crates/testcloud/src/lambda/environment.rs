@@ -1,4 +1,4 @@
-//! An execution environment: one process, its Runtime API, and the invocations that go through it.
+//! An execution environment: one process, its Runtime API, and its invocations.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -19,7 +19,7 @@ use super::process::{Ended, Order, Process};
 use super::runtime::LambdaOptions;
 use super::runtime_api::{self, Event, Exchange, ExchangeSender, Reply};
 
-/// What an invocation is run with.
+/// The parameters of an invocation.
 pub(super) struct Run {
     pub(super) request_id: String,
     pub(super) payload: Bytes,
@@ -35,13 +35,13 @@ pub(super) struct Environment {
     freezes: bool,
     init_limit: Duration,
     started: Instant,
-    /// Whether it waits for an event, and nothing else is known of it.
+    /// It waits for an event.
     idle: bool,
     fresh: bool,
 }
 
 impl Environment {
-    /// Starts the program; whether it gets ready is seen by the first invocation.
+    /// Starts the program; the first invocation detects whether it gets ready.
     pub(super) async fn start(
         options: &LambdaOptions,
         cloud: &[(String, String)],
@@ -68,7 +68,7 @@ impl Environment {
         })
     }
 
-    /// Whether the next invocation can go through it.
+    /// True if the next invocation can use it.
     pub(super) fn is_usable(&mut self) -> bool {
         self.idle && !self.process.has_exited()
     }
@@ -87,7 +87,7 @@ impl Environment {
         self.process.thaw();
     }
 
-    /// Runs one event. Whatever comes of it, [`Self::is_usable`] says whether another can follow.
+    /// Runs one event. Whatever the result, [`Self::is_usable`] says whether another can follow.
     pub(super) async fn run(&mut self, run: Run, orders: &mut mpsc::UnboundedReceiver<Order>) -> Invocation {
         self.idle = false;
         self.process.thaw();
@@ -113,7 +113,7 @@ impl Environment {
         let duration = began.elapsed();
         self.process.look();
         let outcome = match replied {
-            // It was too much before the answer came: Lambda would have killed it.
+            // The limit was exceeded before the answer: Lambda would have killed it.
             Ok(_) if self.process.is_above_limit() => self.outcome_of(Ended::OutOfMemory, run.timeout),
             Ok(_) => self.take_reply(),
             Err(ended) => self.outcome_of(ended, run.timeout),
@@ -124,7 +124,7 @@ impl Environment {
         self.finish(id, outcome, init, duration, before)
     }
 
-    /// Waits until the program asks for its first event.
+    /// Waits until the program requests its first event.
     async fn init(&mut self, orders: &mut mpsc::UnboundedReceiver<Order>) -> Result<(), Outcome> {
         let mut changes = self.exchange.subscribe();
         let ready = async {
@@ -165,7 +165,7 @@ impl Environment {
         }
     }
 
-    /// An invocation is over once the program asks for the next event; then it is frozen, as on AWS.
+    /// An invocation is over once the program requests the next event; then it is frozen, as on AWS.
     async fn settle(&mut self, deadline: Instant, orders: &mut mpsc::UnboundedReceiver<Order>) {
         let mut changes = self.exchange.subscribe();
         let at_next = async { changes.wait_for(|state| state.at_next).await.is_ok() };

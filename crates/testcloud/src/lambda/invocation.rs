@@ -1,13 +1,13 @@
-//! One invocation: how it is to be run, and what came of it.
+//! One invocation: its options, and its result.
 
 use std::time::Duration;
 
 use serde_json::Value;
 
-/// How one invocation is to be run; what is not said is as the runtime's options say.
+/// Options of one invocation; unset ones default to the runtime's.
 #[derive(Debug, Clone, Default)]
 pub struct InvokeOptions {
-    /// How long the function may take, from when it gets the event.
+    /// The function's timeout, from when it gets the event.
     pub timeout: Option<Duration>,
     /// The function's memory size in MiB. Another size than before means a new process, as on AWS.
     pub memory_mb: Option<u32>,
@@ -15,37 +15,37 @@ pub struct InvokeOptions {
     pub request_id: Option<String>,
 }
 
-/// What came of an invocation.
+/// The result of an invocation.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub enum Outcome {
     /// The function answered.
     Answer(Value),
-    /// The function reported an error: an invocation that failed, for alarms and retries.
+    /// The function reported an error: a failed invocation, for alarms and retries.
     Failed {
         /// The error's type.
         kind: String,
         /// The error's message.
         message: String,
     },
-    /// The time was over; the process was killed.
+    /// Timeout; the process was killed.
     TimedOut {
-        /// How long it had.
+        /// The time limit.
         after: Duration,
     },
-    /// The memory was used up; the process was killed.
+    /// Out of memory; the process was killed.
     OutOfMemory {
         /// The function's memory size in MiB.
         limit_mb: u32,
     },
     /// The process ended by itself without an answer.
     Exited {
-        /// How it ended, such as `exit status: 1`.
+        /// The exit status, such as `exit status: 1`.
         status: String,
     },
     /// [`LambdaRuntime::kill`](super::LambdaRuntime::kill) ended it.
     Killed,
-    /// The process did not get as far as asking for an event.
+    /// The process ended or failed before requesting an event.
     InitFailed {
         /// The error's type.
         kind: String,
@@ -60,25 +60,25 @@ pub enum Outcome {
 pub struct Invocation {
     /// The request id.
     pub request_id: String,
-    /// What came of it.
+    /// The result.
     pub outcome: Outcome,
-    /// From the start of the process to its readiness for the first event; none in a warm start.
+    /// From the start of the process to its readiness for the first event; `None` for a warm start.
     pub init: Option<Duration>,
     /// From the event to the answer, or to the end of the process.
     pub duration: Duration,
     /// The highest resident memory during the invocation, in bytes; known on Linux only.
     ///
-    /// When the process ended by itself or was killed, that of the last look, 10 ms or less before.
+    /// When the process ended by itself or was killed, the last measurement, at most 10 ms before.
     pub max_rss: Option<u64>,
     /// Processor time of all threads during the invocation, and before it while starting, in steps of 10 ms; known on Linux
     /// only, and while the process lives.
     pub processor: Option<Duration>,
-    /// What the function wrote during the invocation (and, before it, while starting), line by line.
+    /// The function's output during the invocation (and, before it, while starting), line by line.
     pub logs: Vec<String>,
 }
 
 impl Invocation {
-    /// Whether a process was started for it.
+    /// True if a process was started for it.
     pub fn is_cold_start(&self) -> bool {
         self.init.is_some()
     }

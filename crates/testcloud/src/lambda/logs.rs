@@ -9,20 +9,20 @@ use tokio::net::unix::pipe;
 use super::super::http::Tasks;
 use super::runtime::LogSink;
 
-/// How many lines of one invocation are kept; a function that writes more has lost its mind.
+/// Most log lines kept of one invocation; a function that writes more is broken.
 const LINES_MAX: usize = 200_000;
 
-/// How many bytes of one invocation are kept.
+/// Most log bytes kept of one invocation.
 const BYTES_MAX: usize = 64 * 1024 * 1024;
 
 /// A longer line is cut, in bytes: CloudWatch takes events of 256 KiB.
 const LINE_MAX: usize = 256 * 1024;
 
-/// How much is read at a time, in bytes.
+/// Bytes read at a time.
 const READ_SIZE: usize = 16 * 1024;
 
-/// How often it is read at the end of an invocation: more than a pipe holds, and not for ever, should the program still
-/// be writing.
+/// Reads at the end of an invocation: more than a pipe holds, and limited in case the program is still
+/// writing.
 const LAST_READS: usize = 64;
 
 #[derive(Default)]
@@ -52,7 +52,7 @@ impl Logs {
     /// Everything written since the last time, an unfinished line included.
     pub(super) fn take(&self) -> Vec<String> {
         let mut lines = self.lock();
-        // The runtime may not know yet that there is something to read: the pipe itself is asked.
+        // The runtime may not know yet that there is something to read, so the pipe itself is read.
         for _ in 0..LAST_READS {
             let Ok(Some(bytes)) = self.read() else {
                 break;
@@ -66,7 +66,7 @@ impl Logs {
         std::mem::take(&mut lines.whole)
     }
 
-    /// Reads what is there without waiting; nothing at the end.
+    /// Reads available bytes without waiting; none at the end.
     fn read(&self) -> io::Result<Option<Vec<u8>>> {
         let mut bytes = vec![0; READ_SIZE];
         let count = rustix::io::read(&self.receiver, &mut bytes)?;
@@ -102,7 +102,7 @@ impl Logs {
 /// Keeps the pipe from filling up, until the program has closed it.
 async fn follow(logs: Arc<Logs>) {
     while logs.receiver.readable().await.is_ok() {
-        // Locked before it is read: whoever takes lines next finds these.
+        // Locked before reading: the next reader of lines finds these.
         let mut lines = logs.lock();
         match logs.receiver.try_io(|| logs.read()) {
             Ok(Some(bytes)) => logs.add(&mut lines, &bytes),

@@ -1,31 +1,31 @@
-//! The memory of a function: measured always, limited as far as the machine allows.
+//! The memory of a function: always measured, and limited as far as the machine allows.
 //!
-//! Linux has no limit on the resident memory of a single process (`RLIMIT_RSS` has no effect, `RLIMIT_AS`
-//! and `RLIMIT_DATA` count what is reserved and never touched). What holds is a control group, where the
-//! machine lets one be made; elsewhere the peak is watched and the program is killed once it is too high.
+//! Linux has no limit on the resident memory of a single process (`RLIMIT_RSS` has no effect, `RLIMIT_AS` and
+//! `RLIMIT_DATA` count memory that is reserved and never touched). A control group is effective, where the
+//! machine allows creating one; elsewhere the peak is watched and the program is killed once it is too high.
 
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// How a function is held to its memory size.
+/// Enforcement of a function's memory size.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum MemoryLimit {
-    /// It is measured only.
+    /// It is only measured.
     Measure,
-    /// Its peak is looked at every 10 ms, and the program is killed when it is above the size: too late to
-    /// keep it from using more, but never unnoticed.
+    /// Its peak is checked every 10 ms, and the program is killed when it exceeds the size: too late to
+    /// prevent it, but never unnoticed.
     #[default]
     Watch,
-    /// The kernel limits it: the program runs in a control group of its own, made in this directory of the
-    /// cgroup2 file system, whose `cgroup.subtree_control` must name `memory`.
+    /// The kernel enforces it: the program runs in its own control group, created in this directory of the
+    /// cgroup2 file system, whose `cgroup.subtree_control` must contain `memory`.
     Cgroup(PathBuf),
 }
 
 impl MemoryLimit {
-    /// A control group where this process may make one, else [`MemoryLimit::Watch`].
+    /// A control group if this process may create one, else [`MemoryLimit::Watch`].
     ///
-    /// Only looks; nothing is made or moved.
+    /// Only checks; creates and moves nothing.
     pub fn strongest() -> Self {
         let own = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
         match delegated_group(Path::new("/sys/fs/cgroup"), &own) {
@@ -35,7 +35,7 @@ impl MemoryLimit {
     }
 }
 
-/// The nearest group above (or at) this process's own in which groups with a memory limit may be made.
+/// The nearest group above (or at) this process's own in which groups with a memory limit may be created.
 fn delegated_group(mounted: &Path, own: &str) -> Option<PathBuf> {
     // cgroup2 has the hierarchy number 0 (cgroups(7)).
     let own = own.lines().find_map(|line| line.strip_prefix("0::/"))?;
@@ -56,7 +56,7 @@ pub(super) struct Cgroup {
 }
 
 impl Cgroup {
-    /// Makes a group with this limit in MiB, without swap.
+    /// Creates a group with this limit in MiB, without swap.
     pub(super) fn create(parent: &Path, name: &str, memory_mb: u32) -> io::Result<Self> {
         let directory = parent.join(name);
         fs::create_dir(&directory)?;
@@ -69,12 +69,12 @@ impl Cgroup {
         Ok(group)
     }
 
-    /// The file that processes join the group by.
+    /// The file for joining the group.
     pub(super) fn procs(&self) -> PathBuf {
         self.directory.join("cgroup.procs")
     }
 
-    /// Whether the kernel killed something in it for want of memory.
+    /// True if the kernel killed a process in it because of memory.
     pub(super) fn killed_for_memory(&self) -> bool {
         let events = fs::read_to_string(self.directory.join("memory.events")).unwrap_or_default();
         let kills = events.lines().find_map(|line| line.strip_prefix("oom_kill "));
@@ -97,7 +97,7 @@ pub(super) fn mib(count: u32) -> u64 {
 
 /// The highest resident memory of a process since it began or was last reset, in bytes.
 ///
-/// None where there is no `/proc` (other systems than Linux), and when the process is gone.
+/// `None` without `/proc` (other systems than Linux), and when the process is gone.
 pub(super) fn peak(pid: u32) -> Option<u64> {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
@@ -105,7 +105,8 @@ pub(super) fn peak(pid: u32) -> Option<u64> {
     Some(kib * 1024)
 }
 
-/// Makes the peak what is resident now (proc(5), `clear_refs`); where that is not allowed, it stays.
+/// Resets the peak to the present resident memory (proc(5), `clear_refs`); where that is not allowed, it
+/// stays.
 pub(super) fn reset_peak(pid: u32) {
     if let Err(error) = fs::write(format!("/proc/{pid}/clear_refs"), "5") {
         tracing::debug!(%error, pid, "the memory peak is that of the whole process");

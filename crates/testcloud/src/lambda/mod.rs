@@ -1,8 +1,8 @@
-//! Lambda: the API by which functions are invoked, and an execution environment that runs a real program.
+//! Lambda: the API for invoking functions, and an execution environment that runs a real program.
 //!
-//! [`Lambda`] takes events that functions send to each other (or to themselves) and keeps them until a test
-//! runs them. [`LambdaRuntime`] is one execution environment: it starts the program, speaks the Lambda
-//! Runtime API with it, and holds it to its deadline and its memory.
+//! [`Lambda`] accepts events that functions send to each other (or to themselves) and keeps them until a test
+//! runs them. [`LambdaRuntime`] is one execution environment: it starts the program, serves the Lambda
+//! Runtime API to it, and enforces its deadline and memory.
 
 mod api;
 #[cfg(unix)]

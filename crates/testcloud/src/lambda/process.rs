@@ -1,4 +1,4 @@
-//! The process that runs a function: started with nothing but Lambda's environment, watched, stopped.
+//! The process of a function: started with only Lambda's environment, watched, stopped.
 
 use std::ffi::OsString;
 use std::fs;
@@ -18,13 +18,13 @@ use super::logs::Logs;
 use super::memory::{self, Cgroup, MemoryLimit, mib};
 use super::runtime::LambdaOptions;
 
-/// How often the memory is looked at.
+/// Interval of memory checks.
 const LOOK_EVERY: Duration = Duration::from_millis(10);
 
-/// Clock ticks in a second, on every machine that Lambda has (proc(5), `utime`).
+/// Clock ticks per second, on every machine of Lambda (proc(5), `utime`).
 const TICKS: u64 = 100;
 
-/// What a test asks of a process while it works.
+/// A test's orders to a running process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Order {
     Kill,
@@ -32,7 +32,7 @@ pub(super) enum Order {
     Thaw,
 }
 
-/// Why a process did not get as far as it was waited for.
+/// Why a process ended before the awaited event.
 #[derive(Debug)]
 pub(super) enum Ended {
     TimedOut,
@@ -85,7 +85,7 @@ impl Process {
         Ok(Self { child, logs, watched_limit, peak: None, cgroup })
     }
 
-    /// Waits for `until`, but not beyond the deadline, and carries out orders meanwhile.
+    /// Waits for `until`, at most to the deadline, and carries out orders meanwhile.
     ///
     /// After an error the process is dead.
     pub(super) async fn supervise<T>(
@@ -137,14 +137,14 @@ impl Process {
         }
     }
 
-    /// Looks at the memory; the highest since the last reset, in bytes.
+    /// Measures the memory; returns the highest since the last reset, in bytes.
     pub(super) fn look(&mut self) -> Option<u64> {
         let now = self.child.id().and_then(memory::peak);
         self.peak = self.peak.max(now);
         self.peak
     }
 
-    /// Whether the memory was above the limit that is watched.
+    /// True if the memory exceeded the watched limit.
     pub(super) fn is_above_limit(&self) -> bool {
         self.watched_limit.zip(self.peak).is_some_and(|(limit, peak)| peak > limit)
     }
@@ -155,7 +155,7 @@ impl Process {
         processor_of(&stat)
     }
 
-    /// Begins a new measurement.
+    /// Starts a new measurement.
     pub(super) fn reset_peak(&mut self) {
         self.peak = None;
         if let Some(pid) = self.child.id() {
@@ -163,7 +163,7 @@ impl Process {
         }
     }
 
-    /// Whether the process has ended by itself.
+    /// True if the process has ended by itself.
     pub(super) fn has_exited(&mut self) -> bool {
         !matches!(self.child.try_wait(), Ok(None))
     }
@@ -173,7 +173,7 @@ impl Process {
         self.signal(Signal::STOP);
     }
 
-    /// Lets a stopped process go on.
+    /// Resumes a stopped process.
     pub(super) fn thaw(&self) {
         self.signal(Signal::CONT);
     }
@@ -186,7 +186,7 @@ impl Process {
     }
 
     fn signal(&self, signal: Signal) {
-        // The id is there only as long as the process was not waited for, so it is nobody else's.
+        // The id is available only until the process was waited for, so it cannot be another process's.
         let pid = self.child.id().and_then(|pid| i32::try_from(pid).ok()).and_then(Pid::from_raw);
         if let Some(Err(error)) = pid.map(|pid| kill_process(pid, signal)) {
             tracing::debug!(%error, "a function cannot be signalled");
@@ -194,8 +194,8 @@ impl Process {
     }
 }
 
-/// The command, by way of a shell that joins the control group first: from its first page on, the program's
-/// memory counts there.
+/// The command, by a shell that joins the control group first: from its first page on, the program's memory
+/// counts there.
 fn command(program: &Path, args: &[OsString], cgroup: Option<&Cgroup>) -> Command {
     let mut command = match cgroup {
         Some(cgroup) => {
@@ -209,16 +209,16 @@ fn command(program: &Path, args: &[OsString], cgroup: Option<&Cgroup>) -> Comman
     command
 }
 
-/// The processor time that a process's `stat` has (proc(5)): in the program and in the system, fields 14 and 15.
+/// The processor time in a process's `stat` (proc(5)): in user and system mode, fields 14 and 15.
 fn processor_of(stat: &str) -> Option<Duration> {
-    // The name before it may have spaces and brackets in it.
+    // The name before it may contain spaces and brackets.
     let (_, after_name) = stat.rsplit_once(')')?;
     let mut times = after_name.split_whitespace().skip(11).map(str::parse::<u64>);
     let (user, system) = (times.next()?.ok()?, times.next()?.ok()?);
     Some(Duration::from_millis((user + system) * 1000 / TICKS))
 }
 
-/// A number that no other process and no other call of this one has.
+/// A unique number across processes and calls.
 fn unique() -> String {
     use std::sync::atomic::{AtomicU64, Ordering};
     static CALLS: AtomicU64 = AtomicU64::new(0);

@@ -1,4 +1,4 @@
-//! The runtime in which tests run functions.
+//! The runtime for functions in tests.
 
 use std::ffi::OsString;
 use std::fmt;
@@ -18,21 +18,21 @@ use super::invocation::{Invocation, InvokeOptions};
 use super::memory::MemoryLimit;
 use super::process::Order;
 
-/// The time that a function has unless something else is said.
+/// The default timeout of a function.
 const TIMEOUT: Duration = Duration::from_secs(60);
 
-/// How long a program has to start (Lambda, init phase).
+/// Time limit of a program's start (Lambda, init phase).
 const INIT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The memory that a function has unless something else is said, in MiB: the least that Lambda gives.
+/// The default memory of a function in MiB: Lambda's minimum.
 const MEMORY_MB: u32 = 128;
 
-/// Takes the log lines of a function as they come.
+/// Receives the log lines of a function as they are written.
 #[derive(Clone)]
 pub struct LogSink(Arc<dyn Fn(&str) + Send + Sync>);
 
 impl LogSink {
-    /// A sink that hands each line, without its end, to `take`.
+    /// A sink that passes each line, without its end, to `take`.
     pub fn new(take: impl Fn(&str) + Send + Sync + 'static) -> Self {
         Self(Arc::new(take))
     }
@@ -48,33 +48,33 @@ impl fmt::Debug for LogSink {
     }
 }
 
-/// A function as it is configured.
+/// The configuration of a function.
 #[derive(Clone)]
 pub struct LambdaOptions {
     /// The program, which speaks the Lambda Runtime API: `bootstrap` in a zip for `provided.al2023`.
     pub program: PathBuf,
-    /// Arguments, which Lambda never gives; for functions inside of other programs.
+    /// Arguments, which Lambda never passes; for functions inside other programs.
     pub args: Vec<OsString>,
     /// The function's name.
     pub function: String,
     /// Its memory size in MiB.
     pub memory_mb: u32,
-    /// How it is held to that.
+    /// Enforcement of the memory size.
     pub memory_limit: MemoryLimit,
-    /// How long an invocation may take.
+    /// The timeout of an invocation.
     pub timeout: Duration,
-    /// How long the program may take until it asks for its first event; Lambda gives it 10 s.
+    /// Time limit until the program requests its first event; Lambda's is 10 s.
     pub init_timeout: Duration,
-    /// Its own variables; those of Lambda and of the cloud are there besides, and nothing else.
+    /// Its own variables; those of Lambda and of the cloud are added, and nothing else.
     pub env: Vec<(String, String)>,
-    /// Whether the process is stopped (`SIGSTOP`) between invocations, as Lambda does.
+    /// The process is stopped (`SIGSTOP`) between invocations, as by Lambda.
     pub freeze_between: bool,
-    /// Sees each log line as it comes.
+    /// Receives each log line as it is written.
     pub log_sink: Option<LogSink>,
 }
 
 impl LambdaOptions {
-    /// A function of 128 MiB and a minute with no variables of its own.
+    /// A function of 128 MiB and a minute without own variables.
     pub fn new(program: impl Into<PathBuf>) -> Self {
         Self {
             program: program.into(),
@@ -109,15 +109,15 @@ impl fmt::Debug for LambdaOptions {
 
 type Orders = Arc<StdMutex<Option<mpsc::UnboundedSender<Order>>>>;
 
-/// One execution environment of a function: a process that is started when an event comes and kept for the
-/// next one. Two at once for one function are two of these.
+/// One execution environment of a function: a process that is started by an event and kept for the next one.
+/// For two concurrent invocations of one function, create two of these.
 ///
 /// Dropping it kills the process.
 pub struct LambdaRuntime {
     options: LambdaOptions,
     cloud: Vec<(String, String)>,
     environment: Mutex<Option<Environment>>,
-    /// The way to an invocation in flight.
+    /// Sends orders to the invocation in flight.
     in_flight: Orders,
 }
 
@@ -127,7 +127,7 @@ impl fmt::Debug for LambdaRuntime {
     }
 }
 
-/// Ends the way to an invocation when it ends, however that is.
+/// Removes the sender of orders when an invocation ends, in any way.
 struct InFlight(Orders);
 
 impl InFlight {
@@ -149,12 +149,12 @@ impl LambdaRuntime {
     pub fn new(cloud: &Cloud, options: LambdaOptions) -> Self {
         cloud.lambda().add_function(&options.function);
         let mut variables = cloud.env();
-        // The credentials of a function always are those of a role that it has for a while.
+        // The credentials of a function are always temporary ones of a role.
         variables.push(("AWS_SESSION_TOKEN".to_owned(), SESSION_TOKEN.to_owned()));
         Self::with(variables, options)
     }
 
-    /// A function that finds everything by its own variables: a cloud of another process, or AWS itself.
+    /// A function that finds everything by its own variables: a cloud in another process, or AWS itself.
     pub fn elsewhere(options: LambdaOptions) -> Self {
         Self::with(Vec::new(), options)
     }
@@ -163,13 +163,13 @@ impl LambdaRuntime {
         Self { options, cloud, environment: Mutex::new(None), in_flight: Orders::default() }
     }
 
-    /// The function as it is configured.
+    /// The configuration.
     pub fn options(&self) -> &LambdaOptions {
         &self.options
     }
 
-    /// Runs the function with this event: in the process of the last invocation if that still waits for
-    /// one, else in a new process. Invocations at the same time wait for each other.
+    /// Runs the function with this event: in the process of the last invocation if that is waiting for one,
+    /// else in a new process. Concurrent invocations wait for each other.
     ///
     /// # Errors
     /// When the program cannot be started at all; everything else is an [`Outcome`](super::Outcome).
@@ -203,7 +203,7 @@ impl LambdaRuntime {
         Ok(invocation)
     }
 
-    /// Runs the function with this event and then with each event that it sent to itself, `most` at most.
+    /// Runs the function with this event and then with each event that it sent to itself, at most `most`.
     ///
     /// # Errors
     /// When the program cannot be started at all.
@@ -236,31 +236,31 @@ impl LambdaRuntime {
         }
     }
 
-    /// Stops the process where it is, in the middle of an invocation or between two; deadlines go on.
+    /// Stops the process, in the middle of an invocation or between two; deadlines continue.
     pub async fn freeze(&self) {
         if !self.order(Order::Freeze) {
             self.environment.lock().await.as_ref().inspect(|environment| environment.freeze());
         }
     }
 
-    /// Lets a stopped process go on.
+    /// Resumes a stopped process.
     pub async fn thaw(&self) {
         if !self.order(Order::Thaw) {
             self.environment.lock().await.as_ref().inspect(|environment| environment.thaw());
         }
     }
 
-    /// Gives an order to the invocation in flight; whether there is one.
+    /// Sends an order to the invocation in flight. Returns true if there is one.
     fn order(&self, order: Order) -> bool {
         let orders = self.in_flight.lock().unwrap_or_else(PoisonError::into_inner);
         orders.as_ref().is_some_and(|orders| orders.send(order).is_ok())
     }
 }
 
-/// A request id as Lambda's look (a random UUID, RFC 9562 section 5.4).
+/// A request id in Lambda's format (a random UUID, RFC 9562 section 5.4).
 fn request_id() -> String {
     let mut bytes = [0_u8; 16];
-    // An id without randomness is an id still.
+    // An id without randomness is still an id.
     let _ = getrandom::fill(&mut bytes);
     bytes[6] = (bytes[6] & 0x0f) | 0x40;
     bytes[8] = (bytes[8] & 0x3f) | 0x80;

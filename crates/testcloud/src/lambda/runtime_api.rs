@@ -1,7 +1,7 @@
-//! The Lambda Runtime API: how a function's program fetches events and answers them.
+//! The Lambda Runtime API, by which a function's program fetches events and answers them.
 //!
-//! Paths and headers are those of the AWS Lambda developer guide, "Using the Lambda runtime API",
-//! version 2018-06-01. Each program gets a server of its own, so that none sees the events of another.
+//! Paths and headers are those of the AWS Lambda developer guide, "Using the Lambda runtime API", version
+//! 2018-06-01. Each program gets its own server, so that none sees the events of another.
 
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -31,25 +31,24 @@ pub(super) struct Event {
     pub(super) payload: Bytes,
 }
 
-/// What the program said about an event, or about its own start.
+/// The program's answer to an event, or its error at the start.
 #[derive(Debug, Clone)]
 pub(super) enum Reply {
     Answer(Bytes),
     Failed { kind: String, body: Bytes },
 }
 
-/// What lies between the environment and its program.
+/// Messages between the environment and its program.
 #[derive(Debug, Default)]
 pub(super) struct Exchange {
-    /// The program waits for an event.
+    /// The program is waiting for an event.
     pub(super) at_next: bool,
-    /// An event for it.
     pub(super) pending: Option<Event>,
-    /// The request id of the event that it works on.
+    /// The request id of the event that it is handling.
     pub(super) in_work: Option<String>,
-    /// What it said about that event.
+    /// Its answer to that event.
     pub(super) reply: Option<Reply>,
-    /// Why it could not start.
+    /// Its error at the start.
     pub(super) init_failure: Option<Reply>,
 }
 
@@ -89,12 +88,12 @@ async fn handle(request: Request<Incoming>, exchange: ExchangeSender) -> Result<
     })
 }
 
-/// Waits for an event and hands it out.
+/// Waits for an event and returns it.
 async fn next(exchange: &watch::Sender<Exchange>) -> Response<FullBody> {
     exchange.send_modify(|state| state.at_next = true);
     let mut changes = exchange.subscribe();
     loop {
-        // The sender is held here, so the wait ends only with an event.
+        // The sender outlives this wait, so it ends only with an event.
         if changes.wait_for(|state| state.pending.is_some()).await.is_err() {
             return refuse(StatusCode::INTERNAL_SERVER_ERROR, "Stopped", "the environment ends");
         }
@@ -132,7 +131,7 @@ fn hand_out(event: Event) -> Response<FullBody> {
     response
 }
 
-/// Takes what the program says about the event that it works on.
+/// Takes the program's answer to the event that it is handling.
 fn reply(exchange: &watch::Sender<Exchange>, id: &str, reply: Reply) -> Response<FullBody> {
     let mut taken = false;
     exchange.send_modify(|state| {
@@ -150,7 +149,7 @@ fn too_large(exchange: &watch::Sender<Exchange>, id: &str) -> Response<FullBody>
     let message =
         format!("Response payload size exceeded maximum allowed payload size ({ANSWER_MAX} bytes).");
     let body = json!({ "errorType": kind, "errorMessage": message }).to_string();
-    // What is answered to the program depends on the size alone.
+    // The answer to the program depends on the size alone.
     let _ = reply(exchange, id, Reply::Failed { kind, body: body.into() });
     refuse(StatusCode::PAYLOAD_TOO_LARGE, "RequestEntityTooLarge", &message)
 }

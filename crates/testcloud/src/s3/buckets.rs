@@ -6,7 +6,7 @@ use s3s::{S3Error, S3ErrorCode, S3Request, S3Response, S3Result, s3_error};
 use super::Backend;
 use super::store::Bucket;
 
-/// The region that S3 leaves unnamed in location constraints.
+/// The region that S3 omits in location constraints.
 const UNNAMED_REGION: &str = "us-east-1";
 
 pub(super) fn create(
@@ -78,7 +78,7 @@ pub(super) fn list(
     Ok(S3Response::new(ListBucketsOutput { buckets: Some(shown.collect()), ..ListBucketsOutput::default() }))
 }
 
-/// An error that `s3s` has no name for; it would answer 500 if the status were left to it.
+/// An error that `s3s` has no variant for; it would answer 500 without an explicit status.
 fn not_set(code: &'static str, message: &'static str) -> S3Error {
     let mut error = S3Error::with_message(S3ErrorCode::Custom(code.into()), message);
     error.set_status_code(hyper::StatusCode::NOT_FOUND);
@@ -122,7 +122,7 @@ pub(super) fn encryption(
 ) -> S3Result<S3Response<GetBucketEncryptionOutput>> {
     let mut state = backend.store.lock();
     let set = state.bucket(&req.input.bucket)?.settings.encryption.clone();
-    // Every bucket is encrypted with S3's own keys unless it says otherwise (since January 2023).
+    // Every bucket is encrypted with S3's own keys by default (since January 2023).
     let encryption = set.unwrap_or_else(|| ServerSideEncryptionConfiguration {
         rules: vec![ServerSideEncryptionRule {
             apply_server_side_encryption_by_default: Some(ServerSideEncryptionByDefault {

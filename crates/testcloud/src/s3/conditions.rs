@@ -16,9 +16,10 @@ fn matches(condition: &ETagCondition, object: &Object) -> bool {
     }
 }
 
-/// Whether an object may be written where `there` is now.
+/// Checks whether an object may be written where `there` is now.
 ///
-/// S3 knows `If-None-Match: *` and `If-Match: <etag>` for writes; with the second, a missing object is 404.
+/// S3 supports `If-None-Match: *` and `If-Match: <etag>` for writes; with the second, a missing object is
+/// 404.
 pub(super) fn check_write(
     there: Option<&Object>,
     if_match: Option<&ETagCondition>,
@@ -38,7 +39,7 @@ pub(super) fn check_write(
     }
 }
 
-/// Whether an object may be read.
+/// Checks whether an object may be read.
 pub(super) fn check_read(
     object: &Object,
     if_match: Option<&ETagCondition>,
@@ -53,7 +54,7 @@ pub(super) fn check_read(
     Ok(())
 }
 
-/// The condition of a header that `s3s` leaves unread for this operation.
+/// The condition in a header that `s3s` ignores for this operation.
 pub(super) fn from_header(headers: &hyper::HeaderMap, name: &str) -> S3Result<Option<ETagCondition>> {
     let Some(value) = headers.get(name) else {
         return Ok(None);
@@ -62,7 +63,7 @@ pub(super) fn from_header(headers: &hyper::HeaderMap, name: &str) -> S3Result<Op
     condition.map(Some).map_err(|_| s3_error!(InvalidArgument, "{name} is not an entity tag"))
 }
 
-/// An entity tag as it is sent.
+/// An entity tag in wire format.
 pub(super) fn etag(value: &str) -> Option<ETag> {
     Some(ETag::Strong(value.to_owned()))
 }

@@ -1,4 +1,4 @@
-//! Bodies of requests: taken whole, and held to the checksums that came with them.
+//! Request bodies: read whole, and compared with their checksums.
 
 use bytes::Bytes;
 use data_encoding::BASE64;
@@ -10,7 +10,7 @@ use s3s::{S3Result, TrailingHeaders, s3_error};
 
 use super::store::Content;
 
-/// The checksums that a request claims for its body, in headers.
+/// The checksums of the body in the request's headers.
 #[derive(Debug, Default)]
 pub(super) struct Claims {
     pub(super) md5: Option<String>,
@@ -18,7 +18,7 @@ pub(super) struct Claims {
     pub(super) checksum: Checksum,
 }
 
-/// Takes the body and holds it to what the request claims, in headers and trailers.
+/// Reads the body and compares it with the request's checksums, in headers and trailers.
 pub(super) async fn receive(
     body: Option<StreamingBlob>,
     mut claims: Claims,
@@ -67,7 +67,7 @@ fn take_trailers(checksum: &mut Checksum, trailers: &TrailingHeaders) {
     }
 }
 
-/// The checksums of the content of the kinds that were claimed.
+/// The checksums of the content, of the kinds in the request.
 fn compute(content: &Content, claimed: &Checksum) -> Checksum {
     let mut hasher = ChecksumHasher {
         crc32: claimed.checksum_crc32.as_ref().map(|_| Crc32::default()),

@@ -17,7 +17,7 @@ use super::store::Object;
 /// The most keys that one page holds.
 const PAGE_MAX: i32 = 1000;
 
-/// What a listing shows at one place: an object, or a prefix that several share.
+/// An entry of a listing: an object, or a prefix shared by several.
 enum ListedEntry<'a> {
     Object(&'a str, &'a Object),
     Prefix(String),
@@ -69,7 +69,7 @@ pub(super) fn list(
     }))
 }
 
-/// One page: its entries, the key (or prefix) that it ends at, and whether more follow.
+/// One page: its entries, its last key (or prefix), and whether more follow.
 fn page<'a>(
     objects: &'a BTreeMap<String, Arc<Object>>,
     prefix: &str,
@@ -91,7 +91,7 @@ fn page<'a>(
             .then(|| rest.find(delimiter))
             .flatten()
             .map(|at| key[..prefix.len() + at + delimiter.len()].to_owned());
-        // A page that ended at a shared prefix goes on behind everything below it.
+        // A page that ended at a shared prefix continues after everything below it.
         if shared.as_deref().is_some_and(|shared| Some(shared) == last.as_deref() || Some(shared) == after) {
             continue;
         }

@@ -1,4 +1,4 @@
-//! Differences of services that speak S3's protocol from Amazon's, to be set and changed while the cloud runs.
+//! Differences of other S3-compatible services from Amazon's, set and changed while the cloud runs.
 
 use std::borrow::Cow;
 use std::str::FromStr;
@@ -9,38 +9,38 @@ use s3s::{S3Error, S3ErrorCode};
 
 use obsync_testkit::Chance;
 
-/// Marks an answer in whose place a web page is sent.
+/// Marks an answer that is replaced by a web page.
 pub(super) const PAGE: &str = "x-testcloud-page";
 
-/// Ways of a service; Amazon's by default.
+/// Behaviour of a service; Amazon's by default.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct S3Manners {
-    /// Requests that are refused, by the first that fits.
+    /// Refusals of requests; the first match applies.
     pub refusals: Vec<Refusal>,
-    /// Operations (such as `PutObject`) that are carried out whatever their conditions say, or one header of them (such as
-    /// `PutObject If-None-Match`).
+    /// Operations (such as `PutObject`) that are carried out regardless of their conditions, or one header of
+    /// them (such as `PutObject If-None-Match`).
     pub ignored_conditions: Vec<String>,
-    /// How keys are written in listings that are asked for encoded ones.
+    /// Encoding of keys in listings that request it.
     pub keys: ListedKeys,
-    /// Buckets are to be named in the host; by path every request is refused.
+    /// Buckets must be named in the host; by path every request is refused.
     pub hosts_only: bool,
-    /// The parts of an upload must have one size, but for the last (Cloudflare R2).
+    /// The parts of an upload must have one size, except the last (Cloudflare R2).
     pub equal_parts: bool,
 }
 
-/// How keys are written in a listing with `encoding-type=url`.
+/// Encoding of keys in a listing with `encoding-type=url`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum ListedKeys {
     /// All but unreserved characters and the slash as `%XX`.
     #[default]
     Percent,
-    /// The same, but a space as `+`: Amazon's way.
+    /// The same, but a space as `+`: Amazon's encoding.
     Form,
     /// The same as the first, but `+` stays.
     PercentButPlus,
     /// Only what is not ASCII, controls and `%`: spaces and `+` stay.
     Half,
-    /// As they are, though the answer says that they are encoded.
+    /// Not encoded, though the answer claims so.
     Plain,
 }
 
@@ -75,7 +75,7 @@ pub enum RefusedWhen {
     /// All.
     #[default]
     Always,
-    /// Those with a condition on what is at their key.
+    /// Those with a condition on the object at their key.
     Conditional,
     /// Those without a checksum of their body.
     Unchecked,
@@ -88,17 +88,17 @@ pub struct Refusal {
     pub operation: String,
     /// Which of its requests.
     pub when: RefusedWhen,
-    /// Only about keys that contain this.
+    /// Only keys that contain this.
     pub key: String,
     /// The status of the answer; 200 answers an error in its body.
     pub status: u16,
     /// The service's code.
     pub code: String,
-    /// The service's words.
+    /// The service's message.
     pub message: String,
-    /// Seconds that the service asks to wait.
+    /// Value of `Retry-After` in seconds.
     pub retry_after: Option<u64>,
-    /// A web page is answered in place of the service's error.
+    /// A web page replaces the service's error.
     pub page: bool,
     /// When it strikes.
     pub chance: Chance,
@@ -120,30 +120,30 @@ impl Refusal {
         }
     }
 
-    /// Answers every request of an operation by a web page, as a portal or a proxy on the way does.
+    /// Answers every request of an operation with a web page, like a portal or a proxy.
     pub fn page(operation: &str, status: u16) -> Self {
         Self { page: true, ..Self::new(operation, status, "WebPage", "") }
     }
 
-    /// The same for requests with a condition only.
+    /// The same, only for requests with a condition.
     #[must_use]
     pub fn conditional(self) -> Self {
         Self { when: RefusedWhen::Conditional, ..self }
     }
 
-    /// The same for requests without a checksum only.
+    /// The same, only for requests without a checksum.
     #[must_use]
     pub fn unchecked(self) -> Self {
         Self { when: RefusedWhen::Unchecked, ..self }
     }
 
-    /// The same for keys that contain this only.
+    /// The same, only for keys that contain this.
     #[must_use]
     pub fn about(self, key: &str) -> Self {
         Self { key: key.to_owned(), ..self }
     }
 
-    /// The same for so many requests.
+    /// The same, only for this many requests.
     #[must_use]
     pub fn times(self, times: u64) -> Self {
         Self { chance: Chance::next(times), ..self }
@@ -177,7 +177,7 @@ impl Refusal {
     }
 }
 
-/// What a request has that services refuse.
+/// Properties of a request that refusals depend on.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Asked {
     conditional: bool,

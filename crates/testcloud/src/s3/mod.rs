@@ -1,9 +1,10 @@
-//! S3 in memory: the API over HTTP by `s3s`, and a look inside for tests.
+//! S3 in memory: the API over HTTP by `s3s`, and direct access for tests.
 //!
-//! What there is: buckets with their settings (versioning is recorded, but versions are not kept), objects
-//! with user metadata, storage class and encryption as given, conditional reads and writes, copies with
-//! metadata replaced or kept, multipart uploads, listing by pages, deletion in bulk. Buckets are named by path
-//! or by host (`bucket.localhost`), and signatures are checked. [`S3Manners`] make it another maker's service. Everything else answers `NotImplemented`.
+//! Supported: buckets with their settings (versioning is recorded, but versions are not kept), objects with
+//! user metadata, storage class and encryption as given, conditional reads and writes, copies with metadata
+//! replaced or kept, multipart uploads, paged listings, bulk deletion. Buckets are named by path or by host
+//! (`bucket.localhost`), and signatures are checked. [`S3Manners`] make it another vendor's service.
+//! Everything else answers `NotImplemented`.
 
 mod buckets;
 mod conditions;
@@ -29,7 +30,7 @@ pub use manners::{ListedKeys, Refusal, RefusedWhen, S3Manners};
 use store::{State, Store};
 pub use view::{BucketSettings, S3, StoredObject, UploadInProgress};
 
-/// What carries out the operations.
+/// Carries out the operations.
 #[derive(Debug, Clone)]
 struct Backend {
     store: Arc<Store>,
@@ -37,12 +38,12 @@ struct Backend {
 }
 
 impl Backend {
-    /// The condition that a request of this operation has in this header, unless it is ignored.
+    /// The condition in this header of a request of this operation, unless it is ignored.
     fn heeded<C>(&self, operation: &str, header: &str, condition: Option<C>) -> Option<C> {
         condition.filter(|_| !self.gate.faults.ignores_conditions(operation, header))
     }
 
-    /// Counts an object written, for the fault that makes its bucket vanish.
+    /// Counts a written object, for the fault that makes its bucket vanish.
     fn written(&self, state: &mut State, bucket: &str) {
         if self.gate.faults.bucket_vanishes() {
             state.vanish(bucket);

@@ -11,10 +11,10 @@ use super::content::{Claims, receive};
 use super::manners::Asked;
 use super::store::{Attributes, Object, State};
 
-/// The longest that names and values of user metadata may be together, in bytes.
+/// Most bytes of names and values of user metadata together.
 const METADATA_MAX: usize = 2048;
 
-/// The attributes of an input that carries them: `PutObject`, `CreateMultipartUpload`, `CopyObject`.
+/// The attributes of inputs that have them: `PutObject`, `CreateMultipartUpload`, `CopyObject`.
 macro_rules! attributes_of {
     ($input:expr) => {
         Attributes {
@@ -33,13 +33,13 @@ macro_rules! attributes_of {
 }
 pub(super) use attributes_of;
 
-/// Refuses what S3 refuses, and fills in the encryption that the bucket is set to.
+/// Applies S3's checks, and fills in the bucket's encryption.
 pub(super) fn settle(mut attributes: Attributes, state: &mut State, bucket: &str) -> S3Result<Attributes> {
     let length: usize = attributes.metadata.iter().map(|(name, value)| name.len() + value.len()).sum();
     if length > METADATA_MAX {
         return Err(s3_error!(MetadataTooLarge, "Your metadata headers exceed the maximum allowed size"));
     }
-    // `aws-chunked` is about how the request came, and S3 does not keep it.
+    // `aws-chunked` describes the transfer of the request; S3 does not store it.
     attributes.content_encoding = attributes.content_encoding.and_then(|encodings| {
         let kept: Vec<&str> =
             encodings.split(',').map(str::trim).filter(|one| *one != "aws-chunked").collect();
@@ -184,12 +184,12 @@ pub(super) fn head(
     }))
 }
 
-/// What S3 calls content that was put without a type.
+/// S3's type of content that was put without a type.
 fn binary() -> Option<String> {
     Some("binary/octet-stream".to_owned())
 }
 
-/// S3 does not name the standard class.
+/// S3 omits the standard class.
 fn shown_class(class: Option<String>) -> Option<StorageClass> {
     class.filter(|class| class != StorageClass::STANDARD).map(Into::into)
 }
@@ -264,12 +264,12 @@ pub(super) fn delete(
         let there = bucket.objects.get(&input.key).map(Arc::as_ref);
         check_write(there, Some(if_match), None)?;
     }
-    // Deleting what is not there is no error.
+    // Deleting a missing object is no error.
     bucket.objects.remove(&input.key);
     Ok(S3Response::new(DeleteObjectOutput::default()))
 }
 
-/// The name of one object's removal in a request for many, for [refusals](super::Refusal).
+/// The name of a single removal in a bulk request, for [refusals](super::Refusal).
 const ROW: &str = "DeleteObjects row";
 /// The most keys that one request may delete.
 const DELETE_MAX: usize = 1000;
@@ -286,7 +286,7 @@ pub(super) fn delete_many(
     let bucket = state.bucket(&input.bucket)?;
     let (mut deleted, mut errors) = (Vec::new(), Vec::new());
     for object in input.delete.objects {
-        // Each row fails for itself (S3 user guide, conditional deletes).
+        // Each row fails separately (S3 user guide, conditional deletes).
         let resource = format!("{}/{}", input.bucket, object.key);
         let refusal = backend.gate.faults.refusal(ROW, &resource, Asked::row(object.e_tag.is_some()));
         let condition = backend.heeded("DeleteObjects", "if-match", object.e_tag.map(ETagCondition::ETag));

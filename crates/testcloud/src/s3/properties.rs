@@ -1,11 +1,11 @@
-//! The settings of a bucket in the words of CloudFormation (`AWS::S3::Bucket`), to be compared with a template.
+//! The settings of a bucket in terms of CloudFormation (`AWS::S3::Bucket`), for comparison with a template.
 
 use s3s::dto::{LifecycleRule, ServerSideEncryptionRule, Tag};
 use serde_json::{Map, Value, json};
 
 use super::store::Settings;
 
-/// What is set, and nothing of what is not.
+/// The set properties only.
 pub(super) fn of(settings: &Settings) -> Value {
     let encryption = settings.encryption.as_ref().map(|encryption| {
         let rules: Vec<Value> = encryption.rules.iter().map(encryption_rule).collect();

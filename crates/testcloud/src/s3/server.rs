@@ -21,14 +21,14 @@ use super::super::log::Service;
 use super::Backend;
 use super::manners::{Asked, PAGE};
 
-/// The largest body taken, in bytes: parts of an upload are far smaller.
+/// The largest body accepted, in bytes: parts of an upload are far smaller.
 const BODY_MAX: usize = 512 * 1024 * 1024;
 
-/// What the gate said, handed from inside the service to the connection.
+/// The gate's verdict, passed from inside the service to the connection.
 #[derive(Debug, Clone, Default)]
 struct Passage(Arc<OnceLock<Admitted>>);
 
-/// Knows the one key that there is.
+/// Provides the only key.
 struct Keys;
 
 #[async_trait::async_trait]
@@ -87,7 +87,7 @@ impl S3Access for Access {
     }
 }
 
-/// The refusal of services that take buckets only by host.
+/// The refusal of services that accept buckets only by host.
 fn by_path() -> S3Error {
     let code = S3ErrorCode::Custom("SecondLevelDomainForbidden".into());
     let message = "Please use virtual hosted style to access.";
@@ -96,7 +96,7 @@ fn by_path() -> S3Error {
     error
 }
 
-/// Whether a host is one of a bucket.
+/// True if a host names a bucket.
 fn names_bucket(host: &str) -> bool {
     host.split_once(':').map_or(host, |(name, _)| name).ends_with(".localhost")
 }
@@ -132,8 +132,8 @@ async fn answer(
 ) -> Result<Response<Body>, Dropped> {
     let _under_way = gate.under_way.enter(Service::S3);
     let (mut parts, body) = request.into_parts();
-    // Whole before it is looked at: an answer given early would reset the connection under a client that
-    // is still sending, and which of the two it notices first would be chance.
+    // Read whole before it is handled: an early answer would reset the connection of a client that is still
+    // sending, and which of the two it notices first would be chance.
     let body = match http::whole_body(body, BODY_MAX).await {
         Ok(body) => body,
         Err(response) => return Ok(response.map(Body::http_body)),

@@ -1,4 +1,4 @@
-//! Maps operations of the S3 API to functions; what is not listed answers `NotImplemented`.
+//! Maps operations of the S3 API to functions; unlisted ones answer `NotImplemented`.
 
 use s3s::dto::*;
 use s3s::{S3, S3Request, S3Response, S3Result};

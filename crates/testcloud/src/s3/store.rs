@@ -13,7 +13,7 @@ use s3s::dto::{
 };
 use s3s::{S3Result, s3_error};
 
-/// The bytes of an object or a part, in the pieces in which they came.
+/// The bytes of an object or a part, in the chunks in which they arrived.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Content {
     pub(super) chunks: Vec<Bytes>,
@@ -71,7 +71,7 @@ impl From<Bytes> for Content {
     }
 }
 
-/// What is known of an object besides its bytes.
+/// The attributes of an object besides its bytes.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Attributes {
     pub(super) metadata: BTreeMap<String, String>,
@@ -90,12 +90,12 @@ pub(super) struct Attributes {
 pub(super) struct Object {
     pub(super) content: Content,
     pub(super) attributes: Attributes,
-    /// Without quotes: the MD5, or the MD5 of the parts' MD5s with the number of parts (as S3 does).
+    /// Without quotes: the MD5, or the MD5 of the parts' MD5s with the number of parts (as in S3).
     pub(super) etag: String,
     pub(super) modified: SystemTime,
-    /// The parts of its multipart upload; none when it came whole.
+    /// The parts of its multipart upload; empty when it was put whole.
     pub(super) parts: Option<usize>,
-    /// The checksums that were given and found right when it came whole.
+    /// The checksums that were given and verified when it was put whole.
     pub(super) checksum: Checksum,
 }
 
@@ -140,7 +140,7 @@ pub(super) struct Upload {
     pub(super) parts: BTreeMap<i32, Part>,
 }
 
-/// What is set for a bucket as a whole.
+/// The settings of a bucket.
 #[derive(Debug, Default)]
 pub(super) struct Settings {
     pub(super) versioning: Option<VersioningConfiguration>,
@@ -179,7 +179,7 @@ impl Bucket {
 #[derive(Debug, Default)]
 pub(super) struct State {
     pub(super) buckets: BTreeMap<String, Bucket>,
-    /// Buckets that a fault took away.
+    /// Buckets removed by a fault.
     pub(super) vanished: BTreeMap<String, Bucket>,
     uploads_started: u64,
 }
@@ -191,13 +191,13 @@ impl State {
             .ok_or_else(|| s3_error!(NoSuchBucket, "The specified bucket does not exist"))
     }
 
-    /// The object with this key, in a bucket that must be there.
+    /// The object with this key, in a bucket that must exist.
     pub(super) fn object(&mut self, bucket: &str, key: &str) -> S3Result<Arc<Object>> {
         let object = self.bucket(bucket)?.objects.get(key);
         object.cloned().ok_or_else(|| s3_error!(NoSuchKey, "The specified key does not exist."))
     }
 
-    /// An id for a new upload; ids sort in the order in which uploads began, as those of S3 need not.
+    /// An id for a new upload; ids sort in order of creation, unlike those of S3.
     pub(super) fn next_upload_id(&mut self) -> String {
         self.uploads_started += 1;
         format!("upload-{:08}", self.uploads_started)
@@ -210,7 +210,7 @@ impl State {
     }
 }
 
-/// The buckets, shared by the API and the tests that look inside.
+/// The buckets, shared by the API and the tests' direct access.
 #[derive(Debug, Default)]
 pub(super) struct Store {
     state: Mutex<State>,

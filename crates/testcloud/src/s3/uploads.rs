@@ -1,4 +1,4 @@
-//! Multipart uploads: begun, fed with parts, completed or aborted, listed.
+//! Multipart uploads: begun, filled with parts, completed or aborted, listed.
 
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
@@ -16,10 +16,10 @@ use super::content::{Claims, receive};
 use super::objects::{attributes_of, settle, source_of};
 use super::store::{Attributes, Content, Object, Part, Upload};
 
-/// The numbers that a part may have.
+/// The valid part numbers.
 const PART_NUMBERS: RangeInclusive<i32> = 1..=10_000;
 
-/// The least that every part but the last must hold, in bytes.
+/// The smallest part except the last one, in bytes.
 const PART_MIN: u64 = 5 * 1024 * 1024;
 
 pub(super) fn create(
@@ -129,7 +129,7 @@ pub(super) fn complete(
         return Err(s3_error!(InvalidPart, "All non-trailing parts must have the same length."));
     }
     let there = bucket.objects.get(&input.key).map(Arc::as_ref);
-    // An upload whose condition fails stays, to be aborted (S3 user guide, conditional writes).
+    // An upload whose condition fails remains, to be aborted (S3 user guide, conditional writes).
     let heeded = |header, condition| backend.heeded("CompleteMultipartUpload", header, condition);
     let if_none_match = heeded("if-none-match", input.if_none_match.as_ref());
     check_write(there, heeded("if-match", input.if_match.as_ref()), if_none_match)?;
@@ -147,7 +147,7 @@ pub(super) fn complete(
     Ok(S3Response::new(output))
 }
 
-/// Whether all parts have one size, and the last no larger one.
+/// True if all parts have one size, and the last no larger one.
 fn are_equal(upload: &Upload, named: &[CompletedPart]) -> bool {
     let parts = named.iter().filter_map(|part| upload.parts.get(&part.part_number?));
     let sizes: Vec<u64> = parts.map(|part| part.content.size).collect();
@@ -157,12 +157,12 @@ fn are_equal(upload: &Upload, named: &[CompletedPart]) -> bool {
     }
 }
 
-/// The object that the named parts make.
+/// The object that the named parts form.
 fn assemble(upload: &Upload, named: &[CompletedPart]) -> S3Result<Object> {
     let mut content = Content::default();
     let mut hasher = Md5::new();
     let number_of = |part: &CompletedPart| part.part_number.unwrap_or_default();
-    // Before anything is said of the parts themselves: parts in the wrong order are none too small.
+    // Before checks of the parts themselves: wrong order has precedence over too small parts.
     if !named.is_sorted_by(|one, next| number_of(one) < number_of(next)) {
         return Err(s3_error!(InvalidPartOrder));
     }
@@ -203,7 +203,7 @@ pub(super) fn abort(
     Ok(S3Response::new(AbortMultipartUploadOutput::default()))
 }
 
-/// The most uploads or parts that one listing answers.
+/// The most uploads or parts in one listing.
 const LIST_MAX: i32 = 1000;
 
 pub(super) fn list(
@@ -242,7 +242,7 @@ pub(super) fn list(
     }))
 }
 
-/// Whether an upload comes after the markers of the page before.
+/// True if an upload comes after the markers of the previous page.
 fn follows((key_marker, id_marker): &(String, Option<String>), key: &str, id: &str) -> bool {
     match id_marker {
         Some(id_marker) => (key, id) > (key_marker.as_str(), id_marker.as_str()),

@@ -1,4 +1,4 @@
-//! The buckets as tests see them, without requests and without faults.
+//! The buckets for tests, without requests and faults.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use s3s::dto::{
 use super::properties;
 use super::store::{Attributes, Bucket, Object, Store};
 
-/// An object as it lies in its bucket.
+/// An object in its bucket.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoredObject {
     /// The key.
@@ -26,7 +26,7 @@ pub struct StoredObject {
     pub content_type: Option<String>,
     /// The storage class, if one was given.
     pub storage_class: Option<String>,
-    /// `AES256` or `aws:kms`: as given, else as the bucket says.
+    /// `AES256` or `aws:kms`: as given, else the bucket's.
     pub encryption: Option<String>,
     /// The KMS key, if one was given.
     pub kms_key: Option<String>,
@@ -34,7 +34,7 @@ pub struct StoredObject {
     pub etag: String,
     /// When it was written.
     pub modified: SystemTime,
-    /// How many parts its multipart upload had; none when it was put or copied.
+    /// Number of parts of its multipart upload; `None` when it was put or copied.
     pub parts: Option<usize>,
 }
 
@@ -60,34 +60,34 @@ impl StoredObject {
 /// A multipart upload that was neither completed nor aborted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UploadInProgress {
-    /// The key that it is for.
+    /// Its key.
     pub key: String,
     /// Its id.
     pub id: String,
     /// When it began.
     pub started: SystemTime,
-    /// How many parts are there.
+    /// Number of parts uploaded.
     pub parts: usize,
     /// The bytes of those parts.
     pub size: u64,
 }
 
-/// What is set for a bucket.
+/// The settings of a bucket.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct BucketSettings {
-    /// Whether versions are kept.
+    /// Versions are kept.
     pub versioned: bool,
-    /// The encryption of objects that say nothing, such as `aws:kms`, if it was set.
+    /// The default encryption of objects, such as `aws:kms`, if it was set.
     pub encryption: Option<String>,
     /// The KMS key for that.
     pub kms_key: Option<String>,
-    /// Whether all four ways to public access are closed.
+    /// All four kinds of public access are blocked.
     pub public_access_blocked: bool,
     /// The bucket policy as JSON.
     pub policy: Option<String>,
-    /// How many lifecycle rules there are.
+    /// Number of lifecycle rules.
     pub lifecycle_rules: usize,
-    /// The region that it was made in, if one was named.
+    /// The region that it was created in, if one was named.
     pub region: Option<String>,
 }
 
@@ -122,7 +122,7 @@ impl BucketSettings {
     }
 }
 
-/// The buckets of a cloud, seen from inside: no request is counted, no fault strikes.
+/// Direct access to the buckets of a cloud: no request is counted, no fault strikes.
 #[derive(Debug, Clone)]
 pub struct S3 {
     store: Arc<Store>,
@@ -133,13 +133,13 @@ impl S3 {
         Self { store }
     }
 
-    /// Makes an empty bucket, unless it is there.
+    /// Creates an empty bucket, unless it exists.
     pub fn create_bucket(&self, name: &str) {
         self.store.lock().buckets.entry(name.to_owned()).or_insert_with(|| Bucket::new(None));
     }
 
-    /// Makes the objects of a bucket those of another, entity tags and times included, and takes its uploads away; the bucket
-    /// is made if it is not there.
+    /// Replaces the objects of a bucket by those of another, with their entity tags and times, and removes
+    /// its uploads; creates the bucket if it does not exist.
     pub fn copy_objects(&self, from: &str, to: &str) {
         let mut state = self.store.lock();
         let objects = state.buckets.get(from).map(|bucket| bucket.objects.clone()).unwrap_or_default();
@@ -148,12 +148,12 @@ impl S3 {
         bucket.uploads.clear();
     }
 
-    /// Takes a bucket away with everything in it; [`Self::restore_bucket`] brings it back.
+    /// Removes a bucket with everything in it; [`Self::restore_bucket`] brings it back.
     pub fn remove_bucket(&self, name: &str) {
         self.store.lock().vanish(name);
     }
 
-    /// Brings back a bucket that vanished or was removed, as it was; whether there was one.
+    /// Restores a bucket that vanished or was removed. Returns true if there was one.
     pub fn restore_bucket(&self, name: &str) -> bool {
         let mut state = self.store.lock();
         match state.vanished.remove(name) {
@@ -170,17 +170,17 @@ impl S3 {
         self.store.lock().buckets.keys().cloned().collect()
     }
 
-    /// What is set for a bucket, if it is there.
+    /// The settings of a bucket, if it exists.
     pub fn settings(&self, bucket: &str) -> Option<BucketSettings> {
         self.store.lock().buckets.get(bucket).map(BucketSettings::new)
     }
 
-    /// The same in the words of CloudFormation's `AWS::S3::Bucket`, without what is not set.
+    /// The same in terms of CloudFormation's `AWS::S3::Bucket`, without unset ones.
     pub fn properties(&self, bucket: &str) -> Option<serde_json::Value> {
         self.store.lock().buckets.get(bucket).map(|bucket| properties::of(&bucket.settings))
     }
 
-    /// Takes the tags of a bucket away, as somebody else would.
+    /// Removes the tags of a bucket, as another program.
     pub fn forget_tags(&self, bucket: &str) {
         if let Some(bucket) = self.store.lock().buckets.get_mut(bucket) {
             bucket.settings.tagging = None;
@@ -204,8 +204,8 @@ impl S3 {
         listed.iter().map(|(key, object)| StoredObject::new(key, object)).collect()
     }
 
-    /// The same without what obsync leaves of its own: the marker by which it knows a destination (`.obsync/id`), and an empty
-    /// object for finding out about conditions (`.obsync/probe`).
+    /// The same without obsync's own objects: the marker that identifies a destination (`.obsync/id`), and an
+    /// empty object for probing conditions (`.obsync/probe`).
     pub fn files(&self, bucket: &str, prefix: &str) -> Vec<StoredObject> {
         let mut files = self.objects(bucket, prefix);
         let is_own = |key: &str, name: &str| {
@@ -215,14 +215,14 @@ impl S3 {
         files
     }
 
-    /// An object, if it is there.
+    /// An object, if it exists.
     pub fn object(&self, bucket: &str, key: &str) -> Option<StoredObject> {
         let state = self.store.lock();
         let object = state.buckets.get(bucket)?.objects.get(key)?;
         Some(StoredObject::new(key, object))
     }
 
-    /// Puts an object, as somebody else would; the bucket is made if it is not there.
+    /// Puts an object, as another program; creates the bucket if it does not exist.
     pub fn put(&self, bucket: &str, key: &str, content: impl Into<Bytes>, metadata: &[(&str, &str)]) {
         let metadata = metadata.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
         let attributes = Attributes { metadata: metadata.collect(), ..Attributes::default() };
@@ -232,14 +232,14 @@ impl S3 {
         bucket.objects.insert(key.to_owned(), object);
     }
 
-    /// Deletes an object, as somebody else would; whether it was there.
+    /// Deletes an object, as another program. Returns true if it existed.
     pub fn delete(&self, bucket: &str, key: &str) -> bool {
         let mut state = self.store.lock();
         state.buckets.get_mut(bucket).is_some_and(|bucket| bucket.objects.remove(key).is_some())
     }
 
-    /// Sets a lifecycle rule, as somebody else would: it would expire the objects below a prefix after so many days. Nothing
-    /// here does.
+    /// Sets a lifecycle rule, as another program: it would expire the objects below a prefix after this many
+    /// days. Here nothing expires.
     pub fn expire_after_days(&self, bucket: &str, prefix: &str, days: i32) {
         let rule = LifecycleRule {
             expiration: Some(LifecycleExpiration { days: Some(days), ..LifecycleExpiration::default() }),
@@ -261,7 +261,7 @@ impl S3 {
         }
     }
 
-    /// Takes all lifecycle rules away, as somebody else would.
+    /// Removes all lifecycle rules, as another program.
     pub fn expire_nothing(&self, bucket: &str) {
         let mut state = self.store.lock();
         if let Some(bucket) = state.buckets.get_mut(bucket) {
@@ -269,7 +269,7 @@ impl S3 {
         }
     }
 
-    /// The multipart uploads of a bucket that are in progress, in the order in which they began.
+    /// The multipart uploads of a bucket that are in progress, in order of creation.
     pub fn uploads(&self, bucket: &str) -> Vec<UploadInProgress> {
         let state = self.store.lock();
         let uploads = state.buckets.get(bucket).map(|bucket| bucket.uploads.iter());
@@ -283,7 +283,7 @@ impl S3 {
         shown.collect()
     }
 
-    /// Makes the uploads in progress older, as if they had begun this much earlier.
+    /// Makes the uploads in progress older by this duration.
     pub fn age_uploads(&self, bucket: &str, by: Duration) {
         let mut state = self.store.lock();
         let uploads = state.buckets.get_mut(bucket).map(|bucket| bucket.uploads.values_mut());

@@ -1,4 +1,4 @@
-//! The real clients, pointed at a cloud.
+//! The real clients, connected to a cloud.
 
 use std::error::Error;
 
@@ -19,7 +19,7 @@ pub(crate) async fn cloud() -> Outcome<Cloud> {
     Ok(cloud)
 }
 
-/// Sets these faults and no others: those set before would begin anew, used up or not.
+/// Sets these faults and no others: earlier ones would restart, used up or not.
 pub(crate) fn only(cloud: &Cloud, change: impl FnOnce(&mut CloudFaults)) {
     let mut faults = CloudFaults::default();
     change(&mut faults);
@@ -48,7 +48,7 @@ pub(crate) fn s3_with(cloud: &Cloud, credentials: Credentials) -> aws_sdk_s3::Cl
         .force_path_style(true)
         .credentials_provider(credentials)
         .region(region(cloud))
-        // A test says itself how often something is tried.
+        // Tests count attempts themselves.
         .retry_config(aws_sdk_s3::config::retry::RetryConfig::disabled())
         .build();
     aws_sdk_s3::Client::from_conf(config)
@@ -82,7 +82,7 @@ pub(crate) fn secrets_manager(cloud: &Cloud) -> aws_sdk_secretsmanager::Client {
     aws_sdk_secretsmanager::Client::from_conf(config)
 }
 
-/// A client for Lambda at this address, which a function knows by its variables only.
+/// A client for Lambda at this address, which a function knows only by its variables.
 pub(crate) fn lambda_at(endpoint: &str, credentials: Credentials) -> aws_sdk_lambda::Client {
     let config = aws_sdk_lambda::Config::builder()
         .behavior_version(BehaviorVersion::latest())
@@ -99,7 +99,7 @@ pub(crate) fn lambda(cloud: &Cloud) -> aws_sdk_lambda::Client {
     lambda_at(&cloud.endpoint(Service::Lambda), credentials(cloud))
 }
 
-/// The code of the error that a service answered with; the debug form of any other outcome.
+/// The error code of a service's answer; the debug form of any other outcome.
 pub(crate) fn code<T, E: ProvideErrorMetadata>(outcome: Result<T, SdkError<E>>) -> String {
     match outcome {
         Ok(_) => "no error".to_owned(),

@@ -1,4 +1,4 @@
-//! What was asked is counted and written down.
+//! Requests are counted and logged.
 
 use obsync_testcloud::{Cloud, CloudOptions, Service};
 
@@ -52,7 +52,7 @@ async fn a_cloud_says_where_it_is_and_frees_its_ports() -> Outcome {
     assert!(tokio::net::TcpStream::connect(&address).await.is_err());
     let port = address.rsplit_once(':').ok_or("no port")?.1.parse()?;
     let again = Cloud::start(CloudOptions { first_port: Some(port), ..CloudOptions::default() }).await;
-    // The three ports behind it may be somebody else's.
+    // The three ports after it may be taken by others.
     if let Ok(again) = again {
         assert_eq!(again.endpoint(Service::S3), format!("http://{address}"));
     }

@@ -1,4 +1,4 @@
-//! What goes wrong on request, as clients see it.
+//! Faults on request, from the clients' view.
 
 use std::time::Duration;
 

@@ -19,10 +19,10 @@ use crate::client::{Outcome, cloud, code, lambda, lambda_at};
 /// Turns this test program into the function.
 const IS_FUNCTION: &str = "CLOUD_TEST_IS_FUNCTION";
 
-/// How many events this process has seen.
+/// Number of events seen by this process.
 static EVENTS: AtomicU64 = AtomicU64::new(0);
 
-/// Does nothing in a test run; the tests below start the program again with this one test and a variable
+/// Does nothing in a test run; the tests below start the program again with only this test and a variable
 /// that makes it the function.
 #[test]
 fn the_function() -> Outcome {
@@ -60,13 +60,13 @@ async fn handle(event: LambdaEvent<Value>) -> Result<Value, Error> {
     }))
 }
 
-/// Has this much memory resident for a moment.
+/// Makes this much memory resident for a moment.
 fn hold(mib: u64) {
     let block = vec![1_u8; usize::try_from(mib << 20).unwrap_or_default()];
     assert_eq!(std::hint::black_box(&block).iter().map(|byte| u64::from(*byte)).sum::<u64>(), mib << 20);
 }
 
-/// Invokes this function again, as often as is left.
+/// Invokes this function again, for the remaining number of times.
 async fn send_on(left: u64) -> Result<(), Error> {
     if left == 0 {
         return Ok(());

@@ -1,4 +1,4 @@
-//! Holds the loopback cloud to the real clients of AWS, over its sockets.
+//! Tests the loopback cloud with the real clients of AWS, over its sockets.
 
 mod client;
 mod counting;

@@ -11,7 +11,7 @@ use obsync_testcloud::{Cloud, Service};
 use crate::client::{BUCKET, Outcome, cloud};
 
 fn store(cloud: &Cloud) -> Outcome<AmazonS3> {
-    // Its HTTP client asks for one, though no test encrypts; whichever test comes first installs it.
+    // Its HTTP client needs a provider, though no test encrypts; the first test installs it.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let (key, secret) = cloud.credentials();
     Ok(AmazonS3Builder::new()

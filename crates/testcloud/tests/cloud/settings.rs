@@ -1,4 +1,4 @@
-//! Buckets made and set up as `obsync aws init` does it.
+//! Buckets created and set up like `obsync aws init` does.
 
 use aws_sdk_s3::types::{
     BucketLocationConstraint, BucketVersioningStatus, CreateBucketConfiguration,

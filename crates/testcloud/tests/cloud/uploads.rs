@@ -8,7 +8,7 @@ use aws_sdk_s3::types::{CompletedMultipartUpload, CompletedPart};
 
 use crate::client::{BUCKET, Outcome, cloud, code, s3};
 
-/// The least that a part but the last may hold.
+/// The smallest part except the last one.
 const PART: usize = 5 * 1024 * 1024;
 
 async fn begin(s3: &Client, key: &str) -> Outcome<String> {

@@ -69,19 +69,19 @@ impl Chance {
         self
     }
 
-    /// The same chance, for the content of `uid` only (it has no meaning for REST faults).
+    /// The same chance, only for the content of `uid` (meaningless for REST faults).
     #[must_use]
     pub fn for_uid(mut self, uid: Uid) -> Self {
         self.uid = Some(uid);
         self
     }
 
-    /// Whether it can ever strike.
+    /// True if it can never strike.
     pub fn is_never(&self) -> bool {
         self.probability <= 0.0 || self.at_most == Some(0)
     }
 
-    /// Whether events of `uid` count for this chance.
+    /// True if events of `uid` count for this chance.
     pub(crate) fn concerns(&self, uid: Option<Uid>) -> bool {
         self.uid.is_none() || self.uid == uid
     }

@@ -25,7 +25,7 @@ struct State {
     faults: Faults,
     events: HashMap<FaultKind, u64>,
     strikes: HashMap<FaultKind, u64>,
-    /// How often a draw was made for a kind and a subject, so that a second try can fare better.
+    /// Number of draws for each kind and subject, so that a second try may have another result.
     draws: HashMap<(FaultKind, u64), u64>,
 }
 
@@ -35,7 +35,7 @@ impl FaultControl {
         Self { quiet, state: Mutex::new(State { faults, ..State::default() }) }
     }
 
-    /// The faults now in force.
+    /// The present faults.
     pub fn get(&self) -> Faults {
         self.lock().faults.clone()
     }
@@ -59,40 +59,40 @@ impl FaultControl {
         self.set(Faults::default());
     }
 
-    /// How often the fault of this command-line name struck since the faults were set.
+    /// Number of times the fault of this command-line name struck since the faults were set.
     pub fn strikes(&self, name: &str) -> u64 {
         let state = self.lock();
         state.strikes.iter().filter(|(kind, _)| kind.name() == name).map(|(_, times)| times).sum()
     }
 
-    /// Whether nothing is to go wrong at all.
+    /// True if no fault is set at all.
     pub(crate) fn quiet(&self) -> bool {
         self.quiet.load(Ordering::Acquire)
     }
 
-    /// Reads a setting of the faults in force.
+    /// Reads a setting of the present faults.
     pub(crate) fn read<T>(&self, read: impl FnOnce(&Faults) -> T) -> T {
         read(&self.lock().faults)
     }
 
-    /// Whether the fault strikes at this event on content.
+    /// True if the fault strikes at this event on content.
     pub(crate) fn strikes_content(&self, kind: FaultKind, uid: Uid) -> bool {
         self.decide(kind, Some(uid), uid.0)
     }
 
-    /// Whether the fault strikes at this event; `subject` tells events apart for the draw.
+    /// True if the fault strikes at this event; `subject` distinguishes events for the draw.
     pub(crate) fn strikes_at(&self, kind: FaultKind, subject: u64) -> bool {
         self.decide(kind, None, subject)
     }
 
-    /// Whether the fault can still strike: it is asked for and not used up.
+    /// True if the fault can still strike: it is set and not used up.
     pub(crate) fn may_strike(&self, kind: FaultKind) -> bool {
         if self.quiet() {
             return false;
         }
         let state = self.lock();
         let strikes = state.strikes.get(&kind).copied().unwrap_or_default();
-        // The luckiest draw, once everything that must go well has gone well.
+        // The luckiest draw, once the events that must go well are over.
         state.faults.chance(kind).strikes(u64::MAX, strikes, 0.0)
     }
 
@@ -102,8 +102,8 @@ impl FaultControl {
         ChaCha8Rng::seed_from_u64(mix(&[seed, kind as u64, subject]))
     }
 
-    /// Draws by seed, kind, subject and try, never by the order in which connections come: the decision for
-    /// the second try of uid 17 is the same however many connections there are.
+    /// Draws by seed, kind, subject and try, never by the order of connections: the decision for the second
+    /// try of uid 17 is the same whatever the number of connections.
     fn decide(&self, kind: FaultKind, uid: Option<Uid>, subject: u64) -> bool {
         if self.quiet() {
             return false;

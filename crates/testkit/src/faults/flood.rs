@@ -1,4 +1,4 @@
-//! Entries without number that a server puts into its listing after those of the vault, to fill a client's memory.
+//! Masses of entries in a listing after those of the vault, to fill a client's memory.
 
 use std::str::FromStr;
 
@@ -8,29 +8,29 @@ use obsync_protocol::{
 
 use super::FaultError;
 
-/// A flood of entries: of what kind, and how many (setting `flood`, such as `undecodable:1000000`).
+/// A flood of entries: their kind and number (setting `flood`, such as `undecodable:1000000`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Flood {
-    /// What the entries are.
+    /// The kind of entries.
     pub kind: FloodKind,
-    /// How many come in each listing.
+    /// Number of entries in each listing.
     pub count: u64,
 }
 
-/// What the entries of a [`Flood`] are.
+/// The kinds of entries of a [`Flood`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FloodKind {
-    /// Folders with paths of their own (`folders`).
+    /// Folders with distinct paths (`folders`).
     Folders,
-    /// Files with paths and contents of their own, which the server does not have (`files`).
+    /// Files with distinct paths and contents, which the server does not have (`files`).
     Files,
-    /// Folders below the file `note.md`, with paths of their own in every version of the vault (`below-a-file`).
+    /// Folders below the file `note.md`, with distinct paths in every version of the vault (`below-a-file`).
     BelowAFile,
-    /// Deletions of paths of their own (`deletions`).
+    /// Deletions of distinct paths (`deletions`).
     Deletions,
     /// Files of one path under one uid (`repeated`).
     Repeated,
-    /// Entries whose paths decrypt to nothing, 120 characters each (`undecodable`).
+    /// Entries with undecodable paths of 120 characters each (`undecodable`).
     Undecodable,
     /// The same with paths of 16 KiB (`undecodable-long`).
     UndecodableLong,
@@ -50,8 +50,8 @@ const KINDS: &[(&str, FloodKind)] = &[
 ];
 
 impl Flood {
-    /// The `number`th entry (from 0) as the server sends it, in a vault that was at `version`. `None`: the vault is locked,
-    /// so that no path can be encoded.
+    /// The `number`th entry (from 0) as the server sends it, in a vault that was at `version`. `None`: the
+    /// vault is locked, so that no path can be encoded.
     pub(crate) fn message(self, number: u64, version: Uid, keys: Option<&VaultKeys>) -> Option<String> {
         let own = |text: String| Some(EncodedPath::from(keys?.encode_text(&text).ok()?));
         let random = |digits: usize| Some(EncodedPath::from(format!("{number:0>digits$x}")));

@@ -1,8 +1,8 @@
-//! Faults of the development server, every one off unless asked for.
+//! Faults of the development server, all disabled by default.
 //!
 //! A fault has a name for command lines (`corrupt-content`), a field of [`Faults`] (`corrupt_content`) and a
-//! [`Chance`] that says when it strikes. Settings that are no chances (a seed, a latency, the sizes of pieces)
-//! are fields and names beside them. [`Faults::set`] takes both, [`Faults::names`] lists them for a help text.
+//! [`Chance`] that says when it strikes. Other settings (a seed, a latency, the sizes of pieces) are fields
+//! and names beside them. [`Faults::set`] accepts both, [`Faults::names`] lists them for a help text.
 
 mod chance;
 mod control;
@@ -16,31 +16,31 @@ pub use chance::Chance;
 pub use control::FaultControl;
 pub use flood::{Flood, FloodKind};
 
-/// A fault setting that cannot be understood.
+/// An invalid fault setting.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum FaultError {
     /// No fault or setting has this name.
     #[error("there is no fault named {name:?}; the names are listed by Faults::names")]
     Name {
-        /// The name as given.
+        /// The given name.
         name: String,
     },
-    /// A chance is not written as [`Chance`] describes.
+    /// A chance that is not in the format of [`Chance`].
     #[error(
         "{text:?} does not say when a fault strikes; write always, 0.1, 10%, next:3, after:5, at-most:2 or uid:7, joined by +"
     )]
     Chance {
-        /// The chance as given.
+        /// The given chance.
         text: String,
     },
-    /// A setting has a value it cannot have.
+    /// A setting with an invalid value.
     #[error("{value:?} is no value for {name}; {expected}")]
     Value {
         /// The name of the setting.
         name: &'static str,
-        /// The value as given.
+        /// The given value.
         value: String,
-        /// What it could be.
+        /// Its valid values.
         expected: &'static str,
     },
 }
@@ -56,7 +56,7 @@ pub enum PieceSizes {
     Whole,
 }
 
-/// The length of a piece as the service sends it (docs/PROTOCOL.md section 3), in bytes.
+/// The length of the service's pieces (docs/PROTOCOL.md section 3), in bytes.
 pub const PIECE_SIZE: u32 = 2 * 1024 * 1024;
 
 impl Default for PieceSizes {
@@ -68,25 +68,26 @@ impl Default for PieceSizes {
 /// Defines the struct of faults, their kinds and their names from one table, so that none can lack a name.
 macro_rules! faults {
     ($( $(#[doc = $help:literal])+ $field:ident $kind:ident $name:literal, )+) => {
-        /// What the development server does wrong: which faults, and when. The default is a faultless server.
+        /// Faults of the development server, and when they strike. The default is a faultless server.
         #[derive(Debug, Clone, PartialEq)]
         pub struct Faults {
-            /// What the draws of probabilities depend on (name `seed`).
+            /// Seed of the random draws (name `seed`).
             pub seed: u64,
-            /// How long the server waits before it answers anything (name `latency`, such as `20ms`).
+            /// Delay of all answers (name `latency`, such as `20ms`).
             pub latency: Duration,
-            /// How long each request takes the service, those of one connection one after another (name `service-time`,
-            /// such as `20ms`). Unlike `latency`, requests under way on one connection do not share it.
+            /// The service's time for each request; those of one connection are sequential (name
+            /// `service-time`, such as `20ms`). Unlike `latency`, requests under way on one connection do not
+            /// share it.
             pub service_time: Duration,
             /// The lengths of the frames of content (name `pieces`: bytes, `random:MAX` or `whole`).
             pub pieces: PieceSizes,
-            /// How many frames a connection struck by `drop_after_frames` sends (name `frames`).
+            /// Number of frames that a connection struck by `drop_after_frames` sends (name `frames`).
             pub frames: u64,
             /// The HTTP status of `rest_status_error` (name `rest-status`).
             pub rest_status: u16,
-            /// The only REST path that REST faults concern, such as `/vault/list` (name `rest-path`).
+            /// The only REST path affected by REST faults, such as `/vault/list` (name `rest-path`).
             pub rest_path: Option<String>,
-            /// By how many seconds the `Date` of REST answers is ahead of the clock; behind it, when negative (name
+            /// Seconds by which the `Date` of REST answers is ahead of the clock; negative if behind (name
             /// `date-shift`).
             pub date_shift: i32,
             /// The text of `init_error` (name `init-error-text`).
@@ -95,22 +96,22 @@ macro_rules! faults {
             pub refuse_push_text: String,
             /// The largest file in bytes of plaintext, instead of the server's own limit (name `per-file-max`).
             pub per_file_max: Option<u64>,
-            /// What an account may hold, in bytes of encrypted content: a push of a file beyond it is refused (name
+            /// An account's quota in bytes of encrypted content: a push of a file beyond it is refused (name
             /// `storage-limit`).
             pub storage_limit: Option<u64>,
-            /// After how many requests for a history a late push is recorded (name `late-after`).
+            /// Number of requests for a history after which a late push is recorded (name `late-after`).
             pub late_after: u64,
-            /// The `host` that `/vault/list` gives instead of the server's own (name `listing-host`).
+            /// The `host` in `/vault/list` instead of the server's own (name `listing-host`).
             pub listing_host: Option<String>,
-            /// The name that `/vault/list` gives every vault (name `listing-name`).
+            /// The name of every vault in `/vault/list` (name `listing-name`).
             pub listing_name: Option<String>,
-            /// The password that `/vault/list` hands out for every vault (name `listing-password`).
+            /// The password of every vault in `/vault/list` (name `listing-password`).
             pub listing_password: Option<String>,
-            /// The salt that `/vault/list` gives for every vault (name `listing-salt`).
+            /// The salt of every vault in `/vault/list` (name `listing-salt`).
             pub listing_salt: Option<String>,
-            /// The version that `ready` says instead of the vault's own (name `ready-version`).
+            /// The version in `ready` instead of the vault's own (name `ready-version`).
             pub ready_version: Option<u64>,
-            /// Entries that each listing has after those of the vault (name `flood`).
+            /// Entries of each listing after those of the vault (name `flood`).
             pub flood: Option<Flood>,
             $( $(#[doc = $help])+ pub $field: Chance, )+
         }
@@ -320,7 +321,7 @@ impl Faults {
     /// Sets one fault from text: `NAME=VALUE`, or `NAME` alone for "always".
     ///
     /// # Errors
-    /// When there is no such name or the value is none that it can have.
+    /// When there is no such name or the value is invalid for it.
     pub fn set(&mut self, text: &str) -> Result<(), FaultError> {
         let (name, value) = text.split_once('=').unwrap_or((text, "always"));
         let (name, value) = (name.trim(), value.trim());
@@ -364,7 +365,7 @@ impl Faults {
 impl FromStr for Faults {
     type Err = FaultError;
 
-    /// Reads settings as for [`Faults::set`], separated by commas.
+    /// Parses settings as for [`Faults::set`], separated by commas.
     fn from_str(text: &str) -> Result<Self, FaultError> {
         let mut faults = Self::default();
         for setting in text.split(',').map(str::trim).filter(|setting| !setting.is_empty()) {

@@ -3,7 +3,7 @@
 use rand::{Rng, RngExt};
 use rand_chacha::ChaCha8Rng;
 
-/// How long notes are: the share of notes up to a number of bytes, between which sizes are spread evenly.
+/// Lengths of notes: the share of notes up to a number of bytes; sizes in between are spread evenly.
 const NOTES: &[(f64, u64)] = &[
     (0.0, 0),
     (0.005, 0),
@@ -18,7 +18,7 @@ const NOTES: &[(f64, u64)] = &[
     (1.0, 300_000),
 ];
 
-/// How long attachments are, likewise.
+/// Lengths of attachments, likewise.
 const ATTACHMENTS: &[(f64, u64)] = &[
     (0.0, 400),
     (0.20, 24_000),
@@ -71,7 +71,7 @@ const WORDS: &[&str] = &[
     "日本語",
 ];
 
-/// An extension that fits.
+/// A suitable extension.
 pub(super) fn extension(attachment: bool, rng: &mut ChaCha8Rng) -> &'static str {
     let types = if attachment { ATTACHMENT_TYPES } else { NOTE_TYPES };
     types[rng.random_range(0..types.len())]

@@ -1,4 +1,4 @@
-//! Generated files put somewhere: into a vault of the development server, or into a directory.
+//! Writes generated files into a vault of the development server, or into a directory.
 
 use std::collections::BTreeSet;
 use std::fs::{self, File, FileTimes};
@@ -9,12 +9,12 @@ use std::time::{Duration, UNIX_EPOCH};
 use super::{GeneratorOptions, generate};
 use crate::vault::{Times, VaultHandle, WriteError};
 
-/// What was put there.
+/// The files written.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Filled {
     /// Files written.
     pub files: usize,
-    /// Folders that they lie in.
+    /// Folders that contain them.
     pub folders: usize,
     /// Bytes of plaintext.
     pub bytes: u64,
@@ -23,7 +23,7 @@ pub struct Filled {
 /// Writes a generated vault into a vault of the server.
 ///
 /// # Errors
-/// When the vault is locked, or has other files where the generated ones go.
+/// When the vault is locked, or has other files at the generated paths.
 pub fn fill_vault(vault: &VaultHandle, options: &GeneratorOptions) -> Result<Filled, WriteError> {
     let mut seen = Seen::default();
     for file in generate(options.clone()) {
@@ -34,10 +34,10 @@ pub fn fill_vault(vault: &VaultHandle, options: &GeneratorOptions) -> Result<Fil
     Ok(seen.filled())
 }
 
-/// Writes a generated vault into a directory, which is made if it is not there.
+/// Writes a generated vault into a directory, which is created if it does not exist.
 ///
 /// # Errors
-/// When the directory cannot be written.
+/// When the directory is not writable.
 pub fn fill_directory(dir: &Path, options: &GeneratorOptions) -> io::Result<Filled> {
     let mut seen = Seen::default();
     for generated in generate(options.clone()) {

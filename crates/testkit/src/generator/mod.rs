@@ -1,8 +1,8 @@
-//! Vaults out of nothing: any number of files with realistic names, sizes and times, the same for a seed.
+//! Generated vaults: any number of files with realistic names, sizes and times, reproducible by a seed.
 //!
 //! Sizes follow those of real vaults: half of the notes are shorter than 2 KiB, a few are long, and the
 //! attachments weigh more than all notes together. Everything is a function of the options, on every machine;
-//! contents are made when they are asked for.
+//! contents are generated on demand.
 
 mod content;
 mod fill;
@@ -19,15 +19,15 @@ use names::Names;
 /// The time of the first change in a generated vault: 2020-01-01, in milliseconds since the epoch.
 const FIRST_CHANGE: i64 = 1_577_836_800_000;
 
-/// How far the changes of a generated vault spread: five years, in milliseconds.
+/// The period of the changes of a generated vault: five years, in milliseconds.
 const SPAN: i64 = 5 * 365 * 24 * 3600 * 1000;
 
-/// What vault is generated. The default is 1,000 files with a few attachments and English names.
+/// Options of a generated vault. The default is 1,000 files with a few attachments and English names.
 #[derive(Debug, Clone, PartialEq)]
 pub struct GeneratorOptions {
-    /// How many files.
+    /// Number of files.
     pub files: usize,
-    /// Which of all such vaults.
+    /// Seed of the vault.
     pub seed: u64,
     /// Names in more than sixty scripts, some of exactly 255 bytes a segment, instead of English ones.
     pub many_scripts: bool,
@@ -62,7 +62,7 @@ pub struct GeneratedFile {
     pub path: String,
     /// Bytes of the content.
     pub size: u64,
-    /// When it was made, in milliseconds since the epoch.
+    /// When it was created, in milliseconds since the epoch.
     pub ctime: i64,
     /// When it was last changed, in milliseconds since the epoch.
     pub mtime: i64,

@@ -9,10 +9,10 @@ use super::scripts::{SCRIPTS, Script};
 /// The longest name that Linux file systems take, in bytes.
 const LONGEST_SEGMENT: usize = 255;
 
-/// How many folders lie in each other at most.
+/// Deepest nesting of folders.
 const DEEPEST: usize = 5;
 
-/// One name in so many is as long as a name can be, when names are in many scripts.
+/// One name in this many has the maximal length, when names are in many scripts.
 const ONE_IN_LONGEST: u32 = 40;
 
 const WORDS: &[&str] = &[
@@ -55,7 +55,7 @@ pub(super) struct Names {
 }
 
 impl Names {
-    /// Makes the folders: about one for 25 files, in a tree.
+    /// Creates the folders: about one for 25 files, in a tree.
     pub(super) fn new(files: usize, many_scripts: bool, rng: &mut ChaCha8Rng) -> Self {
         let mut names = Self { many_scripts, folders: Vec::new() };
         for number in 0..files.div_ceil(25) {
@@ -103,7 +103,7 @@ impl Names {
     }
 }
 
-/// A name of exactly 255 bytes in a script; what no further letter fits into is filled with `x`.
+/// A name of exactly 255 bytes in a script; the rest too short for another letter is filled with `x`.
 fn longest(script: &Script, ending: &str, rng: &mut ChaCha8Rng) -> String {
     let length = LONGEST_SEGMENT - ending.len();
     let mut name = String::new();

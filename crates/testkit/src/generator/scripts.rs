@@ -1,4 +1,4 @@
-//! The letters of many scripts, for names as people all over the world give them.
+//! The letters of many scripts, for names from all over the world.
 
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
@@ -9,7 +9,7 @@ pub(super) struct Script {
     marks: &'static [(u32, u32)],
 }
 
-/// A row of the table; the name is for who reads it.
+/// A row of the table; the name is for readers.
 const fn script(_name: &'static str, letters: &'static [(u32, u32)], marks: &'static [(u32, u32)]) -> Script {
     Script { letters, marks }
 }
@@ -110,7 +110,7 @@ impl Script {
 
 fn pick(ranges: &[(u32, u32)], rng: &mut ChaCha8Rng) -> char {
     let (first, last) = ranges[rng.random_range(0..ranges.len())];
-    // None of the ranges holds a surrogate, the only code points that are no characters.
+    // No range contains a surrogate, the only code points that are no characters.
     char::from_u32(rng.random_range(first..=last)).unwrap_or(char::REPLACEMENT_CHARACTER)
 }
 

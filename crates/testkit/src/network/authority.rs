@@ -1,4 +1,4 @@
-//! An authority that issues certificates: right ones, and ones that no client may accept.
+//! An authority that issues certificates: valid ones, and ones that no client may accept.
 
 use std::io;
 use std::sync::Arc;
@@ -17,20 +17,20 @@ pub struct Authority {
     pem: String,
 }
 
-/// What is wrong with a certificate.
+/// The flaw of a certificate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Flaw {
-    /// Nothing.
+    /// None.
     None,
-    /// It ended in 2021.
+    /// It expired in 2021.
     Expired,
-    /// It begins in 2090.
+    /// It is not valid before 2090.
     NotYetValid,
     /// It names no host.
     NoNames,
-    /// It is its own issuer, and one that may issue (CA:TRUE), as many guides make them.
+    /// It is self-signed, and an authority (CA:TRUE), as many guides recommend.
     OwnAuthority,
-    /// It is of X.509 version 1, as `openssl x509 -req` makes them.
+    /// It is of X.509 version 1, as created by `openssl x509 -req`.
     Version1,
 }
 
@@ -51,16 +51,16 @@ impl Authority {
         Ok(Self { issuer: Issuer::new(params, key), pem })
     }
 
-    /// Its own certificate, as clients want it who are to trust it.
+    /// Its own certificate, for clients that are to trust it.
     #[must_use]
     pub fn pem(&self) -> &str {
         &self.pem
     }
 
-    /// What a server needs that is to be `names` (names or addresses).
+    /// The TLS configuration of a server with these `names` (names or addresses).
     ///
     /// # Errors
-    /// When `names` has what is neither.
+    /// When `names` contains something else.
     pub fn server(&self, names: &[&str], flaw: Flaw) -> io::Result<Arc<ServerConfig>> {
         let (certificate, key) = match flaw {
             Flaw::Version1 => (CertificateDer::from(VERSION_1), VERSION_1_KEY.to_vec()),
@@ -96,7 +96,7 @@ impl Authority {
     }
 }
 
-/// Shows a certificate without a look at it: rustls would not let a server have a bad one.
+/// Presents a certificate without checking it: rustls would not let a server use a bad one.
 #[derive(Debug)]
 struct Shown(Arc<CertifiedKey>);
 

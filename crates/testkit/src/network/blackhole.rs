@@ -1,4 +1,4 @@
-//! An address that swallows packets: a listener that accepts nobody, with its queue full.
+//! An address that drops packets: a listener that accepts nobody, with its queue full.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -7,13 +7,13 @@ use std::time::Duration;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::time::timeout;
 
-/// A connection on loopback that takes longer will not come about.
+/// A connection on loopback that takes longer will never be established.
 const PATIENCE: Duration = Duration::from_millis(200);
 
-/// A system with a longer queue than this has another idea of a backlog of one.
+/// A system with a longer queue interprets a backlog of one differently.
 const MOST: usize = 64;
 
-/// An address where connections never come about. Held for its sockets, which keep the queue full.
+/// An address where connections are never established. Held for its sockets, which keep the queue full.
 #[derive(Debug)]
 pub struct Blackhole {
     address: SocketAddr,
@@ -25,7 +25,7 @@ impl Blackhole {
     /// One on a loopback address.
     ///
     /// # Errors
-    /// When the address cannot be had, or the system lets everybody in.
+    /// When the address is unavailable, or the system accepts everybody.
     pub async fn on(address: IpAddr) -> io::Result<Self> {
         let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
         socket.bind((address, 0).into())?;
@@ -41,7 +41,7 @@ impl Blackhole {
         Err(io::Error::other("this system's queues do not fill"))
     }
 
-    /// Where it is.
+    /// The address.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.address

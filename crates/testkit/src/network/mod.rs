@@ -1,4 +1,4 @@
-//! The networks that people have, on loopback: private authorities and flawed certificates, proxies, dead addresses.
+//! Networks of users, on loopback: private authorities and flawed certificates, proxies, dead addresses.
 
 mod authority;
 mod blackhole;

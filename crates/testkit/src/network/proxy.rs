@@ -1,4 +1,4 @@
-//! A proxy that connects to one server, whatever name it is asked for (`CONNECT`, RFC 9110 section 9.3.6).
+//! A proxy that connects to one server, whatever the requested name (`CONNECT`, RFC 9110 section 9.3.6).
 
 use std::io;
 use std::net::SocketAddr;
@@ -13,14 +13,14 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 /// The longest request that is read, in bytes.
 const MAX_HEAD: usize = 8 << 10;
 
-/// How a proxy behaves.
+/// Behaviour of a proxy.
 #[derive(Clone, Debug)]
 pub struct ProxyRules {
     /// The server at the other end of every tunnel.
     pub server: SocketAddr,
-    /// The user and the password that it wants, as `user:password`.
+    /// The required user and password, as `user:password`.
     pub password: Option<String>,
-    /// The status that it answers every request with instead of doing its work.
+    /// The status of all its answers, instead of connecting.
     pub status: Option<u16>,
 }
 
@@ -36,7 +36,7 @@ pub struct ConnectProxy {
 struct ProxyShared {
     rules: ProxyRules,
     asked: Mutex<Vec<String>>,
-    /// Cancelled to cut the tunnels of the moment.
+    /// Cancelled to cut the present tunnels.
     tunnels: Mutex<CancellationToken>,
 }
 
@@ -61,19 +61,19 @@ impl ConnectProxy {
         Ok(Self { address, shared, _stop: stop.drop_guard() })
     }
 
-    /// Where it listens.
+    /// Its address.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// The hosts that it was asked to connect to, as `host:port`, those refused included.
+    /// The hosts that it was asked to connect to, as `host:port`, refused ones included.
     #[must_use]
     pub fn asked(&self) -> Vec<String> {
         self.shared.asked.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Cuts all tunnels of the moment, as middleboxes do with those that are idle.
+    /// Cuts all present tunnels, as middleboxes do with idle ones.
     pub fn cut(&self) {
         let mut tunnels = self.shared.tunnels.lock().unwrap_or_else(PoisonError::into_inner);
         std::mem::take(&mut *tunnels).cancel();

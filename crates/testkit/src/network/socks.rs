@@ -1,4 +1,4 @@
-//! A SOCKS 5 proxy (RFC 1928, RFC 1929) that connects to one server, whatever name it is asked for.
+//! A SOCKS 5 proxy (RFC 1928, RFC 1929) that connects to one server, whatever the requested name.
 
 use std::io;
 use std::net::SocketAddr;
@@ -25,7 +25,8 @@ pub struct SocksProxy {
 }
 
 impl SocksProxy {
-    /// Starts one on 127.0.0.1, any port, that leads to `server` and wants this user and password, if any.
+    /// Starts one on 127.0.0.1, any port, that connects to `server` and requires this user and password, if
+    /// any.
     ///
     /// # Errors
     /// When there is no port.
@@ -45,7 +46,7 @@ impl SocksProxy {
         Ok(Self { address, asked, _stop: stop.drop_guard() })
     }
 
-    /// Where it listens.
+    /// Its address.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.address
@@ -82,7 +83,7 @@ async fn serve(
     copy_bidirectional(&mut tcp, &mut server).await.map(|_| ())
 }
 
-/// Agrees on how the client proves who it is, and checks that.
+/// Negotiates the authentication method, and checks the client's credentials.
 async fn lets_in(tcp: &mut TcpStream, login: Login) -> io::Result<bool> {
     let [_version] = read(tcp).await?;
     let methods = text(tcp).await?;

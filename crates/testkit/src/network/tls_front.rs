@@ -1,4 +1,4 @@
-//! TLS in front of a server that speaks without.
+//! TLS in front of a server without TLS.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -12,7 +12,7 @@ use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-/// Takes TLS off and passes everything on. Stops when it is dropped.
+/// Removes TLS and forwards everything. Stops when it is dropped.
 #[derive(Debug)]
 pub struct TlsFront {
     address: SocketAddr,
@@ -26,7 +26,7 @@ impl TlsFront {
     /// Listens on a loopback address, any port.
     ///
     /// # Errors
-    /// When the address cannot be had.
+    /// When the address is unavailable.
     pub async fn on(address: IpAddr, config: Arc<ServerConfig>) -> io::Result<Self> {
         let listener = TcpListener::bind((address, 0)).await?;
         let stop = CancellationToken::new();
@@ -58,24 +58,24 @@ impl TlsFront {
         Ok(front)
     }
 
-    /// Passes everything on to this server from now on.
+    /// Forwards everything to this server from now on.
     pub fn lead_to(&self, server: SocketAddr) {
         // A second server would be a mistake of the test, which then sees the first one's answers.
         let _ = self.server.set(server);
     }
 
-    /// Shows another certificate from now on, on new connections: that of today ended, or was replaced.
+    /// Presents another certificate from now on, on new connections: the old one expired, or was replaced.
     pub fn show(&self, config: Arc<ServerConfig>) {
         *self.config.lock().unwrap_or_else(PoisonError::into_inner) = config;
     }
 
-    /// Where it listens.
+    /// Its address.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// How many connections it was asked for.
+    /// Number of connections received.
     #[must_use]
     pub fn connections(&self) -> usize {
         self.connections.load(Ordering::Relaxed)

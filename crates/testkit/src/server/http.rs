@@ -23,7 +23,7 @@ use super::state::ServerState;
 use super::{rest, session};
 use crate::faults::FaultKind;
 
-/// The largest REST body taken, in bytes.
+/// The largest REST body accepted, in bytes.
 const MAX_BODY: usize = 64 * 1024;
 
 type Body = Full<Bytes>;
@@ -33,7 +33,7 @@ type Body = Full<Bytes>;
 #[error("the connection is dropped on purpose")]
 struct Dropped;
 
-/// A server's tasks: where new ones are spawned, and what ends them.
+/// A server's tasks: spawns new ones, and ends all.
 #[derive(Debug, Clone)]
 pub(super) struct Tasks {
     pub(super) tracker: TaskTracker,
@@ -53,7 +53,7 @@ pub(super) async fn accept(listener: TcpListener, state: Arc<ServerState>, tasks
                 tasks.tracker.spawn(connection);
             }
             Err(error) => {
-                // Out of file descriptors, most likely: some close soon.
+                // Probably out of file descriptors: some will be closed soon.
                 tracing::warn!(%error, "a connection could not be accepted");
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
@@ -231,7 +231,7 @@ fn allow_origin(response: &mut Response<Body>, origin: Option<HeaderValue>) {
     headers.insert(header::ACCESS_CONTROL_MAX_AGE, HeaderValue::from_static("600"));
 }
 
-/// The date of an answer, in seconds since the epoch: the clock of the accounts, shifted as the fault wants.
+/// The date of an answer, in seconds since the epoch: the clock of the accounts, shifted by the fault.
 fn set_date(response: &mut Response<Body>, time: u64) {
     let date = i64::try_from(time).ok().and_then(|time| Timestamp::from_second(time).ok());
     let date = date.and_then(|date| DateTimePrinter::new().timestamp_to_rfc9110_string(&date).ok());

@@ -1,4 +1,4 @@
-//! The requests that look back or tidy up: history, deleted, restore, size, usernames, purge.
+//! Requests about the past, and cleaning up: history, deleted, restore, size, usernames, purge.
 
 use obsync_protocol::{Answer, ClientMessage, EncodedPath, Uid};
 
@@ -6,10 +6,10 @@ use super::session::Session;
 use super::wire::End;
 use crate::vault::Entry;
 
-/// How many entries a `history` gives at a time.
+/// Entries per `history` answer.
 const HISTORY_PAGE: usize = 100;
 
-/// What an account may hold, in bytes, as `size` gives it. Only that of the faults is enforced.
+/// An account's quota in bytes, as in `size`. Only that of the faults is enforced.
 const STORAGE_LIMIT: u64 = 100 * 1024 * 1024 * 1024;
 
 impl Session {
@@ -36,7 +36,7 @@ impl Session {
         self.send_answer(answer).await
     }
 
-    /// The files that are deleted, newest first; without those that live on under another name, if asked.
+    /// The deleted files, newest first; on request without those that still exist under another name.
     fn deleted(&self, suppress_renames: bool) -> Answer {
         let latest = self.vault.all_latest();
         let renamed: std::collections::HashSet<&EncodedPath> = latest
@@ -60,7 +60,7 @@ impl Session {
         Answer { items: Some(items), more: Some(older.len() > HISTORY_PAGE), ..Answer::default() }
     }
 
-    /// Makes an earlier entry the latest one; for a deletion, what was deleted by it.
+    /// Makes an earlier entry the latest one; for a deletion, restores the deleted entry.
     async fn restore(&mut self, uid: Uid) -> Result<(), End> {
         let Some(entry) = self.vault.entry(uid) else {
             return self.send_answer(Answer::failed("There is no such version")).await;

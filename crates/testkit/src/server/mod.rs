@@ -29,41 +29,41 @@ use crate::vault::{Vault, VaultHandle, VaultSpec};
 use http::Tasks;
 use state::{Parts, ServerState};
 
-/// The largest file that the server takes unless told otherwise, in bytes: that of the service.
+/// The default largest file, in bytes: that of the service.
 const PER_FILE_MAX: u64 = 199 * 1024 * 1024;
 
-/// How long a test waits for something to happen.
+/// Longest wait of a test for an event.
 const WAIT_LIMIT: Duration = Duration::from_secs(60);
 
-/// A server that cannot start or do what a test asks of it.
+/// A failure to start a server, or of a test's call to it.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ServerError {
-    /// The address is not one of this machine alone: the server speaks plain HTTP and knows passwords.
+    /// The address is not only this machine's: the server speaks plain HTTP and handles passwords.
     #[error("{0} is not a loopback address; the development server listens on 127.0.0.1 or [::1] only")]
     NotLoopback(SocketAddr),
     /// The port is taken, most likely.
     #[error("cannot listen on {address}: {source}")]
     Listen {
-        /// The address asked for.
+        /// The requested address.
         address: SocketAddr,
-        /// Why.
+        /// The reason.
         #[source]
         source: io::Error,
     },
-    /// A vault folder cannot be read or written.
+    /// A vault folder is unreadable or not writable.
     #[error("the vault folder {} cannot be read or written: {source}", path.display())]
     VaultFolder {
         /// The folder.
         path: PathBuf,
-        /// Why.
+        /// The reason.
         #[source]
         source: io::Error,
     },
-    /// An account or a vault cannot be made.
+    /// An account or a vault cannot be created.
     #[error(transparent)]
     Account(#[from] AccountError),
-    /// The runtime was shut down while the server was being made.
+    /// The runtime was shut down while the server was being started.
     #[error("the server was not made: {0}")]
     Stopped(#[from] tokio::task::JoinError),
     /// There is no such vault.
@@ -74,7 +74,7 @@ pub enum ServerError {
     AmbiguousVault(String),
 }
 
-/// What a server is to be. Made by [`Server::builder`].
+/// Options of a server. Created by [`Server::builder`].
 #[derive(Debug)]
 #[must_use]
 pub struct ServerBuilder {
@@ -97,7 +97,7 @@ impl ServerBuilder {
         self
     }
 
-    /// Names this `host:port` as that of its vaults, for a server that something else stands in front of.
+    /// Lists this `host:port` as that of its vaults, for a server behind something else.
     pub fn public_host(mut self, host: impl Into<String>) -> Self {
         self.public_host = Some(host.into());
         self
@@ -115,43 +115,44 @@ impl ServerBuilder {
         self
     }
 
-    /// Accepts each two-factor code once only, as services should (RFC 6238 section 5.2).
+    /// Accepts each two-factor code only once, as services should (RFC 6238 section 5.2).
     pub fn single_use_codes(mut self, single_use: bool) -> Self {
         self.single_use_codes = single_use;
         self
     }
 
-    /// Makes an account for every unknown address that signs in.
+    /// Creates an account for every unknown address that signs in.
     pub fn allow_sign_up(mut self, allow: bool) -> Self {
         self.allow_sign_up = allow;
         self
     }
 
-    /// Serves the vault of a fixture folder to every account; changes are kept in memory only.
+    /// Serves the vault of a fixture folder to every account; changes stay in memory only.
     pub fn vault_dir(mut self, dir: impl AsRef<Path>) -> Self {
         self.vault_dirs.push(dir.as_ref().to_path_buf());
         self
     }
 
-    /// Keeps accounts and vaults in this folder, made if it is not there, and serves what is in it.
+    /// Stores accounts and vaults in this folder, which is created if it does not exist, and serves its
+    /// content.
     pub fn data_dir(mut self, dir: impl AsRef<Path>) -> Self {
         self.data_dir = Some(dir.as_ref().to_path_buf());
         self
     }
 
-    /// Makes a vault, unless the data folder has one of this name already.
+    /// Creates a vault, unless the data folder has one of this name already.
     pub fn vault(mut self, spec: VaultSpec) -> Self {
         self.vaults.push(spec);
         self
     }
 
-    /// Does these things wrong from the start.
+    /// Sets these faults from the start.
     pub fn faults(mut self, faults: Faults) -> Self {
         self.faults = faults;
         self
     }
 
-    /// Takes files up to this many bytes of plaintext.
+    /// Accepts files up to this many bytes of plaintext.
     pub fn per_file_max(mut self, bytes: u64) -> Self {
         self.per_file_max = bytes;
         self
@@ -160,7 +161,7 @@ impl ServerBuilder {
     /// Starts the server.
     ///
     /// # Errors
-    /// When the address is not a loopback one or taken, or a folder cannot be read or written.
+    /// When the address is not a loopback one or taken, or a folder is unreadable or not writable.
     pub async fn start(self) -> Result<Server, ServerError> {
         if !self.address.ip().is_loopback() {
             return Err(ServerError::NotLoopback(self.address));
@@ -177,7 +178,7 @@ impl ServerBuilder {
         Ok(Server { address, state, tasks })
     }
 
-    /// Reads and makes everything, away from the runtime: keys take a while to derive.
+    /// Reads and creates everything, on a blocking thread: key derivation takes a while.
     async fn build(self, host: String, shutdown: CancellationToken) -> Result<ServerState, ServerError> {
         tokio::task::spawn_blocking(move || self.build_blocking(host, shutdown)).await?
     }
@@ -217,7 +218,7 @@ impl ServerBuilder {
     }
 }
 
-/// The vaults of a data folder, which is made if it is not there.
+/// The vaults of a data folder, which is created if it does not exist.
 fn open_data(data: &Path) -> io::Result<Vec<Arc<Vault>>> {
     std::fs::create_dir_all(data)?;
     let mut vaults = Vec::new();
@@ -228,7 +229,7 @@ fn open_data(data: &Path) -> io::Result<Vec<Arc<Vault>>> {
     Ok(vaults)
 }
 
-/// How `/vault/list` names the server: clients speak `ws://` only to these two names.
+/// The server's host in `/vault/list`: clients speak `ws://` only to these two names.
 fn host_of(address: SocketAddr) -> String {
     match address.ip() {
         IpAddr::V4(Ipv4Addr::LOCALHOST) => format!("127.0.0.1:{}", address.port()),
@@ -245,7 +246,7 @@ pub struct Server {
 }
 
 impl Server {
-    /// A server with nothing in it, in memory, on any free port of 127.0.0.1.
+    /// An empty server, in memory, on any free port of 127.0.0.1.
     pub fn builder() -> ServerBuilder {
         ServerBuilder {
             address: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
@@ -261,12 +262,12 @@ impl Server {
         }
     }
 
-    /// Where REST calls go: `http://127.0.0.1:PORT`.
+    /// The address of REST calls: `http://127.0.0.1:PORT`.
     pub fn url(&self) -> String {
         format!("http://{}", self.address)
     }
 
-    /// Where sessions are, as `/vault/list` gives it: `127.0.0.1:PORT`.
+    /// The address of sessions, as in `/vault/list`: `127.0.0.1:PORT`.
     pub fn host(&self) -> String {
         self.state.host.clone()
     }
@@ -276,20 +277,20 @@ impl Server {
         self.address
     }
 
-    /// What happened so far.
+    /// The statistics so far.
     pub fn stats(&self) -> Stats {
         self.state.recorder.snapshot()
     }
 
-    /// Begins the maxima of [`Stats`] anew, with what is open now; everything else is counted on.
+    /// Resets the maxima of [`Stats`] to the present values; all other counters continue.
     pub fn begin_maxima_anew(&self) {
         self.state.recorder.begin_maxima_anew();
     }
 
-    /// Waits until what happened meets a condition, for a minute at most.
+    /// Waits until the statistics meet a condition, for a minute at most.
     ///
     /// # Panics
-    /// When the minute is over: what the test waits for does not happen.
+    /// When the minute is over: the awaited event does not happen.
     pub async fn wait_for(&self, condition: impl Fn(&Stats) -> bool) {
         let met = self.state.recorder.wait_for(condition);
         if tokio::time::timeout(WAIT_LIMIT, met).await.is_err() {
@@ -297,7 +298,7 @@ impl Server {
         }
     }
 
-    /// What the server does wrong, to be changed at any time.
+    /// The faults, which can be changed at any time.
     pub fn faults(&self) -> &FaultControl {
         &self.state.faults
     }
@@ -319,30 +320,31 @@ impl Server {
         }
     }
 
-    /// Every vault, in the order in which they were made.
+    /// Every vault, in order of creation.
     pub fn vaults(&self) -> Vec<VaultHandle> {
         self.state.vaults().into_iter().map(VaultHandle::new).collect()
     }
 
-    /// Makes a vault; deriving its keys takes tens of milliseconds.
+    /// Creates a vault; deriving its keys takes tens of milliseconds.
     ///
     /// # Errors
-    /// When the data folder cannot be written.
+    /// When the data folder is not writable.
     pub fn create_vault(&self, spec: VaultSpec) -> Result<VaultHandle, ServerError> {
         Ok(VaultHandle::new(self.state.add_vault(spec.build()?)?))
     }
 
-    /// The code that the second factor of an account gives now; none without a second factor.
+    /// The present two-factor code of an account; `None` without a second factor.
     pub fn totp_code(&self, email: &str) -> Option<String> {
         self.state.accounts.code(email)
     }
 
-    /// Sets the server's clock this many seconds ahead of this machine's: two-factor codes and the date of answers follow.
+    /// Sets the server's clock this many seconds ahead of this machine's: affects two-factor codes and the
+    /// date of answers.
     pub fn set_clock_ahead(&self, seconds: i64) {
         self.state.accounts.set_clock_ahead(seconds);
     }
 
-    /// How many tokens of an account are valid.
+    /// Number of valid tokens of an account.
     pub fn tokens(&self, email: &str) -> usize {
         self.state.accounts.tokens(email)
     }
@@ -350,25 +352,25 @@ impl Server {
     /// Makes every token invalid.
     ///
     /// # Errors
-    /// When the accounts file cannot be written.
+    /// When the accounts file is not writable.
     pub fn expire_tokens(&self) -> Result<(), ServerError> {
         Ok(self.state.accounts.expire_tokens()?)
     }
 
-    /// Makes the subscription of every account expired, or not.
+    /// Marks the subscription of every account as expired, or not.
     ///
     /// # Errors
-    /// When the accounts file cannot be written.
+    /// When the accounts file is not writable.
     pub fn set_subscription_expired(&self, expired: bool) -> Result<(), ServerError> {
         Ok(self.state.accounts.set_subscription_expired(expired)?)
     }
 
-    /// Drops every connection there is; new ones are taken.
+    /// Drops every present connection; new ones are accepted.
     pub fn disconnect_all(&self) {
         self.state.disconnect_all();
     }
 
-    /// Stops the server and waits until every task of it has ended and the port is free.
+    /// Stops the server and waits until all its tasks have ended and the port is free.
     pub async fn shutdown(self) {
         self.tasks.shutdown.cancel();
         self.tasks.tracker.close();

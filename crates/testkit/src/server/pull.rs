@@ -1,4 +1,4 @@
-//! Answering a pull: a header, then the content in pieces; and everything that can go wrong with it.
+//! Answers a pull: a header, then the content in pieces; and all faults of it.
 
 use std::time::Duration;
 
@@ -11,16 +11,16 @@ use super::wire::End;
 use crate::faults::{FaultControl, FaultKind, PieceSizes};
 use crate::vault::{Entry, VaultHandle};
 
-/// How long `trickle-content` waits after each byte.
+/// Delay of `trickle-content` after each byte.
 const TRICKLE: Duration = Duration::from_millis(50);
 
 /// An answer to a pull, before it is sent.
 struct Delivery {
     uid: Uid,
     hash: Option<EncodedHash>,
-    /// What the header says.
+    /// The announced size.
     size: u64,
-    /// What the header says.
+    /// The announced number of pieces.
     pieces: u64,
     frames: Vec<Bytes>,
     /// Where the answer breaks off, if it does.
@@ -88,7 +88,7 @@ impl Session {
         Ok(())
     }
 
-    /// Sends what may come between the frames of a content.
+    /// Sends the messages that faults put between the frames of a content.
     async fn interrupt(&mut self, uid: Uid) -> Result<(), End> {
         self.unknown_ops().await?;
         if self.state.faults.strikes_content(FaultKind::LivePushes, uid) {
@@ -102,7 +102,7 @@ impl Session {
         Ok(())
     }
 
-    /// Answers a pull by something that is no content, if such a fault strikes.
+    /// Answers a pull with something other than content, if such a fault strikes.
     async fn misanswer(&mut self, uid: Uid) -> Result<bool, End> {
         let state = self.state.clone();
         let strikes = |kind| state.faults.strikes_content(kind, uid);
@@ -132,7 +132,7 @@ impl Session {
 }
 
 impl Delivery {
-    /// The answer for an entry's content, spoiled by the faults that strike.
+    /// The answer for an entry's content, with the striking faults applied.
     fn of(entry: &Entry, content: Bytes, faults: &FaultControl) -> Self {
         let hash = Some(entry.hash.clone());
         if faults.quiet() {
@@ -223,7 +223,7 @@ fn pieces(content: &Bytes, sizes: PieceSizes) -> Vec<Bytes> {
 
 /// The content in frames of 0 to `most` bytes.
 fn random_pieces(uid: Uid, content: &Bytes, most: u32, faults: &FaultControl) -> Vec<Bytes> {
-    // A constant of its own: the sizes of pieces are a setting and no fault with a number.
+    // A separate constant: the sizes of pieces are a setting and no fault with a number.
     let mut dice = faults.dice(FaultKind::ExtraPiece, !uid.0);
     let mut rest = content.clone();
     let mut frames = Vec::new();

@@ -1,7 +1,8 @@
-//! Taking a push: a folder, a deletion, or a file whose content is asked for unless it is known.
+//! Handles a push: a folder, a deletion, or a file whose content is requested unless it is known.
 //!
-//! What is taken is recorded, echoed to every session and answered, in this order. A push with `relatedpath` deletes the old
-//! path before it, unless the fault `keep-related` says otherwise: production was not observed.
+//! An accepted change is recorded, echoed to every session and answered, in this order. A push with
+//! `relatedpath` deletes the old path before it, unless the fault `keep-related` is set: production was not
+//! observed.
 
 use std::sync::Arc;
 
@@ -41,7 +42,7 @@ impl Session {
         self.record(&request, Some(Content::Memory(content))).await
     }
 
-    /// The service's words for why it takes no such file.
+    /// The service's message for refusing such a file.
     fn refusal(&self, request: &PushRequest, is_known: bool) -> Option<&'static str> {
         let size = request.size.unwrap_or_default();
         if size > self.state.per_file_max().saturating_add(CONTENT_OVERHEAD) {
@@ -56,7 +57,7 @@ impl Session {
         (!is_known && (pieces == 0 || pieces > size)).then_some("The number of pieces does not fit the size")
     }
 
-    /// Asks for each piece and takes it in; the answer to the last one is the caller's.
+    /// Requests each piece and receives it; the caller answers the last one.
     async fn receive_content(&mut self, size: u64, pieces: u64) -> Result<Bytes, End> {
         let mut content = BytesMut::new();
         for _ in 0..pieces {
@@ -83,7 +84,7 @@ impl Session {
         loop {
             match self.next_message().await? {
                 Message::Binary(piece) => return Ok(piece),
-                // A heartbeat does not know that an upload is going on.
+                // A client's heartbeat does not depend on an upload.
                 Message::Text(text) if matches!(ClientMessage::parse(&text), Ok(ClientMessage::Ping)) => {
                     self.wire.send_text(ServerMessage::Pong.to_json()).await?;
                 }
@@ -96,7 +97,7 @@ impl Session {
         }
     }
 
-    /// Records the change; every device hears of it, this one before its `ok`.
+    /// Records the change; every device gets it, this one before its `ok`.
     async fn record(&mut self, request: &PushRequest, content: Option<Content>) -> Result<(), End> {
         let state = Arc::clone(&self.state);
         let strikes = |kind| state.faults.strikes_at(kind, self.number);
@@ -124,7 +125,7 @@ impl Session {
         self.send_answer(Answer::ok()).await
     }
 
-    /// Records the pushes that were to come late, now that a history was looked up.
+    /// Records the late pushes, now that a history was requested.
     pub(super) fn record_late_pushes(&self) -> Result<(), End> {
         for LatePush { request, content, .. } in self.state.due_pushes() {
             self.take(&request, content)?;
@@ -132,7 +133,7 @@ impl Session {
         Ok(())
     }
 
-    /// Puts a change into the vault, after what a rival had under way.
+    /// Records a change in the vault, after a rival's pending one.
     fn take(&self, request: &PushRequest, content: Option<Content>) -> Result<Vec<Arc<Entry>>, End> {
         let strikes = |kind| self.state.faults.strikes_at(kind, self.number);
         if strikes(FaultKind::RivalPush) {
@@ -158,7 +159,7 @@ impl Session {
         Some(self.entry(deletion))
     }
 
-    /// What another device had under way when this push came: a note with a text of its own.
+    /// Writes another device's change just before this push: a note with a different text.
     fn write_as_rival(&self, request: &PushRequest) -> Result<(), End> {
         let vault = VaultHandle::new(Arc::clone(&self.vault)).as_device("Rival");
         let text = format!("a rival wrote this after version {}", self.vault.version());
@@ -166,7 +167,7 @@ impl Session {
         written.map(|_| ()).map_err(|error| End::Protocol(format!("a rival could not write: {error}")))
     }
 
-    /// An entry as this device pushes it, without content.
+    /// An entry of this device's push, without content.
     pub(super) fn entry(&self, request: PushRequest) -> Entry {
         Entry {
             uid: Uid(0),
@@ -188,7 +189,7 @@ impl Session {
     }
 }
 
-/// A request for the same path that says nothing else.
+/// A request for the same path with default values otherwise.
 fn blank(request: &PushRequest) -> PushRequest {
     PushRequest {
         path: request.path.clone(),

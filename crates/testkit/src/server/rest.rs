@@ -1,4 +1,4 @@
-//! The REST calls (docs/PROTOCOL.md section 2): bodies in, bodies out; nothing of HTTP here.
+//! The REST calls (docs/PROTOCOL.md section 2): bodies in, bodies out, independent of HTTP.
 
 use obsync_protocol::{
     CreateVaultRequest, DeleteVaultRequest, Done, EncryptionVersion, ExposeSecret, Region, Regions,
@@ -14,10 +14,10 @@ use crate::accounts::Person;
 use crate::faults::FaultKind;
 use crate::vault::{Encryption, REGION, Standing, Vault, VaultRecord, VaultSpec, new_id, now};
 
-/// How many vaults an account may have, as `/vault/list` gives it. Not enforced.
+/// The limit of vaults in `/vault/list`. Not enforced.
 const VAULT_LIMIT: u64 = 1000;
 
-/// The service's words for an expired subscription (docs/PROTOCOL.md section 3).
+/// The service's message for an expired subscription (docs/PROTOCOL.md section 3).
 pub(super) const SUBSCRIPTION_EXPIRED: &str = "Your subscription to Obsidian Sync has expired";
 
 /// The calls there are.
@@ -36,9 +36,9 @@ const PATHS: &[&str] = &[
 pub(super) enum Failure {
     /// There is no such call.
     NotFound,
-    /// An application error, told to the client with status 200.
+    /// An application error, sent to the client with status 200.
     Error(String),
-    /// The server cannot do its work.
+    /// The server failed.
     Internal(ServerError),
 }
 
@@ -48,7 +48,7 @@ impl<E: Into<ServerError>> From<E> for Failure {
     }
 }
 
-/// The path as a constant, so that counting by path cannot be made to take memory.
+/// The path as a constant, so that counting by path cannot be abused to take memory.
 pub(super) fn known_path(path: &str) -> &'static str {
     PATHS.iter().find(|known| **known == path).copied().unwrap_or("other")
 }
@@ -163,7 +163,7 @@ async fn create(request: CreateVaultRequest, state: &ServerState) -> Result<Vaul
     Ok(info(&vault, state))
 }
 
-/// Makes a vault with standard encryption, away from the connections: deriving its key takes a while.
+/// Creates a vault with standard encryption, on a blocking thread: deriving its key takes a while.
 async fn build_managed(name: &str, version: EncryptionVersion, owner: &str) -> Result<VaultRecord, Failure> {
     let spec = VaultSpec::managed(name).version(version).owner(owner);
     Ok(tokio::task::spawn_blocking(move || spec.build()).await??)
@@ -211,7 +211,7 @@ fn subscribed(person: &Person) -> Result<(), Failure> {
     if person.subscribed { Ok(()) } else { Err(Failure::Error(SUBSCRIPTION_EXPIRED.to_owned())) }
 }
 
-/// Reads a body. The reason why it cannot be read is not told: it could quote a password.
+/// Parses a body. The parser's reason is not returned: it could quote a password.
 fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, Failure> {
     serde_json::from_slice(body).map_err(|_| Failure::Error("The request could not be understood".to_owned()))
 }

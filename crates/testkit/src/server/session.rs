@@ -1,4 +1,4 @@
-//! A WebSocket session (docs/PROTOCOL.md section 3): the opening, the listing, then requests in their order.
+//! A WebSocket session (docs/PROTOCOL.md section 3): the opening, the listing, then requests in order.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -19,16 +19,16 @@ use crate::faults::FaultKind;
 use crate::stats::InitRecord;
 use crate::vault::{Subscription, Vault, VaultHandle};
 
-/// How long a connection may say nothing: the clients' heartbeat comes far more often.
+/// Longest silence of a connection: the clients' heartbeat is far more frequent.
 const SILENCE: Duration = Duration::from_secs(600);
 
-/// How many requests are read ahead of the one being answered.
+/// Requests read ahead of the one being answered.
 const READ_AHEAD: usize = 1024;
 
-/// How long `swap-answers` waits for a second request.
+/// Longest wait of `swap-answers` for a second request.
 const SWAP_WAIT: Duration = Duration::from_millis(250);
 
-/// A session that was let in.
+/// An accepted session.
 pub(super) struct Session {
     pub(super) wire: Wire,
     pub(super) state: Arc<ServerState>,
@@ -40,9 +40,9 @@ pub(super) struct Session {
     /// Entries recorded since the session began, by any device.
     pub(super) pushes: UnboundedReceiver<Utf8Bytes>,
     queue: VecDeque<Received>,
-    /// When the request before was answered, with a service time.
+    /// When the previous request was answered, with a service time.
     idle_since: Instant,
-    /// Whether a second pull was waited for in vain: this client asks for one thing at a time.
+    /// A second pull was awaited in vain: this client sends one request at a time.
     asks_one_at_a_time: bool,
 }
 
@@ -149,7 +149,7 @@ async fn open(mut wire: Wire, state: &Arc<ServerState>, number: u64) -> Result<(
     Ok((session, subscription))
 }
 
-/// The first text message, which must be a request that can be understood.
+/// The first text message, which must be a valid request.
 async fn first_request(wire: &mut Wire) -> Result<ClientMessage, End> {
     loop {
         match wire.receive().await? {
@@ -164,7 +164,7 @@ async fn first_request(wire: &mut Wire) -> Result<ClientMessage, End> {
     }
 }
 
-/// Who opens the session and on which vault, or the service's words for why not.
+/// The account and vault of the session, or the service's message for a refusal.
 fn admit(init: &Init, state: &ServerState) -> Result<(Person, Arc<Vault>), String> {
     let person = state.accounts.holder(init.token.expose_secret());
     let person = person.ok_or_else(|| "Authentication failed".to_owned())?;
@@ -229,7 +229,6 @@ pub(super) async fn discard_everything(wire: &mut Wire) -> End {
 }
 
 impl Session {
-    /// Serves the session to its end.
     async fn serve(mut self, subscription: Subscription) -> End {
         let _listening = Listening { vault: Arc::clone(&self.vault), device: subscription.device };
         if let Err(end) = self.list(subscription).await {
@@ -237,7 +236,7 @@ impl Session {
         }
         loop {
             if let Err(end) = self.turn().await {
-                // What was sent before the end still arrives.
+                // Messages sent before the end still arrive.
                 let _ = self.wire.flush().await;
                 return end;
             }
@@ -285,7 +284,7 @@ impl Session {
         Ok(())
     }
 
-    /// Sends something without end, if such a fault strikes, until the client goes.
+    /// Sends something without end, if such a fault strikes, until the client leaves.
     async fn never_end(&mut self) -> Result<(), End> {
         let state = Arc::clone(&self.state);
         let strikes = |kind| state.faults.strikes_at(kind, self.number);
@@ -312,7 +311,7 @@ impl Session {
         Ok(())
     }
 
-    /// Passes on what is there to pass on, then answers one message.
+    /// Forwards pending changes, then answers one message.
     async fn turn(&mut self) -> Result<(), End> {
         self.send_pushes().await?;
         self.read_ahead()?;
@@ -377,7 +376,7 @@ impl Session {
         self.wire.send_text(ServerMessage::Answer(answer).to_json()).await
     }
 
-    /// Passes on what other devices, and this one, have recorded meanwhile.
+    /// Forwards changes that any device has recorded meanwhile.
     pub(super) async fn send_pushes(&mut self) -> Result<(), End> {
         while let Ok(push) = self.pushes.try_recv() {
             self.wire.send_text(push).await?;
@@ -385,7 +384,7 @@ impl Session {
         Ok(())
     }
 
-    /// The next message while a request is being served: content that it asked for.
+    /// The next message while a request is being served: its requested content.
     pub(super) async fn next_message(&mut self) -> Result<Message, End> {
         if let Some(received) = self.queue.pop_front() {
             return Ok(received.message);
@@ -394,7 +393,7 @@ impl Session {
         tokio::time::timeout(SILENCE, self.wire.receive()).await.map_err(|_| End::Silent)?
     }
 
-    /// Stops in the middle of something, silently or by dropping the connection.
+    /// Stops midway, silently or by dropping the connection.
     pub(super) async fn cut_off(&mut self, stall: bool) -> Result<(), End> {
         self.wire.flush().await?;
         Err(if stall { discard_everything(&mut self.wire).await } else { End::Dropped })
@@ -409,7 +408,7 @@ impl Session {
         Ok(())
     }
 
-    /// Takes in what has come already, without waiting.
+    /// Reads messages that have arrived already, without waiting.
     fn read_ahead(&mut self) -> Result<(), End> {
         while self.queue.len() < READ_AHEAD {
             let Some(message) = self.wire.received()? else {
@@ -420,8 +419,9 @@ impl Session {
         Ok(())
     }
 
-    /// Waits until the latency since a message came has passed, reading on: latency is not throughput. The service time
-    /// is: it begins when the request has come and the one before it is answered.
+    /// Waits until the latency since a message's arrival has passed, and reads on meanwhile: latency does not
+    /// limit throughput. The service time does: it begins when the request has arrived and the previous one
+    /// is answered.
     pub(super) async fn delay(&mut self, since: Instant) -> Result<(), End> {
         if self.state.faults.quiet() {
             return Ok(());
@@ -466,7 +466,7 @@ impl Session {
         Ok(())
     }
 
-    /// Pull requests that have come and are not answered, the one being answered included.
+    /// Unanswered pull requests, the one being answered included.
     pub(super) fn pulls_in_flight(&self) -> u64 {
         1 + self.queue.iter().filter(|received| is_pull(received)).count() as u64
     }

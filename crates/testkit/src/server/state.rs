@@ -1,4 +1,4 @@
-//! The state that every connection of a server shares: accounts, vaults, faults, counters.
+//! State shared by all connections of a server: accounts, vaults, faults, counters.
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -13,12 +13,12 @@ use crate::faults::FaultControl;
 use crate::stats::Recorder;
 use crate::vault::{Content, Standing, Vault, VaultRecord};
 
-/// A push that was received and that is recorded later.
+/// A received push that is to be recorded later.
 #[derive(Debug)]
 pub(crate) struct LatePush {
     pub(crate) request: PushRequest,
     pub(crate) content: Option<Content>,
-    /// So many requests for a history come before.
+    /// Remaining requests for a history before that.
     histories: u64,
 }
 
@@ -28,20 +28,20 @@ pub(crate) struct ServerState {
     pub(crate) faults: FaultControl,
     pub(crate) recorder: Recorder,
     pub(crate) allow_sign_up: bool,
-    /// The largest file in bytes of plaintext, unless the faults name another.
+    /// The largest file in bytes of plaintext, unless the faults set another.
     own_per_file_max: u64,
-    /// Where sessions are, as `/vault/list` gives it: `127.0.0.1:PORT`.
+    /// The address of sessions, as in `/vault/list`: `127.0.0.1:PORT`.
     pub(crate) host: String,
     pub(crate) data_dir: Option<PathBuf>,
     vaults: Mutex<Vec<Arc<Vault>>>,
-    /// Pushes that were received and that are recorded later.
+    /// Received pushes that are to be recorded later.
     late_pushes: Mutex<Vec<LatePush>>,
-    /// Ends every connection of the moment; a new one takes its place.
+    /// Ends all present connections; it is replaced by a new one then.
     connections: Mutex<CancellationToken>,
     shutdown: CancellationToken,
 }
 
-/// What a server is made of besides its vaults.
+/// The parts of a server besides its vaults.
 pub(crate) struct Parts {
     pub(crate) accounts: Accounts,
     pub(crate) faults: FaultControl,
@@ -74,7 +74,7 @@ impl ServerState {
         self.faults.read(|faults| faults.per_file_max).unwrap_or(self.own_per_file_max)
     }
 
-    /// Adds a vault, with a folder of its own when the server keeps its data.
+    /// Adds a vault, with its own folder if the server stores its data.
     pub(crate) fn add_vault(&self, record: VaultRecord) -> Result<Arc<Vault>, ServerError> {
         let folder = match &self.data_dir {
             Some(data) => {
@@ -89,7 +89,7 @@ impl ServerState {
         Ok(vault)
     }
 
-    /// Removes a vault of the person's own. What the server keeps of it on disk stays.
+    /// Removes one of the person's own vaults. Its data on disk stays.
     pub(crate) fn remove_vault(&self, id: &str, person: &Person) -> bool {
         let mut vaults = self.lock_vaults();
         let before = vaults.len();
@@ -113,25 +113,25 @@ impl ServerState {
         vaults.iter().find(visible).cloned()
     }
 
-    /// Keeps a push that is to be recorded later.
+    /// Stores a push that is to be recorded later.
     pub(crate) fn push_later(&self, request: PushRequest, content: Option<Content>) {
         let histories = self.faults.read(|faults| faults.late_after);
         self.lock_late_pushes().push(LatePush { request, content, histories });
     }
 
-    /// A history was asked for. Gives back the pushes that are to be recorded now.
+    /// Counts a request for a history. Returns the pushes that are to be recorded now.
     pub(crate) fn due_pushes(&self) -> Vec<LatePush> {
         let mut late = self.lock_late_pushes();
         late.iter_mut().for_each(|push| push.histories = push.histories.saturating_sub(1));
         late.extract_if(.., |push| push.histories == 0).collect()
     }
 
-    /// Cancelled when the connections of this moment are to end.
+    /// Cancelled when the present connections are to end.
     pub(crate) fn connection_token(&self) -> CancellationToken {
         self.lock_connections().clone()
     }
 
-    /// Ends every connection there is.
+    /// Ends all present connections.
     pub(crate) fn disconnect_all(&self) {
         let mut connections = self.lock_connections();
         connections.cancel();

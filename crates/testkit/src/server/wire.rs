@@ -1,4 +1,4 @@
-//! The server's end of a WebSocket: frames out, batched; messages in, as far as they have come.
+//! The server's end of a WebSocket: sends frames in batches, and reads available messages.
 
 use std::io;
 use std::time::Duration;
@@ -12,10 +12,10 @@ use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
 use tokio_tungstenite::tungstenite::{self, Message, Utf8Bytes};
 
 /// From this length on a frame is written straight from the content: copying it into a buffer first would
-/// cost more than the write it saves.
+/// cost more than the saved write.
 const DIRECT_WRITE: usize = 32 * 1024;
 
-/// The largest message taken from a client, in bytes. The official client sends pieces of 2 MiB.
+/// The largest message accepted from a client, in bytes. The official client sends pieces of 2 MiB.
 const MAX_MESSAGE: usize = 16 * 1024 * 1024;
 
 /// Why a session is over.
@@ -39,7 +39,7 @@ pub(super) enum End {
 
 pub(super) struct Wire {
     socket: WebSocketStream<TcpStream>,
-    /// How many more frames are sent before the connection is dropped, if it is to be.
+    /// Frames to send before the connection is dropped, if it is to be.
     frames_left: Option<u64>,
 }
 
@@ -62,13 +62,13 @@ impl Wire {
         self.frames_left = Some(frames);
     }
 
-    /// Sends a text message, at the latest with the next flush.
+    /// Queues a text message; sent at the latest with the next flush.
     pub(super) async fn send_text(&mut self, text: impl Into<Utf8Bytes>) -> Result<(), End> {
         self.count_frame().await?;
         Ok(self.socket.feed(Message::Text(text.into())).await?)
     }
 
-    /// Sends a binary frame, at the latest with the next flush.
+    /// Queues a binary frame; sent at the latest with the next flush.
     pub(super) async fn send_binary(&mut self, content: Bytes) -> Result<(), End> {
         self.count_frame().await?;
         if content.len() < DIRECT_WRITE {
@@ -79,15 +79,15 @@ impl Wire {
         self.write_raw(&content).await
     }
 
-    /// Sends the header and the first half of a binary frame; nothing sensible can follow it.
+    /// Sends the header and the first half of a binary frame; nothing valid can follow it.
     pub(super) async fn send_half(&mut self, content: &Bytes) -> Result<(), End> {
         self.socket.flush().await?;
         self.write_raw(&frame_header(content.len() as u64)).await?;
         self.write_raw(&content[..content.len() / 2]).await
     }
 
-    /// Sends frames as they are, past the WebSocket library, until the client goes: first one, then the others again and
-    /// again. Nothing is read meanwhile.
+    /// Sends raw frames, past the WebSocket library, until the client leaves: the first one, then the others
+    /// repeatedly. Nothing is read meanwhile.
     pub(super) async fn send_for_ever(&mut self, first: &[u8], others: &[u8]) -> Result<(), End> {
         const AT_ONCE: usize = 1000;
         self.socket.flush().await?;
@@ -109,17 +109,17 @@ impl Wire {
         Ok(())
     }
 
-    /// Hands everything sent so far to the network.
+    /// Passes all queued data to the network.
     pub(super) async fn flush(&mut self) -> Result<(), End> {
         Ok(self.socket.flush().await?)
     }
 
-    /// The next message, waiting for it. Nothing is lost when the wait is given up.
+    /// Waits for the next message. Can be cancelled without loss.
     pub(super) async fn receive(&mut self) -> Result<Message, End> {
         self.socket.next().await.ok_or(End::Closed)?.map_err(closed)
     }
 
-    /// The next message, if it has come already.
+    /// The next message, if it has arrived already.
     pub(super) fn received(&mut self) -> Result<Option<Message>, End> {
         match self.socket.next().now_or_never() {
             None => Ok(None),
@@ -127,9 +127,9 @@ impl Wire {
         }
     }
 
-    /// Says goodbye as WebSocket has it.
+    /// Sends a close frame.
     pub(super) async fn close(&mut self) {
-        // Whether the client hears it makes no difference any more.
+        // The client need not receive it any more.
         let _ = self.socket.close(None).await;
     }
 
@@ -153,7 +153,7 @@ impl Wire {
     }
 }
 
-/// A client that goes away without a goodbye has closed the connection all the same.
+/// A client that leaves without a close frame has closed the connection all the same.
 fn closed(error: tungstenite::Error) -> End {
     use tungstenite::error::ProtocolError::ResetWithoutClosingHandshake;
     match error {

@@ -1,4 +1,4 @@
-//! One change in a vault: what a push recorded, what a listing gives back.
+//! One change in a vault, as pushes record it and listings return it.
 
 use std::io;
 use std::path::Path;
@@ -33,15 +33,15 @@ pub(crate) struct Entry {
     /// Written to mislead: no correct client can take this content.
     #[serde(default, skip_serializing_if = "is_false")]
     pub(crate) damaged: bool,
-    /// The encrypted content; none for folders, deletions, empty files and what was purged.
+    /// The encrypted content; `None` for folders, deletions, empty files and purged versions.
     #[serde(skip)]
     pub(crate) content: Option<Content>,
     #[serde(skip)]
     pub(crate) message: WrittenMessage,
 }
 
-/// The message that an entry is told by, once it was told: a server lists the same entries again and again. A copy of an
-/// entry, which may become another one, begins without.
+/// The cached message of an entry: a server lists the same entries again and again. A copy of an entry, which
+/// may be changed, begins without.
 #[derive(Debug, Default)]
 pub(crate) struct WrittenMessage(OnceLock<Utf8Bytes>);
 
@@ -81,7 +81,7 @@ impl Content {
 }
 
 impl Entry {
-    /// The entry as a device is told of it (docs/PROTOCOL.md section 3).
+    /// The entry as a message to a device (docs/PROTOCOL.md section 3).
     pub(crate) fn to_message(&self) -> PushMessage {
         PushMessage {
             uid: self.uid,
@@ -103,7 +103,7 @@ impl Entry {
         self.message.0.get_or_init(|| ServerMessage::Push(self.to_message()).to_json().into()).clone()
     }
 
-    /// Whether this entry says that a file exists.
+    /// True if this entry is an existing file.
     pub(crate) fn is_live_file(&self) -> bool {
         !self.deleted && !self.folder
     }

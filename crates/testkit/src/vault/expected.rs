@@ -12,12 +12,12 @@ use serde::{Deserialize, Serialize};
 
 use super::Entry;
 
-/// A tree of files and folders, as `expected.json` of a fixture describes it; both sorted by path.
+/// A tree of files and folders, in the format of a fixture's `expected.json`; both sorted by path.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Expected {
     /// The files.
     pub files: Vec<ExpectedFile>,
-    /// The folders that have an entry of their own; parents of files may have none.
+    /// The folders that have their own entry; parents of files may have none.
     pub folders: Vec<String>,
 }
 
@@ -38,7 +38,7 @@ impl Expected {
     /// Reads the `expected.json` of a fixture folder.
     ///
     /// # Errors
-    /// When it cannot be read or is not of this form.
+    /// When it is unreadable or invalid.
     pub fn load(fixture: &Path) -> io::Result<Self> {
         let text = fs::read(fixture.join("expected.json"))?;
         let mut expected: Self = serde_json::from_slice(&text)?;
@@ -46,11 +46,11 @@ impl Expected {
         Ok(expected)
     }
 
-    /// Reads a directory: every file with its hash, and every folder, those without files included. What obsync keeps there
-    /// when all is well (see `STAYS`) is left out; anything else in its folder is not.
+    /// Reads a directory: every file with its hash, and every folder, including those without files. obsync's
+    /// own files of a finished run (see `STAYS`) are left out; anything else in its folder is not.
     ///
     /// # Errors
-    /// When something in it cannot be read, has a name that is not UTF-8, or is neither file nor folder.
+    /// When something in it is unreadable, has a name that is not UTF-8, or is neither file nor folder.
     pub fn of_directory(dir: &Path) -> io::Result<Self> {
         let mut found = Self::default();
         found.read_directory(dir, "")?;
@@ -70,7 +70,7 @@ impl Expected {
         parents.chain(self.folders.iter().cloned()).collect()
     }
 
-    /// How a directory differs from this, one line for each difference; empty when it is exactly this.
+    /// The differences of a directory from this, one line each; empty when it is equal.
     ///
     /// # Errors
     /// As [`Expected::of_directory`].
@@ -98,7 +98,7 @@ impl Expected {
         Ok(lines)
     }
 
-    /// What the latest entries of all paths say; those that no correct client takes are left out.
+    /// The result of the latest entries of all paths, without those that a correct client refuses.
     pub(crate) fn of_entries(keys: &VaultKeys, entries: &[Arc<Entry>]) -> Self {
         let mut expected = Self::default();
         for entry in entries.iter().filter(|entry| !entry.deleted && !entry.damaged) {
@@ -155,7 +155,8 @@ impl Expected {
 
 /// obsync's own folder in a destination.
 const OWN_FOLDER: &str = ".obsync";
-/// What stays in it: how the vault was encrypted, the lock's file, and what keeps git from seeing either.
+/// Files that stay in it: the pin of the vault's encryption, the lock's file, and a file that hides both from
+/// git.
 const STAYS: [&str; 4] = [".obsync/id", ".obsync/pin.json", ".obsync/lock", ".obsync/.gitignore"];
 
 fn read_file(file: &Path, path: String) -> io::Result<ExpectedFile> {

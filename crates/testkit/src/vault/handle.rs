@@ -15,62 +15,62 @@ use super::expected::Expected;
 use super::spec::now;
 use super::{Content, Entry, Vault, WrittenMessage};
 
-/// A change that the vault does not take.
+/// A change that the vault refuses.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum WriteError {
-    /// The server does not know the vault's password: a client made it. `VaultHandle::unlock` tells it.
+    /// The server does not know the vault's password: a client created it. Use `VaultHandle::unlock`.
     #[error("the password of this vault is not known to the server; unlock the vault first")]
     Locked,
     /// The password is not the vault's.
     #[error("this is not the password of the vault")]
     WrongPassword,
-    /// The path cannot be one of a vault.
+    /// The path is invalid in a vault.
     #[error("{0}")]
     Path(#[from] PathError),
     /// The name cannot be encoded.
     #[error("{0}")]
     Name(#[from] NameError),
-    /// The content is longer than one file can be.
+    /// The content is too long for one file.
     #[error("the content cannot be encrypted: {0}")]
     Content(String),
-    /// A folder is to be written over a file, or a file over a folder or below a file.
+    /// A folder would replace a file, or a file would replace a folder or be below a file.
     #[error("there is a {found} at {path:?}; remove it first")]
     Occupied {
-        /// Where.
+        /// The path.
         path: String,
-        /// What is there: "file" or "folder".
+        /// The existing kind: "file" or "folder".
         found: &'static str,
     },
-    /// What is to be changed is not there.
+    /// There is nothing to change at the path.
     #[error("there is no {wanted} at {path:?}")]
     Missing {
-        /// Where.
+        /// The path.
         path: String,
-        /// What was looked for: "file", "folder" or "file or folder".
+        /// The wanted kind: "file", "folder" or "file or folder".
         wanted: &'static str,
     },
-    /// The system gives no random numbers.
+    /// The system provides no random numbers.
     #[error("the system gives no randomness: {0}")]
     Randomness(String),
-    /// The vault's folder could not be written.
+    /// The vault's folder is not writable.
     #[error("the vault's folder could not be written: {0}")]
     Disk(#[from] io::Error),
 }
 
-/// When a file was made and last changed, in milliseconds since the epoch.
+/// When a file was created and last changed, in milliseconds since the epoch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Times {
-    /// When it was made.
+    /// When it was created.
     pub ctime: i64,
     /// When its content was last changed.
     pub mtime: i64,
 }
 
-/// A vault of the server, written as a device would.
+/// A vault of the server, for writing as a device would.
 ///
-/// Like a device, it makes folder entries for the parents of what it writes, but for those that begin with a
-/// dot (docs/PROTOCOL.md section 3), each with a uid of its own. Cheap to clone.
+/// Like a device, it creates folder entries for the parents of written files, except those that begin with a
+/// dot (docs/PROTOCOL.md section 3), each with its own uid. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct VaultHandle {
     pub(crate) vault: Arc<Vault>,
@@ -104,7 +104,7 @@ impl VaultHandle {
         &self.vault.record.salt
     }
 
-    /// How the vault is encrypted.
+    /// The vault's encryption version.
     pub fn encryption_version(&self) -> EncryptionVersion {
         self.vault.record.version
     }
@@ -127,7 +127,7 @@ impl VaultHandle {
         self.vault.keys().ok_or(WriteError::Locked)
     }
 
-    /// Tells the server the password of an end-to-end vault that a client made.
+    /// Gives the server the password of an end-to-end vault that a client created.
     ///
     /// # Errors
     /// When it is not this vault's password.
@@ -143,7 +143,7 @@ impl VaultHandle {
     /// Writes a file, new or over an old one, and returns its uid. `mtime` is in milliseconds since the epoch.
     ///
     /// # Errors
-    /// When the path is not one of a vault, is a folder or below a file, or the vault is locked.
+    /// When the path is invalid, is a folder or below a file, or the vault is locked.
     pub fn write(&self, path: &str, content: impl AsRef<[u8]>, mtime: i64) -> Result<Uid, WriteError> {
         self.write_with(path, content, Times { ctime: mtime, mtime })
     }
@@ -162,10 +162,10 @@ impl VaultHandle {
         self.record(changes)
     }
 
-    /// Makes a folder and returns its uid; one that exists keeps its uid.
+    /// Creates a folder and returns its uid; an existing one keeps its uid.
     ///
     /// # Errors
-    /// When the path is not one of a vault, is a file or below one, or the vault is locked.
+    /// When the path is invalid, is a file or below one, or the vault is locked.
     pub fn create_folder(&self, path: &str) -> Result<Uid, WriteError> {
         let path = VaultPath::parse(path)?;
         let mut changes = self.missing_parents(&path)?;
@@ -208,7 +208,7 @@ impl VaultHandle {
 
     /// Renames a file, or a folder with everything below it; returns the last uid.
     ///
-    /// Each thing moved is a deletion of the old path and an entry for the new one with its `relatedpath`.
+    /// Each moved entry is a deletion of the old path and an entry for the new one with its `relatedpath`.
     ///
     /// # Errors
     /// When there is nothing at the old path, something at the new one, or the vault is locked.
@@ -244,24 +244,24 @@ impl VaultHandle {
         Ok(recorded.last().map_or_else(|| self.version(), |entry| entry.uid))
     }
 
-    /// Takes the vault back to an earlier version, as a server that is restored from a backup. Open sessions go on and hear
-    /// nothing of it; later changes get the uids that were taken back once more.
+    /// Rolls the vault back to an earlier version, like a server restored from a backup. Open sessions
+    /// continue and are not notified; later changes reuse the uids that were rolled back.
     ///
     /// # Errors
-    /// When the data folder cannot be written.
+    /// When the data folder is not writable.
     pub fn roll_back(&self, to: Uid) -> Result<(), WriteError> {
         Ok(self.vault.roll_back(to)?)
     }
 
-    /// Forgets every version but the latest of each path, as a service does where they expire.
+    /// Removes every version but the latest of each path, like a service whose versions expire.
     ///
     /// # Errors
-    /// When the data folder cannot be written.
+    /// When the data folder is not writable.
     pub fn purge(&self) -> Result<(), WriteError> {
         Ok(self.vault.purge()?)
     }
 
-    /// What a full pull of the vault must produce now.
+    /// The expected result of a full pull now.
     ///
     /// # Errors
     /// When the vault is locked.
@@ -269,7 +269,7 @@ impl VaultHandle {
         Ok(Expected::of_entries(self.keys()?, &self.vault.all_latest()))
     }
 
-    /// The contents of all files that are kept in memory, by path; what is damaged is left out.
+    /// The contents of all files in memory, by path, without damaged ones.
     ///
     /// # Errors
     /// As for [`VaultHandle::keys`].
@@ -384,7 +384,7 @@ impl VaultHandle {
         })
     }
 
-    /// An entry by this device that says nothing yet.
+    /// An entry by this device with default values.
     pub(super) fn blank(&self, path: EncodedPath) -> Entry {
         Entry {
             uid: Uid(0),

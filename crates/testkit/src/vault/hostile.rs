@@ -1,4 +1,4 @@
-//! Entries that no honest device writes: hostile paths, wrong hashes, lying sizes, contents of another file.
+//! Entries that no honest device writes: hostile paths, wrong hashes, false sizes, contents of another file.
 
 use bytes::Bytes;
 use obsync_protocol::{ContentHash, EncodedHash, EncodedPath, Uid, VaultPath};
@@ -6,28 +6,28 @@ use obsync_protocol::{ContentHash, EncodedHash, EncodedPath, Uid, VaultPath};
 use super::handle::{VaultHandle, WriteError};
 use super::{Content, Entry};
 
-/// An entry written exactly as given, whatever it says.
+/// An entry that is written exactly as given.
 #[derive(Debug, Clone, Default)]
 pub struct RawEntry {
-    /// The path as on the wire, taken for encoded.
+    /// The path on the wire, assumed to be encoded.
     pub path: String,
-    /// The old path as on the wire.
+    /// The old path on the wire.
     pub relatedpath: Option<String>,
-    /// The content hash as on the wire.
+    /// The content hash on the wire.
     pub hash: String,
-    /// What the entry says the size of its content is, in bytes.
+    /// The claimed size of its content, in bytes.
     pub size: u64,
     /// Milliseconds since the epoch.
     pub ctime: i64,
     /// Milliseconds since the epoch.
     pub mtime: i64,
-    /// Whether it is a folder's.
+    /// It is a folder.
     pub folder: bool,
-    /// Whether it is a deletion.
+    /// It is a deletion.
     pub deleted: bool,
-    /// The encrypted content that a pull of it is answered with.
+    /// The encrypted content in the answer to a pull.
     pub content: Option<Bytes>,
-    /// Whether a correct pull does take this entry, so that it counts in [`VaultHandle::expected`].
+    /// A correct client accepts this entry, so it counts in [`VaultHandle::expected`].
     pub good: bool,
 }
 
@@ -57,14 +57,14 @@ pub(crate) const HOSTILE_PATHS: &[&str] = &[
     "Projects/.git. ./config",
 ];
 
-/// What makes a folder a git repository, beside the `config` of it.
+/// Files that make a folder a git repository, beside its `config`.
 const REPOSITORY: &[(&str, &str)] = &[("HEAD", "ref: refs/heads/main\n"), ("objects/info/packs", "\n")];
 
 impl VaultHandle {
     /// Writes an entry exactly as given and returns its uid.
     ///
     /// # Errors
-    /// When the vault's folder cannot be written.
+    /// When the vault's folder is not writable.
     pub fn write_raw(&self, raw: RawEntry) -> Result<Uid, WriteError> {
         let entry = Entry {
             relatedpath: raw.relatedpath.map(EncodedPath::from),
@@ -81,7 +81,7 @@ impl VaultHandle {
         self.record(vec![entry])
     }
 
-    /// Writes a file under a path that is not checked: the text is encoded as it is.
+    /// Writes a file under an unchecked path: the text is encoded unchanged.
     ///
     /// # Errors
     /// When the vault is locked or the text too long to be encoded.
@@ -90,7 +90,7 @@ impl VaultHandle {
         self.write_raw(raw)
     }
 
-    /// Writes a file under each of the paths that a client must refuse; returns how many.
+    /// Writes a file under each of the paths that a client must refuse; returns their number.
     ///
     /// # Errors
     /// When the vault is locked.
@@ -101,8 +101,9 @@ impl VaultHandle {
         Ok(HOSTILE_PATHS.len())
     }
 
-    /// Writes the files of a git repository below `folder`, with a configuration that has git run `program` as soon as
-    /// somebody asks for the status; a bare one if `folder` is not called `.git`. Returns the paths.
+    /// Writes the files of a git repository below `folder`, with a configuration that makes git run `program`
+    /// as soon as somebody asks for the status; a bare one if `folder` is not called `.git`. Returns the
+    /// paths.
     ///
     /// # Errors
     /// When the vault is locked.
@@ -121,14 +122,14 @@ impl VaultHandle {
         Ok(paths)
     }
 
-    /// Whether the hostile paths were written already.
+    /// True if the hostile paths were written already.
     pub(crate) fn has_hostile_paths(&self) -> Result<bool, WriteError> {
         let first = HOSTILE_PATHS.first().copied().unwrap_or_default();
         let encoded = EncodedPath::from(self.keys()?.encode_text(first)?);
         Ok(self.vault.latest(&encoded).is_some())
     }
 
-    /// Writes a file whose entry carries the hash of another content; the content itself is sound.
+    /// Writes a file whose entry has the hash of another content; the content itself is intact.
     ///
     /// # Errors
     /// As [`VaultHandle::write`].
@@ -140,7 +141,7 @@ impl VaultHandle {
         self.write_raw(raw)
     }
 
-    /// Writes a file whose entry says that its encrypted content has `size` bytes.
+    /// Writes a file whose entry claims that its encrypted content has `size` bytes.
     ///
     /// # Errors
     /// As [`VaultHandle::write`].
@@ -155,8 +156,8 @@ impl VaultHandle {
         self.write_raw(raw)
     }
 
-    /// Writes a file whose entry is right but whose stored content is damaged: one bit is another, so that
-    /// decryption must fail, always.
+    /// Writes a file with a correct entry but a damaged stored content: one bit is flipped, so that
+    /// decryption always fails.
     ///
     /// # Errors
     /// As [`VaultHandle::write`].

@@ -1,12 +1,12 @@
-//! Vaults as the service lists them, for tests that need no server.
+//! Vaults in the format of the service's list, for tests that need no server.
 
 use obsync_protocol::VaultInfo;
 
-/// An end-to-end encrypted vault with this id and name, and nothing else that a test would look at.
+/// An end-to-end encrypted vault with this id and name, and otherwise default values.
 ///
 /// # Panics
 ///
-/// If no vault can have the id.
+/// If the id is invalid.
 pub fn vault_info(id: &str, name: &str) -> VaultInfo {
     VaultInfo {
         id: id.parse().unwrap_or_else(|error| panic!("{id}: {error}")),

@@ -1,4 +1,4 @@
-//! A vault of the development server: the log of its entries, their contents, and the devices that listen.
+//! A vault of the development server: the log of its entries, their contents, and the listening devices.
 
 mod entry;
 mod expected;
@@ -25,11 +25,11 @@ pub(crate) use spec::{Encryption, REGION, Standing, VaultRecord, new_id, now};
 
 use crate::disk::VaultFolder;
 
-/// A vault: who it is, and a log of entries ascending by uid.
+/// A vault: its record, and a log of entries ascending by uid.
 #[derive(Debug)]
 pub(crate) struct Vault {
     pub(crate) record: VaultRecord,
-    /// Known when the vault's password is: the server of an end-to-end vault made by a client has none.
+    /// Known when the vault's password is: for an end-to-end vault created by a client the server has none.
     keys: OnceLock<VaultKeys>,
     state: Mutex<VaultContents>,
 }
@@ -39,7 +39,7 @@ struct VaultContents {
     log: Vec<Logged>,
     /// Position in the log of the last entry for each path.
     latest: HashMap<EncodedPath, usize>,
-    /// Every content ever received, by encoded hash: what is known is not sent again.
+    /// Every content ever received, by encoded hash: known ones are not sent again.
     contents: HashMap<EncodedHash, Content>,
     version: Uid,
     devices: Vec<Device>,
@@ -47,7 +47,7 @@ struct VaultContents {
     folder: Option<VaultFolder>,
 }
 
-/// An entry in the log, with what is asked of many entries at a time: none of them has to be looked up for that.
+/// An entry in the log, with properties needed for many entries at a time, which saves look-ups.
 #[derive(Debug)]
 struct Logged {
     uid: Uid,
@@ -62,7 +62,7 @@ struct Device {
     pushes: UnboundedSender<Utf8Bytes>,
 }
 
-/// What a new session gets: the entries it does not have, and pushes from then on, without a gap.
+/// The start of a new session: the entries it does not have, and pushes from then on, without a gap.
 pub(crate) struct Subscription {
     pub(crate) device: u64,
     pub(crate) entries: Vec<Arc<Entry>>,
@@ -86,9 +86,9 @@ impl Vault {
         self.keys.get()
     }
 
-    /// Lets the server itself read and write the vault.
+    /// Allows the server itself to read and write the vault.
     pub(crate) fn unlock(&self, keys: VaultKeys) {
-        // A second unlocking brings the same keys: they were checked against the vault's key hash.
+        // A second unlocking gives the same keys: they were checked against the vault's key hash.
         let _ = self.keys.set(keys);
     }
 
@@ -97,7 +97,7 @@ impl Vault {
         self.lock().version
     }
 
-    /// Records changes, tells every listening device, and returns them with their uids.
+    /// Records changes, sends them to every listening device, and returns them with their uids.
     ///
     /// The uids given are ignored: each entry gets the next one, or, with `share_uid`, all get the same.
     pub(crate) fn record(&self, changes: Vec<Entry>, share_uid: bool) -> io::Result<Vec<Arc<Entry>>> {
@@ -163,7 +163,7 @@ impl Vault {
         self.lock().contents.values().map(Content::len).sum()
     }
 
-    /// Forgets every entry that a later one for the same path replaced, and the contents only they had.
+    /// Removes every entry that a later one for the same path replaced, and contents that only they had.
     pub(crate) fn purge(&self) -> io::Result<()> {
         let entries = self.all_latest();
         let mut state = self.lock();
@@ -174,8 +174,8 @@ impl Vault {
         state.folder.as_mut().map_or(Ok(()), |folder| folder.rewrite(&entries))
     }
 
-    /// Goes back to the version that the vault had at an earlier uid, as a server does that is restored from a backup: later
-    /// entries and contents were never there. Sessions hear nothing of it.
+    /// Rolls back to the vault's state at an earlier uid, like a server restored from a backup: later entries
+    /// and contents never existed. Sessions are not notified.
     pub(crate) fn roll_back(&self, to: Uid) -> io::Result<()> {
         let mut state = self.lock();
         let entries: Vec<Arc<Entry>> = state
@@ -211,7 +211,7 @@ impl VaultContents {
         Ok(entry)
     }
 
-    /// Leaves nothing but the devices that listen.
+    /// Removes everything except the listening devices.
     fn forget(&mut self) {
         self.log.clear();
         self.latest.clear();
@@ -233,7 +233,7 @@ impl VaultContents {
     }
 }
 
-/// The entries of this stretch of a log that none replaced.
+/// The entries of this part of a log that none replaced.
 fn latest(log: &[Logged]) -> Vec<Arc<Entry>> {
     log.iter().filter(|logged| !logged.is_replaced).map(|logged| Arc::clone(&logged.entry)).collect()
 }

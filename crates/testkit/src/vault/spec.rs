@@ -1,4 +1,4 @@
-//! Describes a vault: what a test asks for, and what is kept of it.
+//! Describes a vault: a test's request, and the stored record.
 
 use std::collections::HashMap;
 use std::sync::{LazyLock, Mutex, PoisonError};
@@ -9,10 +9,10 @@ use secrecy::{ExposeSecret, SecretString};
 
 use crate::accounts::{AccountError, random_hex};
 
-/// The only region: where else.
+/// The only region.
 pub(crate) const REGION: &str = "loopback";
 
-/// A vault to make: a name and how it is encrypted.
+/// A vault to create: a name and its encryption.
 #[derive(Debug, Clone)]
 pub struct VaultSpec {
     name: String,
@@ -26,12 +26,13 @@ pub struct VaultSpec {
 }
 
 impl VaultSpec {
-    /// A vault with end-to-end encryption: only who knows the password can read it. Encryption version 3.
+    /// A vault with end-to-end encryption: only those who know the password can read it. Encryption version
+    /// 3.
     pub fn end_to_end(name: &str, password: &str) -> Self {
         Self { password: Some(SecretString::from(password)), ..Self::managed(name) }
     }
 
-    /// A vault with standard encryption: the service hands its password out. Encryption version 3.
+    /// A vault with standard encryption: the service provides its password. Encryption version 3.
     pub fn managed(name: &str) -> Self {
         Self {
             name: name.to_owned(),
@@ -52,7 +53,7 @@ impl VaultSpec {
         self
     }
 
-    /// The same vault with this salt instead of a random one, so that its keys are known beforehand.
+    /// The same vault with this salt instead of a random one, so that its keys are known in advance.
     #[must_use]
     pub fn salt(mut self, salt: &str) -> Self {
         self.salt = Some(salt.to_owned());
@@ -66,7 +67,7 @@ impl VaultSpec {
         self
     }
 
-    /// The same vault, seen only by the account with this address and those it is shared with. A vault
+    /// The same vault, visible only to the account with this address and those it is shared with. A vault
     /// without an owner belongs to every account.
     #[must_use]
     pub fn owner(mut self, email: &str) -> Self {
@@ -86,7 +87,7 @@ impl VaultSpec {
         &self.name
     }
 
-    /// Makes the vault: derives its keys, which takes tens of milliseconds.
+    /// Creates the vault: derives its keys, which takes tens of milliseconds.
     pub(crate) fn build(self) -> Result<VaultRecord, AccountError> {
         let salt = match self.salt {
             Some(salt) => salt,
@@ -115,8 +116,8 @@ impl VaultSpec {
     }
 }
 
-/// The key of a password and a salt. Each is derived once in a process, which takes tens of milliseconds: a server with
-/// thousands of vaults can give all of them one password and one salt.
+/// The key of a password and a salt. Each is derived once in a process, which takes tens of milliseconds: a
+/// server with thousands of vaults can give all of them one password and one salt.
 fn derived(password: &SecretString, salt: &str) -> MasterKey {
     static DERIVED: LazyLock<Mutex<HashMap<ContentHash, MasterKey>>> = LazyLock::new(Mutex::default);
     let known = || DERIVED.lock().unwrap_or_else(PoisonError::into_inner);
@@ -130,16 +131,16 @@ fn derived(password: &SecretString, salt: &str) -> MasterKey {
     known().entry(of).or_insert(key).clone()
 }
 
-/// How a vault's password is kept.
+/// Where a vault's password is stored.
 #[derive(Debug, Clone)]
 pub(crate) enum Encryption {
-    /// Standard encryption: `/vault/list` gives the password out.
+    /// Standard encryption: `/vault/list` has the password.
     Managed(SecretString),
-    /// End to end: the server knows the password only when a test told it.
+    /// End to end: the server knows the password only if a test provided it.
     EndToEnd(Option<SecretString>),
 }
 
-/// What is known of a vault besides its entries.
+/// The properties of a vault besides its entries.
 #[derive(Debug, Clone)]
 pub(crate) struct VaultRecord {
     pub(crate) id: VaultId,
@@ -148,7 +149,7 @@ pub(crate) struct VaultRecord {
     pub(crate) salt: String,
     pub(crate) key_hash: String,
     pub(crate) encryption: Encryption,
-    /// The owner's address; none for a vault of everybody.
+    /// The owner's address; `None` for a vault of everybody.
     pub(crate) owner: Option<String>,
     pub(crate) shared_with: Vec<String>,
     /// Milliseconds since the epoch.
@@ -156,7 +157,7 @@ pub(crate) struct VaultRecord {
     pub(crate) region: String,
 }
 
-/// How a vault appears to an account.
+/// The relation of an account to a vault.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Standing {
     Own,
@@ -173,23 +174,22 @@ impl VaultRecord {
         }
     }
 
-    /// The keys, if the password is known and fits the key hash (one not yet known fits).
+    /// The keys, if the password is known and matches the key hash (an unknown hash matches).
     pub(crate) fn keys(&self) -> Option<VaultKeys> {
         let keys = self.keys_from(self.password()?);
         (self.key_hash.is_empty() || keys.key_hash().as_str() == self.key_hash).then_some(keys)
     }
 
-    /// The keys that a password gives.
     pub(crate) fn keys_from(&self, password: &SecretString) -> VaultKeys {
         VaultKeys::new(&derived(password, &self.salt), self.version, &self.salt)
     }
 
-    /// Whether the key hash is this vault's.
+    /// True if the key hash is this vault's.
     pub(crate) fn admits(&self, key_hash: &str) -> bool {
         self.key_hash == key_hash
     }
 
-    /// How the vault appears to the account with this address.
+    /// The relation of the account with this address to the vault.
     pub(crate) fn standing(&self, email: &str) -> Standing {
         match &self.owner {
             None => Standing::Own,
@@ -199,7 +199,7 @@ impl VaultRecord {
         }
     }
 
-    /// The password that `/vault/list` gives: empty for an end-to-end vault.
+    /// The password in `/vault/list`: empty for an end-to-end vault.
     pub(crate) fn listed_password(&self) -> &str {
         match &self.encryption {
             Encryption::Managed(password) => password.expose_secret(),
@@ -210,7 +210,7 @@ impl VaultRecord {
 
 /// A new random vault id.
 pub(crate) fn new_id() -> Result<VaultId, AccountError> {
-    // 32 hexadecimal digits always are an id.
+    // 32 hexadecimal digits are always a valid id.
     VaultId::try_new(random_hex::<16>()?).map_err(|error| AccountError::Randomness(error.to_string()))
 }
 

@@ -1,5 +1,5 @@
-//! A client as plain as can be: one HTTP request per connection, one WebSocket message at a time. It shares
-//! nothing with obsync's own client, so that neither hides the other's mistakes.
+//! A minimal client: one HTTP request per connection, one WebSocket message at a time. It shares nothing with
+//! obsync's own client, so that neither hides the other's mistakes.
 
 use std::error::Error;
 use std::time::Duration;
@@ -18,7 +18,7 @@ pub(crate) type Outcome<T = ()> = Result<T, Box<dyn Error>>;
 pub(crate) const EMAIL: &str = "someone@example.com";
 pub(crate) const PASSWORD: &str = "account password";
 
-/// No test may wait for longer than this for anything.
+/// The longest wait in a test.
 const LIMIT: Duration = Duration::from_secs(20);
 
 /// An HTTP answer: status, headers as text, body.
@@ -54,7 +54,7 @@ pub(crate) async fn post(server: &Server, path: &str, body: Value) -> Outcome<Va
     }
 }
 
-/// Signs in as the usual account.
+/// Signs in with the usual account.
 pub(crate) async fn sign_in(server: &Server) -> Outcome<String> {
     let body = json!({ "email": EMAIL, "password": PASSWORD, "mfa": "" });
     let answer = post(server, "/user/signin", body).await?;
@@ -67,7 +67,7 @@ pub(crate) struct Device {
 }
 
 impl Device {
-    /// Opens a WebSocket and says nothing yet.
+    /// Opens a WebSocket and sends nothing yet.
     pub(crate) async fn connect(server: &Server) -> Outcome<Self> {
         let url = format!("ws://{}/", server.host());
         let connect = tokio_tungstenite::connect_async(url);
@@ -124,7 +124,7 @@ impl Device {
         Ok(self.socket.send(Message::binary(content)).await?)
     }
 
-    /// The next frame, whatever it is; none when the connection is over.
+    /// The next frame of any kind; `None` when the connection is over.
     pub(crate) async fn frame(&mut self) -> Outcome<Option<Message>> {
         let frame = tokio::time::timeout(LIMIT, self.socket.next()).await?;
         Ok(frame.transpose()?.filter(|message| !message.is_close()))
@@ -162,13 +162,12 @@ impl Device {
         }
     }
 
-    /// Pulls one content: the header, and the frames put together.
+    /// Pulls one content: returns the header, and the joined frames.
     pub(crate) async fn pull(&mut self, uid: u64) -> Outcome<(Answer, Vec<u8>)> {
         self.send(json!({ "op": "pull", "uid": uid })).await?;
         self.pulled().await
     }
 
-    /// The answer to a pull.
     pub(crate) async fn pulled(&mut self) -> Outcome<(Answer, Vec<u8>)> {
         let answer = self.answer().await?;
         let mut content = Vec::new();
@@ -178,7 +177,7 @@ impl Device {
         Ok((answer, content))
     }
 
-    /// Pushes a file in one piece and returns the echo; the content is sent only when it is asked for.
+    /// Pushes a file in one piece and returns the echo; the content is sent only on request.
     pub(crate) async fn push(&mut self, request: Value, content: &[u8]) -> Outcome<(PushMessage, bool)> {
         self.send(request).await?;
         let mut asked = false;

@@ -1,4 +1,4 @@
-//! Each fault does what it is named for, and stops doing it.
+//! Each fault does what its name says, and stops doing it.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use tokio_tungstenite::tungstenite::Message;
 
 use crate::client::{Device, EMAIL, Outcome, PASSWORD, file, post, request, sign_in};
 
-/// How long a stalled server is watched before it counts as stalled.
+/// Time without a frame after which a server counts as stalled.
 const STALL: Duration = Duration::from_millis(150);
 
 const CONTENT: &[u8] = &[b'c'; 5000];
@@ -31,12 +31,12 @@ async fn device(server: &Server, vault: &VaultHandle) -> Outcome<Device> {
     Ok(Device::listed(server, vault, "one", 10).await?.0)
 }
 
-/// Whether the connection is over, without another frame.
+/// True if the connection ends without another frame.
 async fn is_over(device: &mut Device) -> bool {
     !matches!(device.frame().await, Ok(Some(_)))
 }
 
-/// Whether nothing comes any more, although the connection stands.
+/// True if nothing arrives any more, although the connection is open.
 async fn is_stalled(device: &mut Device) -> bool {
     timeout(STALL, device.frame()).await.is_err()
 }
@@ -374,7 +374,8 @@ async fn latency_delays_answers_but_pipelining_hides_it() -> Outcome {
     for _ in 1..=10 {
         one.pulled().await?;
     }
-    // Not faster than one latency; that it is not ten of them is the point, but no clock is trusted with it.
+    // Not faster than one latency. That it is not ten of them is the point, but clocks are too unreliable to
+    // assert it.
     assert!(start.elapsed() >= Duration::from_millis(100));
     Ok(())
 }
@@ -436,7 +437,7 @@ async fn the_same_seed_strikes_the_same_contents_whatever_the_order() -> Outcome
         let faults = Faults { refuse_pull: Chance::probability(0.5), seed: 1, ..Faults::default() };
         server.faults().set(faults);
         let mut refused = Vec::new();
-        // Each from another connection: the order in which they come must not matter.
+        // Each from another connection: their order must not matter.
         for uid in order {
             let (answer, _) = device(&server, &vault).await?.pull(uid).await?;
             if answer.error().is_some() {

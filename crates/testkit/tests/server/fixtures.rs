@@ -1,4 +1,4 @@
-//! The vaults that the official client wrote come out of the server as they went in.
+//! Vaults that the official client wrote are returned by the server unchanged.
 
 use std::collections::BTreeMap;
 
@@ -30,7 +30,7 @@ async fn what_a_vault_says_of_itself_is_what_its_fixture_expects() -> Outcome {
     Ok(())
 }
 
-/// Pulls a vault over its socket and describes what came.
+/// Pulls a vault over its socket and describes the result.
 async fn pull_everything(server: &Server, vault: &VaultHandle) -> Outcome<Expected> {
     let (mut device, entries, _) = Device::listed(server, vault, "puller", 0).await?;
     let keys = vault.keys()?;

@@ -1,4 +1,5 @@
-//! Holds the development server to the protocol, over real sockets: REST, sessions, faults, data on disk.
+//! Tests the development server against the protocol, over real sockets: REST, sessions, faults, data on
+//! disk.
 
 mod client;
 mod disk;

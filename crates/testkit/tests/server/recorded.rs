@@ -1,4 +1,4 @@
-//! A session that the official client held with a compatible server goes the same way with this one.
+//! A recorded session of the official client with a compatible server is reproduced with this one.
 
 use std::fs;
 
@@ -10,10 +10,10 @@ use tokio_tungstenite::tungstenite::Message;
 
 use crate::client::{Device, Outcome, post};
 
-/// The account of the recording: its address is part of what the server says.
+/// The account of the recording: its address is part of the server's messages.
 const EMAIL: &str = "lab@example.com";
 
-/// A line of the recording: who sent the frame, and its text or its length in bytes.
+/// A line of the recording: the sender of the frame, and its text or its length in bytes.
 #[derive(Deserialize)]
 struct Frame {
     dir: String,
@@ -60,7 +60,7 @@ async fn the_recorded_session_goes_as_it_went() -> Outcome {
     Ok(())
 }
 
-/// The folder of an empty vault that the recorded `init` is let into.
+/// The folder of an empty vault that accepts the recorded `init`.
 fn vault_of(init: &Value) -> Outcome<TempDir> {
     let folder = TempDir::new()?;
     let vault = json!({
@@ -79,7 +79,7 @@ async fn heard(device: &mut Device) -> Outcome<Value> {
     }
 }
 
-/// The message without the second names that the recorded server gave to two fields of `init`'s answer.
+/// The message without the second names of two fields in the recorded server's answer to `init`.
 fn without_doubles(mut message: Value) -> Value {
     if let Some(fields) = message.as_object_mut() {
         fields.remove("user_id");

@@ -1,4 +1,4 @@
-//! The REST calls: signing in with and without a second factor, vaults, and who may see them.
+//! The REST calls: signing in with and without a second factor, vaults, and their visibility.
 
 use obsync_protocol::EncryptionVersion;
 use obsync_testkit::{Server, ServerError, VaultSpec, fixture_dir};
@@ -12,7 +12,7 @@ async fn server() -> Outcome<Server> {
     Ok(Server::builder().user(EMAIL, PASSWORD).start().await?)
 }
 
-/// The text of the error that an answer must be.
+/// The error text of an answer that must be an error.
 fn error(answer: &Value) -> &str {
     answer["error"].as_str().unwrap_or("no error")
 }

@@ -1,4 +1,4 @@
-//! Sessions: the opening, the listing, pulls and pushes, and what other devices hear.
+//! Sessions: the opening, the listing, pulls and pushes, and notifications of other devices.
 
 use obsync_protocol::{ContentHash, ServerMessage, VaultPath};
 use obsync_testkit::{PIECE_SIZE, Server, VaultHandle, VaultSpec};
@@ -146,7 +146,7 @@ async fn a_large_file_goes_up_and_comes_down_in_pieces_of_two_mebibytes() -> Out
     device.send(request).await?;
     for piece in &pieces {
         assert!(device.answer().await?.is_next());
-        // A heartbeat in the middle of an upload is answered as any other.
+        // A heartbeat in the middle of an upload is answered like any other.
         device.send(json!({ "op": "ping" })).await?;
         assert_eq!(device.message().await?, ServerMessage::Pong);
         device.send_binary(piece.to_vec()).await?;

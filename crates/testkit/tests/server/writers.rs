@@ -1,4 +1,4 @@
-//! What goes wrong for devices that write: refusals, lost answers, echoes that come late or twice, rivals, old servers.
+//! Faults for devices that write: refusals, lost answers, late or duplicate echoes, rivals, old servers.
 
 use std::time::{Duration, Instant};
 
@@ -66,7 +66,7 @@ async fn a_full_vault_takes_no_content_but_everything_else() -> Outcome {
     one.send(json!({ "op": "size" })).await?;
     let answer = one.answer().await?;
     assert_eq!((answer.size, answer.limit), (Some(3 + 28), Some(40)));
-    // A content that the vault has takes no room.
+    // A known content takes no room.
     one.push(note(&vault, "copy.md", b"old")?.0, b"").await?;
     assert_eq!(live(&vault)?, ["copy.md", "old.md"]);
     Ok(())

@@ -1,4 +1,4 @@
-//! Writing into a vault directly, and what a full pull is expected to produce then.
+//! Direct writes to a vault, and the expected result of a full pull afterwards.
 
 use std::fs::{self, File, FileTimes};
 use std::time::{Duration, UNIX_EPOCH};

@@ -1,4 +1,4 @@
-//! `obsync credentials export`: what a function needs in order to pull vaults, without any password.
+//! `obsync credentials export`: the secret that a function needs to pull vaults, without any password.
 
 use std::collections::BTreeMap;
 use std::io::{self, IsTerminal, Write};
@@ -22,11 +22,11 @@ use crate::exit::{Exit, Failed};
 use crate::private_file::create_private;
 use crate::ui::human;
 
-/// The secret, as the function reads it.
+/// The secret in the function's format.
 #[derive(Serialize)]
 struct ExportedSecret {
     auth: ExportedAuth,
-    /// By the ids of the vaults.
+    /// By vault id.
     vaults: BTreeMap<String, VaultKey>,
 }
 
@@ -41,7 +41,7 @@ struct VaultKey {
     /// 64 hexadecimal digits.
     #[serde(with = "crate::account::secret_text")]
     key: SecretString,
-    /// What the key was derived for: the function opens nothing else with it.
+    /// The parameters that the key was derived for: the function opens nothing else with it.
     encryption_version: u64,
     salt: String,
 }
@@ -74,8 +74,8 @@ pub(in crate::commands) async fn export(
     Ok(Exit::Done)
 }
 
-/// A token that nobody else uses, and the vaults that it shows. Signing out on this computer does not end it. One that was
-/// given in the environment is handed on as it is.
+/// A separate token, and the vaults that it shows. Signing out on this computer does not invalidate it. A
+/// token from the environment is exported unchanged.
 async fn token(
     options: &CredentialsExport,
     context: &Context,
@@ -94,7 +94,7 @@ async fn token(
     Ok((token, list))
 }
 
-/// The keys of the vaults that are wanted, and that the service does not hand out with the token.
+/// The keys of the requested vaults, except those whose password the service provides.
 async fn keys(
     options: &CredentialsExport,
     context: &Context,
@@ -112,7 +112,7 @@ async fn keys(
             Ok(Some(key)) => {
                 keys.insert(vault.id.to_string(), key);
             }
-            // Nobody asked for this one in particular.
+            // Nobody named this one in particular.
             Err(failed) if takes_all && failed.exit == Exit::SignIn => {
                 context.console.warn(&format!("{:?} is left out: {failed}", vault.name));
             }
@@ -122,7 +122,7 @@ async fn keys(
     Ok(keys)
 }
 
-/// The key of a vault; none of one that the service hands out with the token, and that was never known as anything else.
+/// The key of a vault; `None` for a standard vault that was never known as anything else.
 async fn key(
     options: &CredentialsExport,
     context: &Context,
@@ -162,7 +162,7 @@ fn wanted(
     options.vaults.iter().map(|wanted| choose(list.clone(), wanted, redactor)).collect()
 }
 
-/// Writes a file that only its owner may read.
+/// Writes a file that only its owner can read.
 fn write(path: &Path, text: &str, replace: bool) -> Result<(), Failed> {
     let result = create_private(path, replace).and_then(|mut file| {
         file.write_all(text.as_bytes())?;

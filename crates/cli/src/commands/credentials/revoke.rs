@@ -1,4 +1,4 @@
-//! `obsync credentials revoke`: makes the token of an exported secret worthless.
+//! `obsync credentials revoke`: invalidates the token of an exported secret.
 
 use std::fs::File;
 use std::io::{self, IsTerminal, Read};
@@ -14,7 +14,7 @@ use crate::args::CredentialsRevoke;
 use crate::context::Context;
 use crate::exit::{Exit, Failed};
 
-/// What is needed of a secret; the rest is for the function.
+/// The required part of a secret; the rest is for the function.
 #[derive(Deserialize)]
 struct Secret {
     auth: Auth,
@@ -51,7 +51,7 @@ pub(in crate::commands) async fn revoke(
     Ok(Exit::Done)
 }
 
-/// Forgets the sign-in of this computer if it was by the same token: early releases exported that.
+/// Removes this computer's sign-in if it uses the same token: early releases exported that.
 fn forget_here(token: &Token, context: &Context) -> Result<(), Failed> {
     let (credentials, console) = (context.credentials(), &context.console);
     let kept = credentials.load(context.api_url(), console)?;
@@ -83,7 +83,7 @@ fn token(file: Option<&Path>) -> Result<Token, Failed> {
     if text.len() as u64 > limits::PRIVATE_FILE {
         return Err(unusable("it is too large"));
     }
-    // The parser's own message would repeat what it found.
+    // The parser's own message would repeat its input.
     let secret: Secret =
         serde_json::from_str(&text).map_err(|_| unusable("it has no \"auth\" with a \"token\""))?;
     match secret.auth.token.expose_secret().trim() {

@@ -1,4 +1,4 @@
-//! How a run ends: what is printed, the exit status, and the errors that it ends with.
+//! The end of a run: final output, exit status, and errors.
 
 use obsync_core::pin::VaultKind;
 use obsync_core::{Outcome, Problem, ProblemCode, PullError, Report};
@@ -21,13 +21,13 @@ pub(crate) struct PullDocument {
     pub(in crate::commands) encryption: VaultKind,
 }
 
-/// What a report leaves to do, for the record of the last run.
+/// The problem that a report leaves, for the record of the last run.
 pub(super) fn left_to_do(report: &Report) -> Option<Problem> {
     problem(report, exit_of(report), "obsync confirm", "interrupted")
 }
 
-/// How a follower ends that was stopped, which is its proper end unless not even its first run came to one. Everything else was
-/// told as it came.
+/// The exit of a cancelled follower: its normal end unless not even its first run finished. Everything else
+/// was printed already.
 pub(super) fn follower_stopped(
     report: &Report,
     is_first: bool,
@@ -41,14 +41,14 @@ pub(super) fn follower_stopped(
     Exit::Unfinished
 }
 
-/// What is said of a run that was cut short.
+/// The message about a run that was cut short.
 fn cut_short(limit: &TimeLimit) -> String {
     let cause = limit.cause();
     format!("obsync: {cause}; what was pulled is kept, and the next run goes on from here")
 }
 
-/// Tells how it went. The report is a result; what needs the user's attention goes to standard error, also
-/// with `-q`.
+/// Prints the result. The report goes to standard output; anything that needs the user's attention goes to
+/// standard error, also with `-q`.
 pub(super) fn conclude(
     document: PullDocument,
     confirm: &str,
@@ -71,7 +71,7 @@ pub(super) fn conclude(
     if report.outcome == Outcome::Interrupted {
         words.push(cut_short(limit));
     }
-    // What is said before it can be long.
+    // The output before it can be long.
     let has_summary_last = !options.json && report.outcome == Outcome::DryRun;
     let summary = pull_report::sentences(report);
     if options.json {
@@ -82,7 +82,7 @@ pub(super) fn conclude(
     }
     words.iter().for_each(|words| context.console.error(words));
     if has_summary_last {
-        // It is what was asked for, also with -q.
+        // It is the requested result, so also with -q.
         context.console.result(&summary)?;
     }
     Ok(exit)
@@ -99,7 +99,7 @@ pub(in crate::commands) fn exit_of(report: &Report) -> Exit {
     }
 }
 
-/// What a finished pull leaves to do, for scripts and for the record of the last run.
+/// The problem that a finished pull leaves, for scripts and for the record of the last run.
 pub(in crate::commands) fn problem(
     report: &Report,
     exit: Exit,
@@ -136,7 +136,7 @@ pub(in crate::commands) fn problem(
     Some(problem)
 }
 
-/// A pull that could not go on: cut off once it had begun, refused before that.
+/// A pull that could not continue: cut off after its beginning, refused before that.
 pub(super) fn failed(error: PullError, connected: bool) -> Failed {
     match error {
         PullError::Client(error) => match Failed::from(error) {

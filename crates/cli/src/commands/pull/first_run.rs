@@ -1,4 +1,4 @@
-//! What is shown, asked and said before a first run.
+//! Output and questions before a first run.
 
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ use crate::target::known::{Known, Nested};
 use crate::target::states::State;
 use crate::ui::{ask, pull_report};
 
-/// Shows somebody at a terminal what the first run that sends would do, and asks.
+/// Shows the plan of the first run that sends at a terminal, and asks.
 ///
 /// # Errors
 /// When there is nobody to ask.
@@ -47,7 +47,7 @@ pub(super) async fn may_begin(
     context.or_stopped(ask::yes("The first run deletes nothing on either side. Go on?")).await
 }
 
-/// Says before a first pull that another destination lies inside this one, or around it.
+/// Prints before a first pull that another destination lies inside this one, or around it.
 pub(super) async fn tell_nested(known: &Known, context: &Context) -> Result<(), Failed> {
     for Nested { destination, vault, inside } in known.nested().await? {
         let how = if inside.is_some() { "inside this destination" } else { "around this destination" };

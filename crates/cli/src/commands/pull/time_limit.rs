@@ -1,4 +1,4 @@
-//! `--max-time`: how long a run may take.
+//! `--max-time`: the time limit of a run.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::exit::{Exit, Failed};
 
-/// The time that the user gave the run. When it is over, the run is asked to stop as by Ctrl-C.
+/// The user's time limit of a run. When it is over, the run is cancelled as by Ctrl-C.
 pub(super) struct TimeLimit {
     after: Option<Duration>,
     passed: Arc<AtomicBool>,

@@ -1,4 +1,4 @@
-//! Which way a vault and a destination are brought in step, and the options of it.
+//! The direction of syncing a vault and a destination, and its options.
 
 use std::sync::Arc;
 
@@ -18,7 +18,7 @@ use crate::target::destination::Destination;
 use crate::target::known::Purpose;
 use crate::target::objects::only_for;
 
-/// Which ways a vault and a destination are brought in step.
+/// A direction, with its options.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Way<'a> {
     Pull(&'a PullHere),
@@ -27,7 +27,7 @@ pub(super) enum Way<'a> {
 }
 
 impl<'a> Way<'a> {
-    /// What all have.
+    /// The common options.
     pub(super) fn options(self) -> &'a Pull {
         match self {
             Way::Pull(options) => &options.pull,
@@ -36,7 +36,7 @@ impl<'a> Way<'a> {
         }
     }
 
-    /// The command.
+    /// The command's name.
     pub(super) fn name(self) -> &'static str {
         match self {
             Way::Pull(_) => "pull",
@@ -45,12 +45,11 @@ impl<'a> Way<'a> {
         }
     }
 
-    /// Whether what was changed here is taken back.
+    /// True if local changes are taken back.
     pub(super) fn takes_back(self) -> bool {
         matches!(self, Way::Pull(options) if options.mirror)
     }
 
-    /// What those have that send.
     pub(super) fn sending(self) -> Option<(&'a Sync, SyncDirection)> {
         match self {
             Way::Pull(_) => None,
@@ -59,12 +58,12 @@ impl<'a> Way<'a> {
         }
     }
 
-    /// The same for what is noted of a run.
+    /// The direction for the record of a run.
     pub(super) fn direction(self) -> Direction {
         self.sending().map_or(Direction::Pull, |(_, direction)| direction.into())
     }
 
-    /// What the destination is opened for.
+    /// The purpose of opening the destination.
     pub(super) fn purpose(self) -> Purpose {
         Purpose {
             looks: self.options().dry_run,
@@ -73,7 +72,7 @@ impl<'a> Way<'a> {
         }
     }
 
-    /// What a follower does in each of its runs.
+    /// The runs of a follower.
     pub(super) fn follow(self, pull_options: PullOptions) -> FollowWay {
         match self.sync_options(pull_options.clone()) {
             Some(sync_options) => FollowWay::Sync(sync_options),
@@ -81,7 +80,7 @@ impl<'a> Way<'a> {
         }
     }
 
-    /// What tells a follower of changes of the destination, where it sends them.
+    /// The watcher of a destination whose changes a follower sends.
     pub(super) fn watch(self, filter: &Filter, states: &Arc<dyn StateStore>) -> Option<Box<dyn Watch>> {
         let (options, _) = self.sending()?;
         let Destination::Folder(folder) = &options.pull.destination else { return None };
@@ -101,7 +100,6 @@ impl<'a> Way<'a> {
         })
     }
 
-    /// Does it.
     pub(super) async fn run(
         self,
         source: &PullSource,
@@ -118,7 +116,7 @@ impl<'a> Way<'a> {
     }
 }
 
-/// Whether what is missing in the destination was deleted there, where that is a bucket.
+/// True if files missing in a bucket count as deleted there.
 pub(super) fn misses_deleted(options: &Sync) -> Result<bool, Failed> {
     match (options.bucket_deletes, &options.pull.destination) {
         (BucketDeletes::OfThisBucket, folder @ Destination::Folder(_)) => {

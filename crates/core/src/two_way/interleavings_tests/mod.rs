@@ -1,6 +1,6 @@
-//! The pure core through all interleavings of two replicas, two paths and up to five operations: reconciling, deciding what is
-//! sent, merging and settling are the engine's own; a vault that behaves as docs/PROTOCOL.md section 6 says is simulated around
-//! them. In the end both are equal to the vault, and no text is lost.
+//! Runs the pure core through all interleavings of two replicas, two paths and up to five operations.
+//! Reconciling, deciding what to send, merging and settling are the engine's own code; the simulated vault
+//! behaves as docs/PROTOCOL.md section 6 says. In the end both replicas equal the vault, and no text is lost.
 
 mod world;
 
@@ -9,9 +9,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use world::World;
 
-/// One is merged by lines, the other is not.
+/// The first is merged by lines, the second is not.
 const PATHS: [&str; 2] = ["a.md", "b.png"];
-/// How many operations there are at most.
+/// Operations per history, at most.
 const OPERATIONS: usize = 5;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,9 +22,9 @@ enum Op {
     /// To the other path, if that is free.
     Rename(usize, usize),
     Sync(usize),
-    /// A run in which the next operation comes after everything was decided and before it is sent.
+    /// The next operation happens after this run has decided everything and before it sends.
     Around(usize),
-    /// A run that dies after everything was sent and before anything is recorded.
+    /// The run dies after it has sent everything and before it records anything.
     Dies(usize),
 }
 
@@ -36,7 +36,7 @@ fn operations() -> Vec<Op> {
     by_users.chain((0..2).flat_map(|replica| run.map(|op| op(replica)))).collect()
 }
 
-/// Tries everything that can follow.
+/// Tries every continuation of a history.
 fn explore(world: &World, history: &mut Vec<Op>, operations: &[Op], tried: &AtomicU64) {
     for op in operations {
         let around = matches!(op, Op::Around(_));
@@ -63,7 +63,8 @@ fn explore(world: &World, history: &mut Vec<Op>, operations: &[Op], tried: &Atom
 #[test]
 fn all_interleavings_of_two_replicas_and_two_paths_end_equal_and_lose_nothing() {
     let operations = operations();
-    // Both replicas are alike at first, and a run has nothing to do: the first operation is one of the first replica's user.
+    // Both replicas are equal at first, so a run has nothing to do: the first operation is one of the first
+    // replica's user.
     let first: Vec<Op> = operations
         .iter()
         .copied()

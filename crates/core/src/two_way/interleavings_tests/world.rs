@@ -1,4 +1,4 @@
-//! Two replicas and the vault between them. Everything is in memory, and nothing waits.
+//! Two replicas and the vault between them, in memory. Nothing waits.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
@@ -14,7 +14,7 @@ use crate::model::{FileMeta, KnownContent, LocalFacts, Record, RecordKind};
 use crate::reconcile::{Action, Before, Local, Reach, Remote, Rules, decide, decide_content};
 use crate::scan::{LocalFile, LocalTree};
 
-/// How often a run goes round.
+/// Rounds of a run, at most.
 const ROUNDS: usize = 6;
 const RULES: Rules = Rules { reach: Reach::Everything, full_above: None };
 
@@ -30,7 +30,7 @@ struct Entry {
 #[derive(Clone, Default)]
 struct Replica {
     files: BTreeMap<VaultPath, String>,
-    /// With the texts that they speak of.
+    /// Each with its text.
     records: BTreeMap<VaultPath, (Record, String)>,
     version: u64,
     announced: Vec<VaultChange>,
@@ -40,9 +40,9 @@ struct Replica {
 pub(super) struct World {
     vault: Vec<Entry>,
     replicas: [Replica; 2],
-    /// Whether the server leaves the old path of a rename to the client.
+    /// The server leaves the old path of a rename to the client.
     keeps_related: bool,
-    /// Whether both replicas go by one name.
+    /// Both replicas have the same device name.
     are_alike: bool,
     words: usize,
     copies: usize,
@@ -71,7 +71,7 @@ fn merged(path: &VaultPath, base: Option<&str>, local: &str, remote: &str) -> Op
 }
 
 impl World {
-    /// Both are in step with a vault that has a text at each path.
+    /// Both replicas are in sync with a vault that has a text at each path.
     pub(super) fn new(keeps_related: bool, are_alike: bool) -> Self {
         let mut world = World {
             vault: Vec::new(),
@@ -97,14 +97,14 @@ impl World {
         self.vault.push(Entry { uid, path, text, device });
     }
 
-    /// Lets an operation happen. `false`: it changes nothing.
+    /// Carries out an operation. `false` if it changes nothing.
     pub(super) fn happen(&mut self, op: Op, then: Option<Op>) -> bool {
         match op {
             Op::Edit(on, at) => {
                 self.words += 1;
                 let word = format!("w{}", self.words);
                 let text = self.replicas[on].files.entry(path(PATHS[at])).or_default();
-                // At different ends, so that lines can be merged.
+                // At opposite ends, so that lines can be merged.
                 *text = if on == 0 { format!("{word}\n{text}") } else { format!("{text}{word}\n") };
                 self.written.insert(word)
             }
@@ -129,7 +129,7 @@ impl World {
         }
     }
 
-    /// A run. Tells whether it changed anything.
+    /// One run. Returns whether it changed anything.
     fn sync(&mut self, on: usize, mut meanwhile: Option<Op>, dies: bool) -> bool {
         let mut has_changed = self.settle_announced(on);
         for _ in 0..ROUNDS {
@@ -155,7 +155,7 @@ impl World {
         has_changed
     }
 
-    /// What is above a version, the latest of each path.
+    /// The latest entry of each path above a version.
     fn listing(&self, above: u64) -> BTreeMap<VaultPath, Entry> {
         let entries = self.vault.iter().filter(|entry| entry.uid > above);
         entries.map(|entry| (entry.path.clone(), entry.clone())).collect()
@@ -175,7 +175,7 @@ impl World {
         self.replicas[on].files != before
     }
 
-    /// An edit goes along with a rename, as `carrying` does it.
+    /// Carries an edit along with a rename, as `carrying` does.
     fn carry(&mut self, on: usize, listing: &mut BTreeMap<VaultPath, Entry>) {
         let replica = &mut self.replicas[on];
         let gone: Vec<(VaultPath, String)> = listing
@@ -207,7 +207,7 @@ impl World {
         let decision =
             decide(known.as_ref().map(|(record, _)| record), Local::NotScanned, Remote::Deleted, &RULES);
         if let (Before::Remove, Some((_, text))) = (decision.before, known) {
-            // What differs from the record is left alone.
+            // A file that differs from its record is left alone.
             if replica.files.get(path) == Some(&text) {
                 replica.files.remove(path);
             }
@@ -255,7 +255,7 @@ impl World {
         self.replicas[on].files.insert(copy, text.to_owned());
     }
 
-    /// What is sent, in its order.
+    /// The changes to send, in order.
     fn outgoing(&self, on: usize) -> Vec<VaultChange> {
         let replica = &self.replicas[on];
         let is_new = |path: &VaultPath, text: &String| {
@@ -288,7 +288,7 @@ impl World {
         files.chain(deletions).collect()
     }
 
-    /// The vault takes a change, unless it is not so any more.
+    /// Applies a change to the vault. `false` if its precondition no longer holds.
     fn land(&mut self, on: usize, change: &VaultChange) -> bool {
         let files = &self.replicas[on].files;
         match change {
@@ -318,7 +318,7 @@ impl World {
         name.to_string()
     }
 
-    /// The history of a path, as a device sees it.
+    /// History of a path, as a device sees it.
     fn seen(&self, path: &VaultPath) -> Vec<Seen> {
         let entries = self.vault.iter().filter(|entry| entry.path == *path);
         entries
@@ -337,7 +337,7 @@ impl World {
             .collect()
     }
 
-    /// Records what was sent. Tells whether others wrote meanwhile, or something was put here.
+    /// Records the sent changes. Returns whether others wrote meanwhile, or something was put here.
     fn settle(&mut self, on: usize, changes: &[VaultChange]) -> bool {
         let version = self.replicas[on].version;
         let mut heard: BTreeSet<VaultPath> = self.listing(version).into_keys().collect();
@@ -393,7 +393,7 @@ impl World {
         }
     }
 
-    /// Settles what a run that died had announced.
+    /// Settles the changes that a dead run had announced.
     fn settle_announced(&mut self, on: usize) -> bool {
         let (version, announced) =
             (self.replicas[on].version, std::mem::take(&mut self.replicas[on].announced));

@@ -1,4 +1,4 @@
-//! Absence: what is not there is deleted in the vault only if its user certainly removed it.
+//! Absence: a missing file is deleted in the vault only if its user certainly removed it.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -17,7 +17,7 @@ use super::{T, has, in_step};
 use crate::bench::Bench;
 use crate::stopping::StopAtScanNumber;
 
-/// The limits that apply where nobody says otherwise.
+/// The default limits.
 fn usual(options: &mut SyncOptions) {
     options.max_delete_in_vault = MaxDelete::InVault;
 }
@@ -26,7 +26,7 @@ fn paths_in_vault(bench: &Bench) -> Vec<String> {
     bench.vault.expected().unwrap().files.into_iter().map(|file| file.path).collect()
 }
 
-/// A vault and a folder with so many notes.
+/// A vault and a folder with this many notes.
 async fn with_notes(count: usize) -> Bench {
     let bench = Bench::new().await;
     for number in 0..count {
@@ -57,7 +57,7 @@ async fn empty_folder_without_a_state_and_with_one_is_filled_and_deletes_nothing
     let report = bench.sync_with(usual).await.unwrap();
     nothing_deleted(&report);
     assert_eq!((report.doubt, report.pulled.files), (Some(Doubt::OtherFiles), 60), "{report:#?}");
-    // A state, and nothing at all; the limit does not come into it.
+    // A state, and nothing at all; the limit does not matter.
     for is_there in [true, false] {
         fs::remove_dir_all(bench.dest()).unwrap();
         if is_there {
@@ -91,7 +91,7 @@ async fn empty_folder_state_that_is_older_than_the_folder_deletes_nothing() {
     bench.edit("7.md", "edited");
     bench.edit("new.md", "new");
     bench.sync().await;
-    // Somebody puts the five back by another device, and the state of before comes back.
+    // Another device restores the five, and the earlier state is restored.
     bench.vault.write("3.md", "back", T + 1000).unwrap();
     fs::copy(&old, &state).unwrap();
     let report = bench.sync_with(usual).await.unwrap();
@@ -115,9 +115,9 @@ async fn empty_folder_what_was_removed_before_the_first_sync_comes_back() {
     assert_eq!(report.pulled.files, 2, "{report:#?}");
     assert!(report.warnings.iter().any(|warning| warning.contains("both ways")), "{report:#?}");
     bench.assert_in_step().await;
-    // Nor does the second run.
+    // Neither does the second run.
     assert!(bench.sync().await.is_unchanged());
-    // A push brings nothing back, and deletes nothing that was never missed before its eyes.
+    // A push fetches nothing, and deletes only files that it has seen missing.
     let bench = Bench::new().await;
     bench.vault.write("a.md", "a", T).unwrap();
     bench.vault.write("b.md", "b", T).unwrap();
@@ -171,7 +171,7 @@ async fn settings_lost_say_the_direction_and_are_never_more_dangerous() {
     let report = bench.sync().await;
     nothing_deleted(&report);
     assert!(report.warnings[0].contains("both ways"), "{report:#?}");
-    // A state that is lost, empty, cut or of another make.
+    // A state that is lost, empty, truncated or in another format.
     let state = bench.home().join("state.sqlite");
     let whole = fs::read(&state).unwrap();
     for broken in [&whole[..whole.len() / 2], b"", b"no database"] {
@@ -216,7 +216,7 @@ async fn folders_that_are_not_there_any_more_when_deletions_are_sent_delete_noth
 #[tokio::test(flavor = "multi_thread")]
 async fn folders_that_are_not_there_for_the_scan_make_nothing_below_them_absent() {
     let bench = in_step(&[("a.md", "a"), ("x/b.md", "b"), ("x/y/c.md", "c")]).await;
-    // A link, a pipe and a file in the place of a folder, of which nobody can tell what it should hold.
+    // A link, a pipe and a file in place of a folder: its contents are unknown.
     let aside = bench.home().join("x aside");
     fs::rename(bench.dest().join("x"), &aside).unwrap();
     std::os::unix::fs::symlink(&aside, bench.dest().join("x")).unwrap();
@@ -224,7 +224,7 @@ async fn folders_that_are_not_there_for_the_scan_make_nothing_below_them_absent(
     assert_eq!(paths_in_vault(&bench).len(), 3);
     fs::remove_file(bench.dest().join("x")).unwrap();
     fs::rename(&aside, bench.dest().join("x")).unwrap();
-    // Unreadable for whoever is no superuser.
+    // Unreadable for all but the superuser.
     fs::set_permissions(bench.dest().join("x"), fs::Permissions::from_mode(0o000)).unwrap();
     let report = bench.try_sync().await;
     fs::set_permissions(bench.dest().join("x"), fs::Permissions::from_mode(0o755)).unwrap();
@@ -233,12 +233,12 @@ async fn folders_that_are_not_there_for_the_scan_make_nothing_below_them_absent(
     bench.assert_in_step().await;
 }
 
-/// Runs a test as a user who may not do everything.
+/// Runs a test as a user without privileges.
 fn as_a_mere_user(test: impl Future<Output = ()> + Send + 'static) {
     let run = || {
         if rustix::process::geteuid().is_root() {
             let nobody = rustix::thread::Uid::from_raw(65_534);
-            // Of this thread alone, and of those that it starts.
+            // For this thread only, and those that it starts.
             rustix::thread::set_thread_res_uid(nobody, nobody, nobody).unwrap();
         }
         tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap().block_on(test);
@@ -254,7 +254,7 @@ fn folders_that_are_not_there_half_of_a_folder_that_cannot_be_read_is_not_missin
         let set_mode = |path: &str, mode| {
             fs::set_permissions(bench.dest().join(path), fs::Permissions::from_mode(mode)).unwrap();
         };
-        // Of one folder nothing can be told, of another the names alone.
+        // Nothing can be read of one folder, and only the names of another.
         let closed = [("closed", 0o000, 0o755), ("half", 0o444, 0o755), ("unreadable.md", 0o000, 0o644)];
         closed.iter().for_each(|(path, mode, _)| set_mode(path, *mode));
         fs::remove_file(bench.dest().join("gone.md")).unwrap();
@@ -274,10 +274,10 @@ fn folders_that_are_not_there_half_of_a_folder_that_cannot_be_read_is_not_missin
     });
 }
 
-/// The number of an error of a disk.
+/// Number of the I/O error of a disk.
 const EIO: i32 = 5;
 
-/// Syncs a folder whose listings fail as it is decided by its name, and by how many entries were read.
+/// Syncs a folder whose listings fail depending on its name and the number of entries read.
 async fn sync_on_a_failing_disk(
     bench: &Bench,
     decide: impl Fn(&str, usize) -> Option<ListingFault> + Send + Sync + 'static,
@@ -344,7 +344,7 @@ async fn folders_that_are_not_there_in_half_of_a_listing_are_looked_for_one_by_o
         }
         bench.sync().await;
         for entries in 0..=5 {
-            // Without a word, as some network drives do it, in each scan.
+            // Without an error, as some network drives do, in each scan.
             let ends = move |folder: &str, read| folder == cut && read >= entries;
             let decide = move |folder: &str, read| ends(folder, read).then_some(ListingFault::End);
             nothing_deleted(&sync_on_a_failing_disk(&bench, decide).await.unwrap());

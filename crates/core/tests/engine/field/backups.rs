@@ -18,7 +18,7 @@ fn copy_tree(from: &Path, to: &Path) {
     assert!(Command::new("cp").arg("-a").arg(from).arg(to).status().unwrap().success());
 }
 
-/// A folder in step, a copy of it from before the last changes, made here or there.
+/// A folder in sync, and a copy of it from before the last changes, made here or there.
 async fn with_backup() -> (Bench, PathBuf) {
     let bench = in_step(&[
         ("here.md", "of last week"),
@@ -45,7 +45,7 @@ fn restore(bench: &Bench, backup: &Path) {
     bench.edit("mine.md", "a user's text in the backup");
 }
 
-/// The newest texts are in the vault, and the old ones nowhere.
+/// Asserts that the newest texts are in the vault, and the old ones nowhere.
 async fn assert_newest(bench: &Bench) {
     assert!(has(bench, "here.md", "edited here and sent"), "{:?}", bench.vault.contents());
     assert!(has(bench, "there.md", "edited there"));
@@ -159,7 +159,7 @@ async fn server_restored_and_grown_again_sends_what_it_has_now_and_nothing_is_de
     bench.edit("0.md", "edited here");
     bench.sync().await;
     bench.assert_in_step().await;
-    // 20 of them and the edit are taken back; as many and ten more come.
+    // 20 of them and the edit are rolled back; as many and ten more are written.
     bench.vault.roll_back(Uid(10)).unwrap();
     for number in 0..31 {
         let path = format!("other {number}.md");
@@ -195,7 +195,8 @@ async fn server_restored_and_still_older_is_sent_nothing_and_deletes_nothing() {
     assert_eq!(bench.files().len(), here.len(), "one is new, one was removed by its user");
 }
 
-/// As a tool restores that leaves hidden folders out: the marker stays, and what was made since the backup is gone.
+/// Restores like a tool that skips hidden folders: the marker stays, and files created since the backup are
+/// gone.
 fn restore_without_hidden(bench: &Bench, backup: &Path) {
     for file in bench.files() {
         fs::remove_file(bench.dest().join(file)).unwrap();
@@ -222,7 +223,7 @@ async fn old_backup_beside_its_marker_is_nobodys_change_in_a_full_sync() {
         bench.sync().await;
         let backup = bench.home().join("backup");
         copy_tree(&bench.dest(), &backup);
-        // Of most notes the backup has the newest text.
+        // The backup has the newest text of most notes.
         bench.edit("1.md", "edited here and sent");
         for number in 2..5 {
             bench.vault.write(&format!("{number}.md"), "edited there", T + 1_000_000).unwrap();
@@ -246,7 +247,7 @@ async fn old_backup_beside_its_marker_is_nobodys_change_in_a_full_sync() {
     }
 }
 
-/// A restoration that was broken off: some notes are as in the backup, some are not there, the others are as they were.
+/// An interrupted restoration: some notes are as in the backup, some are missing, the others are unchanged.
 #[tokio::test(flavor = "multi_thread")]
 async fn old_backup_half_restored_is_nobodys_change_and_deletes_nothing() {
     let bench = Bench::new().await;
@@ -302,7 +303,8 @@ impl Progress for StopAtSecondListing {
     }
 }
 
-/// The doubt is told in the run that finds it; the next one must know of it, though that one did not come to its end.
+/// The run that finds the doubt reports it; the next one must know of it, though the first one did not
+/// complete.
 #[tokio::test(flavor = "multi_thread")]
 async fn old_backup_that_was_noticed_by_a_sync_that_was_cut_off_brings_nothing_back() {
     let bench = Bench::new().await;
@@ -331,7 +333,8 @@ async fn old_backup_that_was_noticed_by_a_sync_that_was_cut_off_brings_nothing_b
         "{report:#?}"
     );
     assert!(bench.state().all_records().await.unwrap().is_empty());
-    // Nothing is recorded any more, so it is a first run again: the note that came back with the backup waits, and is not sent.
+    // There are no records any more, so it is a first run again: the note that came back with the backup
+    // waits, and is not sent.
     let report = bench.sync().await;
     assert_eq!((report.outcome, report.pushed.files), (Outcome::HeldBack, 1), "{report:#?}");
     assert_eq!(report.held_back.iter().map(VaultPath::as_str).collect::<Vec<_>>(), ["11.md"]);

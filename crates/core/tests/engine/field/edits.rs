@@ -1,4 +1,4 @@
-//! Edits: whose text is the newest one, and when it is complete.
+//! Edits: which text is the newest, and when it is complete.
 
 use std::fs;
 use std::io::Write;
@@ -35,7 +35,8 @@ async fn stale_copy_is_not_pushed_over_what_another_device_wrote_meanwhile() {
     bench.sync_through(destination.unwrap(), Arc::new(NoProgress), CancellationToken::new()).await.unwrap();
     bench.sync().await;
     assert_eq!(bench.read("note.md"), after);
-    // What was put here is reported by a watcher late, or the file is touched: it is known by its content.
+    // A watcher reports late that the run wrote the file, or the file is touched: it is recognised by its
+    // content.
     assert!(bench.sync().await.is_unchanged());
     bench.assert_in_step().await;
     let file = fs::File::options().append(true).open(bench.dest().join("note.md")).unwrap();
@@ -45,7 +46,7 @@ async fn stale_copy_is_not_pushed_over_what_another_device_wrote_meanwhile() {
     assert_eq!((bench.server.stats().pushes, copies(&bench)), (0, 0));
 }
 
-/// Syncs; something happens between the first look and the second one.
+/// Syncs; `act` runs between the first scan and the second.
 async fn sync_while_it_waits(bench: &Bench, clock: &SetClock, act: impl FnOnce()) -> Report {
     const LOOK: Duration = Duration::from_secs(2);
     let between = async {
@@ -70,7 +71,7 @@ async fn stale_copy_that_is_empty_for_a_moment_is_looked_at_again() {
         assert_eq!(report.pushed.files, 0);
     }
     assert_eq!(bench.server.stats().pushes, 0);
-    // A user who empties a note means it.
+    // A user who empties a note intends it.
     fs::write(&note, "").unwrap();
     assert_eq!(bench.sync().await.pushed.files, 1);
     bench.assert_in_step().await;
@@ -79,7 +80,7 @@ async fn stale_copy_that_is_empty_for_a_moment_is_looked_at_again() {
 #[tokio::test(flavor = "multi_thread")]
 async fn both_edited_lines_are_merged_whoever_was_first() {
     let base = "a\nb\nc\n";
-    // The vault first, and seen; or while ours is under way.
+    // The vault changes first, and the run sees that; or it changes while ours is being sent.
     for is_seen in [true, false] {
         let bench = in_step(&[("note.md", base)]).await;
         bench.edit("note.md", "A\nb\nc\n");
@@ -123,7 +124,7 @@ async fn both_edited_without_the_base_on_the_server_is_merged_and_what_cannot_be
         bench.edit(path, mine);
         bench.vault.write(path, theirs, T + 1000).unwrap();
     }
-    // The versions that they were made from are not on the server any more.
+    // Their base versions are not on the server any more.
     bench.server.faults().update(|faults| {
         faults.gone_answer = Chance::always().for_uid(obsync_protocol::Uid(base.0 - 3));
     });
@@ -185,7 +186,7 @@ async fn save_by_rename_deletes_nothing_and_leaves_no_litter_in_the_vault() {
         fs::write(at(".note.md.swp"), "swap").unwrap();
         fs::rename(at("note.md"), at("note.md~")).unwrap();
         if number == 10 {
-            // A run in the middle of it.
+            // A run in the middle of the save.
             let renames = || fs::rename(at("note.md.tmp.123"), at("note.md")).unwrap();
             let report = sync_while_it_waits(&bench, &clock, renames).await;
             assert_eq!((report.deleted_in_vault.files, report.pushed.files), (0, 1), "{report:#?}");
@@ -204,7 +205,7 @@ async fn save_by_rename_deletes_nothing_and_leaves_no_litter_in_the_vault() {
 #[tokio::test(flavor = "multi_thread")]
 async fn half_written_what_changes_between_the_hash_and_the_bytes_is_abandoned() {
     let bench = in_step(&[("note.md", "n")]).await;
-    // In one piece, and of two readings.
+    // In one read, and in two.
     for (name, size) in [("small.md", 1000), ("large.bin", 9 << 20)] {
         bench.edit(name, &"x".repeat(size));
         let file = bench.dest().join(name);
@@ -281,18 +282,18 @@ async fn settings_that_fight_are_noticed_said_once_and_sent_no_more_for_a_while(
     assert_eq!(bench.server.stats().pushes, 2, "two turns of each are enough");
     let [warning] = &said[..] else { panic!("{said:?}") };
     assert!(warning.contains("two devices rewrite it whenever the other one did"), "{warning}");
-    // What the other device writes goes on to come, and notes go on to be sent.
+    // The other device's changes are still applied, and notes are still sent.
     assert_eq!(bench.read(data), "{\"by\":\"there 6\"}");
     bench.edit(data, "{\"by\":\"here\"}");
     bench.edit("note.md", "edited");
     sync().await.unwrap();
     assert!(has(&bench, "note.md", "edited") && has(&bench, data, "{\"by\":\"there 6\"}"));
-    // The change waits, and is known to.
+    // The change waits, and the state records it.
     let waiting = bench.state().deferred(DeferredKind::Failed).await.unwrap();
     let [waiting] = &waiting[..] else { panic!("{waiting:#?}") };
     assert_eq!((waiting.key.is_outgoing(), waiting.key.shown()), (true, data));
     assert!(bench.verify().await.failures.is_empty());
-    // That lasts as long as the pause, also where there is nothing to send at the moment.
+    // That lasts as long as the pause, even if there is nothing to send at the moment.
     bench.edit(data, "{\"by\":\"there 6\"}");
     assert!(sync().await.unwrap().warnings.is_empty());
     assert_eq!(bench.state().deferred(DeferredKind::Failed).await.unwrap().len(), 1);
@@ -309,7 +310,7 @@ async fn both_edited_an_edit_takes_the_place_of_a_deletion_that_is_held_back() {
     bench.edit("note.md", "edited");
     bench.sync_with(careful).await.unwrap();
     assert!(has(&bench, "note.md", "edited"));
-    // What is let go now is nothing: the vault has the note again.
+    // The confirmation has no effect: the vault has the note again.
     for _ in 0..2 {
         bench.sync().await;
         assert_eq!(bench.read("note.md"), "edited");

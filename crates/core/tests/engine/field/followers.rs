@@ -1,4 +1,4 @@
-//! Followers that are not told, or not in time.
+//! Followers that get no notice of a change, or get it late.
 
 use std::collections::HashSet;
 use std::fs;
@@ -20,7 +20,7 @@ use super::{T, has, in_step};
 use crate::bench::{Bench, source_with};
 use crate::following::{Follower, Notices, until};
 
-/// Sees nothing, and says so.
+/// A watch that sees nothing, and reports that.
 struct Blind;
 
 #[async_trait]
@@ -58,7 +58,7 @@ async fn blind_watchers_are_made_up_for_by_scans_and_are_said() {
     assert_eq!((about_it("not every change"), about_it("unwatched: ")), (1, 1), "{told:?}");
 }
 
-/// Hands bytes on between a client and the server until it is told to do so no more, without a word to either.
+/// Forwards bytes between a client and the server until it is cut, without notice to either.
 struct Wire {
     address: SocketAddr,
     is_cut: Arc<AtomicBool>,
@@ -67,7 +67,7 @@ struct Wire {
 const TEN_MINUTES: Duration = Duration::from_secs(600);
 
 impl Wire {
-    /// The bench's vault by this way.
+    /// The bench's vault through this connection.
     async fn source(&self, clock: &Arc<SetClock>, timeouts: Timeouts) -> PullSource {
         let change = |options: &mut ClientOptions| {
             options.timeouts = timeouts;
@@ -101,7 +101,7 @@ impl Wire {
     fn hand_on(mut from: TcpStream, mut to: TcpStream, is_cut: &dyn Fn() -> bool) {
         let mut bytes = [0; 16 * 1024];
         while let Ok(count @ 1..) = from.read(&mut bytes) {
-            // What comes then is swallowed.
+            // Later bytes are dropped.
             if !is_cut() && to.write_all(&bytes[..count]).is_err() {
                 break;
             }
@@ -112,7 +112,7 @@ impl Wire {
     }
 }
 
-/// Tells that something was changed as often as it is told to.
+/// Reports a change for each notification.
 struct ToldOf(Arc<Notify>);
 
 #[async_trait]
@@ -122,8 +122,8 @@ impl Watch for ToldOf {
     }
 }
 
-/// A follower that does nothing for ten minutes while its socket dies without a word, and that waits far longer for an answer over
-/// it. What wakes it: its clock, or a change that its user made meanwhile.
+/// A follower that does nothing for ten minutes while its socket dies without notice, and that waits far
+/// longer for an answer over it. It is woken by its clock, or by a change that its user made meanwhile.
 async fn away_for_ten_minutes(comes_back: impl FnOnce(&SetClock, &Notify)) {
     let mut bench = in_step(&[("note.md", "a\nb\nc\n"), ("gone.md", "g")]).await;
     let wire = Wire::to(bench.server.address());
@@ -145,7 +145,7 @@ async fn away_for_ten_minutes(comes_back: impl FnOnce(&SetClock, &Notify)) {
     fs::remove_file(bench.dest().join("gone.md")).unwrap();
     comes_back(&clock, &changed);
     until("it is there", || has(&bench, "mine.md", "mine") && !has(&bench, "gone.md", "g")).await;
-    // Both edits of one note are in it: the other one was listed before this one was sent.
+    // The note has both edits: the other one was listed before this one was sent.
     until("it is merged", || has(&bench, "note.md", "A\nb\nC\n")).await;
     follower.at_rest(2).await;
     assert!(bench.server.stats().websocket_connections > before, "over a new session");
@@ -161,7 +161,7 @@ async fn asleep_a_follower_that_was_stopped_lists_over_a_new_session_before_it_p
 
 #[tokio::test(flavor = "multi_thread")]
 async fn asleep_what_was_changed_here_meanwhile_does_not_go_over_the_dead_socket() {
-    // The computer slept, and the clock is not looked at yet.
+    // The computer slept, and the clock has not been checked yet.
     away_for_ten_minutes(|clock, changed| {
         clock.suspend(TEN_MINUTES);
         changed.notify_one();
@@ -178,7 +178,7 @@ async fn asleep_behind_a_dead_socket_a_follower_comes_back_and_lists_before_it_p
     bench.source = wire.source(&clock, timeouts).await;
     let follower = Follower::begin(&bench, true);
     follower.at_rest(1).await;
-    // The line is dead from here on, and nobody says so. Both sides go on.
+    // The connection is dead from here on, without notice. Both sides continue.
     wire.is_cut.store(true, Ordering::Relaxed);
     bench.vault.write("note.md", "edited there", T + 1000).unwrap();
     bench.vault.write("new.md", "new", T + 1000).unwrap();
@@ -186,7 +186,7 @@ async fn asleep_behind_a_dead_socket_a_follower_comes_back_and_lists_before_it_p
     fs::remove_file(bench.dest().join("gone.md")).unwrap();
     let sessions = || bench.server.stats().websocket_connections;
     let (before, mut passed) = (sessions(), Duration::ZERO);
-    // In steps that are no jump of the clock.
+    // In steps too small to be a jump of the clock.
     while passed < silence {
         assert_eq!(sessions(), before, "{passed:?}");
         clock.until_slept(ping_after).await;
@@ -209,7 +209,7 @@ async fn asleep_behind_a_dead_socket_a_follower_comes_back_and_lists_before_it_p
     assert!(has(&bench, "note.md", "edited there"));
 }
 
-/// Tells of paths when it is told to.
+/// Reports the paths that it receives.
 struct Reports(mpsc::UnboundedReceiver<VaultPath>, HashSet<VaultPath>);
 
 #[async_trait]
@@ -240,13 +240,13 @@ async fn stale_copy_a_follower_sends_nothing_when_its_own_writes_are_reported_la
         until("it is here", || fs::read_to_string(&note).is_ok_and(|found| found == text)).await;
     }
     let runs = follower.runs();
-    // What it wrote is reported only now; and somebody touches the file.
+    // The run's own write is reported only now; and the file is touched.
     report.send(VaultPath::parse("note.md").unwrap()).unwrap();
     until("it looks", || follower.runs() > runs).await;
     fs::File::options().write(true).open(&note).unwrap().set_modified(SystemTime::now()).unwrap();
     report.send(VaultPath::parse("note.md").unwrap()).unwrap();
     until("it looks again", || follower.runs() > runs + 1).await;
-    // While another version is under way.
+    // While another version is being sent.
     bench.vault.as_device("B").write("note.md", "the newest", T + 9).unwrap();
     report.send(VaultPath::parse("note.md").unwrap()).unwrap();
     until("it is here", || fs::read_to_string(&note).is_ok_and(|found| found == "the newest")).await;
@@ -266,16 +266,17 @@ async fn trees_that_are_not_notes_another_branch_for_a_moment_deletes_nothing_an
     }
     bench.sync().await;
     let follower = Follower::of_folder(&bench, Duration::from_secs(2));
-    // Everything is watched once one change was seen.
+    // After one change was seen, everything is watched.
     follower.at_rest(1).await;
     bench.edit("watched.md", "w");
     until("it is sent", || has(&bench, "watched.md", "w")).await;
-    // git checkout other: 800 are others, 100 are gone; the lock is gone when it is done. And git checkout back.
+    // git checkout other: 800 files change, 100 are removed, and the lock goes when it is done. Then git
+    // checkout back.
     for number in 0..800 {
         bench.edit(name(number), &format!("of the other branch {number}"));
     }
     (800..900).for_each(|number| fs::remove_file(bench.dest().join(name(number))).unwrap());
-    // The half of the time that such changes wait.
+    // Half of the time that such changes wait.
     tokio::time::sleep(Duration::from_secs(1)).await;
     for number in (800..900).chain(0..800) {
         bench.edit(name(number), &format!("note {number}"));
@@ -288,7 +289,7 @@ async fn trees_that_are_not_notes_another_branch_for_a_moment_deletes_nothing_an
     assert_eq!((texts.len(), bench.files().len()), (1002, 1002));
     assert!((0..1000).all(|number| texts[&name(number)] == format!("note {number}").as_bytes()));
     assert_eq!(bench.state().load().await.unwrap().version, bench.vault.version().0);
-    // The first of them may go before they are so many that all wait; what is gone never does.
+    // The first of them may be sent before there are so many that all wait; deletions are never sent.
     let journal = bench.state().journal(None, 5000).await.unwrap();
     let is_deletion = |line: &&JournalEntry| line.change == JournalChange::Delete;
     assert_eq!(journal.iter().filter(is_deletion).count(), 0);
@@ -323,7 +324,8 @@ async fn trees_that_are_not_notes_another_branch_that_stays_for_long_is_taken_ba
     assert_eq!(bench.files().len(), 300);
 }
 
-/// What is being written when a run looks a second time is left to the next one, though it was calm when the run began.
+/// A file that is being written at the second scan of a run is left to the next one, though it was calm when
+/// the run began.
 #[tokio::test(flavor = "multi_thread")]
 async fn half_written_what_begins_to_change_between_two_looks_waits() {
     const LOOK: Duration = Duration::from_secs(2);
@@ -385,14 +387,15 @@ async fn save_by_rename_of_sed_and_a_file_that_is_empty_for_a_moment_leave_nothi
     bench.sync().await;
     bench.assert_in_step().await;
     assert_eq!(bench.files(), ["cut.md", "note.md", "watched.md"]);
-    // The first of sed's twenty may go at once, and one more while they are looked at; the empty file never does.
+    // The first of sed's twenty files may be sent at once, and one more while the run scans; the empty file
+    // is never sent.
     let pushes = bench.server.stats().pushes - before;
     assert!((2..=4).contains(&pushes), "{pushes}");
     let history = versions_of(&bench, "cut.md").await;
     assert!(history.iter().all(|size| *size > 0), "{history:?}");
 }
 
-/// The sizes of all versions of a note that the vault has, as it tells them.
+/// The sizes of all versions of a note in the vault, as the vault reports them.
 async fn versions_of(bench: &Bench, path: &str) -> Vec<u64> {
     let PullSource { client, token, vault, keys } = bench.source.clone();
     let path = keys.encode_path(&VaultPath::parse(path).unwrap());
@@ -410,7 +413,7 @@ async fn blind_watchers_after_20000_events_the_vault_has_exactly_what_is_here() 
     let follower = Follower::of_folder(&bench, Duration::from_secs(2));
     follower.at_rest(1).await;
     let dest = bench.dest();
-    // Each writing is three events: it is changed twice, and closed.
+    // Each write is three events: two changes and a close.
     let storm = tokio::task::spawn_blocking(move || {
         for number in 0..7000 {
             fs::write(dest.join(format!("{}.md", number % 100)), format!("text {number}")).unwrap();

@@ -1,4 +1,4 @@
-//! Limits and ends: a full vault, a run that is stopped, a run that is killed while others write.
+//! Limits and interruptions: a full vault, a stopped run, a run that is killed while others write.
 
 use std::fs;
 use std::sync::Arc;
@@ -33,7 +33,7 @@ async fn full_vault_takes_what_fits_again_once_the_limit_is_raised() {
     assert_eq!(done, (Outcome::Failures, 1, 1, 1), "{report:#?}");
     let failed: Vec<&str> = report.failures.iter().map(|failure| failure.path.as_str()).collect();
     assert_eq!(failed, ["large.bin"]);
-    // A file that is over the limit of one file is named with it before anything of it is sent.
+    // A file over the limit for one file is reported before any part of it is sent.
     bench.server.faults().update(|faults| {
         faults.storage_limit = None;
         faults.per_file_max = Some(1000);
@@ -51,7 +51,7 @@ async fn full_vault_takes_what_fits_again_once_the_limit_is_raised() {
     assert_eq!(left, Outstanding::default());
 }
 
-/// The refusal that is remembered: how long the file waits, in minutes.
+/// The stored refusal's pause, in minutes.
 async fn pause(bench: &Bench) -> Option<i64> {
     let deferred = bench.state().deferred(DeferredKind::Failed).await.unwrap();
     let [refused] = &deferred[..] else { return None };
@@ -59,7 +59,7 @@ async fn pause(bench: &Bench) -> Option<i64> {
     Some((refused.message.mtime - refused.message.ctime) / 60_000)
 }
 
-/// Moves what is remembered of refusals so far into the past, in milliseconds.
+/// Moves the stored refusals into the past, by this many milliseconds.
 async fn age_refusals(bench: &Bench, by: i64) {
     let state = bench.state();
     let (known, mut deferred) =
@@ -95,7 +95,7 @@ async fn full_vault_a_file_that_is_refused_waits_twice_as_long_each_time_and_goe
         let before = requested();
         age_refusals(&bench, MINUTE).await;
         assert_eq!((tried(as_follower().await, before).await, pause(&bench).await), (0, Some(2)));
-        // A run that somebody starts tries it all the same: once, however often it goes round.
+        // A run that a user starts tries it nevertheless: once, however many rounds it has.
         let other = bench.vault.as_device("B");
         let path = format!("{fault}.md");
         let write = move || {
@@ -104,7 +104,7 @@ async fn full_vault_a_file_that_is_refused_waits_twice_as_long_each_time_and_goe
         let run = bench.sync_while(write).await;
         assert!(bench.files().contains(&format!("{fault}.md")), "it went round again");
         assert_eq!((tried(run, before).await, pause(&bench).await), (1, Some(4)));
-        // Other content was never refused.
+        // Changed content was never refused.
         let before = requested();
         bench.edit("note.md", fault);
         assert_eq!((tried(as_follower().await, before).await, pause(&bench).await), (1, Some(1)));
@@ -124,7 +124,7 @@ async fn full_vault_a_follower_wakes_when_a_file_that_was_refused_is_to_go_again
     bench.server.faults().update(|faults| faults.refuse_push = Chance::next(1));
     assert_eq!(bench.sync().await.outcome, Outcome::Failures);
     age_refusals(&bench, 58_000).await;
-    // Nothing tells it of a change, and it is not time to scan.
+    // No notification arrives, and it is not time to scan.
     let follower = Follower::begin(&bench, true);
     until("the note is sent", || bench.vault.contents().unwrap().contains_key("note.md")).await;
     follower.at_rest(1).await;
@@ -151,7 +151,7 @@ async fn full_vault_subscription_that_expires_midway_ends_the_run_and_loses_noth
     assert_eq!((copies, bench.files().len()), (0, 4));
 }
 
-/// Calls for a halt after so many files were sent.
+/// Stops a run after this many files were sent.
 struct StopAfter {
     left: AtomicUsize,
     is_sending: std::sync::atomic::AtomicBool,
@@ -215,14 +215,14 @@ async fn stopped_midway_of_a_large_file_sends_it_whole_the_next_time() {
     let sync = bench.sync_through(destination, Arc::new(NoProgress), stop.clone());
     let (report, ()) = tokio::join!(sync, halt);
     report.unwrap();
-    // At once, and a second one finds the first's lock free.
+    // It ends at once, and the next run gets the lock.
     bench.sync().await;
     bench.assert_in_step().await;
     assert_eq!(bench.vault.version().0, 2);
 }
 
-/// Syncs, and is told to stop once something happened at the server. The limits of a service that does not answer are longer
-/// than what is waited for here.
+/// Syncs, and is stopped once something happened at the server. The timeouts for a service that does not
+/// respond are longer than the waits here.
 async fn stopped_once(
     bench: &Bench,
     change: impl FnOnce(&mut SyncOptions),
@@ -237,7 +237,7 @@ async fn stopped_once(
     let ended = tokio::time::timeout(Duration::from_secs(40), both).await;
     let report = ended.unwrap().unwrap();
     assert_eq!(report.outcome, Outcome::Interrupted, "{report:#?}");
-    // Calls that were under way may hold the state for a moment still.
+    // Calls in flight may keep the state open for another moment.
     bench.until_dead().await;
     report
 }
@@ -271,7 +271,7 @@ async fn stopped_while_the_vault_does_not_answer_a_run_ends_at_once_and_the_next
             },
         )
         .await;
-        // So does one that looks up what was sent.
+        // The same for a run that looks up its sent changes.
         let before = bench.server.stats().websocket_connections;
         bench.server.faults().set("stall-init".parse().unwrap());
         stopped_once(&bench, |_| {}, |stats| stats.websocket_connections > before).await;
@@ -306,7 +306,7 @@ async fn stopped_twice_over_one_file_a_run_with_a_deadline_lets_it_wait_and_send
     let report = bench.sync_with(timed).await.unwrap();
     assert_eq!((report.outcome, report.deleted_in_vault.files), (Outcome::Failures, 1), "{report:#?}");
     assert_eq!(report.failures[0].path, "large.bin");
-    // After its pause it is tried again.
+    // After its pause it is sent again.
     age_refusals(&bench, MINUTE).await;
     assert_eq!((cut_off().await.failures.len(), pause(&bench).await), (1, Some(2)));
     bench.server.faults().clear();
@@ -315,7 +315,8 @@ async fn stopped_twice_over_one_file_a_run_with_a_deadline_lets_it_wait_and_send
     bench.assert_in_step().await;
 }
 
-/// Syncs until the server recorded a push, then dies. (A process that dies takes its calls with it; here they are waited for.)
+/// Syncs until the server recorded a push, then dies. (A killed process takes its calls with it; here they
+/// are awaited.)
 async fn killed_after_a_push(bench: &Bench) {
     let before = bench.server.stats().pushes;
     {
@@ -329,7 +330,7 @@ async fn killed_after_a_push(bench: &Bench) {
     bench.until_dead().await;
 }
 
-/// What another device writes just before a push is recorded begins so.
+/// Beginning of the content that another device writes just before a push is recorded.
 const RIVAL: &str = "a rival wrote this";
 
 #[tokio::test(flavor = "multi_thread")]
@@ -389,7 +390,7 @@ async fn race_and_kill_an_old_content_pushed_again_meanwhile_takes_nothing_away(
     bench.assert_in_step().await;
     assert!(has(&bench, "note.md", "mine\n"));
     assert_eq!(bench.files().len(), 1);
-    // Ours, which they have now too, pushed once more by them: an echo is consumed once.
+    // The device pushes our text once more: an echo is consumed only once.
     bench.vault.as_device("B").write("note.md", "old\n", T + 2000).unwrap();
     bench.sync().await;
     assert_eq!((bench.read("note.md").as_str(), bench.files().len()), ("old\n", 1));
@@ -412,7 +413,7 @@ async fn race_and_kill_a_connection_cut_at_any_moment_of_an_upload_repeats_nothi
     }
 }
 
-/// How often the vault has what another device wrote just before one of ours.
+/// Number of contents in the vault that another device wrote just before one of ours.
 fn rivals(bench: &Bench) -> usize {
     let texts = bench.vault.contents().unwrap();
     texts.values().filter(|text| text.starts_with(RIVAL.as_bytes())).count()
@@ -466,7 +467,8 @@ async fn stopped_midway_of_several_files_keeps_what_another_device_wrote_meanwhi
     }
 }
 
-/// One text that never comes keeps neither the others nor the rest of a sync waiting, and nothing is brought back twice.
+/// A text that never arrives delays neither the others nor the rest of a sync, and nothing is brought back
+/// twice.
 #[tokio::test(flavor = "multi_thread")]
 async fn race_and_cut_a_text_that_cannot_be_had_is_named_and_waited_for_while_all_else_goes_on() {
     let bench = in_step(&[("a.bin", "base"), ("b.bin", "base of b"), ("kept.md", "k")]).await;
@@ -488,7 +490,7 @@ async fn race_and_cut_a_text_that_cannot_be_had_is_named_and_waited_for_while_al
     assert_eq!(ended.unwrap().outcome, Outcome::Interrupted);
     bench.server.faults().clear();
     assert_eq!(bench.server.stats().pushes - before, 2, "both were taken, over a rival each");
-    // A rival's and ours, and once more.
+    // The rival's versions and ours, twice.
     bench.server.faults().update(|faults| {
         faults.drop_in_content = Chance::always().for_uid(Uid(version + 3));
     });
@@ -532,8 +534,8 @@ async fn race_and_cut_what_another_device_wrote_is_not_given_up_because_it_canno
 #[tokio::test(flavor = "multi_thread")]
 async fn race_and_cut_a_change_that_the_vault_takes_late_hides_nothing_of_what_another_device_wrote() {
     type Act = fn(&Bench);
-    // After how many looks at a history the vault takes it: each path is looked up when the connection is lost and once more
-    // before the vault is listed.
+    // The number of history look-ups after which the vault accepts the change: each path is looked up when
+    // the connection is lost, and once more before the vault is listed.
     let ours: [(&str, u64, Act); 4] = [
         ("an edit", 2, |bench| bench.edit("note.md", "mine\n")),
         ("a new note", 2, |bench| bench.edit("new.md", "new")),

@@ -1,4 +1,4 @@
-//! What people report about clients that sync two ways, as inputs. Each test begins with the name of its case.
+//! Failures that users report of two-way sync clients, as inputs. Each test begins with the name of its case.
 //!
 //! | case | tests here | others |
 //! | --- | --- | --- |
@@ -23,7 +23,7 @@
 //! | filter and absence | `absence::filter_and_absence_*` | |
 //! | server restored | `backups::server_restored_*` | `identity` |
 //!
-//! Bad input, and where it is tried:
+//! Bad input, and its tests:
 //!
 //! | input | tests |
 //! | --- | --- |

@@ -1,4 +1,4 @@
-//! Names: renames that are none, names that change places, and trees that are not notes.
+//! Names: false renames, swapped names, and trees that are not notes.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -163,7 +163,7 @@ async fn trees_that_are_not_notes_stay_here_and_links_are_left_alone() {
     }
     assert!(Command::new("mkfifo").arg(bench.dest().join("pipe.md")).status().unwrap().success());
     let _socket = UnixListener::bind(bench.dest().join("socket.md")).unwrap();
-    // A device, where whoever runs this may make one: that of a terminal, which nobody could read to its end.
+    // A device, if this user may create one: that of a terminal, which cannot be read to its end.
     let _ = Command::new("mknod").arg(bench.dest().join("device.md")).args(["c", "5", "0"]).output();
     let report = bench.sync().await;
     assert_eq!(report.outcome, Outcome::Complete, "{report:#?}");
@@ -172,7 +172,7 @@ async fn trees_that_are_not_notes_stay_here_and_links_are_left_alone() {
         assert_eq!(fs::read_link(bench.dest().join(link)).unwrap().to_str(), Some(target));
     }
     assert!(report.warnings.iter().any(|warning| warning.contains("symbolic link")), "{report:#?}");
-    // A link in the place of a note is neither followed nor a deletion.
+    // A link in place of a note is neither followed nor a deletion.
     fs::rename(bench.dest().join("note.md"), outside.join("note.md")).unwrap();
     symlink(outside.join("note.md"), bench.dest().join("note.md")).unwrap();
     bench.vault.write("note.md", "changed there", T + 1000).unwrap();
@@ -188,7 +188,7 @@ async fn trees_that_are_not_notes_while_git_rewrites_them_lose_nothing() {
         bench.vault.write(&format!("{number}.md"), format!("note {number}"), T).unwrap();
     }
     bench.sync().await;
-    // Another branch: 240 are others, 30 are gone. It is under way.
+    // Another branch: 240 files change, 30 are removed. The checkout is not done yet.
     bench.edit(".git/index.lock", "");
     for number in 0..240 {
         bench.edit(format!("{number}.md"), &format!("of the branch {number}"));
@@ -198,7 +198,7 @@ async fn trees_that_are_not_notes_while_git_rewrites_them_lose_nothing() {
     }
     let report = bench.sync().await;
     assert_eq!(report.deleted_in_vault.files, 0, "{report:#?}");
-    // And back.
+    // And checkout back.
     for number in 0..270 {
         bench.edit(format!("{number}.md"), &format!("note {number}"));
     }
@@ -210,7 +210,8 @@ async fn trees_that_are_not_notes_while_git_rewrites_them_lose_nothing() {
     assert_eq!(bench.files().len(), 300);
 }
 
-/// A folder in step after another device wrote `there` in the moment in which `here` was synced: each a path and its text.
+/// A folder in sync after another device wrote `there` at the moment in which `here` was synced: each a path
+/// and its text.
 async fn written_at_once(here: (&str, &str), there: (&'static str, &'static str)) -> Bench {
     let bench = in_step(&[("kept.md", "k")]).await;
     bench.edit(here.0, here.1);

@@ -18,7 +18,7 @@ fn settings(place: &Place) -> BucketSettings {
     place.cloud.s3().settings("my-notes").unwrap()
 }
 
-/// The policy, which is JSON among sentences.
+/// The policy: the JSON in the output between sentences.
 fn policy(told: &str) -> &str {
     let (begin, end) = (told.find("\n{\n").unwrap() + 1, told.rfind("\n}\n").unwrap() + 2);
     &told[begin..end]
@@ -185,21 +185,21 @@ fn what_is_there_gets_what_it_lacks_and_keeps_what_it_has() {
 fn versions_that_the_owner_of_a_bucket_kept_before_are_not_forgotten() {
     let place = Place::empty(World::new());
     place.must(&INIT);
-    // A bucket that keeps versions, and that obsync did not make.
+    // A versioned bucket that obsync did not create.
     place.cloud.s3().forget_tags("my-notes");
     place.cloud.s3().expire_nothing("my-notes");
     let done = place.must(&[&INIT[..], &["--json"]].concat()).json();
     assert_eq!(done["bucket"]["steps"], json!(["abort_uploads"]));
 }
 
-/// The properties of a resource of deploy/template.yaml, as a stack with this KMS key for the bucket has them.
+/// The properties of a resource in deploy/template.yaml, for a stack with this KMS key for the bucket.
 fn in_template(resource: &str, kms_key: Option<&str>) -> Value {
     let template: serde_norway::Value =
         serde_norway::from_str(include_str!("../../../../../deploy/template.yaml")).unwrap();
     resolved(&template["Resources"][resource]["Properties"], kms_key).unwrap()
 }
 
-/// A value of a template with what its functions stand for; `None` where that is nothing.
+/// A value of a template with its functions evaluated; `None` if it is empty.
 fn resolved(value: &serde_norway::Value, kms_key: Option<&str>) -> Option<Value> {
     use serde_norway::Value as Yaml;
     const ARN: &str = "arn:aws:s3:::my-notes";
@@ -229,7 +229,7 @@ fn resolved(value: &serde_norway::Value, kms_key: Option<&str>) -> Option<Value>
     })
 }
 
-/// The same without the names of lifecycle rules, which mean nothing.
+/// The same without the names of lifecycle rules, which do not matter.
 fn without_names(mut properties: Value) -> Value {
     for rule in properties["LifecycleConfiguration"]["Rules"].as_array_mut().unwrap() {
         rule.as_object_mut().unwrap().remove("Id");

@@ -54,7 +54,7 @@ fn the_addressing_style_of_the_variable_and_of_the_profile_is_honoured() {
     let place = Place::new();
     place.write("Welcome.md", "# Welcome");
     place.cloud.faults().update(|faults| faults.s3_manners.hosts_only = true);
-    // A bucket's host below an address of numbers is no host.
+    // A bucket's host below a numeric address is not valid.
     let endpoint = place.cloud.endpoint(Service::S3).replace("127.0.0.1", "localhost");
     let pull = || {
         let mut command = place.command(&["pull", "Notes", DEST, "--full"]);
@@ -219,7 +219,7 @@ fn the_marker_of_another_vault_in_a_bucket_is_told_and_every_object_compared() {
         (&json!(3), &json!(0)),
         "{report:#}"
     );
-    // It has a marker of its own again, and not the other vault's id.
+    // It has its own marker again, and not the other vault's id.
     let next = place.pull(&[]);
     assert!(next.get("doubt").is_none() && next["adopted"]["files"] == 0, "{next:#}");
     assert!(text().contains(&vaults[0]) && !text().contains("0123456789abcdef"), "{}", text());
@@ -309,7 +309,7 @@ fn what_is_kept_is_told_by_pull_and_known_to_verify() {
     assert!(told.contains("Deleted in the vault, and kept: 2 files\n  Daily/2026-01-01.md\n"), "{told}");
     assert!(told.contains("All is well"), "{told}");
 
-    // What others put there is another matter, also what is stamped with another vault.
+    // Objects of others count separately, even with another vault's metadata.
     let stamp = place.object("Welcome.md").unwrap().metadata;
     let stamp = stamp.iter().map(|(name, value)| (name.as_str(), value.as_str()));
     let stamp: Vec<_> =
@@ -340,7 +340,7 @@ fn a_follower_of_a_bucket_has_a_change_there_within_a_second() {
         let path = format!("New {number}.md");
         let begun = Instant::now();
         place.write(&path, "new");
-        // The metric is that of a run that has ended, whose records are committed.
+        // The metric is that of a finished run, whose records are committed.
         let is_committed = || {
             let text = follower.get("/metrics").1;
             let line = text.lines().find(|line| line.starts_with("obsync_vault_version{"));
@@ -353,7 +353,7 @@ fn a_follower_of_a_bucket_has_a_change_there_within_a_second() {
         }
         times.push(begun.elapsed());
     }
-    // Other tests are at work as well, so the quickest counts.
+    // Other tests run at the same time, so the quickest counts.
     assert!(times.iter().min() < Some(&Duration::from_secs(1)), "{times:?}");
     assert_eq!(follower.stop().0, 0);
     place.assert_exact();

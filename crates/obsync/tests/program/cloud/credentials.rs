@@ -9,16 +9,16 @@ use serde_json::Value;
 
 use crate::world::{EMAIL, PASSWORD, VAULT_PASSWORD, World, ran};
 
-/// What an export looks like. A test of the function reads this very text, so what fits it is understood there.
+/// An example of an export. A test of the function parses this very text, so a matching export is valid
+/// there.
 const EXPORTED: &str = include_str!("exported-secret.json");
 
-/// The token in an export.
 fn token(exported: &str) -> String {
     let secret: Value = serde_json::from_str(exported).unwrap();
     secret["auth"]["token"].as_str().unwrap().to_owned()
 }
 
-/// The text of an export that is right: the token that it has, and the key of `Private`.
+/// Checks the text of an export: returns its token, and the key of `Private`.
 fn expected(world: &World, exported: &str) -> String {
     let vault = world.vault("Private");
     let key = MasterKey::derive(&VAULT_PASSWORD.into(), vault.salt()).expose_hex();
@@ -43,7 +43,7 @@ fn token_and_keys_are_exported_and_no_password() {
     assert_eq!(exported.stdout, expected(&world, &exported.stdout));
     assert!(!exported.stdout.contains(PASSWORD) && !exported.stdout.contains(VAULT_PASSWORD));
     assert!(exported.stderr.contains("this is secret"), "{}", exported.stderr);
-    // The key is kept: it is not asked for again.
+    // The key is stored: it is not asked for again.
     let again = world.must(&["credentials", "export"]).stdout;
     assert_eq!(again, expected(&world, &again));
     assert_ne!(token(&again), token(&exported.stdout));
@@ -184,7 +184,7 @@ fn without_a_name_what_cannot_be_opened_is_left_out_and_told() {
     assert!(secret["auth"]["token"].as_str().is_some_and(|token| !token.is_empty()));
     assert!(exported.stderr.contains("\"Private\" is left out"), "{}", exported.stderr);
     assert!(exported.stderr.contains("\"Notes\" needs no key"), "{}", exported.stderr);
-    // One that was named is wanted.
+    // A named vault is exported.
     world.run(&["credentials", "export", "Private"]).expect(3);
     world.run(&["credentials", "export", "Nothing"]).expect(4);
     let exported: serde_json::Value =

@@ -1,4 +1,5 @@
-//! Ends of commands with a bucket and a table: one value with the right status and code, as `ends` has it of folders.
+//! Ends of commands with a bucket and a table: one value with the right status and code, like `ends` for
+//! folders.
 
 use std::process::{Child, Stdio};
 
@@ -11,7 +12,7 @@ use super::place::{NOON, Place};
 use crate::json::{check, ended, start};
 use crate::world::Ran;
 
-/// What the cloud does meanwhile.
+/// The cloud's condition.
 #[derive(Clone, Copy, PartialEq)]
 enum Cloud {
     Works,
@@ -91,7 +92,6 @@ fn child(place: &Place, line: &str) -> Child {
     start(&place.world, &words).envs(place.cloud.env()).stdout(Stdio::piped()).spawn().unwrap()
 }
 
-/// Runs a row.
 fn run(place: &Place, (cloud, line, ..): Row) -> Ran {
     let Hangs(service) = cloud else { return ended(child(place, line)) };
     let before = place.cloud.counts();
@@ -111,7 +111,7 @@ fn set(place: &Place, cloud: Cloud) {
     });
 }
 
-/// Runs rows, and says which ended otherwise.
+/// Runs rows, and reports those with another end.
 fn wrong(place: &Place, rows: &[Row]) -> Vec<String> {
     let mut wrong = Vec::new();
     for row in rows {

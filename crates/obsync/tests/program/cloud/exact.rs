@@ -1,4 +1,4 @@
-//! What is in a vault is in the bucket, exactly and with its metadata.
+//! A bucket contains exactly the vault's files, with their metadata.
 
 use obsync_testcloud::Service;
 use obsync_testkit::{Expected, GeneratorOptions, fill_vault, fixture_dir};

@@ -1,4 +1,4 @@
-//! Buckets and tables that cannot be used: what is told, and with which exit status.
+//! Unusable buckets and tables: messages and exit statuses.
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpListener;
@@ -25,7 +25,7 @@ fn tells(ran: Ran, code: i32, all: &[&str]) {
     }
 }
 
-/// Pulls with one variable of the environment set to something else.
+/// Pulls with one changed environment variable.
 fn pull_with(place: &Place, options: &[&str], variable: &str, value: &str) -> Ran {
     ran(place.command(&[&["pull", "Notes", DEST], options].concat()).env(variable, value))
 }
@@ -93,7 +93,7 @@ fn credentials_that_are_not_there() {
     }
 }
 
-/// The code and whether it is worth trying again, of a pull with some changed variables (`None`: not set).
+/// The code of a pull with some changed variables (`None`: not set), and whether it is marked as retryable.
 #[track_caller]
 fn code_of(place: &Place, args: &[&str], variables: &[(&str, Option<&str>)]) -> (String, bool) {
     let mut pull = place.command(&[&["pull", "Notes"], args, &["--json", "--timeout", "3"]].concat());
@@ -184,11 +184,11 @@ fn a_table_that_does_not_answer_is_given_up_in_the_time_that_was_given() {
     place.fault(|faults| faults.dynamodb.hang = Chance::always());
     let pull = place.run(&["pull", "Notes", DEST, "--state", TABLE, "--timeout", "1"]);
     tells(pull, 1, &["it does not answer", "run again later"]);
-    // Attempts of ten seconds, ten times, would be what it does of itself.
+    // By default ten attempts of ten seconds each.
     assert_eq!(place.cloud.counts().total(Service::DynamoDb), 1);
 }
 
-/// A server that answers every request with this.
+/// A server that gives this answer to every request.
 fn answering(answer: String) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
@@ -196,7 +196,7 @@ fn answering(answer: String) -> String {
         for stream in listener.incoming() {
             let mut stream = stream.unwrap();
             let mut request = [0; 16 << 10];
-            // As much of it as comes at once is enough.
+            // The part that arrives first suffices.
             let _ = stream.read(&mut request);
             let _ = stream.write_all(answer.as_bytes());
         }
@@ -248,7 +248,7 @@ fn a_proxy_that_refuses_or_fails_has_one_code_before_the_service_a_bucket_and_a_
         }
         let mut vaults = place.command(&["vaults", "--json"]);
         vaults.env("OBSYNC_API_URL", "https://service.test/").env("HTTPS_PROXY", &url);
-        // Whose connection it is, the exit status tells.
+        // The exit status shows which connection failed.
         let error = ran(&mut vaults).expect(8).json()["error"].clone();
         assert_eq!((&error["code"], &error["retryable"]), (&code.0.into(), &code.1.into()), "{status:?}");
         assert!(!error["message"].as_str().unwrap().contains("wr0ng"), "{error}");
@@ -270,7 +270,7 @@ fn a_bucket_that_turns_read_only_midway() {
     let failed = place.run(&["pull", "Notes", DEST, "--json"]).expect(1).json();
     assert_eq!((&failed["outcome"], &failed["error"]["code"]), (&"failed".into(), &"destination".into()));
     assert!(failed["error"]["message"].as_str().unwrap().contains("AccessDenied"), "{failed:#}");
-    // A few that are refused fail alone.
+    // A few refused ones fail alone.
     place.cloud.faults().clear();
     place.pull(&[]);
     place.write("new.md", "new");

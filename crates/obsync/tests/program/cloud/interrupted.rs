@@ -1,4 +1,4 @@
-//! Pulls into a bucket that are stopped or killed.
+//! Pulls into a bucket that are cancelled or killed.
 
 use std::os::unix::process::ExitStatusExt;
 use std::time::{Duration, Instant};
@@ -10,7 +10,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use super::place::{BUCKET, DEST, Place, TABLE};
 use crate::world::ran;
 
-/// A vault with a file of many parts; everything that is written takes its time.
+/// A vault with a file of many parts; all writes are slow.
 fn slow() -> Place {
     let place = Place::new();
     place.write("Film.mp4", &"a long film. ".repeat(2_000_000));
@@ -23,7 +23,7 @@ fn slow() -> Place {
     place
 }
 
-/// Begins a pull and kills it while the film is on its way.
+/// Begins a pull and kills it while the film is being uploaded.
 fn kill_midway(place: &Place, options: &[&str], environment: &[(&str, &str)]) {
     let mut pull = place.start(options, environment);
     place.wait_for(|counts| counts.of(Service::S3, "UploadPart") > 0);
@@ -74,8 +74,8 @@ fn an_interrupted_pull_leaves_neither_upload_nor_lease() {
     place.assert_exact();
 }
 
-/// Interrupts a pull once a request to the table, the first of these operations but for `after`, is carried out and not
-/// answered. `None` if the pull makes fewer requests.
+/// Interrupts a pull once a request to the table, the first of these operations after `after` others, takes
+/// effect without an answer. `None` if the pull makes fewer requests.
 fn interrupt_at(operations: &[&str], after: u64) -> Option<(Place, Duration)> {
     let place = Place::new();
     place.write("Note.md", "text");

@@ -6,7 +6,7 @@ use super::place::{Place, TABLE};
 use crate::pins::{FORGED, OWN, vault};
 use crate::world::{Ran, VAULT_PASSWORD, World, ran};
 
-/// A pull of the end-to-end encrypted vault from a computer of its own.
+/// A pull of the end-to-end encrypted vault from a separate computer.
 fn pull_from(place: &Place, machine: &str) -> Ran {
     let mut pull = place.command(&["pull", "Private", "s3://vaults/private", "--state", TABLE]);
     pull.env("OBSYNC_HOME", place.world.path(machine)).env("OBSYNC_VAULT_PASSWORD", VAULT_PASSWORD);
@@ -59,7 +59,7 @@ fn who_accepted_a_change_and_when_is_in_the_table() {
     let is_accepted =
         |pin: &String| pin.contains("accepted") && pin.contains('@') && pin.contains("\\\"at\\\"");
     assert!(!pins.is_empty() && pins.iter().all(is_accepted), "{pins:#?}");
-    // Another machine needs not accept it.
+    // Another machine need not accept it.
     let elsewhere = place.world.path("another machine");
     ran(pull(&place, &[]).env("OBSYNC_HOME", elsewhere)).expect(0);
 }

@@ -9,13 +9,11 @@ use serde_json::Value;
 
 use crate::world::{EMAIL, PASSWORD, Ran, World, ran};
 
-/// The bucket.
 pub(crate) const BUCKET: &str = "vaults";
-/// What its keys begin with.
+/// The start of its keys.
 pub(crate) const PREFIX: &str = "my notes";
 /// Both as a destination.
 pub(crate) const DEST: &str = "s3://vaults/my notes";
-/// The table.
 pub(crate) const TABLE: &str = "dynamodb://obsync-state";
 /// A time in 2023.
 pub(crate) const NOON: i64 = 1_700_000_000_123;
@@ -46,7 +44,7 @@ impl Place {
         Place { cloud, world }
     }
 
-    /// The program with everybody's credentials in its environment.
+    /// The program with the account's and the cloud's credentials in its environment.
     pub(crate) fn command(&self, args: &[&str]) -> Command {
         let mut command = self.world.command(args);
         command.envs(self.cloud.env());
@@ -92,12 +90,12 @@ impl Place {
             .unwrap()
     }
 
-    /// Waits until what was asked of the cloud meets a condition.
+    /// Waits until the requests to the cloud meet a condition.
     pub(crate) fn wait_for(&self, condition: impl Fn(&RequestCounts) -> bool) {
         self.world.runtime.block_on(self.cloud.wait_for(condition));
     }
 
-    /// From now on this goes wrong, and nothing else.
+    /// Sets this fault, and no others.
     pub(crate) fn fault(&self, change: impl FnOnce(&mut CloudFaults)) {
         self.cloud.faults().clear();
         self.cloud.faults().update(change);
@@ -122,7 +120,7 @@ impl Place {
         self.objects().into_iter().map(|object| object.key[PREFIX.len() + 1..].to_owned()).collect()
     }
 
-    /// That the objects are exactly this, with their metadata, and nothing is left lying about.
+    /// Asserts that the objects are exactly these, with their metadata, without leftovers.
     #[track_caller]
     pub(crate) fn assert_is(&self, expected: &Expected) {
         let objects = self.objects();
@@ -139,7 +137,7 @@ impl Place {
         assert_eq!(self.cloud.s3().uploads(BUCKET), [], "no upload is left open");
     }
 
-    /// That the objects are exactly what the vault `Notes` is.
+    /// Asserts that the objects are exactly the vault `Notes`.
     #[track_caller]
     pub(crate) fn assert_exact(&self) {
         self.assert_is(&self.world.vault("Notes").expected().unwrap());

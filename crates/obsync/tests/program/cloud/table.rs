@@ -24,7 +24,7 @@ fn pulled() -> Place {
     place
 }
 
-/// The only row that `status` shows of the table.
+/// The table's only row in `status`.
 fn row(place: &Place, wanted: &[&str]) -> Value {
     let status = place.must(&[&["status", "--json"], &WITH[..], wanted].concat()).json();
     assert_eq!(status["destinations"].as_array().unwrap().len(), 1, "{status}");
@@ -74,7 +74,7 @@ fn where_nothing_can_be_kept_a_run_signs_in_once_and_out_at_its_end() {
     assert_eq!(place.world.server.tokens(EMAIL), 0, "also of a run that fails");
 }
 
-/// The program as a user whom the system does not know, so without a home.
+/// The program as an unknown user, so without a home.
 fn homeless(place: &Place, args: &[&str]) -> Ran {
     let program = place.world.path("obsync");
     if !program.exists() {
@@ -278,7 +278,7 @@ fn deletions_are_confirmed_while_another_run_has_the_lease() {
         vault.delete(&format!("{number}.md")).unwrap();
     }
     place.run(&["pull", "Notes", DEST, "--state", TABLE]).expect(9);
-    // A run that gets no further keeps the lease.
+    // A stalled run keeps the lease.
     place.write("large.bin", &"x".repeat(1 << 20));
     place.world.server.faults().set(Faults { stall_in_content: Chance::always(), ..Faults::default() });
     let pulls = place.world.server.stats().pulls;

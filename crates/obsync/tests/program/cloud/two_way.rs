@@ -1,4 +1,4 @@
-//! A bucket and a vault that are kept the same, both ways.
+//! A bucket and a vault kept equal, both ways.
 
 use super::place::{BUCKET, DEST, PREFIX, Place};
 use crate::world::ran;
@@ -20,16 +20,16 @@ fn objects_that_others_put_reach_the_vault_and_objects_that_are_gone_delete_noth
     let files = place.world.vault("Notes").contents().unwrap();
     assert_eq!(files["a.md"], b"edited in the bucket");
     assert_eq!(files["new/folder/c.md"], b"of another program");
-    // Objects expire by rules, and nobody sees them go.
+    // Rules expire objects, and nobody sees that.
     assert!(has(&place, "b.md"));
-    // Devices want the folders of what they get.
+    // Devices need the folders of new files.
     let folders = place.world.vault("Notes").expected().unwrap().folders;
     assert!(folders.contains(&"new/folder".into()), "{folders:?}");
-    // Whoever owns the bucket says whether that is a deletion: of what was there in the run before.
+    // The owner of the bucket decides whether that is a deletion: of objects present in the previous run.
     place.cloud.s3().delete(BUCKET, &format!("{PREFIX}/new/folder/c.md"));
     place.must(&["sync", "Notes", DEST, "--yes", "--bucket-deletes"]);
     assert!(!has(&place, "new/folder/c.md") && has(&place, "b.md"));
-    // What the vault changes comes to the bucket, and nothing is sent twice.
+    // Changes of the vault reach the bucket, and nothing is sent twice.
     place.write("a.md", "edited in the vault");
     place.must(&["sync", "Notes", DEST, "--yes"]);
     assert_eq!(&place.object("a.md").unwrap().content[..], b"edited in the vault");
@@ -58,7 +58,7 @@ fn a_bucket_can_be_pushed_and_its_deletions_are_an_option_of_buckets_only() {
         assert!(!place.world.path("folder").exists());
     }
     place.run(&["sync", "Notes", "folder", "--yes", "--bucket-deletes", "--json"]).expect(2).json();
-    // The variable says it of buckets, so it is none of a folder's business.
+    // The variable is for buckets, so it does not apply to a folder.
     let mut sync = place.command(&["sync", "Notes", "folder", "--yes"]);
     ran(sync.env("OBSYNC_BUCKET_DELETES", "true")).expect(0);
 }
