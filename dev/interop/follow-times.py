@@ -21,8 +21,8 @@ from pathlib import Path
 
 EMAIL, PASSWORD, VAULT, VAULT_PASSWORD = "e@example.com", "pw", "Notes", "secret"
 PORT = 8803
-QUIET = 2.0
-# Aims in seconds: issue of two-way sync, "Follow".
+QUIET = 2
+# In seconds.
 AIMS = {"sent": 0.100, "received": 0.100, "saved five times": 0.150}
 
 
