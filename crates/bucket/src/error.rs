@@ -337,14 +337,14 @@ impl From<object_store::Error> for RequestError {
             _ if text.contains("redirect without LOCATION") => Some(Kind::Moved),
             _ => None,
         };
-        let told = match status {
+        let answer = match status {
             Some(status) => RequestError::of_answer(status, &text),
             None => RequestError::without_answer(kind.unwrap_or(Kind::Other), &innermost(&error)),
         };
         match kind {
             // The library reports every 409 as an existing object.
-            Some(kind) if told.kind != Kind::Denied => RequestError { kind, ..told },
-            _ => told,
+            Some(kind) if answer.kind != Kind::Denied => RequestError { kind, ..answer },
+            _ => answer,
         }
     }
 }

@@ -153,8 +153,8 @@ impl Schedule {
     }
 
     /// Takes out the removals of files whose content is refused under another name. Of several equal files
-    /// any may be the renamed one, and any that stays may have been edited here, so each of them is kept;
-    /// `sources` of refused transfers are kept in any case.
+    /// any may be the renamed one, and any that stays may have been edited here, so each of them is kept, and
+    /// so are `sources` of refused transfers.
     fn keep_old_names(&mut self, sources: &HashSet<VaultPath>) {
         let refused: HashSet<ContentHash> = self
             .refused
@@ -166,8 +166,11 @@ impl Schedule {
             })
             .collect();
         let is_kept = |removal: &FileRemoval| {
-            let is_wanted = refused.contains(&removal.file.content.hash) && !removal.in_the_way;
-            is_wanted || sources.contains(&removal.file.path)
+            let is_wanted =
+                refused.contains(&removal.file.content.hash) || sources.contains(&removal.file.path);
+            // A file that needs this place could never be put there if it stayed; the vault has its content in
+            // any case.
+            is_wanted && !removal.in_the_way
         };
         for removal in self.removals.extract_if(.., |removal| is_kept(removal)) {
             let kind = EntryKind::Deleted { folder: false };

@@ -435,7 +435,7 @@ async fn wait(
         () = stop.cancelled() => Woken::Stop,
         () = options.look_again.notified() => Woken::Anew,
         () = std::future::ready(()), if has_news => Woken::News,
-        told = live.next() => match told {
+        event = live.next() => match event {
             Ok(change) => {
                 backlog.push(change);
                 Woken::News

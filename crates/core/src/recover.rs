@@ -33,8 +33,10 @@ impl Run<'_> {
         intents: &[Intent],
         report: &mut Report,
     ) -> Result<(), PullError> {
-        // A run announces a file before it moves it. A new state has no intents.
-        let everywhere = mode == Mode::Full || known.version == 0 || !intents.is_empty();
+        // A run announces a file before it moves it, or makes a full run due, as `--mirror` does. A new state
+        // has no intents.
+        let is_due = mode == Mode::Full || known.version == 0 || known.full_up_to.is_some();
+        let everywhere = is_due || !intents.is_empty();
         if self.options.dry_run || !self.destination.has_taken(everywhere).await? {
             return Ok(());
         }

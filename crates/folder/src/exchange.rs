@@ -29,7 +29,7 @@ use super::rename::{rename_new, swap};
 use super::root::Root;
 use super::staging::StagingFolder;
 use super::steps::Step;
-use super::taken::{Replaced, Taken, is_taken, parse, rename_to_taken};
+use super::taken::{Replaced, Taken, is_for_trash, is_taken, parse, rename_to_taken};
 use obsync_core::blocking::lock;
 
 /// Possible paths of files in the staging folder, by their hashes, with the content that was to be put there.
@@ -78,7 +78,9 @@ impl Context {
     ) -> rustix::io::Result<()> {
         let name = path.file_name();
         let ours = look(&staging.dir, handle)?.ok_or(Errno::NOENT)?;
-        let taken = rename_to_taken((&staging.dir, handle), &staging.dir, path, replaced.content)?;
+        let uses_trash = self.options.trash;
+        let taken =
+            rename_to_taken((&staging.dir, handle), &staging.dir, path, replaced.content, uses_trash)?;
         self.steps.reach(Step::Renamed, Some(path));
         let restore = || rustix::fs::renameat(&staging.dir, &taken, &staging.dir, handle);
         match swap(&staging.dir, &taken, dir, name) {
@@ -128,7 +130,8 @@ impl Context {
         replaced: Replaced,
         may_go: impl FnOnce() -> bool,
     ) -> rustix::io::Result<bool> {
-        let taken = rename_to_taken((dir, path.file_name()), &staging.dir, path, replaced.content)?;
+        let (from, uses_trash) = ((dir, path.file_name()), self.options.trash);
+        let taken = rename_to_taken(from, &staging.dir, path, replaced.content, uses_trash)?;
         self.steps.reach(Step::TakenOut, Some(path));
         if let Some(facts) = same(staging, &taken, &replaced.facts, replaced.content)
             && may_go()
@@ -188,9 +191,10 @@ impl Context {
         self.steps.reach(Step::Released, None);
     }
 
-    /// Removes a taken file that is as expected, or moves it to the trash.
+    /// Removes a taken file that is as expected, or moves it to the trash, if this run or the one that took it
+    /// uses one.
     fn dispose(&self, root: &Root, staging: &StagingFolder, name: &str, path: &VaultPath) {
-        if !self.options.trash {
+        if !self.options.trash && !is_for_trash(name) {
             return staging.remove_file(name);
         }
         if let Err(error) = self.move_to_trash(root, staging, name, path) {

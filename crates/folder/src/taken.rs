@@ -9,6 +9,9 @@ use super::rename::rename_new;
 
 /// Prefix of the names of taken files in the staging folder.
 const TAKEN: &str = "taken-";
+/// The same of files that go to the trash once they are judged. The name has it, because the next run judges
+/// the files of a killed one and may not use a trash itself. As long as the other: names have a limit.
+const FOR_TRASH: &str = "trash-";
 /// Files of one path and one expected content that can wait in the staging folder to be judged.
 const MOST: usize = 100;
 /// Digits of the two hexadecimal hashes in such a name, with a dash between them, and a number if there are
@@ -28,8 +31,9 @@ pub(super) struct Taken {
 
 /// Possible names of a file taken from `path`, where `expected` should be. Further ones are used if an
 /// earlier file is not judged yet.
-fn taken_names(path: &VaultPath, expected: ContentHash) -> impl Iterator<Item = String> {
-    let first = format!("{TAKEN}{}-{expected}", ContentHash::of(path.as_str().as_bytes()));
+fn taken_names(path: &VaultPath, expected: ContentHash, uses_trash: bool) -> impl Iterator<Item = String> {
+    let prefix = if uses_trash { FOR_TRASH } else { TAKEN };
+    let first = format!("{prefix}{}-{expected}", ContentHash::of(path.as_str().as_bytes()));
     let others = (1..MOST).map({
         let first = first.clone();
         move |number| format!("{first}-{number}")
@@ -43,8 +47,9 @@ pub(super) fn rename_to_taken(
     staging: &Dir,
     path: &VaultPath,
     expected: ContentHash,
+    uses_trash: bool,
 ) -> rustix::io::Result<String> {
-    for taken in taken_names(path, expected) {
+    for taken in taken_names(path, expected, uses_trash) {
         match rename_new(from.0, from.1, staging, &taken) {
             Ok(()) => return Ok(taken),
             Err(Errno::EXIST) => {}
@@ -56,7 +61,7 @@ pub(super) fn rename_to_taken(
 
 /// The hash of the path and the expected content, if a name in the staging folder is that of a taken file.
 pub(super) fn parse(name: &str) -> Option<(ContentHash, ContentHash)> {
-    let rest = name.strip_prefix(TAKEN)?;
+    let rest = name.strip_prefix(TAKEN).or_else(|| name.strip_prefix(FOR_TRASH))?;
     let (path, expected) = (rest.get(..DIGITS)?, rest.get(DIGITS + 1..2 * DIGITS + 1)?);
     let number = rest.get(2 * DIGITS + 1..)?;
     let is_number = |text: &str| text.parse::<usize>().is_ok_and(|number| number < MOST);
@@ -67,6 +72,11 @@ pub(super) fn parse(name: &str) -> Option<(ContentHash, ContentHash)> {
 /// True if a name in the staging folder is that of a taken file.
 pub(super) fn is_taken(name: &str) -> bool {
     parse(name).is_some()
+}
+
+/// True if a taken file goes to the trash.
+pub(super) fn is_for_trash(name: &str) -> bool {
+    name.starts_with(FOR_TRASH)
 }
 
 /// The file to replace, with its facts and content.
@@ -84,12 +94,15 @@ mod tests {
     fn the_name_of_a_file_that_came_out_says_where_it_was_and_what_was_expected() {
         let path = VaultPath::parse("a/note.md").unwrap();
         let expected = ContentHash::of(b"text");
-        let names: Vec<String> = taken_names(&path, expected).collect();
-        assert_eq!(names.len(), MOST);
-        for name in &names {
-            assert!(name.len() <= 143, "the shortest limit of names that is known");
-            assert_eq!(parse(name), Some((ContentHash::of(b"a/note.md"), expected)));
-            assert!(!is_taken(&format!("{name}-x")));
+        for uses_trash in [false, true] {
+            let names: Vec<String> = taken_names(&path, expected, uses_trash).collect();
+            assert_eq!(names.len(), MOST);
+            for name in &names {
+                assert!(name.len() <= 143, "the shortest limit of names that is known");
+                assert_eq!(parse(name), Some((ContentHash::of(b"a/note.md"), expected)));
+                assert_eq!(is_for_trash(name), uses_trash);
+                assert!(!is_taken(&format!("{name}-x")));
+            }
         }
         assert!(!is_taken(&expected.to_string()) && !is_taken(&format!("{expected}-1")));
     }

@@ -1,8 +1,8 @@
 //! The state of one destination, in one SQLite database.
 //!
 //! The database is created by the first commit, so that a run that finds nothing to do, or only reads, writes
-//! nothing. Each commit is one transaction with a rollback journal, which is removed before the commit
-//! returns: a run that only reads leaves no other file beside the database.
+//! nothing. Each commit is one transaction with a rollback journal, whose header is overwritten before the
+//! commit returns; closing the database removes it.
 //!
 //! - `schema`: its tables, and opening it. `rows`: conversion of rows. `commit`: the only way to write.
 //! - `lock`: one process at a time. `identity`: its vault and destination. `error`: errors of SQLite.

@@ -30,10 +30,10 @@ const T: i64 = 1_700_000_000_000;
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Reports a change for each notification.
-struct ToldOf(Arc<Notify>);
+struct NotifiedWatch(Arc<Notify>);
 
 #[async_trait]
-impl Watch for ToldOf {
+impl Watch for NotifiedWatch {
     async fn changed(&mut self) {
         self.0.notified().await;
     }
@@ -117,7 +117,7 @@ impl Follower {
         };
         let options = FollowOptions { retry, ..FollowOptions::new(way) };
         let changed = Arc::new(Notify::new());
-        let watch: Box<dyn Watch> = Box::new(ToldOf(changed.clone()));
+        let watch: Box<dyn Watch> = Box::new(NotifiedWatch(changed.clone()));
         Self::start(bench, options, changed, watch, Arc::new(NoProgress))
     }
 

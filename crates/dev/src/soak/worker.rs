@@ -51,7 +51,7 @@ pub(super) struct Order {
 
 /// The result.
 #[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
-pub(super) struct Usage {
+pub(super) struct PullUsage {
     /// Number of pulls until nothing was left to do.
     pub(super) attempts: u32,
     /// Contents requested.
@@ -136,8 +136,8 @@ async fn source(setup: &WorkerSetup) -> Result<PullSource> {
 }
 
 /// Pulls until nothing is left to do, and measures the remaining resources of this process.
-async fn carry_out(source: &PullSource, order: &Order, idle: Resources) -> Result<Usage> {
-    let mut usage = Usage::default();
+async fn carry_out(source: &PullSource, order: &Order, idle: Resources) -> Result<PullUsage> {
+    let mut usage = PullUsage::default();
     while usage.attempts < ATTEMPTS {
         usage.attempts += 1;
         match attempt(source, order).await {
@@ -176,7 +176,7 @@ impl Resources {
 
 /// Measures the process until it uses no more resources than when idle, for a moment at most; returns the
 /// last measurement.
-async fn at_rest(usage: Usage, idle: Resources) -> Result<Usage> {
+async fn at_rest(usage: PullUsage, idle: Resources) -> Result<PullUsage> {
     const STEP: Duration = Duration::from_millis(20);
     let (mut waited, mut after) = (Duration::ZERO, Resources::now(&Handle::current())?);
     while waited < SETTLING && (after.tasks > idle.tasks || after.descriptors > idle.descriptors) {
@@ -187,7 +187,7 @@ async fn at_rest(usage: Usage, idle: Resources) -> Result<Usage> {
     let status =
         fs::read_to_string("/proc/self/status").context("this system does not tell what memory is used")?;
     let (resident, peak) = (size(&status, "VmRSS:")?, size(&status, "VmHWM:")?);
-    Ok(Usage { resident, peak, idle, after, ..usage })
+    Ok(PullUsage { resident, peak, idle, after, ..usage })
 }
 
 /// Number of open descriptors of this process, without the one used for counting.

@@ -98,6 +98,39 @@ async fn a_path_can_be_in_the_trash_several_times_and_be_a_folder_too() {
     assert_eq!(texts, expected.map(|(path, text)| (path.to_owned(), text.to_owned())));
 }
 
+/// A run with a trash is killed at each step at which a file is out of its place; the next one has no trash,
+/// as a plain pull after `pull --mirror`.
+#[tokio::test]
+async fn what_a_killed_run_had_taken_out_for_the_trash_comes_there_whoever_is_next() {
+    for last in [Step::Exchanged, Step::TakenOut] {
+        let destination = destination();
+        place(&destination.store(), "note.md", b"one", TIME, None).await;
+        let kill = move |step: Step, _: Option<&VaultPath>| {
+            if step == last {
+                std::panic::panic_any("killed");
+            }
+        };
+        let killed = FolderDestination::open_watched(&destination.root(), destination.options, kill).unwrap();
+        let died = match last {
+            Step::Exchanged => {
+                let staged = stage(&killed, "note.md", b"two", TIME).await;
+                let expected = Some(KnownContent::of(b"one"));
+                tokio::spawn(async move { publish_one(&killed, staged, expected).await.is_ok() })
+            }
+            _ => {
+                let file = Removable { path: at("note.md"), content: KnownContent::of(b"one") };
+                tokio::spawn(async move { killed.remove_files(vec![file]).await.is_empty() })
+            }
+        };
+        assert!(died.await.is_err(), "{last:?}");
+        assert_eq!(trashed(&destination), [], "{last:?}");
+        let next = FolderDestination::open(&destination.root(), FolderOptions::default()).unwrap();
+        assert!(next.has_taken(false).await.unwrap(), "{last:?}");
+        assert!(next.return_taken(vec![(at("note.md"), None)]).await.unwrap().is_empty(), "{last:?}");
+        assert_eq!(trashed(&destination), [entry(0, "note.md", "one")], "{last:?}");
+    }
+}
+
 #[tokio::test]
 async fn what_a_killed_run_had_taken_out_comes_into_the_trash_with_the_next() {
     let destination = destination();

@@ -113,10 +113,10 @@ impl Wire {
 }
 
 /// Reports a change for each notification.
-struct ToldOf(Arc<Notify>);
+struct NotifiedWatch(Arc<Notify>);
 
 #[async_trait]
-impl Watch for ToldOf {
+impl Watch for NotifiedWatch {
     async fn changed(&mut self) {
         self.0.notified().await;
     }
@@ -131,10 +131,14 @@ async fn away_for_ten_minutes(comes_back: impl FnOnce(&SetClock, &Notify)) {
     let timeouts = Timeouts { ping_after: hour, silence: hour, ..Timeouts::default() };
     let (clock, changed) = (SetClock::new(), Arc::new(Notify::new()));
     bench.source = wire.source(&clock, timeouts).await;
-    let follower =
-        Follower::watching(&bench, Box::new(ToldOf(changed.clone())), Arc::new(NoProgress), |options| {
+    let follower = Follower::watching(
+        &bench,
+        Box::new(NotifiedWatch(changed.clone())),
+        Arc::new(NoProgress),
+        |options| {
             options.scan_every = hour;
-        });
+        },
+    );
     follower.at_rest(1).await;
     let before = bench.server.stats().websocket_connections;
     wire.is_cut.store(true, Ordering::Relaxed);
@@ -331,7 +335,7 @@ async fn half_written_what_begins_to_change_between_two_looks_waits() {
     const LOOK: Duration = Duration::from_secs(2);
     let mut bench = in_step(&[("gone.md", "g"), ("log.md", "calm"), ("old.md", "moved")]).await;
     let (clock, changed) = (bench.set_clock().await, Arc::new(Notify::new()));
-    let watch = Box::new(ToldOf(changed.clone()));
+    let watch = Box::new(NotifiedWatch(changed.clone()));
     let follower = Follower::watching(&bench, watch, Arc::new(NoProgress), |options| {
         if let FollowWay::Sync(sync) = &mut options.way {
             sync.second_look = LOOK;
