@@ -45,7 +45,7 @@ pub enum JournalChange {
 /// One line of the journal.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct JournalEntry {
-    /// When it was recorded, milliseconds since the epoch.
+    /// When it was recorded, or taken by the vault, milliseconds since the epoch.
     pub at: i64,
     /// Where it was changed.
     pub side: Side,

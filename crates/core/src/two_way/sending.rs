@@ -49,6 +49,8 @@ pub(super) struct Outbox<'s, 'r> {
     known: VaultState,
     /// What the next commit adds to the journal.
     journal: Vec<JournalEntry>,
+    /// When the vault took what it answered for, in milliseconds since the epoch.
+    taken: HashMap<VaultPath, i64>,
     heard: HashMap<VaultPath, Vec<Seen>>,
     /// What changed since and is not from here.
     has_foreign: bool,

@@ -190,6 +190,7 @@ impl Outbox<'_, '_> {
             }
         }
         let line = JournalEntry::new(Side::Vault, change.in_journal(), change.path().clone(), uid(0));
+        let line = JournalEntry { at: self.taken.remove(change.path()).unwrap_or(line.at), ..line };
         let device = Some(self.run.source.client.options().device.clone());
         self.journal.push(match change {
             VaultChange::File(file) => {

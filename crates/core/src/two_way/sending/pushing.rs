@@ -58,6 +58,9 @@ impl Outbox<'_, '_> {
                 continue;
             };
             run.progress.placed(change.size());
+            if not_taken.is_none() {
+                self.taken.insert(change.path().clone(), now());
+            }
             let is_ended = matches!(not_taken, Some(NotTaken::Overtaken)) && !self.session.is_open();
             outcomes.push((change, not_taken));
             if is_ended {
@@ -103,13 +106,17 @@ impl Outbox<'_, '_> {
             first_session: None,
         };
         let mut outcomes = Vec::with_capacity(count);
+        let mut taken = Vec::with_capacity(count);
         let run = self.run;
         let collect = async {
             while let Some(result) = result_queue.recv().await {
                 let size = result.job.size();
                 self.run.progress.placed(size);
                 let not_taken = match result.outcome {
-                    Ok(_) => None,
+                    Ok(_) => {
+                        taken.push((result.job.path().clone(), now()));
+                        None
+                    }
                     Err(UploadFailure::Source(error)) if DestinationError::is_fatal(&error) => {
                         require_lease(run)?;
                         return Err(error.into());
@@ -135,6 +142,7 @@ impl Outbox<'_, '_> {
             }
         };
         drop(send);
+        self.taken.extend(taken);
         collected?;
         report.connections += summary?.connections;
         outcomes.iter().for_each(|(change, _)| drop(without_answer.remove(change.path())));
@@ -168,6 +176,11 @@ async fn push(
         },
     };
     pushed.err().map(|failure| not_taken(&failure)).transpose()
+}
+
+/// Milliseconds since the epoch.
+fn now() -> i64 {
+    jiff::Timestamp::now().as_millisecond()
 }
 
 /// What a failed push means for its change.

@@ -50,6 +50,7 @@ impl<'s, 'r> Outbox<'s, 'r> {
             cursor: known.cursor,
             known,
             journal: Vec::new(),
+            taken: HashMap::new(),
             heard: HashMap::new(),
             has_foreign: false,
             has_restored: false,
