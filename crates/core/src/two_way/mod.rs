@@ -214,6 +214,16 @@ struct Unapplied {
     retained: HashSet<VaultPath>,
 }
 
+/// What a look at the destination comes to.
+enum Decided {
+    /// The vault is to get this.
+    Outgoing(Box<Outgoing>),
+    /// Something has to come from the vault again, which is listed anew.
+    Relisted,
+    /// Nobody can tell.
+    Stopped,
+}
+
 /// A scan of few paths: these, what is recorded of them and of the folders above, and what is there.
 type FewScanned = (Arc<HashSet<VaultPath>>, Arc<Vec<Record>>, LocalTree);
 
@@ -268,8 +278,10 @@ impl TwoWay<'_, '_> {
             }
             // Before the scan: it is to find what is brought back.
             undecided = run.settle_late(undecided, report).await?;
-            let Some(outgoing) = self.outgoing(round, report).await? else {
-                return Ok(());
+            let outgoing = match self.outgoing(round, report).await? {
+                Decided::Outgoing(outgoing) => *outgoing,
+                Decided::Relisted => continue,
+                Decided::Stopped => return Ok(()),
             };
             // What a push sends is right by definition.
             let may_go_back = matches!(self.options.direction, SyncDirection::Push { .. });
@@ -344,8 +356,8 @@ impl TwoWay<'_, '_> {
         Ok(commit_beside(self.run.state.as_ref(), Commit { state, ..Commit::default() }).await?)
     }
 
-    /// Finds out what the vault is to get. `None`: nobody can tell.
-    async fn outgoing(&self, round: usize, report: &mut Report) -> Result<Option<Outgoing>, PullError> {
+    /// Finds out what the vault is to get.
+    async fn outgoing(&self, round: usize, report: &mut Report) -> Result<Decided, PullError> {
         let run = self.run;
         run.progress.phase(Phase::Scanning);
         let mut waiting = self.waiting().await?;
@@ -361,7 +373,7 @@ impl TwoWay<'_, '_> {
                 let believes = !(run.options.dry_run && report.doubt.is_some());
                 let reads_all = self.is_full && round == 1;
                 let scanned = self.scan_all(reads_all, believes, &report.foreseen).await?;
-                let Some((records, tree)) = scanned else { return Ok(None) };
+                let Some((records, tree)) = scanned else { return Ok(Decided::Stopped) };
                 (None, records, tree)
             }
         };
@@ -370,6 +382,9 @@ impl TwoWay<'_, '_> {
         let looked = clock.steady();
         self.tell_unknown(&tree, report);
         let unapplied = self.unapplied(&report.foreseen).await?;
+        if self.forget_unseen(&records, &tree, &unapplied.paths).await? {
+            return Ok(Decided::Relisted);
+        }
         let decide = |mut tree: LocalTree| {
             tree.leave(&self.options.restless);
             Outgoing::decide(OutgoingInput {
@@ -395,9 +410,9 @@ impl TwoWay<'_, '_> {
             // its text: a program may be about to write it anew.
             let look = clock.sleep_until(looked + self.options.second_look);
             if run.stop.run_until_cancelled(look).await.is_none() {
-                return Ok(None);
+                return Ok(Decided::Stopped);
             }
-            let Some(mut again) = self.scan(&records).await? else { return Ok(None) };
+            let Some(mut again) = self.scan(&records).await? else { return Ok(Decided::Stopped) };
             let absent = again.absent_as_in(&tree);
             let mut restless = self.options.restless.clone();
             if self.options.leaves_what_changes {
@@ -421,7 +436,7 @@ impl TwoWay<'_, '_> {
             outgoing.waiting.iter().for_each(|path| report.diverge(path));
         }
         self.tell_refused(&outgoing, report);
-        Ok(Some(outgoing))
+        Ok(Decided::Outgoing(Box::new(outgoing)))
     }
 
     /// Looks at everything, with what is recorded. `None`: told to stop.
