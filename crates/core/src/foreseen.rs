@@ -17,6 +17,8 @@ use crate::scan::{LocalFile, LocalTree};
 pub(crate) struct Foreseen {
     /// Records that would be written for files and folders that are here already.
     pub(crate) records: Vec<Record>,
+    /// What would be recorded of files before the vault's changes are applied, which is an earlier version than is recorded.
+    pub(crate) taken_back: Vec<Record>,
     /// Paths whose records would be removed.
     pub(crate) forgotten: HashSet<VaultPath>,
     /// Paths that would have the vault's version.
@@ -38,11 +40,19 @@ pub(crate) struct Foreseen {
 impl Foreseen {
     /// Changes records to what they would be.
     pub(crate) fn apply_to_records(&self, records: &mut Vec<Record>) {
-        if self.records.is_empty() && self.forgotten.is_empty() {
+        if self.records.is_empty() && self.taken_back.is_empty() && self.forgotten.is_empty() {
             return;
         }
         let replaced: HashSet<&VaultPath> = self.records.iter().map(|record| &record.path).collect();
+        let taken_back = self.taken_back.iter().filter(|record| !replaced.contains(&record.path));
+        let taken_back: HashMap<&VaultPath, &Record> =
+            taken_back.map(|record| (&record.path, record)).collect();
         records.retain(|record| !self.forgotten.contains(&record.path) && !replaced.contains(&record.path));
+        for record in records.iter_mut() {
+            if let Some(taken_back) = taken_back.get(&record.path) {
+                *record = (*taken_back).clone();
+            }
+        }
         records.extend(self.records.iter().cloned());
         records.sort_unstable_by(|one, other| one.path.cmp(&other.path));
     }

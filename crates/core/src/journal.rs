@@ -45,7 +45,7 @@ pub enum JournalChange {
 /// One line of the journal.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct JournalEntry {
-    /// Time of recording, in milliseconds since the epoch.
+    /// Time of recording, or of acceptance by the vault, in milliseconds since the epoch.
     pub at: i64,
     /// The side that was changed.
     pub side: Side,

@@ -160,9 +160,11 @@ impl Run<'_> {
             true => Records::from(self.state.all_records().await?),
             false => self.records_of(&entries).await?,
         };
-        for path in &foreseen.forgotten {
+        let taken_back = foreseen.taken_back.iter().map(|record| &record.path);
+        for path in foreseen.forgotten.iter().chain(taken_back) {
             records.take(path);
         }
+        records.extend(foreseen.taken_back.iter().cloned());
         records.share_paths(&mut entries);
         if survey.may_have_vanished(&self.source.vault.id) {
             let vanished = self.vanished(&entries, &records, survey).await?;

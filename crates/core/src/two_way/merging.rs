@@ -39,7 +39,8 @@ impl Run<'_> {
         survey: &mut Survey,
         report: &mut Report,
     ) -> Result<(), PullError> {
-        let changed = self.changed_there(survey).await?;
+        let mut changed = self.changed_there(survey).await?;
+        self.take_back_unseen(&mut changed, survey, report).await?;
         let mut merged = Vec::new();
         for candidates in changed.chunks(AT_A_TIME) {
             let contested = self.contested(candidates).await?;

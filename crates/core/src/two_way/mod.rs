@@ -23,6 +23,7 @@ mod refusal_pauses;
 mod refusals;
 mod sending;
 mod settlement;
+mod unseen;
 mod vault_change;
 mod witness;
 
@@ -216,6 +217,16 @@ struct Unapplied {
     retained: HashSet<VaultPath>,
 }
 
+/// What a look at the destination comes to.
+enum Decided {
+    /// The vault is to get this.
+    Outgoing(Box<Outgoing>),
+    /// Something has to come from the vault again, which is listed anew.
+    Relisted,
+    /// Nobody can tell.
+    Stopped,
+}
+
 /// A scan of few paths: the paths, the records of them and of their parent folders, and the result.
 type FewScanned = (Arc<HashSet<VaultPath>>, Arc<Vec<Record>>, LocalTree);
 
@@ -271,8 +282,10 @@ impl TwoWay<'_, '_> {
             }
             // Before the scan, which has to find the texts that are brought back.
             undecided = run.settle_late(undecided, report).await?;
-            let Some(outgoing) = self.outgoing(round, report).await? else {
-                return Ok(());
+            let outgoing = match self.outgoing(round, report).await? {
+                Decided::Outgoing(outgoing) => *outgoing,
+                Decided::Relisted => continue,
+                Decided::Stopped => return Ok(()),
             };
             // A push sends the local state, even if that is older.
             let may_go_back = matches!(self.options.direction, SyncDirection::Push { .. });
@@ -347,8 +360,8 @@ impl TwoWay<'_, '_> {
         Ok(commit_beside(self.run.state.as_ref(), Commit { state, ..Commit::default() }).await?)
     }
 
-    /// Decides what to send. `None` if that cannot be decided.
-    async fn outgoing(&self, round: usize, report: &mut Report) -> Result<Option<Outgoing>, PullError> {
+    /// Decides what to send.
+    async fn outgoing(&self, round: usize, report: &mut Report) -> Result<Decided, PullError> {
         let run = self.run;
         run.progress.phase(Phase::Scanning);
         let mut waiting = self.waiting().await?;
@@ -364,7 +377,7 @@ impl TwoWay<'_, '_> {
                 let believes = !(run.options.dry_run && report.doubt.is_some());
                 let reads_all = self.is_full && round == 1;
                 let scanned = self.scan_all(reads_all, believes, &report.foreseen).await?;
-                let Some((records, tree)) = scanned else { return Ok(None) };
+                let Some((records, tree)) = scanned else { return Ok(Decided::Stopped) };
                 (None, records, tree)
             }
         };
@@ -373,6 +386,9 @@ impl TwoWay<'_, '_> {
         let looked = clock.steady();
         self.tell_unknown(&tree, report);
         let unapplied = self.unapplied(&report.foreseen).await?;
+        if self.forget_unseen(&records, &tree, &unapplied.paths).await? {
+            return Ok(Decided::Relisted);
+        }
         let decide = |mut tree: LocalTree| {
             tree.leave(&self.options.restless);
             Outgoing::decide(OutgoingInput {
@@ -398,9 +414,9 @@ impl TwoWay<'_, '_> {
             // rename. The same holds for a file that lost its text: a program may be about to write it anew.
             let look = clock.sleep_until(looked + self.options.second_look);
             if run.stop.run_until_cancelled(look).await.is_none() {
-                return Ok(None);
+                return Ok(Decided::Stopped);
             }
-            let Some(mut again) = self.scan(&records).await? else { return Ok(None) };
+            let Some(mut again) = self.scan(&records).await? else { return Ok(Decided::Stopped) };
             let absent = again.absent_as_in(&tree);
             let mut restless = self.options.restless.clone();
             if self.options.leaves_what_changes {
@@ -425,7 +441,7 @@ impl TwoWay<'_, '_> {
             outgoing.waiting.iter().for_each(|path| report.diverge(path));
         }
         self.tell_refused(&outgoing, report);
-        Ok(Some(outgoing))
+        Ok(Decided::Outgoing(Box::new(outgoing)))
     }
 
     /// Scans everything, with the records. `None` if the run was stopped.

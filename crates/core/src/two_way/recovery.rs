@@ -45,6 +45,17 @@ impl Run<'_> {
         path: &VaultPath,
         sent: SentChange,
     ) -> Result<Settlement, PullError> {
+        let seen = self.past(session, path, sent.above).await?;
+        Ok(settle(sent, &self.source.client.options().device, &seen))
+    }
+
+    /// What the vault had at a path above a version, in the order of versions, and perhaps a part of what it had before.
+    pub(super) async fn past(
+        &self,
+        session: &mut Session,
+        path: &VaultPath,
+        above: Uid,
+    ) -> Result<Vec<Seen>, PullError> {
         let keys = &self.source.keys;
         let encoded = keys.encode_path(path);
         let (mut seen, mut last) = (Vec::new(), Uid(0));
@@ -57,12 +68,12 @@ impl Run<'_> {
                 }
             }
             match oldest {
-                Some(uid) if page.more && uid > sent.above && uid != last => last = uid,
+                Some(uid) if page.more && uid > above && uid != last => last = uid,
                 _ => break,
             }
         }
         seen.sort_by_key(|seen| seen.entry.uid);
-        Ok(settle(sent, &self.source.client.options().device, &seen))
+        Ok(seen)
     }
 
     /// Settles the changes that a dead run had announced to send. The following pull records those that the

@@ -1,6 +1,7 @@
 //! Records what was seen in the destination: only a witnessed file can be missing, and only its absence is a
 //! deletion.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use obsync_protocol::{VaultPath, Verdict};
@@ -71,12 +72,7 @@ impl TwoWay<'_, '_> {
             return Ok(true);
         }
         let Some(tree) = self.scan(&records).await? else { return Ok(false) };
-        let is_forgotten = |record: &&Record| {
-            // A folder in place of a file would delete that file in the vault, too.
-            let is_gone = tree.absent.binary_search(&record.path).is_ok()
-                || (record.file().is_some() && tree.folders.binary_search(&record.path).is_ok());
-            (self.is_first || !record.witnessed) && is_gone
-        };
+        let is_forgotten = |record: &&Record| (self.is_first || !record.witnessed) && is_gone(&tree, record);
         let forgotten: Vec<VaultPath> =
             records.iter().filter(is_forgotten).map(|record| record.path.clone()).collect();
         if run.options.dry_run {
@@ -103,6 +99,41 @@ impl TwoWay<'_, '_> {
         commit_beside(run.state.as_ref(), commit).await?;
         Ok(true)
     }
+
+    /// Forgets what is not here any more and what nobody had seen here before it went: nobody's deletion, which the vault is to
+    /// bring again. It went since this run began, or while an earlier one was at work. Tells whether there is such.
+    pub(super) async fn forget_unseen(
+        &self,
+        records: &[Record],
+        tree: &LocalTree,
+        unapplied: &HashSet<VaultPath>,
+    ) -> Result<bool, PullError> {
+        let run = self.run;
+        if run.options.dry_run || tree.is_in_flux {
+            return Ok(false);
+        }
+        let is_wanted = |record: &Record| {
+            let is_chosen =
+                run.options.filter.verdict(&record.path, record.file().is_none()) == Verdict::Sync;
+            is_chosen
+                && (self.options.sends_configuration || !is_configuration(&record.path))
+                && !unapplied.contains(&record.path)
+                && !tree.is_unknown(&record.path)
+        };
+        let is_unseen = |record: &Record| {
+            // What was seen may go in the first run, too: the next one sends that. A folder would take its place at once.
+            !record.witnessed || (self.is_first && tree.absent.binary_search(&record.path).is_err())
+        };
+        let forgotten = records.iter().filter(|record| is_gone(tree, record));
+        let forgotten = forgotten.filter(|record| is_unseen(record) && is_wanted(record));
+        let forgotten: Vec<VaultPath> = forgotten.map(|record| record.path.clone()).collect();
+        if forgotten.is_empty() {
+            return Ok(false);
+        }
+        let state = VaultState { version: 0, ..run.state.load().await? };
+        commit_beside(run.state.as_ref(), Commit { forgotten, state, ..Commit::default() }).await?;
+        Ok(true)
+    }
 }
 
 impl Run<'_> {
@@ -121,7 +152,13 @@ impl Run<'_> {
     }
 }
 
-/// True if a scan found the recorded file or folder in its place.
+/// True if what is recorded is not there any more. A folder in the place of a file would take that from the vault, too.
+fn is_gone(tree: &LocalTree, record: &Record) -> bool {
+    tree.absent.binary_search(&record.path).is_ok()
+        || (record.file().is_some() && tree.folders.binary_search(&record.path).is_ok())
+}
+
+/// Whether a scan found the recorded file or folder in its place.
 fn sees(tree: &LocalTree, record: &Record) -> bool {
     let path = &record.path;
     let has_other_kind = match record.file() {

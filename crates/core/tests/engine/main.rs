@@ -33,6 +33,7 @@ mod test_sources;
 mod two_way;
 mod two_way_histories;
 mod two_way_kills;
+mod unseen;
 mod verifications;
 mod waiting_changes;
 mod witnesses;

@@ -1,9 +1,14 @@
 //! Files that a sync may treat as deleted here: only those that it saw here, in a run that got that far.
 
 use std::fs;
-use std::sync::Arc;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
 
-use obsync_core::{MaxDelete, NoProgress, Outcome, SyncDirection, SyncOptions, sync};
+use obsync_core::{
+    Filter, MaxDelete, NoProgress, Outcome, Phase, Progress, SyncDirection, SyncOptions, sync,
+};
+use obsync_folder::FolderDestination;
+use obsync_protocol::VaultPath;
 use obsync_testkit::Chance;
 use tokio_util::sync::CancellationToken;
 
@@ -198,5 +203,33 @@ async fn a_file_that_was_removed_here_while_only_its_time_changed_there_is_delet
     bench.sync().await;
     bench.sync().await;
     assert!(!has(&bench, "a.md", "a"), "{:?}", bench.vault.contents());
+    bench.assert_in_step().await;
+}
+
+/// Removes a file as a run begins to scan for the first time.
+struct RemovedBeforeTheScan(Mutex<Option<PathBuf>>);
+
+impl Progress for RemovedBeforeTheScan {
+    fn phase(&self, phase: Phase) {
+        if phase == Phase::Scanning
+            && let Some(file) = self.0.lock().unwrap().take()
+        {
+            fs::remove_file(file).unwrap();
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn filter_and_absence_what_goes_in_the_very_run_that_has_it_again_comes_back() {
+    let mut bench = in_step(&[("a.md", "a"), ("x/b.md", "b")]).await;
+    let excluded = vec![VaultPath::parse("x").unwrap()];
+    bench.filter(Filter { excluded, ..Filter::default() });
+    bench.sync().await;
+    bench.filter(Filter::default());
+    let progress = Arc::new(RemovedBeforeTheScan(Mutex::new(Some(bench.dest().join("x/b.md")))));
+    let destination = FolderDestination::open(&bench.dest(), bench.folder).unwrap();
+    let report = bench.sync_through(destination, progress, CancellationToken::new()).await.unwrap();
+    assert_eq!((report.outcome, report.deleted_in_vault.files), (Outcome::Complete, 0), "{report:#?}");
+    assert_eq!(bench.read("x/b.md"), "b");
     bench.assert_in_step().await;
 }

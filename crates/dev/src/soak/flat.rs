@@ -3,7 +3,7 @@
 use anyhow::{Result, ensure};
 
 use super::round::Round;
-use super::worker::{Resources, Usage};
+use super::worker::{Resources, PullUsage};
 use crate::human;
 use crate::measure::median;
 
@@ -37,7 +37,7 @@ pub(super) fn verdict(rounds: &[Round], limit: u64) -> Result<String> {
 }
 
 /// Resources left by a pull: descriptors and tasks beyond those of the idle process.
-fn left(usage: &Usage) -> Resources {
+fn left(usage: &PullUsage) -> Resources {
     Resources {
         descriptors: usage.after.descriptors.saturating_sub(usage.idle.descriptors),
         tasks: usage.after.tasks.saturating_sub(usage.idle.tasks),
@@ -122,10 +122,10 @@ mod tests {
 
     #[test]
     fn left_is_what_is_held_beyond_what_was_held_when_idle() {
-        let usage = |descriptors, tasks| Usage {
+        let usage = |descriptors, tasks| PullUsage {
             idle: Resources { descriptors: 10, tasks: 0 },
             after: Resources { descriptors, tasks },
-            ..Usage::default()
+            ..PullUsage::default()
         };
         let left = most(left(&usage(9, 3)), left(&usage(12, 1)));
         assert_eq!((left.descriptors, left.tasks), (2, 3));

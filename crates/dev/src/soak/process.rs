@@ -9,7 +9,7 @@ use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 
 use super::SOAKING;
-use super::worker::{Order, Usage, WorkerSetup};
+use super::worker::{Order, PullUsage, WorkerSetup};
 
 /// Time limit of a pull with all its attempts; more is a hang.
 const PULL_LIMIT: Duration = Duration::from_secs(600);
@@ -44,7 +44,7 @@ impl Process {
     }
 
     /// Orders a pull of the vault to a folder, in any number of attempts.
-    pub(super) async fn pull(&mut self, folder: &Path, state: &Path) -> Result<Usage> {
+    pub(super) async fn pull(&mut self, folder: &Path, state: &Path) -> Result<PullUsage> {
         self.tell(&Order { folder: folder.to_path_buf(), state: state.to_path_buf() }).await?;
         let line = match tokio::time::timeout(PULL_LIMIT, self.answers.next_line()).await {
             Ok(line) => line?.context("the process that pulls has ended; standard error may say why")?,

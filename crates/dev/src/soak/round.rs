@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 use obsync_testkit::{Chance, Faults, PieceSizes, Server, VaultHandle};
 
 use super::process::Process;
-use super::worker::Usage;
+use super::worker::PullUsage;
 use crate::check::same_as_vault;
 use crate::human;
 
@@ -25,9 +25,9 @@ pub(super) struct Rounds<'a> {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Round {
     took: Duration,
-    pub(super) first: Usage,
+    pub(super) first: PullUsage,
     /// After the changes, and so at the end of the round.
-    pub(super) second: Usage,
+    pub(super) second: PullUsage,
     /// Number of times a fault struck.
     strikes: u64,
 }
@@ -46,7 +46,7 @@ impl Rounds<'_> {
         Ok(Round { took: begun.elapsed(), first, second, strikes: struck_first + struck_second })
     }
 
-    async fn pull(&mut self, number: u32, folder: &Path, state: &Path) -> Result<(Usage, u64)> {
+    async fn pull(&mut self, number: u32, folder: &Path, state: &Path) -> Result<(PullUsage, u64)> {
         self.server.faults().set(faults(self.seed.wrapping_add(u64::from(number))));
         let usage = self.process.pull(folder, state).await?;
         let strikes = STRIKING.iter().map(|name| self.server.faults().strikes(name)).sum();

@@ -1,0 +1,144 @@
+//! The session that changes are sent over: opened for a run, or taken from a follower and left to it again.
+
+use std::collections::{HashMap, HashSet};
+
+use obsync_client::{LiveChanges, WritingSession};
+use obsync_protocol::{ContentHash, VaultPath};
+
+use crate::error::PullError;
+use crate::line::Line;
+use crate::model::Intent;
+use crate::progress::Phase;
+use crate::report::Report;
+use crate::run::Run;
+use crate::state::VaultState;
+use crate::two_way::refusal_pauses::Refusals;
+
+use super::{Outbox, Sent};
+
+impl<'s, 'r> Outbox<'s, 'r> {
+    /// Opens a session from what the last round left. `None`: the vault has changed since, so that nothing may be sent yet.
+    /// `slow`: the files that the run before was sending when its time was over, if this one has no more.
+    pub(in crate::two_way) async fn open(
+        run: &'s Run<'r>,
+        known: VaultState,
+        slow: HashSet<(VaultPath, ContentHash)>,
+        report: &mut Report,
+    ) -> Result<Option<Self>, PullError> {
+        run.progress.phase(Phase::Sending);
+        let (session, live) = match run.kept_session(&known).await {
+            Kept::News => return Ok(None),
+            Kept::Open(session, live) => (*session, live),
+            Kept::None => {
+                report.connections += 1;
+                let (session, live, has_news) = run.unless_stopped(Box::pin(run.opened(&known))).await?;
+                if has_news {
+                    session.close().await;
+                    return Ok(None);
+                }
+                (session, live)
+            }
+        };
+        let mut waiting = run.state.intents().await?;
+        waiting.retain(Intent::is_push);
+        Ok(Some(Outbox {
+            run,
+            session,
+            live,
+            messages: Vec::new(),
+            newest: known.version,
+            cursor: known.cursor,
+            known,
+            journal: Vec::new(),
+            taken: HashMap::new(),
+            heard: HashMap::new(),
+            has_foreign: false,
+            has_restored: false,
+            is_settled: true,
+            unsettled: Vec::new(),
+            waiting,
+            full: None,
+            refusals: Refusals::default(),
+            refused: Vec::new(),
+            slow,
+            lost: None,
+        }))
+    }
+
+    /// Ends the session. Where everything that was heard is from here, and settled, the destination is complete up to there.
+    pub(super) async fn close(mut self, report: &mut Report) -> Result<Sent, PullError> {
+        while let Ok(Some(message)) = self.live.try_next() {
+            self.take_note(&message);
+        }
+        self.has_foreign |= !self.heard.is_empty();
+        if !self.refused.is_empty() {
+            self.commit(Vec::new(), Vec::new(), Vec::new()).await?;
+        }
+        let is_whole = self.is_settled && self.session.is_open() && !self.has_foreign;
+        if is_whole && self.newest > self.known.version {
+            self.known.version = self.newest;
+            self.known.cursor = self.cursor;
+            self.commit(Vec::new(), Vec::new(), Vec::new()).await?;
+            report.version = self.newest;
+        }
+        report.vault_version = report.vault_version.max(self.newest);
+        let needs_another_round = self.has_foreign || self.has_restored || !self.unsettled.is_empty();
+        let sent = Sent { needs_another_round, lost: self.lost.take() };
+        match self.run.lines.keeps() {
+            true => self.keep(is_whole),
+            false => self.session.close().await,
+        }
+        Ok(sent)
+    }
+
+    /// Leaves the session open for the next run. What it heard and that is not accounted for is that one's listing.
+    fn keep(self, is_whole: bool) {
+        let Some((session, permit)) = self.session.into_reading() else { return };
+        let backlog = if is_whole { Vec::new() } else { self.messages };
+        let (session, permit) = (Some(session), Some(permit));
+        self.run.lines.put(Line { session, permit, live: self.live, backlog, taken: self.known.version });
+    }
+}
+
+/// The session of a follower, for sending.
+enum Kept {
+    Open(Box<WritingSession>, LiveChanges),
+    /// It told of changes that are to be applied here first.
+    News,
+    /// There is none.
+    None,
+}
+
+impl Run<'_> {
+    /// A session that was opened and listed, and whether the vault has something that is not known.
+    async fn opened(&self, known: &VaultState) -> Result<(WritingSession, LiveChanges, bool), PullError> {
+        let (client, target) = (&self.source.client, self.target());
+        let session = WritingSession::open(client, &target, known.version, !known.listed).await?;
+        let mut has_news = false;
+        let (session, live) = session.listing(&mut |entry| has_news |= entry.uid.0 > known.version).await?;
+        Ok((session, live, has_news))
+    }
+
+    async fn kept_session(&self, known: &VaultState) -> Kept {
+        let Some(mut line) = self.lines.take().filter(|line| line.taken == known.version) else {
+            return Kept::None;
+        };
+        if !line.gather() {
+            return Kept::None;
+        }
+        // A late echo of what is recorded is no news.
+        line.backlog.retain(|change| change.uid.0 >= known.version);
+        if line.has_news() {
+            self.lines.put(line);
+            return Kept::News;
+        }
+        let Line { session: Some(session), permit: Some(permit), live, .. } = line else { return Kept::None };
+        match permit.writing(session) {
+            Ok(session) => Kept::Open(Box::new(session), live),
+            Err(session) => {
+                session.close().await;
+                Kept::None
+            }
+        }
+    }
+}
