@@ -12,7 +12,7 @@ const LONGEST_WAIT: Duration = Duration::from_secs(600);
 const PATIENCE: Duration = Duration::from_secs(300);
 /// How long a run may show no progress before it counts as hanging.
 const NO_PROGRESS: Duration = Duration::from_secs(30 * 60);
-/// The same while it scans or sends: a folder that is read for the first time, and a large file on a slow line, show none.
+/// The same while it scans: a folder that is read for the first time shows none.
 const NO_PROGRESS_QUIET: Duration = Duration::from_secs(6 * 3600);
 /// How long a run may try to connect, or wait for the vault's list, and still count as connected.
 const CONNECTING: Duration = Duration::from_secs(5);
@@ -84,7 +84,7 @@ impl Readiness {
         // Each attempt is a part of the same outage.
         state.connecting = is_connecting.then(|| state.connecting.unwrap_or(now));
         state.patience = match phase {
-            Phase::Scanning | Phase::Sending => NO_PROGRESS_QUIET,
+            Phase::Scanning => NO_PROGRESS_QUIET,
             _ => NO_PROGRESS,
         };
         state.due = now.0.checked_add(state.patience);
@@ -229,7 +229,10 @@ mod tests {
         readiness.progressed(later);
         assert!(readiness.is_alive(later + NO_PROGRESS - second));
         assert!(!readiness.is_alive(later + NO_PROGRESS));
+        // A large file that is sent shows some.
         readiness.phase(Phase::Sending, (begin, noon));
+        assert!(!readiness.is_alive(begin + NO_PROGRESS));
+        readiness.phase(Phase::Scanning, (begin, noon));
         assert!(readiness.is_alive(begin + NO_PROGRESS));
         assert!(!readiness.is_alive(begin + NO_PROGRESS_QUIET));
     }

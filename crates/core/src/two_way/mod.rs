@@ -22,6 +22,7 @@ mod refusal_pauses;
 mod refusals;
 mod sending;
 mod settlement;
+mod upload_progress;
 mod vault_change;
 mod witness;
 

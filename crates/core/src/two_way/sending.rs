@@ -310,7 +310,7 @@ impl<'s, 'r> Outbox<'s, 'r> {
     /// while it was read ended that session: the others have to do without.
     async fn push_in_turn(&mut self, changes: Vec<VaultChange>) -> Result<InTurn, PullError> {
         let run = self.run;
-        let contents = Contents { destination: run.destination.clone(), state: run.state.clone() };
+        let contents = Contents::of(run);
         let mut outcomes = Vec::new();
         let mut changes = changes.into_iter();
         for change in changes.by_ref() {
@@ -325,7 +325,7 @@ impl<'s, 'r> Outbox<'s, 'r> {
                 outcomes.push((change, Some(NotTaken::Stopped)));
                 continue;
             };
-            run.progress.placed(change.size());
+            contents.progress.placed(&change);
             let is_ended = matches!(not_taken, Some(NotTaken::Overtaken)) && !self.session.is_open();
             outcomes.push((change, not_taken));
             if is_ended {
@@ -353,6 +353,7 @@ impl<'s, 'r> Outbox<'s, 'r> {
             let _ = jobs.try_send(change);
         }
         drop(jobs);
+        let contents = Arc::new(Contents::of(self.run));
         let pool = UploadPool {
             client: self.run.source.client.clone(),
             target: self.run.target(),
@@ -361,10 +362,7 @@ impl<'s, 'r> Outbox<'s, 'r> {
                 true => UploadOptions { connections: 1, ..UploadOptions::default() },
                 false => UploadOptions::default(),
             },
-            source: Arc::new(Contents {
-                destination: self.run.destination.clone(),
-                state: self.run.state.clone(),
-            }),
+            source: contents.clone(),
             jobs: job_queue,
             results,
             cancel: self.run.stop.clone(),
@@ -374,8 +372,7 @@ impl<'s, 'r> Outbox<'s, 'r> {
         let run = self.run;
         let collect = async {
             while let Some(result) = result_queue.recv().await {
-                let size = result.job.size();
-                self.run.progress.placed(size);
+                contents.progress.placed(&result.job);
                 let not_taken = match result.outcome {
                     Ok(_) => None,
                     Err(UploadFailure::Source(error)) if DestinationError::is_fatal(&error) => {
@@ -728,13 +725,17 @@ async fn push(
                 tracing::debug!(%error, "a file cannot be sent");
                 return Ok(Some(NotTaken::Overtaken));
             }
-            Ok(content) => match file.related {
-                None => session.push_file_from(&file, size, content).await.map(|_| ()),
-                Some(from) => {
-                    let may_delete = || contents.check(change).is_ok();
-                    session.push_rename(from, &file, size, content, may_delete).await.map(|_| ())
+            Ok(content) => {
+                let (may_delete, on_sent) =
+                    (|| contents.check(change).is_ok(), |bytes| contents.sent(change, bytes));
+                match file.related {
+                    None => session.push_file_noting(&file, size, content, &on_sent).await.map(|_| ()),
+                    Some(from) => session
+                        .push_rename(from, &file, size, content, may_delete, &on_sent)
+                        .await
+                        .map(|_| ()),
                 }
-            },
+            }
         },
     };
     pushed.err().map(|failure| not_taken(&failure)).transpose()
