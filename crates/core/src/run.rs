@@ -54,8 +54,8 @@ pub struct PullOptions {
     /// Accept what fails for good: names that the destination cannot have, and entries that cannot be read. They are no
     /// failures any more until the vault changes them.
     pub accept_failures: bool,
-    /// Name every file that changes in the report.
-    pub list_changes: bool,
+    /// Name the files that change in the report, as many as take so many bytes of JSON in it.
+    pub list_changes: Option<u64>,
     /// How many files may be deleted before deletions are held back.
     pub max_delete: MaxDelete,
     /// A doubt about the destination that the caller has and the state does not know of.

@@ -309,7 +309,8 @@ fn is_for_several(request: &SyncRequest) -> bool {
 
 /// Whether two requests differ in nothing but the vaults. One for every vault goes with its like only.
 fn go_together(one: &SyncRequest, other: &SyncRequest) -> bool {
-    let SyncRequest { vaults, mode, bucket, prefix, direction, continuation } = one;
+    // Nobody reads what a queue's messages have changed, so it does not matter whether that is listed.
+    let SyncRequest { vaults, mode, bucket, prefix, direction, list_changes: _, continuation } = one;
     vaults.is_empty() == other.vaults.is_empty()
         && *mode == other.mode
         && *bucket == other.bucket

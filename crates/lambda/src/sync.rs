@@ -61,6 +61,8 @@ pub(crate) struct Invocation {
     pub(crate) sync_type: &'static str,
     /// Which way.
     pub(crate) direction: Direction,
+    /// How many bytes of each vault's report may name files that changed, if that is asked for.
+    pub(crate) list_changes: Option<u64>,
     /// Who takes leases, as told to others.
     pub(crate) owner: String,
     /// Limits what is fetched to what can be published.
@@ -418,6 +420,7 @@ impl Invocation {
             governor: self.governor.clone(),
             listing_memory: Some(self.allowance.listing),
             max_delete: self.warm.config.max_delete,
+            list_changes: self.list_changes,
             hurdle: tracker.hurdle(self.deadline.left()),
             is_narrowed: self.warm.config.sending.direction != self.direction,
             ..PullOptions::default()

@@ -157,7 +157,7 @@ pub(crate) async fn sync_over(
     let begun = Instant::now();
     let known = state.load().await?;
     let mut report = Report::new(&source.vault, destination.location(), known.version);
-    report.changes = options.pull.list_changes.then(Vec::new);
+    report.list_changes(options.pull.list_changes);
     let source = &PullSource { client: source.client.for_run(), ..source.clone() };
     // The first run of a direction deletes nothing on either side.
     let direction = Direction::from(options.direction);

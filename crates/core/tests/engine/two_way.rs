@@ -511,7 +511,7 @@ async fn the_changes_that_a_report_lists_are_those_of_both_sides() {
     bench.edit("merged.md", "a\nb\nc here\n");
     bench.edit("folder/new.md", "new");
     fs::remove_file(bench.dest().join("gone.md")).unwrap();
-    let report = bench.sync_with(|options| options.pull.list_changes = true).await.unwrap();
+    let report = bench.sync_with(|options| options.pull.list_changes = Some(u64::MAX)).await.unwrap();
     let changes = report.changes.unwrap();
     let made: BTreeSet<(String, &str)> = changes
         .iter()
