@@ -53,6 +53,7 @@ impl Keys {
             return Err(DestinationError::NameTooLong {
                 path: path.as_str().to_owned(),
                 location: location(),
+                said: None,
             });
         }
         Path::parse(&key).map_err(|error| DestinationError::NameRefused {
