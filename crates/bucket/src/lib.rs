@@ -84,7 +84,7 @@ use obsync_core::{
     KnownContent, LocalTree, Marked, Marker, MarkerFound, Naming, OpenFile, PlaceTraits, Receive, Record,
     Rejected, Scan, ScanInput, Staged, StoredFile, Supposed, Wanted, repository_parts_among,
 };
-use obsync_protocol::{NameFolding, RepositoryPart, VaultPath};
+use obsync_protocol::{ContentHash, NameFolding, RepositoryPart, VaultPath};
 use tokio_util::sync::CancellationToken;
 
 pub use self::location::{BucketLocation, LocationError, Service};
@@ -283,6 +283,11 @@ impl Inspect for BucketDestination {
 impl Scan for BucketDestination {
     async fn scan(&self, input: ScanInput) -> Result<Option<LocalTree>, DestinationError> {
         scan::scan(&self.context, &input).await.map(Some)
+    }
+
+    /// One request for 1,000 objects.
+    async fn digest(&self) -> Result<Option<ContentHash>, DestinationError> {
+        scan::digest(&self.context).await
     }
 
     async fn open_file(&self, path: &VaultPath) -> Result<OpenFile, DestinationError> {

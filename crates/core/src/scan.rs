@@ -47,6 +47,8 @@ pub struct LocalTree {
     /// Whether a program is rewriting the folder as a whole (`.git/index.lock` is at its top), so that nothing that is
     /// absent counts.
     pub is_in_flux: bool,
+    /// The [digest](crate::Scan::digest) of the place as it was scanned.
+    pub digest: Option<ContentHash>,
 }
 
 /// A recorded path that has another spelling now.
@@ -155,6 +157,15 @@ impl LocalTree {
             && self.renewed.is_empty()
             && self.absent.is_empty()
             && self.respelled.is_empty()
+    }
+
+    /// Whether all that is recorded was found, and all that was found can be recorded.
+    pub(crate) fn differs_by_files_alone(&self) -> bool {
+        self.absent.is_empty()
+            && self.missing.is_empty()
+            && self.respelled.is_empty()
+            && self.unknown.is_empty()
+            && !self.is_in_flux
     }
 
     /// Whether a scan of a few paths can be relied on: nothing is missing, and no name is in doubt.

@@ -1,14 +1,16 @@
 //! A lease while it is held: renewed in the background until its owner lets go of it or is gone.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Instant, SystemTime};
 
+use obsync_core::blocking::lock;
 use obsync_core::{Clock, StateError};
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
 
 use super::chain::{Chain, ChainEnd};
+use super::head::InStep;
 use super::keys::ItemKeys;
 use super::lease::{self, Lease};
 use super::state::read_head;
@@ -46,6 +48,8 @@ pub(super) struct Holding {
     released: AtomicBool,
     /// When the run found the destination up to date, milliseconds since the epoch; 0: it did not.
     checked: AtomicI64,
+    /// What the destination is known by, as long as no record is changed.
+    in_step: Mutex<Option<String>>,
 }
 
 /// Renews a lease until it is stopped or dropped.
@@ -83,6 +87,7 @@ impl Holding {
             closed: AtomicBool::new(false),
             released: AtomicBool::new(false),
             checked: AtomicI64::new(0),
+            in_step: Mutex::default(),
         }
     }
 
@@ -134,6 +139,16 @@ impl Holding {
         self.checked.store(at, Ordering::Relaxed);
     }
 
+    /// What the destination is known by, if no record was changed since that was noted.
+    pub(super) fn in_step(&self) -> Option<String> {
+        lock(&self.in_step).clone()
+    }
+
+    /// Has that written when the lease is let go. `None`: a record is changed.
+    pub(super) fn note_in_step(&self, known_by: Option<String>) {
+        *lock(&self.in_step) = known_by;
+    }
+
     /// Lets others have it, unless they have it already. Can be called again after an error. Whether it was this call that
     /// did.
     pub(super) async fn release(
@@ -147,8 +162,11 @@ impl Holding {
         }
         let checked = self.checked.load(Ordering::Relaxed);
         let chain = self.chain.as_ref().map(|chain| (chain, end));
-        let is_done =
-            lease::release(table, keys, &self.lease, (checked > 0).then_some(checked), chain).await?;
+        let noted = lease::Noted {
+            checked: (checked > 0).then_some(checked),
+            in_step: self.in_step().map(|known_by| InStep { fencing: self.lease.fencing, known_by }),
+        };
+        let is_done = lease::release(table, keys, &self.lease, noted, chain).await?;
         self.released.store(true, Ordering::Relaxed);
         match (is_done, chain) {
             (false, Some((chain, ChainEnd::HandOn { .. }))) => self.has_handed_on(table, keys, chain).await,

@@ -31,7 +31,7 @@ use obsync_core::StateError;
 use super::attributes::{Changes, Damage, Item, Reader, key, number, text};
 use super::chain::{Chain, ChainEnd, ChainEntry};
 use super::error::{CallError, fault};
-use super::head::{FORMAT, Head, Holder, names};
+use super::head::{FORMAT, Head, Holder, InStep, names};
 use super::keys::{ItemKeys, StateKey};
 use super::rows::shorten;
 use super::table::DynamoTable;
@@ -406,18 +406,30 @@ pub(super) async fn renew(table: &DynamoTable, keys: &ItemKeys, lease: &Lease) -
     update_under_lease(table, keys, lease, changes).await
 }
 
-/// Lets go of a lease, and notes when its holder last found the destination up to date, if it did, and what becomes of the
-/// chain that it is a step of. `false`: it was not ours any more.
+/// What the holder of a lease leaves in the head.
+#[derive(Debug, Default)]
+pub(super) struct Noted {
+    /// When it last found the destination up to date.
+    pub(super) checked: Option<i64>,
+    /// By what the destination is known that is in step with the records.
+    pub(super) in_step: Option<InStep>,
+}
+
+/// Lets go of a lease, with what its holder noted, and what becomes of the chain that it is a step of. `false`: it was not ours
+/// any more.
 pub(super) async fn release(
     table: &DynamoTable,
     keys: &ItemKeys,
     lease: &Lease,
-    checked: Option<i64>,
+    noted: Noted,
     chain: Option<(&Chain, ChainEnd)>,
 ) -> Result<bool, StateError> {
     let mut changes = Changes::default();
-    if let Some(checked) = checked {
+    if let Some(checked) = noted.checked {
         changes.set(names::CHECKED, number(checked));
+    }
+    if let Some(in_step) = noted.in_step {
+        changes.set(names::IN_STEP, text(in_step.text()));
     }
     if let Some((chain, end)) = chain {
         chain.ending(end, table.now(), &mut changes);

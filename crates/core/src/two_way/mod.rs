@@ -11,6 +11,7 @@ mod flapping;
 mod generation;
 mod giving_way;
 mod holding_back;
+mod in_step;
 #[cfg(test)]
 mod interleavings_tests;
 mod learning;
@@ -268,7 +269,7 @@ impl TwoWay<'_, '_> {
             }
             // Before the scan: it is to find what is brought back.
             undecided = run.settle_late(undecided, report).await?;
-            let Some(outgoing) = self.outgoing(round, report).await? else {
+            let Some(mut outgoing) = self.outgoing(round, report).await? else {
                 return Ok(());
             };
             // What a push sends is right by definition.
@@ -287,7 +288,9 @@ impl TwoWay<'_, '_> {
                 self.describe(&outgoing, report);
                 return Ok(());
             }
+            let settling = outgoing.settling.take();
             if outgoing.is_empty() {
+                self.note_settled(settling).await?;
                 return self.note_complete().await;
             }
             if run.stop.is_cancelled() {
@@ -309,7 +312,10 @@ impl TwoWay<'_, '_> {
             match sent.lost {
                 Some(error) if round == ROUNDS => return Err(error.into()),
                 Some(error) => run.progress.notice(&format!("{error}; going on")),
-                None if !sent.needs_another_round => return self.note_complete().await,
+                None if !sent.needs_another_round => {
+                    self.note_settled(settling).await?;
+                    return self.note_complete().await;
+                }
                 None => {}
             }
         }
@@ -349,6 +355,10 @@ impl TwoWay<'_, '_> {
         let run = self.run;
         run.progress.phase(Phase::Scanning);
         let mut waiting = self.waiting().await?;
+        let has_waiting = !waiting.is_empty();
+        if !has_waiting && self.is_still_in_step(report).await? {
+            return Ok(Some(Outgoing::default()));
+        }
         let few = match round {
             // What was confirmed can be anywhere.
             1 if !waiting.has_confirmed() => self.scan_few(report).await?,
@@ -421,6 +431,7 @@ impl TwoWay<'_, '_> {
             outgoing.waiting.iter().for_each(|path| report.diverge(path));
         }
         self.tell_refused(&outgoing, report);
+        outgoing.settling = if has_waiting { None } else { self.settling(&tree) };
         Ok(Some(outgoing))
     }
 

@@ -14,6 +14,7 @@ use crate::quiet::{is_litter, shrank};
 use crate::report::{Report, Step, StepAction};
 use crate::scan::{LocalFile, LocalTree, Unknown, UnknownCause};
 
+use super::in_step::Settling;
 use super::refusal_pauses::Refusals;
 
 /// How long a file with the name of an editor's temporary one is taken for that, in milliseconds.
@@ -106,6 +107,8 @@ pub(crate) struct Outgoing {
     pub(crate) waiting: Vec<VaultPath>,
     /// The earlier refusals of what is sent.
     pub(crate) refusals: Refusals,
+    /// What of it is to be recorded until everything here is.
+    pub(crate) settling: Option<Settling>,
 }
 
 impl Outgoing {

@@ -1,7 +1,7 @@
 //! What a function costs that syncs both ways (`OBSYNC_DIRECTION=sync`), counted as in `cost`.
 //!
-//! Each run lists the bucket and reads the records of the whole table, so what it costs grows with the vault: it is counted for
-//! two sizes, and goes on in a straight line.
+//! Each run lists the bucket, and one that finds it otherwise than the last one left it, or brings something, reads the records of
+//! the whole table, so what it costs grows with the vault: it is counted for two sizes, and goes on in a straight line.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
