@@ -17,13 +17,13 @@ use crate::world::{World, answered, invoke, invoke_for, report, sync, write_note
 const SLOWEST: f64 = 8.0;
 
 /// By how much a time is longer here, where work that is to take `usual` at most takes `took`.
-fn stretch(took: Duration, usual: Duration) -> f64 {
+pub(crate) fn stretch(took: Duration, usual: Duration) -> f64 {
     (took.as_secs_f64() / usual.as_secs_f64()).clamp(1.0, SLOWEST)
 }
 
 /// How long the function takes for a vault in which nothing changed: what every invocation has to do besides its work. The
 /// middle one of three.
-async fn idle(world: &World, function: &LambdaRuntime) -> Duration {
+pub(crate) async fn idle(world: &World, function: &LambdaRuntime) -> Duration {
     world.cloud.faults().clear();
     let mut took = Vec::new();
     for _ in 0..3 {
