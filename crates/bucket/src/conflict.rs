@@ -61,6 +61,7 @@ pub(super) async fn keep_beside(
         let kept_as = beside(path, &name).ok_or_else(|| DestinationError::NameTooLong {
             path: path.as_str().to_owned(),
             location: context.errors.location(),
+            said: None,
         })?;
         let kept_key = context.keys.of(&kept_as)?;
         if let Occupant::Object(there) = context.look(&kept_as, &kept_key).await? {

@@ -6,9 +6,10 @@ use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 
 use object_store::path::Path;
-use obsync_core::{DestinationError, KnownContent};
+use obsync_core::{DestinationError, KnownContent, LocalFacts, Supposed};
 use obsync_protocol::{ContentHash, VaultPath};
 
+use super::conditions::Conditional;
 use super::error::{Action, ErrorContext, RequestError};
 use super::keys::Keys;
 use super::listing::Listing;
@@ -35,6 +36,9 @@ pub(super) struct Context {
     pub(super) stages: Stages,
     pub(super) budget: MemoryBudget,
     pub(super) cache: ObjectCache,
+    /// What is recorded of objects that are to be replaced. Nobody looked whether they are so still, so that it is good for writes
+    /// with a condition alone.
+    pub(super) recorded: ObjectCache,
     pub(super) listing: Listing,
     pub(super) marker: MarkerSeen,
     /// Distinguishes this run's parked copies from another's.
@@ -70,6 +74,7 @@ impl Context {
             stages: Stages::default(),
             budget: MemoryBudget::new(options.memory),
             cache: ObjectCache::default(),
+            recorded: ObjectCache::default(),
             listing: Listing::default(),
             marker: MarkerSeen::default(),
             run: RandomState::new().hash_one(std::process::id()),
@@ -82,6 +87,25 @@ impl Context {
             options,
             traffic,
         })
+    }
+
+    /// Takes note of what is recorded of an object that is to be replaced, if the condition of the write will tell whether it is so
+    /// still, as far as that is known before the first one. A look costs little beside an upload.
+    pub(super) fn suppose(&self, recorded: Supposed) -> bool {
+        let Supposed { path, content, facts, to_come } = recorded;
+        let LocalFacts::Object { size, entity_tag } = facts else { return false };
+        let tells = self.objects.is_s3()
+            && (self.objects.keeps(Conditional::Replace) || self.objects.is_unknown(Conditional::Replace));
+        let is_good = tells
+            && size == content.size
+            && !entity_tag.is_empty()
+            && to_come <= self.options.part_size as u64
+            && self.recorded.has_room();
+        if is_good {
+            let facts = Facts::of_recorded(entity_tag, content);
+            self.recorded.put(&path, Occupant::Object(Box::new(facts)));
+        }
+        is_good
     }
 
     /// Looks at the object at a path, and caches it.

@@ -447,8 +447,7 @@ impl ErrorContext {
         }
         let (path, location, said) = (path.to_owned(), self.location(), error.said());
         if error.code.as_deref() == Some("KeyTooLongError") {
-            tracing::debug!("a name is too long: {said}");
-            return DestinationError::NameTooLong { path, location };
+            return DestinationError::NameTooLong { path, location, said: Some(said) };
         }
         if error.kind == Kind::Denied && error.is_general() && self.is_first(action) {
             return self.unusable(ProblemCode::AccessDenied, denied(action, &said));

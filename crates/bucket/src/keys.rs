@@ -54,6 +54,7 @@ impl Keys {
             return Err(DestinationError::NameTooLong {
                 path: path.as_str().to_owned(),
                 location: location(),
+                said: None,
             });
         }
         Path::parse(&key).map_err(|error| DestinationError::NameRefused {

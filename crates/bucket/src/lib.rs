@@ -84,9 +84,9 @@ use obsync_core::{
     Applied, BatchLimit, Change, ChangeBatch, ChangeOutcome, Checked, Describe, Destination,
     DestinationError, FileMeta, FileWriter, FoldingProbe, Found, Inspect, Inventory, KeptBeside,
     KnownContent, LocalTree, Marked, Marker, MarkerFound, Naming, OpenFile, PlaceTraits, Receive, Record,
-    Rejected, Scan, ScanInput, Staged, StoredFile, Wanted, repository_parts_among,
+    Rejected, Scan, ScanInput, Staged, StoredFile, Supposed, Wanted, repository_parts_among,
 };
-use obsync_protocol::{NameFolding, RepositoryPart, VaultPath};
+use obsync_protocol::{ContentHash, NameFolding, RepositoryPart, VaultPath};
 use tokio_util::sync::CancellationToken;
 
 pub use self::location::{BucketLocation, LocationError, Service};
@@ -260,6 +260,10 @@ impl Inspect for BucketDestination {
         Ok(Some(holds::are_lost(&self.context, records).await))
     }
 
+    fn suppose(&self, recorded: Vec<Supposed>) -> Vec<bool> {
+        recorded.into_iter().map(|recorded| self.context.suppose(recorded)).collect()
+    }
+
     async fn look(&self, wanted: Vec<Wanted>) -> Result<Vec<Found>, DestinationError> {
         holds::look(&self.context, wanted).await
     }
@@ -282,6 +286,11 @@ impl Inspect for BucketDestination {
 impl Scan for BucketDestination {
     async fn scan(&self, input: ScanInput) -> Result<Option<LocalTree>, DestinationError> {
         scan::scan(&self.context, &input).await.map(Some)
+    }
+
+    /// One request for 1,000 objects.
+    async fn digest(&self) -> Result<Option<ContentHash>, DestinationError> {
+        scan::digest(&self.context).await
     }
 
     async fn open_file(&self, path: &VaultPath) -> Result<OpenFile, DestinationError> {
@@ -380,6 +389,7 @@ impl Destination for BucketDestination {
     async fn end_run(&self) {
         self.context.discard_stages().await;
         self.context.cache.clear();
+        self.context.recorded.clear();
         self.context.listing.clear();
         self.context.marker.clear();
         lock(&self.context.begun).clear();

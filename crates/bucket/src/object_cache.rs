@@ -53,6 +53,16 @@ impl ObjectCache {
         lock(&self.0).remove(path);
     }
 
+    /// The same, and tells what was known.
+    pub(super) fn take(&self, path: &VaultPath) -> Option<Occupant> {
+        lock(&self.0).remove(path)
+    }
+
+    /// Whether there is room for one more.
+    pub(super) fn has_room(&self) -> bool {
+        lock(&self.0).len() < MOST
+    }
+
     pub(super) fn clear(&self) {
         *lock(&self.0) = HashMap::new();
     }

@@ -300,7 +300,9 @@ impl Place<'_> {
     async fn remembered(&mut self, expect: &Expect) -> Result<Option<Occupant>, DestinationError> {
         let context = self.context;
         let supposed_free = (*expect == Expect::Absent).then_some(Occupant::Nothing);
-        let supposed = context.cache.get(&self.staged.path).or(supposed_free);
+        let path = &self.staged.path;
+        let recorded = context.recorded.take(path);
+        let supposed = context.cache.get(path).or(recorded).or(supposed_free);
         let is_free = matches!(supposed, Some(Occupant::Nothing));
         let kind = match &self.stage {
             Stage::Content { .. } if is_free => Conditional::Create,

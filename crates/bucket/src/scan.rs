@@ -14,7 +14,7 @@ use obsync_core::{
     DestinationError, KnownContent, LocalFacts, LocalFile, LocalTree, OpenFile, Record, ScanInput, Unknown,
     UnknownCause,
 };
-use obsync_protocol::{VaultPath, Verdict, normalize_local_name};
+use obsync_protocol::{ContentHash, ContentHasher, VaultPath, Verdict, normalize_local_name};
 use tokio_util::io::StreamReader;
 
 use super::context::Context;
@@ -40,6 +40,50 @@ enum Outcome {
     Unknown(Unknown),
 }
 
+/// Digests a list of objects: another key, size or entity tag makes another digest.
+struct ListDigest {
+    hasher: ContentHasher,
+    /// Whether every object had an entity tag.
+    is_whole: bool,
+}
+
+impl ListDigest {
+    /// For scans with the options of this context.
+    fn new(context: &Context) -> Self {
+        let mut hasher = ContentHasher::new();
+        hasher.update(&[u8::from(context.options.misses_deleted)]);
+        ListDigest { hasher, is_whole: true }
+    }
+
+    fn add(&mut self, path: &str, listed: &Listed) {
+        let tag = listed.e_tag.as_deref().unwrap_or_default();
+        self.is_whole &= !tag.is_empty();
+        self.hasher.update(&listed.size.to_le_bytes());
+        for text in [path, tag] {
+            self.hasher.update(&(text.len() as u64).to_le_bytes());
+            self.hasher.update(text.as_bytes());
+        }
+    }
+
+    fn finish(self) -> Option<ContentHash> {
+        self.is_whole.then(|| self.hasher.finish())
+    }
+}
+
+/// The digest of the list that a scan would go through.
+pub(super) async fn digest(context: &Context) -> Result<Option<ContentHash>, DestinationError> {
+    let mut digest = ListDigest::new(context);
+    let mut objects = context.objects.list(context.keys.prefix(), PAGE);
+    while let Some(listed) =
+        objects.try_next().await.map_err(|error| context.errors.bucket_error(Action::List, &error))?
+    {
+        if let Some(path) = context.keys.path_of(&listed.key) {
+            digest.add(path, &listed);
+        }
+    }
+    Ok(digest.finish())
+}
+
 pub(super) async fn scan(context: &Context, input: &ScanInput) -> Result<LocalTree, DestinationError> {
     let records: HashMap<&str, &Record> =
         input.records.iter().map(|record| (record.path.as_str(), record)).collect();
@@ -47,11 +91,13 @@ pub(super) async fn scan(context: &Context, input: &ScanInput) -> Result<LocalTr
     let mut seen: HashSet<&VaultPath> = HashSet::with_capacity(records.len());
     let mut folded: Option<HashSet<String>> = None;
     let (mut tree, mut unread) = (LocalTree::default(), Vec::new());
+    let mut digest = ListDigest::new(context);
     let mut objects = context.objects.list(context.keys.prefix(), PAGE);
     while let Some(listed) =
         objects.try_next().await.map_err(|error| context.errors.bucket_error(Action::List, &error))?
     {
         let Some(path) = context.keys.path_of(&listed.key) else { continue };
+        digest.add(path, &listed);
         let record = records.get(path).copied();
         let path = match (record, path_of(path)) {
             (Some(record), _) => {
@@ -86,6 +132,9 @@ pub(super) async fn scan(context: &Context, input: &ScanInput) -> Result<LocalTr
             unread.push(Unread { path, listed, recorded, was_never_looked_at });
         }
     }
+    // Where a rule may expire objects, that is said in every run.
+    let tells_all = misses_deleted || !context.options.misses_deleted;
+    tree.digest = digest.finish().filter(|_| tells_all);
     tree.read = unread.len() as u64;
     let mut outcomes = stream::iter(unread)
         .map(|unread| read(context, unread))

@@ -441,6 +441,11 @@ impl Progress for Counted {
         self.shown.receiving(uid, received, bytes);
     }
 
+    fn sending(&self, bytes: u64) {
+        self.shown.sending(bytes);
+        self.progressed();
+    }
+
     fn placed(&self, bytes: u64) {
         self.shown.placed(bytes);
         self.health.metrics.placed();

@@ -57,7 +57,7 @@ pub use fetch::{FetchFailure, FetchOptions, FetchPool, FetchResult, FetchSummary
 pub use options::{ClientOptions, DEFAULT_API_URL, RetryPolicy, Timeouts};
 pub use password::{Password, secret_from_file, without_line_end};
 pub use session::{
-    Content, History, LiveChanges, LiveEnd, OldPath, PushFailure, PushFile, Pushed, Renamed, Session,
+    Content, History, LiveChanges, LiveEnd, OldPath, OnSent, PushFailure, PushFile, Pushed, Renamed, Session,
     SessionTarget, UnlistedSession, VaultSize, WritePermit, WritingSession,
 };
 pub use sign_in::SignIn;

@@ -22,7 +22,7 @@ use tracing::debug;
 
 pub use live::{LiveChanges, LiveEnd};
 pub use pull::Content;
-pub use push::{OldPath, PushFailure, PushFile, Pushed, Renamed};
+pub use push::{OldPath, OnSent, PushFailure, PushFile, Pushed, Renamed};
 pub use queries::{History, VaultSize};
 pub use writing::{UnlistedSession, WritePermit, WritingSession};
 

@@ -182,6 +182,11 @@ impl Socket {
         self.websocket.get_ref().last_write
     }
 
+    /// How many bytes the system took from us so far.
+    pub(crate) fn written(&self) -> u64 {
+        self.websocket.get_ref().written
+    }
+
     /// Sends a close frame, if that is possible at once, and ends the connection.
     pub(crate) async fn close(mut self) {
         // The connection is given up anyway, so an error here concerns nobody.
@@ -266,6 +271,7 @@ struct Metered {
     clock: Arc<dyn Clock>,
     last_read: Instant,
     last_write: Instant,
+    written: u64,
     frames: Frames,
     /// Bytes of pongs since the queue was last flushed.
     pongs_waiting: usize,
@@ -274,7 +280,7 @@ struct Metered {
 impl Metered {
     fn new(stream: Box<dyn ByteStream>, frames: Frames, clock: Arc<dyn Clock>) -> Self {
         let now = clock.steady();
-        Self { stream, clock, last_read: now, last_write: now, frames, pongs_waiting: 0 }
+        Self { stream, clock, last_read: now, last_write: now, written: 0, frames, pongs_waiting: 0 }
     }
 }
 
@@ -299,6 +305,7 @@ impl AsyncWrite for Metered {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let written = ready!(Pin::new(&mut self.stream).poll_write(cx, bytes))?;
         self.last_write = self.clock.steady();
+        self.written += written as u64;
         Poll::Ready(Ok(written))
     }
 

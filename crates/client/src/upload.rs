@@ -68,6 +68,11 @@ pub trait UploadSource: Send + Sync + 'static {
         Ok(())
     }
 
+    /// While a file is sent: so many bytes of its content were sent in this attempt.
+    fn sent(&self, job: &Self::Job, bytes: u64) {
+        let _ = (job, bytes);
+    }
+
     /// Opens the content of a file. Called for each attempt, before the server says whether it has the
     /// content already.
     fn open(&self, job: &Self::Job) -> impl Future<Output = Result<Self::Content, Self::Error>> + Send;

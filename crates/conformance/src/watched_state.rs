@@ -120,6 +120,14 @@ impl StateStore for WatchedState {
         self.state.text(hash).await
     }
 
+    async fn in_step(&self) -> Option<String> {
+        self.state.in_step().await
+    }
+
+    async fn note_in_step(&self, known_by: String) {
+        self.state.note_in_step(known_by).await;
+    }
+
     async fn commit(&self, commit: Commit) -> Result<(), StateError> {
         self.commits.lock().unwrap_or_else(PoisonError::into_inner).push(commit.clone());
         (self.around_commits)();

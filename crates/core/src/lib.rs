@@ -97,7 +97,7 @@ pub use destination::{
     Applied, BatchLimit, Change, ChangeBatch, ChangeOutcome, Checked, CheckedBy, Describe, Destination,
     DestinationError, DestinationExt, Expect, FileWriter, FoldingProbe, Found, Inspect, Inventory,
     KeptBeside, Naming, PlaceTraits, Publication, PublicationContent, PublishFailure, Published, Receive,
-    Rejected, Removable, Removal, Scan, Staged, StoredFile, Wanted,
+    Rejected, Removable, Removal, Scan, Staged, StoredFile, Supposed, Wanted,
 };
 pub use identity::{
     DestinationIdentity, Doubt, MARKER_FORMAT, Marked, Marker, MarkerError, MarkerFound, RandomId,

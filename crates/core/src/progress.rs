@@ -25,7 +25,11 @@ pub trait Progress: Send + Sync {
     /// This many of the bytes of one content, that of this entry, have arrived.
     fn receiving(&self, _uid: Uid, _received: u64, _bytes: u64) {}
 
-    /// A file is in place: downloaded, copied or found there.
+    /// So many bytes are on their way to the vault: what was sent so far of files that are not in place there yet. It falls when
+    /// one of them is [`placed`](Self::placed), and when a file is sent anew.
+    fn sending(&self, _bytes: u64) {}
+
+    /// A file is in place: downloaded, copied or found there, or in the vault.
     fn placed(&self, _bytes: u64) {}
 
     /// A file was handled in this way. Names of files are private: not for logs that others read.

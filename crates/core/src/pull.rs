@@ -66,7 +66,7 @@ pub(crate) async fn pull_over(
     let begun = Instant::now();
     let known = state.load().await?;
     let mut report = Report::new(&source.vault, destination.location(), known.version);
-    report.changes = options.list_changes.then(Vec::new);
+    report.list_changes(options.list_changes);
     let source = &PullSource { client: source.client.for_run(), ..source.clone() };
     let mirroring = PullOptions { mode: Mode::Full, ..options.clone() };
     let options = if options.mirrors { &mirroring } else { options };

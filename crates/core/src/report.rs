@@ -133,6 +133,19 @@ pub struct Step {
     pub from: Option<VaultPath>,
 }
 
+/// What a [`Step`] takes without its paths in JSON that is a text of JSON itself, as in the answer to a request.
+const STEP_ROOM: u64 = 128;
+
+/// What a path takes there at most: a quotation mark or a backslash is escaped twice, and anything but ASCII may be.
+fn room_of(path: &VaultPath) -> u64 {
+    let room = |character: char| match character {
+        '"' | '\\' => 4,
+        ' '..='~' => 1,
+        other => 7 * other.len_utf16() as u64,
+    };
+    path.as_str().chars().map(room).sum()
+}
+
 /// What a [`Step`] would do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -233,9 +246,15 @@ pub struct Report {
     /// What was removed and not moved, by name; the first [`FAILURES_LISTED`].
     #[cfg_attr(feature = "schema", schemars(with = "Vec<String>"))]
     pub deleted_files: Vec<VaultPath>,
-    /// Every file that changed, in order, if that was asked for.
+    /// The files that changed, in order, if that was asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub changes: Option<Vec<Step>>,
+    /// Those that are not in `changes`, for which there was no room.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub changes_unlisted: u64,
+    /// How much room for `changes` is left, in bytes.
+    #[serde(skip)]
+    pub(crate) changes_room: u64,
     /// Folders made.
     pub folders_created: u64,
     /// Folders removed.
@@ -384,6 +403,8 @@ impl Report {
             retained: Tally::default(),
             deleted_files: Vec::new(),
             changes: None,
+            changes_unlisted: 0,
+            changes_room: 0,
             folders_created: 0,
             folders_deleted: 0,
             pushed: Tally::default(),
@@ -502,8 +523,31 @@ impl Report {
         size: u64,
         from: Option<&VaultPath>,
     ) {
-        if let Some(changes) = &mut self.changes {
-            changes.push(Step { action, path: path.clone(), size: Some(size), from: from.cloned() });
+        self.note_change(action, path, Some(size), from);
+    }
+
+    /// Has the files that change listed, as many as so many bytes of JSON have room for.
+    pub(crate) fn list_changes(&mut self, room: Option<u64>) {
+        self.changes = room.map(|_| Vec::new());
+        self.changes_room = room.unwrap_or_default();
+    }
+
+    fn note_change(
+        &mut self,
+        action: StepAction,
+        path: &VaultPath,
+        size: Option<u64>,
+        from: Option<&VaultPath>,
+    ) {
+        let Some(changes) = &mut self.changes else { return };
+        let room = STEP_ROOM + room_of(path) + from.map_or(0, room_of);
+        // The list is the first of them: after one that was left out comes no smaller one.
+        match self.changes_room.checked_sub(room).filter(|_| self.changes_unlisted == 0) {
+            Some(left) => {
+                self.changes_room = left;
+                changes.push(Step { action, path: path.clone(), size, from: from.cloned() });
+            }
+            None => self.changes_unlisted += 1,
         }
     }
 
@@ -548,9 +592,7 @@ impl Report {
 
     /// Notes a step that a sync has beyond those of a pull.
     pub(crate) fn note_step(&mut self, action: StepAction, path: &VaultPath, size: Option<u64>) {
-        if let Some(changes) = &mut self.changes {
-            changes.push(Step { action, path: path.clone(), size, from: None });
-        }
+        self.note_change(action, path, size, None);
     }
 
     /// Notes a change that was not applied.

@@ -55,8 +55,8 @@ pub struct PullOptions {
     /// Accept lasting failures: names that the destination cannot have, and unreadable entries. They do not
     /// count as failures until the vault changes them.
     pub accept_failures: bool,
-    /// List every changed file in the report.
-    pub list_changes: bool,
+    /// List changed files in the report, up to this many bytes of JSON.
+    pub list_changes: Option<u64>,
     /// Limit of deleted files; above it, deletions are held back.
     pub max_delete: MaxDelete,
     /// A doubt about the destination that the caller has and that is not in the state.

@@ -49,6 +49,8 @@ pub struct LocalTree {
     /// True if a program is rewriting the folder as a whole (`.git/index.lock` is at its root), so absence
     /// does not count.
     pub is_in_flux: bool,
+    /// The [digest](crate::Scan::digest) of the place as it was scanned.
+    pub digest: Option<ContentHash>,
 }
 
 /// A recorded path that has another spelling now.
@@ -160,7 +162,16 @@ impl LocalTree {
             && self.respelled.is_empty()
     }
 
-    /// True if a scan of a few paths is reliable: nothing is missing, and no name is in doubt.
+    /// True if all that is recorded was found, and all that was found can be recorded.
+    pub(crate) fn differs_by_files_alone(&self) -> bool {
+        self.absent.is_empty()
+            && self.missing.is_empty()
+            && self.respelled.is_empty()
+            && self.unknown.is_empty()
+            && !self.is_in_flux
+    }
+
+    /// Whether a scan of a few paths is reliable: nothing is missing, and no name is in doubt.
     pub(crate) fn is_certain(&self) -> bool {
         self.absent.is_empty() && self.respelled.is_empty() && self.unknown.is_empty() && !self.is_in_flux
     }

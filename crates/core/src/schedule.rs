@@ -151,7 +151,7 @@ pub(crate) struct Target {
     pub(crate) obstructed: bool,
     /// True if its record is already right in every detail.
     pub(crate) recorded: bool,
-    /// The file's facts when it was recorded.
+    /// Facts of the file that obsync put there last.
     pub(crate) facts: Option<Box<LocalFacts>>,
 }
 
@@ -369,11 +369,15 @@ impl Scheduler {
             Some(known) if known.hash == hash => {
                 let known = base.as_deref().and_then(Record::file);
                 target.recorded = known.is_some_and(|known| target.meta(hash, size) == *known);
-                target.facts = base.and_then(|record| record.facts).map(Box::new);
             }
             Some(known) => self.vanish(known.hash, target.path.clone()),
             None => {}
         }
+        // Of what is replaced, only objects have facts that something can be made conditional on.
+        let counts =
+            |facts: &LocalFacts| target.is_recorded_as(hash) || matches!(facts, LocalFacts::Object { .. });
+        let facts = base.and_then(|record| record.facts).filter(counts);
+        target.facts = facts.filter(|_| replaces.is_some()).map(Box::new);
         self.want(hash, size, target);
     }
 

@@ -224,8 +224,10 @@ impl<'a> Check<'a> {
         let text = b"a file that is renamed";
         self.push("before.md", text).await?;
         let (from, to) = (path("before.md")?, path("after.md")?);
-        let renamed =
-            self.writer.push_rename(&from, &file(&to, text), text.len() as u64, &text[..], || true).await;
+        let renamed = self
+            .writer
+            .push_rename(&from, &file(&to, text), text.len() as u64, &text[..], || true, &|_| {})
+            .await;
         let renamed = renamed.map_err(reason)?;
         let gone = self.past("before.md").await?;
         let is_gone = gone.first().is_some_and(|entry| matches!(entry.kind, EntryKind::Deleted { .. }));

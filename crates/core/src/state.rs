@@ -134,6 +134,17 @@ pub trait StateStore: Send + Sync + 'static {
         None
     }
 
+    /// What was [noted](Self::note_in_step) of the destination, if no record was changed since, by nobody.
+    async fn in_step(&self) -> Option<String> {
+        None
+    }
+
+    /// Notes by which text the destination is known as it is now, and is recorded. Nothing depends on it: it is lost rather than
+    /// worth an error. A database where it is cheap to read all records need not keep it.
+    async fn note_in_step(&self, known_by: String) {
+        let _ = known_by;
+    }
+
     /// Applies one transaction; durable when it returns.
     async fn commit(&self, commit: Commit) -> Result<(), StateError>;
 

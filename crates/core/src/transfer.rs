@@ -15,7 +15,7 @@ use tokio::task::unconstrained;
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
-use crate::destination::{Destination, DestinationError, DestinationExt, Found, Staged, Wanted};
+use crate::destination::{Destination, DestinationError, DestinationExt, Found, Staged, Supposed, Wanted};
 use crate::error::PullError;
 use crate::governor::Governor;
 use crate::history::Historian;
@@ -75,6 +75,17 @@ enum Arrival {
     Fatal(DestinationError),
 }
 
+/// What is asked about a target before its content is downloaded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Question {
+    /// What is there: nothing is recorded.
+    Look,
+    /// Whether the content is there.
+    Holds,
+    /// Nothing: what is recorded is replaced on the condition that it is still there.
+    Nothing,
+}
+
 /// Checks the destination before anything is downloaded.
 pub(crate) struct Scout {
     pub(crate) destination: Arc<dyn Destination>,
@@ -118,22 +129,28 @@ impl Scout {
     /// For each target, true if it has its content. An unrecorded target with another content that the vault
     /// once had there is marked to be replaced.
     async fn are_present(&self, transfers: &mut [Transfer]) -> Result<Vec<bool>, DestinationError> {
-        let all = wanted(transfers);
-        let targets = || transfers.iter().flat_map(|transfer| &transfer.targets);
-        let unrecorded: Vec<bool> = targets().map(|target| target.replaces.is_none()).collect();
-        let part = |of: bool| {
-            let asked = all.iter().zip(&unrecorded).filter(move |(_, unrecorded)| **unrecorded == of);
+        let (all, questions) = (wanted(transfers), self.questions(transfers));
+        let part = |of: Question| {
+            let asked = all.iter().zip(&questions).filter(move |(_, question)| **question == of);
             asked.map(|(wanted, _)| wanted.clone()).collect::<Vec<Wanted>>()
         };
-        let mut recorded = self.destination.holds(part(false)).await?.into_iter();
-        let mut looked = self.destination.look(part(true)).await?.into_iter();
+        let mut recorded = self.destination.holds(part(Question::Holds)).await?.into_iter();
+        let mut looked = self.destination.look(part(Question::Look)).await?.into_iter();
+        let mut questions = questions.iter();
         let mut present = Vec::with_capacity(all.len());
         for transfer in transfers {
             let content = KnownContent { hash: transfer.hash, size: transfer.size };
             for target in &mut transfer.targets {
-                if target.replaces.is_some() {
-                    present.push(recorded.next().unwrap_or(false));
-                    continue;
+                match questions.next() {
+                    Some(Question::Nothing) => {
+                        present.push(false);
+                        continue;
+                    }
+                    Some(Question::Holds) => {
+                        present.push(recorded.next().unwrap_or(false));
+                        continue;
+                    }
+                    Some(Question::Look) | None => {}
                 }
                 let found = looked.next().unwrap_or(Found::Unknown);
                 let local = self.local(&target.path, found, content).await;
@@ -145,6 +162,28 @@ impl Scout {
             }
         }
         Ok(present)
+    }
+
+    /// What is asked about each target.
+    fn questions(&self, transfers: &[Transfer]) -> Vec<Question> {
+        let targets = || {
+            transfers
+                .iter()
+                .flat_map(|transfer| transfer.targets.iter().map(move |target| (transfer, target)))
+        };
+        let supposed = |(transfer, target): (&Transfer, &Target)| {
+            let content = target.replaces.filter(|replaced| replaced.hash != transfer.hash)?;
+            let facts = target.facts.as_deref()?.clone();
+            Some(Supposed { path: target.path.clone(), content, facts, to_come: transfer.size })
+        };
+        let is_enough = self.destination.suppose(targets().filter_map(supposed).collect());
+        let mut is_enough = is_enough.into_iter();
+        let question = |(transfer, target): (&Transfer, &Target)| match supposed((transfer, target)) {
+            _ if target.replaces.is_none() => Question::Look,
+            Some(_) if is_enough.next().unwrap_or(false) => Question::Nothing,
+            _ => Question::Holds,
+        };
+        targets().map(question).collect()
     }
 
     /// State of a path without a record, for a decision.

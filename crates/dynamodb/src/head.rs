@@ -59,6 +59,7 @@ pub(super) mod names {
     pub(crate) const DELETIONS: &str = "deletions";
     pub(crate) const CHECKED: &str = "checked";
     pub(crate) const KEEPING: &str = "keeping";
+    pub(crate) const IN_STEP: &str = "in_step";
     pub(crate) const CHAIN_ID: &str = "chain_id";
     pub(crate) const CHAIN_STEP: &str = "chain_step";
     pub(crate) const CHAIN_OPEN: &str = "chain_open";
@@ -75,7 +76,7 @@ pub(super) mod names {
     pub(crate) const CHAIN: [&str; 6] =
         [CHAIN_ID, CHAIN_STEP, CHAIN_OPEN, CHAIN_DUE, CHAIN_HANDED, CHAIN_IDLE];
     /// The attributes of the vault and its files.
-    pub(crate) const STATE: [&str; 27] = [
+    pub(crate) const STATE: [&str; 28] = [
         LAST_SYNC,
         VERSION,
         LISTED,
@@ -103,6 +104,7 @@ pub(super) mod names {
         DELETIONS,
         CHECKED,
         KEEPING,
+        IN_STEP,
     ];
 }
 
@@ -143,6 +145,29 @@ pub(super) struct Holder {
     pub(super) expires: i64,
 }
 
+/// What a destination is known by that is in step with the records, as long as nobody changes one. Every lease has a number,
+/// one higher than the last, in every release of obsync: so what was noted under one says nothing if there was another one
+/// since that did not note it again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct InStep {
+    /// The number of the lease under which it was noted.
+    pub(super) fencing: u64,
+    pub(super) known_by: String,
+}
+
+impl InStep {
+    /// `None` for what no obsync wrote: nothing depends on it.
+    fn parse(text: &str) -> Option<Self> {
+        let (fencing, known_by) = text.split_once(' ')?;
+        Some(InStep { fencing: fencing.parse().ok()?, known_by: known_by.to_owned() })
+    }
+
+    /// As the head has it.
+    pub(super) fn text(&self) -> String {
+        format!("{} {}", self.fencing, self.known_by)
+    }
+}
+
 /// The head of a state.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Head {
@@ -164,6 +189,8 @@ pub(super) struct Head {
     pub(super) intent_pages: u32,
     /// When a run last found the destination up to date, milliseconds since the epoch.
     pub(super) checked: Option<i64>,
+    /// By what the destination was known when it was last found in step with the records, and under which lease that was.
+    pub(super) in_step: Option<InStep>,
     /// The number of the last lease granted.
     pub(super) fencing: u64,
     /// The number of the last transaction under that lease.
@@ -221,6 +248,7 @@ impl Head {
             filtered_pages: pages(item, names::FILTERED_PAGES)?,
             intent_pages: pages(item, names::ANNOUNCED_PAGES)?,
             checked: item.find_number(names::CHECKED)?,
+            in_step: item.find_text(names::IN_STEP)?.and_then(InStep::parse),
             fencing: item.number(names::FENCING)?,
             revision: item.find_number(names::REVISION)?.unwrap_or_default(),
             resetting: item.flag(names::RESETTING)?,

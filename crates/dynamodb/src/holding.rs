@@ -1,14 +1,16 @@
 //! A held lease: renewed in the background until its owner releases it or is dropped.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Instant, SystemTime};
 
+use obsync_core::blocking::lock;
 use obsync_core::{Clock, StateError};
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
 
 use super::chain::{Chain, ChainEnd};
+use super::head::InStep;
 use super::keys::ItemKeys;
 use super::lease::{self, Lease};
 use super::state::read_head;
@@ -45,6 +47,8 @@ pub(super) struct Holding {
     released: AtomicBool,
     /// When the run found the destination up to date, milliseconds since the epoch; 0: it did not.
     checked: AtomicI64,
+    /// What the destination is known by, as long as no record is changed.
+    in_step: Mutex<Option<String>>,
 }
 
 /// Renews a lease until it is stopped or dropped.
@@ -82,6 +86,7 @@ impl Holding {
             closed: AtomicBool::new(false),
             released: AtomicBool::new(false),
             checked: AtomicI64::new(0),
+            in_step: Mutex::default(),
         }
     }
 
@@ -133,6 +138,16 @@ impl Holding {
         self.checked.store(at, Ordering::Relaxed);
     }
 
+    /// What the destination is known by, if no record was changed since that was noted.
+    pub(super) fn in_step(&self) -> Option<String> {
+        lock(&self.in_step).clone()
+    }
+
+    /// Has that written when the lease is let go. `None`: a record is changed.
+    pub(super) fn note_in_step(&self, known_by: Option<String>) {
+        *lock(&self.in_step) = known_by;
+    }
+
     /// Releases it, unless another run has it already. May be called again after an error. Returns true if
     /// this call released it.
     pub(super) async fn release(
@@ -146,8 +161,11 @@ impl Holding {
         }
         let checked = self.checked.load(Ordering::Relaxed);
         let chain = self.chain.as_ref().map(|chain| (chain, end));
-        let is_done =
-            lease::release(table, keys, &self.lease, (checked > 0).then_some(checked), chain).await?;
+        let noted = lease::Noted {
+            checked: (checked > 0).then_some(checked),
+            in_step: self.in_step().map(|known_by| InStep { fencing: self.lease.fencing, known_by }),
+        };
+        let is_done = lease::release(table, keys, &self.lease, noted, chain).await?;
         self.released.store(true, Ordering::Relaxed);
         match (is_done, chain) {
             (false, Some((chain, ChainEnd::HandOn { .. }))) => self.has_handed_on(table, keys, chain).await,

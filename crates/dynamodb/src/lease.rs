@@ -32,7 +32,7 @@ use obsync_core::StateError;
 use super::attributes::{Changes, Damage, Item, Reader, key, number, text};
 use super::chain::{Chain, ChainEnd, ChainEntry};
 use super::error::{CallError, fault};
-use super::head::{FORMAT, Head, Holder, names};
+use super::head::{FORMAT, Head, Holder, InStep, names};
 use super::keys::{ItemKeys, StateKey};
 use super::rows::shorten;
 use super::table::DynamoTable;
@@ -408,18 +408,29 @@ pub(super) async fn renew(table: &DynamoTable, keys: &ItemKeys, lease: &Lease) -
     update_under_lease(table, keys, lease, changes).await
 }
 
-/// Releases a lease. Records when its holder last found the destination up to date, if it did, and the state
-/// of its chain. `false`: it was not ours any more.
+/// Values that the holder of a lease leaves in the head.
+#[derive(Debug, Default)]
+pub(super) struct Noted {
+    /// Time at which it last found the destination up to date.
+    pub(super) checked: Option<i64>,
+    /// Digest of the destination that is in step with the records.
+    pub(super) in_step: Option<InStep>,
+}
+
+/// Releases a lease, with its holder's notes and the state of its chain. `false`: it was not ours any more.
 pub(super) async fn release(
     table: &DynamoTable,
     keys: &ItemKeys,
     lease: &Lease,
-    checked: Option<i64>,
+    noted: Noted,
     chain: Option<(&Chain, ChainEnd)>,
 ) -> Result<bool, StateError> {
     let mut changes = Changes::default();
-    if let Some(checked) = checked {
+    if let Some(checked) = noted.checked {
         changes.set(names::CHECKED, number(checked));
+    }
+    if let Some(in_step) = noted.in_step {
+        changes.set(names::IN_STEP, text(in_step.text()));
     }
     if let Some((chain, end)) = chain {
         chain.ending(end, table.now(), &mut changes);

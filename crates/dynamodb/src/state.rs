@@ -103,6 +103,10 @@ impl DynamoState {
         }
         let chain = is_step.then(|| taken.head.chain.clone());
         let holding = Arc::new(Holding::new(taken.lease, chain, asked));
+        let in_step = taken.head.in_step.clone();
+        // Under the lease before this one, or nobody knows what was recorded since.
+        let in_step = in_step.filter(|noted| noted.fencing.checked_add(1) == Some(holding.lease.fencing));
+        holding.note_in_step(in_step.map(|noted| noted.known_by));
         let keeper = Keeper::of(table, &taken.keys, &holding);
         Ok(DynamoState::new(table, key, taken.keys, Some((holding, keeper)), taken.head))
     }
@@ -503,8 +507,23 @@ impl StateStore for DynamoState {
         self.read_intents().await
     }
 
+    /// Costs nothing: it came with the lease.
+    async fn in_step(&self) -> Option<String> {
+        self.lease.as_ref().and_then(|(holding, _)| holding.in_step())
+    }
+
+    /// Costs nothing: it is written when the lease is let go.
+    async fn note_in_step(&self, known_by: String) {
+        if let Some((holding, _)) = &self.lease {
+            holding.note_in_step(Some(known_by));
+        }
+    }
+
     async fn commit(&self, commit: Commit) -> Result<(), StateError> {
         let holding = self.holding()?;
+        if !(commit.records.is_empty() && commit.forgotten.is_empty()) {
+            holding.note_in_step(None);
+        }
         for _ in 0..PLANS {
             if self.try_commit(holding, &commit).await? {
                 return Ok(());

@@ -405,6 +405,14 @@ impl StateStore for TrackedState {
         self.state.intents().await
     }
 
+    async fn in_step(&self) -> Option<String> {
+        self.state.in_step().await
+    }
+
+    async fn note_in_step(&self, known_by: String) {
+        self.state.note_in_step(known_by).await;
+    }
+
     async fn files(&self) -> Result<u64, StateError> {
         self.state.files().await
     }

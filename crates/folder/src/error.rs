@@ -74,7 +74,7 @@ impl ErrorContext {
         }
         let (path, location) = (path.to_owned(), self.location());
         match Errno::from_io_error(&error) {
-            Some(Errno::NAMETOOLONG) => DestinationError::NameTooLong { path, location },
+            Some(Errno::NAMETOOLONG) => DestinationError::NameTooLong { path, location, said: None },
             Some(Errno::NOSPC | Errno::DQUOT) => DestinationError::Full { location },
             Some(Errno::LOOP) => DestinationError::LeadsOut { path, location },
             Some(Errno::ILSEQ) => self.refused(&path, "its characters are not allowed there"),
@@ -132,7 +132,7 @@ impl ErrorContext {
     }
 
     pub(super) fn too_long(&self, path: &str) -> DestinationError {
-        DestinationError::NameTooLong { path: path.to_owned(), location: self.location() }
+        DestinationError::NameTooLong { path: path.to_owned(), location: self.location(), said: None }
     }
 
     pub(super) fn refused(&self, path: &str, reason: &str) -> DestinationError {
@@ -161,9 +161,11 @@ pub(super) fn is_missing(error: &io::Error) -> bool {
 /// A copy of an error, for the other members of a batch.
 pub(super) fn again(error: &DestinationError) -> DestinationError {
     match error {
-        DestinationError::NameTooLong { path, location } => {
-            DestinationError::NameTooLong { path: path.clone(), location: location.clone() }
-        }
+        DestinationError::NameTooLong { path, location, said } => DestinationError::NameTooLong {
+            path: path.clone(),
+            location: location.clone(),
+            said: said.clone(),
+        },
         DestinationError::ContentNeeded { path, location, reason } => DestinationError::ContentNeeded {
             path: path.clone(),
             location: location.clone(),

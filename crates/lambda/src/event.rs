@@ -75,6 +75,8 @@ pub(crate) struct SyncRequest {
     pub(crate) prefix: Option<String>,
     /// The direction, if the event has one.
     pub(crate) direction: Option<Direction>,
+    /// The answer names the files that changed.
+    pub(crate) list_changes: bool,
     /// The step of a chain: number of self-invocations up to here.
     pub(crate) continuation: u32,
 }
@@ -134,6 +136,7 @@ struct EventFields {
     dest_bucket: Option<String>,
     dest_prefix: Option<String>,
     direction: Option<Direction>,
+    list_changes: Option<bool>,
     #[serde(default)]
     continuation: u32,
     /// Added by Step Functions to the input of an execution that another one starts.
@@ -194,6 +197,7 @@ impl EventFields {
             ("dest_bucket", self.dest_bucket.is_some()),
             ("dest_prefix", self.dest_prefix.is_some()),
             ("direction", self.direction.is_some()),
+            ("list_changes", self.list_changes.is_some()),
         ];
         if let Some((name, _)) = is_of_sync.into_iter().find(|(_, is_there)| !is_sync && *is_there) {
             let reason = format!("\"{name}\" means nothing to the action \"{}\"", self.action);
@@ -232,6 +236,7 @@ impl EventFields {
             bucket: self.dest_bucket,
             prefix: self.dest_prefix,
             direction: self.direction,
+            list_changes: self.list_changes.unwrap_or_default(),
             continuation: self.continuation,
         }
     }
@@ -240,7 +245,8 @@ impl EventFields {
 impl SyncRequest {
     /// The event that requests the rest of this: these vaults, at this step. Older and newer releases of the
     /// function must understand it, so it has only fields that always existed, and a direction if the event
-    /// itself had one.
+    /// itself had one. Nobody reads its
+    /// answer, so it asks for no list of changes.
     pub(crate) fn continued(&self, vaults: impl IntoIterator<Item = String>, step: u32) -> Value {
         let mut event = serde_json::json!({
             "action": "sync",
@@ -322,6 +328,8 @@ pub(crate) mod tests {
             assert_eq!(direct(event), Ok(Action::Sync(wanted)), "{word}");
         }
         assert_eq!(direct(json!({"action": "sync", "vault_id": null})), Ok(Action::Sync(sync(&[]))));
+        let listing = SyncRequest { list_changes: true, ..sync(&[]) };
+        assert_eq!(direct(json!({"action": "sync", "list_changes": true})), Ok(Action::Sync(listing)));
     }
 
     #[test]
@@ -336,6 +344,8 @@ pub(crate) mod tests {
             (json!({"action": "sync", "vaults": "a"}), "sequence"),
             (json!({"action": "sync", "vault_id": ""}), "1 to 1024 bytes"),
             (json!({"action": "status", "dest_bucket": "b"}), "means nothing"),
+            (json!({"action": "status", "list_changes": false}), "means nothing"),
+            (json!({"action": "sync", "list_changes": "yes"}), "boolean"),
             (json!({"action": "sync", "dest_prefix": "../other"}), "no such destination"),
             (json!({"action": "sync", "dest_bucket": "a/b"}), "no such destination"),
             (json!({"action": "sync", "padding": "x".repeat(EVENT)}), "1048576 are the most"),
@@ -361,7 +371,8 @@ pub(crate) mod tests {
     #[test]
     fn a_continued_event_is_understood_as_the_rest_of_the_first() {
         let first = SyncRequest { mode: Mode::Full, prefix: Some(String::new()), ..sync(&["a", "b"]) };
-        let next = first.continued(["b".to_owned()], 1);
+        let listing = SyncRequest { list_changes: true, ..first.clone() };
+        let next = listing.continued(["b".to_owned()], 1);
         let wanted = SyncRequest { vaults: sync(&["b"]).vaults, continuation: 1, ..first };
         assert_eq!(direct(next), Ok(Action::Sync(wanted)));
     }

@@ -31,7 +31,7 @@ use crate::pacing::Pacing;
 use crate::queue::{self, Refused, Synced};
 use crate::spread::{Letter, Spread, Spreading};
 use crate::sync::{Invocation, Job};
-use crate::vault_report::{VaultReport, VaultStatus};
+use crate::vault_report::{MOST_CHANGES, VaultReport, VaultStatus};
 use crate::warm::{Account, AccountError, Warm};
 use crate::{dead_letters, fan_out, freshness, logging, metrics, placement, status};
 
@@ -457,6 +457,7 @@ impl Call<'_> {
         let used = self.gauge.used().unwrap_or(0);
         let allowance = Allowance::of(self.gauge.limit, used, config.concurrency);
         tracing::debug!(limit = self.gauge.limit, used, ?allowance, "memory");
+        let changes = MOST_CHANGES / jobs.len().max(1) as u64;
         let width = fan_out::width(jobs.len(), allowance.budget, allowance.connections);
         let governor = Governor::with_budget(allowance.budget);
         let watch = Watch { gauge: self.gauge.clone(), scratch: config.scratch, every: config.memory_check };
@@ -472,6 +473,7 @@ impl Call<'_> {
             mode: request.mode,
             sync_type: request.sync_type(),
             direction,
+            list_changes: request.list_changes.then_some(changes),
             owner: format!("{} {}", self.context.env_config.function_name, self.context.request_id),
             pacing,
             neighbours: Neighbours::default(),

@@ -308,7 +308,8 @@ fn is_for_several(request: &SyncRequest) -> bool {
 
 /// True if two requests differ only in the vaults. A request for every vault is combined only with its like.
 fn go_together(one: &SyncRequest, other: &SyncRequest) -> bool {
-    let SyncRequest { vaults, mode, bucket, prefix, direction, continuation } = one;
+    // Nobody reads what a queue's messages have changed, so it does not matter whether that is listed.
+    let SyncRequest { vaults, mode, bucket, prefix, direction, list_changes: _, continuation } = one;
     vaults.is_empty() == other.vaults.is_empty()
         && *mode == other.mode
         && *bucket == other.bucket

@@ -58,6 +58,8 @@ pub(crate) struct Invocation {
     /// The name of the mode.
     pub(crate) sync_type: &'static str,
     pub(crate) direction: Direction,
+    /// How many bytes of each vault's report may name files that changed, if that is asked for.
+    pub(crate) list_changes: Option<u64>,
     /// The owner of leases, shown to others.
     pub(crate) owner: String,
     /// Limits fetching to the destination's rate.
@@ -414,6 +416,7 @@ impl Invocation {
             governor: self.governor.clone(),
             listing_memory: Some(self.allowance.listing),
             max_delete: self.warm.config.max_delete,
+            list_changes: self.list_changes,
             hurdle: tracker.hurdle(self.deadline.left()),
             is_narrowed: self.warm.config.sending.direction != self.direction,
             ..PullOptions::default()

@@ -4,7 +4,8 @@ use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
 use obsync_core::{
-    Conflict, Direction, Doubt, Ending, Failure, MovedFile, Outcome, Problem, ProblemCode, Report, Tally,
+    Conflict, Direction, Doubt, Ending, Failure, MovedFile, Outcome, Problem, ProblemCode, Report, Step,
+    Tally,
 };
 use obsync_dynamodb::TableName;
 use obsync_protocol::VaultPath;
@@ -14,6 +15,9 @@ use crate::closing::Stages;
 
 /// Most paths of a kind listed for a vault; Lambda allows answers of 6 MB.
 pub(crate) const MOST_LISTED: usize = 100;
+/// How many bytes of an answer may name files that changed, where that is asked for: what those 6 MB have room for beside the
+/// rest. The vaults of an event have equal parts of it.
+pub(crate) const MOST_CHANGES: u64 = 4 << 20;
 
 /// How the work on a vault ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -187,6 +191,12 @@ pub(crate) struct VaultReport {
     /// What was removed and not moved, by name; the first of them.
     #[cfg_attr(test, schemars(with = "Vec<String>"))]
     pub(crate) deleted_files: Vec<VaultPath>,
+    /// The files that changed, in order, if the event asks for them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) changes: Option<Vec<Step>>,
+    /// Those that are not in `changes`.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub(crate) changes_unlisted: u64,
     /// Requests made of S3.
     pub(crate) s3_requests: u64,
     /// Wall time.
@@ -276,6 +286,8 @@ impl VaultReport {
             held_back_in_vault: Vec::new(),
             held_back_in_vault_unlisted: 0,
             deleted_files: Vec::new(),
+            changes: None,
+            changes_unlisted: 0,
             s3_requests: 0,
             duration_ms: 0,
             stages: Stages::default(),
@@ -368,6 +380,8 @@ impl VaultReport {
             held_back_in_vault: first(report.held_back_in_vault),
             held_back_in_vault_unlisted,
             deleted_files: first(report.deleted_files),
+            changes: report.changes,
+            changes_unlisted: report.changes_unlisted,
             duration_ms: report.duration_ms,
             ..VaultReport::nothing(report.vault_id.as_str(), &report.vault, status, message)
         }

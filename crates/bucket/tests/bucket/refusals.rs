@@ -87,6 +87,19 @@ async fn a_note_in_an_archive_class_of_which_only_the_times_changed_keeps_those_
 }
 
 #[tokio::test]
+async fn a_name_that_is_too_long_for_the_service_is_told_in_its_words() {
+    let bucket = S3Bucket::new().await;
+    let store = bucket.store().await;
+    let words = "300 bytes are the most here";
+    refuse(&bucket, vec![Refusal::new("PutObject", 400, "KeyTooLongError", words).about("a.md")]);
+    let staged = stage(&store, "a.md", b"text", TIME).await;
+    let error = publish_one(&store, staged, None).await.unwrap_err().error;
+    assert!(matches!(error, DestinationError::NameTooLong { .. }) && !error.is_fatal(), "{error}");
+    let said = "(KeyTooLongError: 300 bytes are the most here); shorten it in Obsidian";
+    assert!(error.to_string().ends_with(said), "{error}");
+}
+
+#[tokio::test]
 async fn where_the_service_does_not_copy_the_content_passes_through_here() {
     let bucket = S3Bucket::new().await;
     let store = bucket.store().await;

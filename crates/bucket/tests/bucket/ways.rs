@@ -2,7 +2,9 @@
 
 use obsync_bucket::{BucketDestination, BucketLocation};
 use obsync_conformance::{at, meta, place, publish_one, stage};
-use obsync_core::{Describe, DestinationExt, Inspect, KnownContent, Receive, Removable, Removal, Wanted};
+use obsync_core::{
+    Describe, DestinationExt, Inspect, KnownContent, Outcome, Receive, Removable, Removal, Wanted,
+};
 use obsync_protocol::ContentHash;
 use obsync_testcloud::{ListedKeys, Refusal, Service};
 
@@ -230,6 +232,38 @@ async fn a_rename_costs_at_most_three_requests_where_the_service_keeps_condition
     let counts = bench.bucket.cloud.counts().since(&before);
     assert!(counts.total(Service::S3) <= 2 * 200 + 12, "a look and a copy each, and little more: {counts}");
     bench.assert_exact().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_changed_note_costs_one_request_where_the_service_keeps_conditions() {
+    let write = |bench: &Bench, text: &str, time| {
+        for n in 0..50 {
+            bench.vault.write(&format!("{n}.md"), format!("{text} {n}"), time).unwrap();
+        }
+    };
+    for (ignored, is_looked_at) in [(&[][..], false), (&["PutObject"][..], true)] {
+        let bench = Bench::new().await;
+        ignoring(&bench.bucket, ignored);
+        write(&bench, "first", TIME);
+        bench.pull().await;
+        write(&bench, "second", TIME + 1000);
+        // One is what it was, as far as its record tells, and two are not.
+        bench.bucket.put("0.md", b"edited by hand");
+        bench.bucket.delete("1.md");
+        let before = bench.bucket.cloud.counts();
+        let report = bench.pull().await;
+        assert_eq!((report.outcome, report.pulled.files), (Outcome::Complete, 50), "{report:#?}");
+        let kept: Vec<_> = report.conflicts.iter().map(|conflict| conflict.kept_as.as_str()).collect();
+        assert_eq!(kept.len(), 1, "{report:#?}");
+        assert_eq!(bench.bucket.text(kept[0]).as_deref(), Some("edited by hand"));
+        assert_eq!(bench.bucket.text("0.md").as_deref(), Some("second 0"));
+        assert_eq!(bench.bucket.text("1.md").as_deref(), Some("second 1"));
+        let counts = bench.bucket.cloud.counts().since(&before);
+        let looks = counts.of(Service::S3, "HeadObject");
+        assert_eq!(looks >= 50, is_looked_at, "{counts}");
+        assert!(is_looked_at || looks <= 6, "{counts}");
+        assert!(counts.of(Service::S3, "PutObject") <= 50 + 8, "{counts}");
+    }
 }
 
 #[tokio::test]

@@ -17,6 +17,7 @@ use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry;
 
 use crate::exit::{Exit, Failed};
+use crate::target::state_row::is_in_the_future;
 
 /// The media type of the text.
 pub(super) const CONTENT_TYPE: &str = prometheus_text::CONTENT_TYPE;
@@ -183,11 +184,15 @@ impl Writer<'_> {
 
     /// The metrics of the destination.
     fn state(&mut self, values: &Values) -> fmt::Result {
-        let help = "When the destination was last found in step with the vault, or brought so";
-        self.time("last_check_timestamp_seconds", help, values.last_check)?;
+        let now = Timestamp::now().as_millisecond();
+        let help = "When the destination was last found in step with the vault, or brought so; 0 if that is in the future";
+        // A check of the future would look fresh for years, and an absent one rings no alarm.
+        let checked =
+            values.last_check.map(|checked| if is_in_the_future(checked, now) { 0 } else { checked });
+        self.time("last_check_timestamp_seconds", help, checked)?;
         if values.totals.is_some() {
-            let age = |checked: i64| (Timestamp::now().as_millisecond() - checked).max(0) as f64 / 1000.0;
-            self.gauge("last_check_age_seconds", "How long ago that was", values.last_check.map(age))?;
+            let age = |checked: i64| now.saturating_sub(checked).max(0) as f64 / 1000.0;
+            self.gauge("last_check_age_seconds", "How long ago that was", checked.map(age))?;
         }
         let version = values.version.map(float);
         self.gauge("vault_version", "The vault's version that the destination is complete up to", version)?;
@@ -282,6 +287,34 @@ impl MetricsFile {
         match write() {
             Ok(_) => Ok(()),
             Err(error) => Err(Failed::cannot(format_args!("write {}", self.0.display()), &error)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HOUR: i64 = 3_600_000;
+
+    /// The value of a metric of a follower whose last check was so long ago.
+    fn value_after(passed: i64, name: &str) -> f64 {
+        let labels = Labels { vault: "v".to_owned(), destination: "d".to_owned(), command: "sync" };
+        let metrics = Metrics::new(labels, true);
+        metrics.values().last_check = Some(Timestamp::now().as_millisecond() - passed);
+        let text = metrics.text();
+        let line = text.lines().find(|line| line.starts_with(name)).unwrap();
+        line.rsplit_once(' ').unwrap().1.parse().unwrap()
+    }
+
+    #[test]
+    fn a_check_of_the_future_looks_as_old_as_can_be() {
+        for (passed, is_believed) in [(0, true), (HOUR, true), (-HOUR, true), (-25 * HOUR, false)] {
+            let age = value_after(passed, "obsync_last_check_age_seconds");
+            let checked = value_after(passed, "obsync_last_check_timestamp_seconds");
+            assert_eq!(checked > 0.0, is_believed, "{passed}");
+            // A test may take its time; an alarm is for a day or more.
+            assert_eq!(age < 7200.0, is_believed, "{passed}: {age}");
         }
     }
 }

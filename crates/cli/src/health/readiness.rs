@@ -12,8 +12,7 @@ const LONGEST_WAIT: Duration = Duration::from_secs(600);
 const PATIENCE: Duration = Duration::from_secs(300);
 /// After this long without progress a run counts as hanging.
 const NO_PROGRESS: Duration = Duration::from_secs(30 * 60);
-/// The same while it scans or sends: the first scan of a folder, and a large file on a slow line, show no
-/// progress.
+/// The same while it scans: the first scan of a folder shows no progress.
 const NO_PROGRESS_QUIET: Duration = Duration::from_secs(6 * 3600);
 /// A run that tries to connect, or waits for the vault's list, still counts as connected for this long.
 const CONNECTING: Duration = Duration::from_secs(5);
@@ -85,7 +84,7 @@ impl Readiness {
         // Each attempt is a part of the same outage.
         state.connecting = is_connecting.then(|| state.connecting.unwrap_or(now));
         state.patience = match phase {
-            Phase::Scanning | Phase::Sending => NO_PROGRESS_QUIET,
+            Phase::Scanning => NO_PROGRESS_QUIET,
             _ => NO_PROGRESS,
         };
         state.due = now.0.checked_add(state.patience);
@@ -230,7 +229,10 @@ mod tests {
         readiness.progressed(later);
         assert!(readiness.is_alive(later + NO_PROGRESS - second));
         assert!(!readiness.is_alive(later + NO_PROGRESS));
+        // A large file that is sent shows some.
         readiness.phase(Phase::Sending, (begin, noon));
+        assert!(!readiness.is_alive(begin + NO_PROGRESS));
+        readiness.phase(Phase::Scanning, (begin, noon));
         assert!(readiness.is_alive(begin + NO_PROGRESS));
         assert!(!readiness.is_alive(begin + NO_PROGRESS_QUIET));
     }

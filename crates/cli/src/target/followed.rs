@@ -449,6 +449,11 @@ impl Progress for BothProgress {
         self.counted.received(bytes);
     }
 
+    fn sending(&self, bytes: u64) {
+        self.shown.sending(bytes);
+        self.counted.sending(bytes);
+    }
+
     fn placed(&self, bytes: u64) {
         self.shown.placed(bytes);
         self.counted.placed(bytes);

@@ -449,10 +449,16 @@ impl AtWork {
     }
 }
 
+/// Whether a check is said to have been at a time that is yet to come: the clock was wrong then, or is now. Nobody can tell how
+/// old it is.
+pub(crate) fn is_in_the_future(checked: i64, now: i64) -> bool {
+    let ahead = Duration::from_millis(checked.saturating_sub(now).try_into().unwrap_or_default());
+    ahead > CLOCK_DIFFERENCE
+}
+
 /// The sentence for a check that is older than `age`, or of unknown age.
 fn check_is_too_old(destination: &str, checked: i64, age: Duration, now: i64) -> Option<String> {
-    let ahead = Duration::from_millis(checked.saturating_sub(now).try_into().unwrap_or_default());
-    if ahead > CLOCK_DIFFERENCE {
+    if is_in_the_future(checked, now) {
         let checked = human::time(checked);
         return Some(format!(
             "the last successful run to {destination} was at {checked}, which is in the future: the clock was wrong then, or is \

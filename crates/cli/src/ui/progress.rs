@@ -22,6 +22,9 @@ const LINE_EVERY: Duration = Duration::from_secs(5);
 /// Time between two redraws of the bar.
 const DRAW_EVERY: Duration = Duration::from_millis(120);
 
+/// The number of [`Phase::Sending`].
+const SENDING: u8 = 6;
+
 /// A notice is not repeated for this long; this many are remembered.
 const NOTICES_LAST: Duration = Duration::from_secs(24 * 3600);
 const NOTICES_KEPT: usize = 256;
@@ -48,6 +51,8 @@ pub(crate) struct Display {
     files_placed: AtomicU64,
     bytes_placed: AtomicU64,
     bytes_received: AtomicU64,
+    /// On their way to the vault, of files that are not placed.
+    bytes_sending: AtomicU64,
     rate: Mutex<Rate>,
     /// The notices of the last day: the runs of a follower repeat theirs.
     noticed: Mutex<VecDeque<(Instant, String)>>,
@@ -78,6 +83,7 @@ impl Display {
             files_placed: AtomicU64::new(0),
             bytes_placed: AtomicU64::new(0),
             bytes_received: AtomicU64::new(0),
+            bytes_sending: AtomicU64::new(0),
             rate: Mutex::default(),
             noticed: Mutex::default(),
         })
@@ -160,7 +166,7 @@ impl Display {
         Shown::Moving { done, total, speed: rate.speed(now), left: time }
     }
 
-    /// The finished part, and the total. A file counts while it arrives, and one that needs no download once
+    /// The finished part, and the total. A file counts while it arrives or is sent, and one that needs neither once
     /// it is in place.
     fn amounts(&self) -> (Amount, Amount) {
         let of = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
@@ -169,7 +175,8 @@ impl Display {
             files: before.files.saturating_add(of(&self.files)),
             bytes: before.bytes.saturating_add(of(&self.bytes)),
         };
-        let bytes = of(&self.bytes_received).max(of(&self.bytes_placed));
+        let bytes =
+            of(&self.bytes_received).max(of(&self.bytes_placed)).saturating_add(of(&self.bytes_sending));
         let done = Amount {
             files: before.files.saturating_add(of(&self.files_placed)).min(total.files),
             bytes: before.bytes.saturating_add(bytes).min(total.bytes),
@@ -187,7 +194,7 @@ impl Progress for Display {
             Phase::Transferring => 3,
             Phase::Finishing => 4,
             Phase::Scanning => 5,
-            Phase::Sending => 6,
+            Phase::Sending => SENDING,
         };
         self.phase.store(number, Ordering::Relaxed);
         self.connected.fetch_or(number > 0, Ordering::Relaxed);
@@ -217,9 +224,17 @@ impl Progress for Display {
         self.bytes_received.fetch_add(bytes, Ordering::Relaxed);
     }
 
+    fn sending(&self, bytes: u64) {
+        self.bytes_sending.store(bytes, Ordering::Relaxed);
+    }
+
     fn placed(&self, bytes: u64) {
         self.files_placed.fetch_add(1, Ordering::Relaxed);
         self.bytes_placed.fetch_add(bytes, Ordering::Relaxed);
+        if self.phase.load(Ordering::Relaxed) == SENDING {
+            // So it is beside whatever of the two counts.
+            self.bytes_received.fetch_add(bytes, Ordering::Relaxed);
+        }
     }
 
     fn file(&self, path: &VaultPath, action: FileAction) {
@@ -312,6 +327,33 @@ mod tests {
         assert_eq!(text(&display), "1 of 2 files, 1.0 MB of 3.0 MB");
         display.phase(Phase::Scanning);
         assert_eq!(text(&display), "looking for changes here", "it looks once more");
+    }
+
+    #[test]
+    fn a_large_file_moves_and_has_a_speed_while_it_is_sent() {
+        let display = display();
+        display.phase(Phase::Transferring);
+        display.planned(1, 1_000_000);
+        // What had to be asked for twice does not hide what is sent after it.
+        display.received(2_000_000);
+        display.placed(1_000_000);
+        display.phase(Phase::Sending);
+        display.planned(1, 100_000_000);
+        let begun = Instant::now();
+        let at = |second: u64| display.shown(begun + Duration::from_secs(second)).text();
+        at(0);
+        for second in 1..=10 {
+            display.sending(second * 4_000_000);
+            at(second);
+        }
+        assert_eq!(at(10), "1 of 2 files, 14 s left, 42.0 MB of 101.0 MB, 4.0 MB/s");
+        // The connection broke: the file begins anew.
+        display.sending(0);
+        assert_eq!(display.amounts().0, Amount { files: 1, bytes: 2_000_000 });
+        display.sending(99_000_000);
+        display.placed(100_000_000);
+        display.sending(0);
+        assert_eq!(display.amounts().0, Amount { files: 2, bytes: 101_000_000 });
     }
 
     #[test]

@@ -18,6 +18,9 @@ const PIECE: usize = 2 << 20;
 /// Bytes of content read at a time.
 const READ: usize = 64 << 10;
 
+/// Gets, while a file is sent, how many bytes of its content were sent in this attempt. A content that the vault has is not.
+pub type OnSent<'a> = dyn Fn(u64) + Sync + 'a;
+
 /// A file to upload.
 #[derive(Clone, Debug)]
 pub struct PushFile<'a> {
@@ -132,6 +135,7 @@ impl Session {
         file: &PushFile<'_>,
         size: u64,
         content: R,
+        on_sent: &OnSent<'_>,
     ) -> Result<Pushed, PushFailure> {
         let too_large = ClientError::FileTooLarge { size, limit: self.file_limit() };
         if size > self.file_limit() {
@@ -157,7 +161,10 @@ impl Session {
         };
         let mut change = Change { request: &request, pushed: Pushed::default() };
         let reply = match self.announce(&mut change).await? {
-            Reply::Next if encrypted > 0 => self.send_content(&mut change, file.hash, size, content).await?,
+            Reply::Next if encrypted > 0 => {
+                let pieces = self.pieces(file.hash, size, content).map_err(PushFailure::NotRecorded)?;
+                self.send_content(&mut change, pieces, on_sent).await?
+            }
             Reply::Next => return Err(not_kept("the server asks for the content of an empty file")),
             reply => reply,
         };
@@ -178,22 +185,35 @@ impl Session {
         self.reply(change, 0).await.map_err(PushFailure::Unknown)
     }
 
+    /// A content, to be encrypted under a nonce of its own.
+    fn pieces<R: AsyncRead + Unpin>(
+        &self,
+        hash: ContentHash,
+        size: u64,
+        content: R,
+    ) -> Result<Pieces<R>, ClientError> {
+        let mut nonce = [0; NONCE_LENGTH];
+        getrandom::fill(&mut nonce).map_err(|error| ClientError::randomness(&error))?;
+        Ok(Pieces::new(self.keys.content_encryptor(nonce), content, size, hash))
+    }
+
     /// Encrypts and sends piece by piece; the server answers each piece, the last one with `ok`.
     async fn send_content<R: AsyncRead + Unpin>(
         &mut self,
         change: &mut Change<'_>,
-        hash: ContentHash,
-        size: u64,
-        content: R,
+        mut pieces: Pieces<R>,
+        on_sent: &OnSent<'_>,
     ) -> Result<Reply, PushFailure> {
         let not_recorded = PushFailure::NotRecorded;
-        let mut nonce = [0; NONCE_LENGTH];
-        getrandom::fill(&mut nonce).map_err(|error| not_recorded(ClientError::randomness(&error)))?;
-        let mut pieces = Pieces::new(self.keys.content_encryptor(nonce), content, size, hash);
+        let (size, mut before) = (pieces.size, 0);
         loop {
             let (piece, is_last) = pieces.next().await.map_err(not_recorded)?;
             let failed = if is_last { PushFailure::Unknown } else { not_recorded };
-            match (self.send_piece(change, piece).await.map_err(failed)?, is_last) {
+            let length = piece.len() as u64;
+            let note = |sent: u64| on_sent((before + sent.min(length)).min(size));
+            let reply = self.send_piece(change, piece, &note).await.map_err(failed)?;
+            before += length;
+            match (reply, is_last) {
                 (Reply::Next, false) => {}
                 (Reply::Done, false) => {
                     let reason = "the server took a file for complete before its end";
@@ -208,11 +228,17 @@ impl Session {
         }
     }
 
-    async fn send_piece(&mut self, change: &mut Change<'_>, piece: Vec<u8>) -> Result<Reply, ClientError> {
-        let sent = piece.len();
+    /// Sends a piece; meanwhile `on_sent` gets how many of its bytes the system took.
+    async fn send_piece(
+        &mut self,
+        change: &mut Change<'_>,
+        piece: Vec<u8>,
+        on_sent: &OnSent<'_>,
+    ) -> Result<Reply, ClientError> {
+        let (length, begun) = (piece.len(), self.wire.written());
         self.wire.queue_piece(Bytes::from(piece))?;
-        self.wire.flush().await?;
-        self.reply(change, sent).await
+        self.wire.flush_noting(&mut |written| on_sent(written - begun)).await?;
+        self.reply(change, length).await
     }
 
     /// Receives the answer to a change of which this many bytes were sent, and the echoes before it.

@@ -189,8 +189,21 @@ impl Wire {
         self.socket.queue_binary(piece)
     }
 
+    /// How many bytes the system took from us so far.
+    pub(super) fn written(&self) -> u64 {
+        self.socket.written()
+    }
+
     /// Sends the queue, and fails when the other side accepts nothing for too long.
     pub(super) async fn flush(&mut self) -> Result<(), ClientError> {
+        self.flush_noting(&mut |_| {}).await
+    }
+
+    /// The same; meanwhile `note` gets what [`Wire::written`] has risen to.
+    pub(super) async fn flush_noting(
+        &mut self,
+        note: &mut (dyn FnMut(u64) + Send),
+    ) -> Result<(), ClientError> {
         let started = self.clock.steady();
         let silence = self.timeouts.silence;
         // However slowly it accepts them, this must end.
@@ -201,7 +214,11 @@ impl Wire {
             let late = self.clock.sleep_until(give_up);
             tokio::select! {
                 biased;
-                flushed = poll_fn(|cx| self.poll_flush(cx)) => return flushed,
+                flushed = poll_fn(|cx| {
+                    let flushed = self.poll_flush(cx);
+                    note(self.socket.written());
+                    flushed
+                }) => return flushed,
                 () = late => {}
             }
             let now = self.clock.steady();

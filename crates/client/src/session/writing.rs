@@ -4,7 +4,7 @@
 use obsync_protocol::{EncodedPath, PushMessage, Uid, VaultPath};
 use tokio::io::AsyncRead;
 
-use super::push::{OldPath, PushFailure, PushFile, Pushed, Renamed};
+use super::push::{OldPath, OnSent, PushFailure, PushFile, Pushed, Renamed};
 use super::{History, LiveChanges, Session, SessionTarget, VaultSize};
 use crate::client::Client;
 use crate::error::ClientError;
@@ -156,14 +156,28 @@ impl WritingSession {
         size: u64,
         content: R,
     ) -> Result<Pushed, PushFailure> {
+        self.push_file_noting(file, size, content, &|_| {}).await
+    }
+
+    /// The same; meanwhile `on_sent` gets how much was sent.
+    ///
+    /// # Errors
+    /// As for [`WritingSession::push_file_from`].
+    pub async fn push_file_noting<R: AsyncRead + Unpin + Send>(
+        &mut self,
+        file: &PushFile<'_>,
+        size: u64,
+        content: R,
+        on_sent: &OnSent<'_>,
+    ) -> Result<Pushed, PushFailure> {
         let mut session = self.begin().map_err(PushFailure::NotRecorded)?;
-        let pushed = session.push_content(file, size, content).await;
+        let pushed = session.push_content(file, size, content, on_sent).await;
         self.end_push(session, pushed)
     }
 
     /// Uploads a file that was at `from` before, and then the deletion of `from` unless the service recorded
     /// that by itself; which of the two the service does was not observed (docs/PROTOCOL.md section 3).
-    /// `may_delete` is called right before the deletion: the upload may have taken long.
+    /// `may_delete` is called right before the deletion: the upload may have taken long. `on_sent` gets how much was sent meanwhile.
     ///
     /// # Errors
     /// As for [`WritingSession::push_file_from`], and only if the upload to the new path failed.
@@ -174,9 +188,10 @@ impl WritingSession {
         size: u64,
         content: R,
         may_delete: impl FnOnce() -> bool + Send,
+        on_sent: &OnSent<'_>,
     ) -> Result<Renamed, PushFailure> {
         let file = PushFile { related: Some(from), ..file.clone() };
-        let pushed = self.push_file_from(&file, size, content).await?;
+        let pushed = self.push_file_noting(&file, size, content, on_sent).await?;
         let old = match pushed.related_deleted {
             Some(uid) => OldPath::DeletedByService(uid),
             None if !may_delete() => {

@@ -221,13 +221,13 @@ async fn push<S: UploadSource>(
         Upload::Deletion { path, folder } => session.push_deletion(path, folder).await,
         Upload::File(file, size) => {
             let content = source.open(job).await.map_err(UploadFailure::Source)?;
+            let (may_delete, on_sent) = (|| source.check(job).is_ok(), |bytes| source.sent(job, bytes));
             match file.related {
                 Some(from) => {
-                    let renamed =
-                        session.push_rename(from, &file, size, content, || source.check(job).is_ok()).await;
+                    let renamed = session.push_rename(from, &file, size, content, may_delete, &on_sent).await;
                     return renamed.map(Uploaded::Rename).map_err(UploadFailure::Push);
                 }
-                None => session.push_file_from(&file, size, content).await,
+                None => session.push_file_noting(&file, size, content, &on_sent).await,
             }
         }
     };

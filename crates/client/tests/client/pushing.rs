@@ -253,7 +253,7 @@ async fn the_old_path_of_a_rename_is_deleted_once_whether_or_not_the_service_doe
         bed.fault(faults);
         let (old, new) = (path("old.md"), path("new.md"));
         let file = file(&new, b"text");
-        let renamed = session.push_rename(&old, &file, 4, b"text".as_slice(), || true);
+        let renamed = session.push_rename(&old, &file, 4, b"text".as_slice(), || true, &|_| {});
         let renamed = limited(renamed).await.unwrap();
         let is_deleted_by_service = matches!(renamed.old, OldPath::DeletedByService(Uid(2)));
         assert_eq!(is_deleted_by_service, faults.is_empty(), "{renamed:?}");

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::io::Cursor;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use obsync_client::{
@@ -40,7 +40,9 @@ fn parse(path: &str) -> VaultPath {
     VaultPath::parse(path).unwrap()
 }
 
-struct AtHand;
+/// Notes how much of each job was sent.
+#[derive(Default)]
+struct AtHand(Mutex<BTreeMap<VaultPath, Vec<u64>>>);
 
 impl UploadSource for AtHand {
     type Job = Job;
@@ -59,6 +61,10 @@ impl UploadSource for AtHand {
         }
     }
 
+    fn sent(&self, job: &Job, bytes: u64) {
+        self.0.lock().unwrap().entry(job.path().clone()).or_default().push(bytes);
+    }
+
     async fn open(&self, job: &Job) -> Result<Self::Content, Infallible> {
         match job {
             Job::File { content, .. } => Ok(Cursor::new(content.clone().into_bytes())),
@@ -73,6 +79,7 @@ struct Uploads {
     jobs: Vec<Job>,
     cancel: CancellationToken,
     first_session: Option<WritingSession>,
+    source: Arc<AtHand>,
 }
 
 type Results = Vec<(Job, Result<Uploaded, UploadFailure<Infallible>>)>;
@@ -84,6 +91,7 @@ impl Uploads {
             jobs: jobs.into_iter().collect(),
             cancel: CancellationToken::new(),
             first_session: None,
+            source: Arc::default(),
         }
     }
 
@@ -95,7 +103,7 @@ impl Uploads {
             target: bed.target(),
             version: 0,
             options: self.options,
-            source: Arc::new(AtHand),
+            source: self.source,
             jobs,
             results,
             cancel: self.cancel,
@@ -233,6 +241,34 @@ async fn a_change_that_was_certainly_not_recorded_is_sent_again_and_recorded_onc
     assert!(summary.reconnects >= 3, "{summary:?}");
     let states = states(&bed, jobs.iter().map(|job| job.path().clone())).await;
     assert!(states.values().all(|count| *count == 1), "{states:?}");
+}
+
+#[tokio::test]
+async fn each_attempt_tells_how_much_it_has_sent_and_a_known_content_is_not_sent() {
+    let bed = Bed::start().await;
+    let size: u64 = 5 << 20;
+    let content = "x".repeat(size as usize);
+    bed.fault("drop-in-upload=next:1+after:1");
+    let mut uploads = Uploads::of([
+        Job::file("large.bin", &content),
+        Job::file("large.bin", "changed"),
+        Job::file("same.bin", &content),
+        Job::file("large.bin", ""),
+    ]);
+    uploads.options.connections = 1;
+    let source = uploads.source.clone();
+    uploads.taken(&bed).await;
+    let sent = std::mem::take(&mut *source.0.lock().unwrap());
+    assert!(!sent.contains_key(&parse("same.bin")), "{sent:?}");
+    // Each attempt begins from nothing: one that was cut after its second piece, one that went through, and one of the next text.
+    let mut attempts: Vec<u64> = Vec::new();
+    for (at, bytes) in sent[&parse("large.bin")].iter().enumerate() {
+        match attempts.last_mut() {
+            Some(last) if *bytes >= *last && at > 0 => *last = *bytes,
+            _ => attempts.push(*bytes),
+        }
+    }
+    assert_eq!(attempts, [4 << 20, size, 7], "{sent:?}");
 }
 
 #[tokio::test]

@@ -11,12 +11,14 @@ use crate::problem::ProblemCode;
 #[derive(Debug, thiserror::Error)]
 pub enum DestinationError {
     /// A segment or the whole path is longer than the destination can name.
-    #[error("the name is too long for {location}; shorten it in Obsidian")]
+    #[error("the name is too long for {location}{}; shorten it in Obsidian", in_parentheses(said.as_deref()))]
     NameTooLong {
         /// The path in question.
         path: String,
         /// The destination.
         location: String,
+        /// The place's own words, where it was asked.
+        said: Option<String>,
     },
     /// The destination cannot have a name like this (for reasons other than its length).
     #[error("{location} cannot have a file named {path:?} ({reason}); rename it in Obsidian")]
@@ -143,6 +145,10 @@ impl DestinationError {
             _ => None,
         }
     }
+}
+
+fn in_parentheses(said: Option<&str>) -> String {
+    said.map(|said| format!(" ({said})")).unwrap_or_default()
 }
 
 impl From<&DestinationError> for ProblemCode {

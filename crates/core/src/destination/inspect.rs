@@ -62,6 +62,19 @@ pub enum Found {
     Unknown,
 }
 
+/// A recorded file that is to be replaced ([`Inspect::suppose`]).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Supposed {
+    /// Where it is.
+    pub path: VaultPath,
+    /// The content that is recorded.
+    pub content: KnownContent,
+    /// What the destination said of it then.
+    pub facts: LocalFacts,
+    /// The size of the content that is to come, in bytes.
+    pub to_come: u64,
+}
+
 /// A file found by [`Inspect::list`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StoredFile {
@@ -122,6 +135,13 @@ pub trait Inspect: Describe {
             .into_iter()
             .map(|checked| if checked.holds { Found::Wanted } else { Found::Unknown })
             .collect())
+    }
+
+    /// Takes note of what is recorded of files that are to be replaced, and tells, in order, for which of them nobody has to look
+    /// whether they are so still, or have their new content already: they are replaced on the condition that they are. A place
+    /// without such conditions has none.
+    fn suppose(&self, recorded: Vec<Supposed>) -> Vec<bool> {
+        vec![false; recorded.len()]
     }
 
     /// For each path, whether it has exactly this content, and how that was checked; in order. Unreadable

@@ -24,7 +24,7 @@ pub use self::changing::Destination;
 pub use self::describe::{BatchLimit, Describe, PlaceTraits};
 pub use self::error::DestinationError;
 pub use self::ext::DestinationExt;
-pub use self::inspect::{Checked, CheckedBy, Found, Inspect, Inventory, StoredFile, Wanted};
+pub use self::inspect::{Checked, CheckedBy, Found, Inspect, Inventory, StoredFile, Supposed, Wanted};
 pub use self::naming::{FoldingProbe, Naming};
 pub use self::publication::{
     Expect, KeptBeside, Publication, PublicationContent, PublishFailure, Published, Removable, Removal,

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use obsync_protocol::VaultPath;
+use obsync_protocol::{ContentHash, VaultPath};
 
 use super::describe::Describe;
 use super::error::DestinationError;
@@ -28,6 +28,12 @@ pub trait Scan: Describe {
         paths: Arc<HashSet<VaultPath>>,
     ) -> Result<Option<LocalTree>, DestinationError> {
         let _ = (input, paths);
+        Ok(None)
+    }
+
+    /// A digest of everything that a scan compares with records, where that is had without reading a file: as long as it is the
+    /// same, a scan with the same records and the same filter finds the same. `None`: there is none.
+    async fn digest(&self) -> Result<Option<ContentHash>, DestinationError> {
         Ok(None)
     }
 

@@ -32,6 +32,11 @@ struct WaitingChange {
 }
 
 impl Waiting {
+    /// Whether nothing waits.
+    pub(super) fn is_empty(&self) -> bool {
+        self.changes.is_empty() && self.confirmed.is_empty()
+    }
+
     /// True if a user confirmed a deletion.
     pub(super) fn has_confirmed(&self) -> bool {
         !self.confirmed.is_empty()

@@ -12,6 +12,7 @@ mod flapping;
 mod generation;
 mod giving_way;
 mod holding_back;
+mod in_step;
 #[cfg(test)]
 mod interleavings_tests;
 mod learning;
@@ -24,6 +25,7 @@ mod refusals;
 mod sending;
 mod settlement;
 mod unseen;
+mod upload_progress;
 mod vault_change;
 mod witness;
 
@@ -159,7 +161,7 @@ pub(crate) async fn sync_over(
     let begun = Instant::now();
     let known = state.load().await?;
     let mut report = Report::new(&source.vault, destination.location(), known.version);
-    report.changes = options.pull.list_changes.then(Vec::new);
+    report.list_changes(options.pull.list_changes);
     let source = &PullSource { client: source.client.for_run(), ..source.clone() };
     // The first run of a direction deletes nothing on either side.
     let direction = Direction::from(options.direction);
@@ -282,7 +284,7 @@ impl TwoWay<'_, '_> {
             }
             // Before the scan, which has to find the texts that are brought back.
             undecided = run.settle_late(undecided, report).await?;
-            let outgoing = match self.outgoing(round, report).await? {
+            let mut outgoing = match self.outgoing(round, report).await? {
                 Decided::Outgoing(outgoing) => *outgoing,
                 Decided::Relisted => continue,
                 Decided::Stopped => return Ok(()),
@@ -303,7 +305,9 @@ impl TwoWay<'_, '_> {
                 self.describe(&outgoing, report);
                 return Ok(());
             }
+            let settling = outgoing.settling.take();
             if outgoing.is_empty() {
+                self.note_settled(settling).await?;
                 return self.note_complete().await;
             }
             if run.stop.is_cancelled() {
@@ -325,7 +329,10 @@ impl TwoWay<'_, '_> {
             match sent.lost {
                 Some(error) if round == ROUNDS => return Err(error.into()),
                 Some(error) => run.progress.notice(&format!("{error}; going on")),
-                None if !sent.needs_another_round => return self.note_complete().await,
+                None if !sent.needs_another_round => {
+                    self.note_settled(settling).await?;
+                    return self.note_complete().await;
+                }
                 None => {}
             }
         }
@@ -365,6 +372,10 @@ impl TwoWay<'_, '_> {
         let run = self.run;
         run.progress.phase(Phase::Scanning);
         let mut waiting = self.waiting().await?;
+        let has_waiting = !waiting.is_empty();
+        if !has_waiting && self.is_still_in_step(report).await? {
+            return Ok(Decided::Outgoing(Box::default()));
+        }
         let few = match round {
             // Confirmed deletions can be anywhere.
             1 if !waiting.has_confirmed() => self.scan_few(report).await?,
@@ -441,6 +452,7 @@ impl TwoWay<'_, '_> {
             outgoing.waiting.iter().for_each(|path| report.diverge(path));
         }
         self.tell_refused(&outgoing, report);
+        outgoing.settling = if has_waiting { None } else { self.settling(&tree) };
         Ok(Decided::Outgoing(Box::new(outgoing)))
     }
 

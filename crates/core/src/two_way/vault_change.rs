@@ -13,10 +13,12 @@ use crate::destination::{Destination, DestinationError};
 use crate::journal::JournalChange;
 use crate::model::{Intent, KnownContent};
 use crate::report::Failure;
+use crate::run::Run;
 use crate::state::StateStore;
 
 use super::outgoing::{Absent, SendFile};
 use super::settlement::{SentChange, SentKind};
+use super::upload_progress::UploadProgress;
 
 #[derive(Clone, Debug)]
 pub(super) enum VaultChange {
@@ -104,10 +106,22 @@ pub(super) fn failure(change: &VaultChange, reason: String) -> Failure {
     Failure { path: change.path().as_str().to_owned(), uid: change.base(), reason }
 }
 
-/// Opens the contents to send, readable while this process has the destination to itself.
+/// Opens the contents to send, readable while this process has the destination to itself, and counts their
+/// bytes.
 pub(super) struct Contents {
-    pub(super) destination: Arc<dyn Destination>,
-    pub(super) state: Arc<dyn StateStore>,
+    destination: Arc<dyn Destination>,
+    state: Arc<dyn StateStore>,
+    pub(super) progress: UploadProgress,
+}
+
+impl Contents {
+    pub(super) fn of(run: &Run<'_>) -> Self {
+        Contents {
+            destination: run.destination.clone(),
+            state: run.state.clone(),
+            progress: UploadProgress::new(run.progress.clone()),
+        }
+    }
 }
 
 /// A content that can be read only while this process has the destination to itself: after that, the last
@@ -160,7 +174,12 @@ impl UploadSource for Contents {
         }
     }
 
+    fn sent(&self, change: &VaultChange, bytes: u64) {
+        self.progress.sent(change.path(), bytes);
+    }
+
     async fn open(&self, change: &VaultChange) -> Result<Self::Content, DestinationError> {
+        self.progress.sent(change.path(), 0);
         let content = self.destination.open_file(change.path()).await?.content;
         Ok(HeldContent { content, state: self.state.clone() })
     }

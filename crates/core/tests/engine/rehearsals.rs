@@ -97,7 +97,7 @@ fn deeds(steps: &[Step]) -> BTreeSet<(String, String)> {
 
 async fn runs(bench: &mut Bench, mode: Mode) -> (Report, Report) {
     bench.options.mode = mode;
-    bench.options.list_changes = true;
+    bench.options.list_changes = Some(u64::MAX);
     bench.options.dry_run = true;
     fs::create_dir_all(bench.dest()).unwrap();
     let before = bench.tree();
@@ -267,7 +267,7 @@ fn deeds_of_sync(steps: &[Step]) -> BTreeSet<(String, String)> {
 }
 
 async fn syncs(bench: &mut Bench) -> (Report, Report) {
-    bench.options.list_changes = true;
+    bench.options.list_changes = Some(u64::MAX);
     bench.options.dry_run = true;
     fs::create_dir_all(bench.dest()).unwrap();
     let before = bench.tree();
@@ -416,7 +416,7 @@ async fn a_dry_run_of_a_first_push_sends_what_the_vault_has_not_and_nothing_over
     let push = async |dry_run| {
         let set = |options: &mut SyncOptions| {
             options.direction = SyncDirection::Push { mirrors: false };
-            (options.pull.dry_run, options.pull.list_changes) = (dry_run, true);
+            (options.pull.dry_run, options.pull.list_changes) = (dry_run, Some(u64::MAX));
         };
         bench.sync_with(set).await.unwrap()
     };

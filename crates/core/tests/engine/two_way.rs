@@ -2,13 +2,14 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use obsync_core::{
-    MaxDelete, Mode, NoProgress, Outcome, StateStore, StepAction, SyncDirection, SyncOptions, confirm,
-    held_back, sync,
+    MaxDelete, Mode, NoProgress, Outcome, Progress, StateStore, StepAction, SyncDirection, SyncOptions,
+    confirm, held_back, sync,
 };
+use obsync_folder::FolderDestination;
 use obsync_protocol::{ContentHash, Uid};
 use obsync_testkit::{Chance, Faults};
 
@@ -289,6 +290,50 @@ async fn lost_late_and_repeated_echoes_lose_and_repeat_nothing() {
     }
 }
 
+/// How much was on its way to the vault, and in place there, whenever the former changed.
+#[derive(Default)]
+struct SentBytes(Mutex<(u64, Vec<(u64, u64)>)>);
+
+impl Progress for SentBytes {
+    fn placed(&self, bytes: u64) {
+        self.0.lock().unwrap().0 += bytes;
+    }
+
+    fn sending(&self, bytes: u64) {
+        let mut seen = self.0.lock().unwrap();
+        let placed = seen.0;
+        seen.1.push((bytes, placed));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn large_files_are_counted_while_they_are_sent_and_once_though_connections_break() {
+    // One goes over the session that is there, six over connections of their own.
+    for (files, cuts) in [(1, 0), (6, 0), (6, 3)] {
+        let bench = in_step(&[("a.md", "a")]).await;
+        let size = 5 << 20;
+        for file in 0..files {
+            bench.edit(format!("{file}.bin"), &file.to_string().repeat(size));
+        }
+        bench.server.faults().update(|faults| faults.drop_in_upload = Chance::next(cuts));
+        let watched = Arc::new(SentBytes::default());
+        let destination = FolderDestination::open(&bench.dest(), bench.folder).unwrap();
+        let report =
+            bench.sync_through(destination, watched.clone(), CancellationToken::new()).await.unwrap();
+        assert_eq!((report.outcome, report.pushed.files), (Outcome::Complete, files), "{report:#?}");
+        let (placed, seen) = std::mem::take(&mut *watched.0.lock().unwrap());
+        let all = files * size as u64;
+        assert_eq!((placed, seen.last()), (all, Some(&(0, all))));
+        assert!(seen.iter().all(|(sending, placed)| sending + placed <= all), "{seen:?}");
+        let steps = seen.windows(2).filter(|pair| pair[1].0 > pair[0].0).count() as u64;
+        assert!(steps >= 2 * files, "each is sent in three pieces, and moves with each: {seen:?}");
+        let taken_back =
+            seen.windows(2).filter(|pair| pair[1].0 < pair[0].0 && pair[1].1 == pair[0].1).count();
+        assert_eq!(taken_back as u64, cuts, "{seen:?}");
+        bench.assert_in_step().await;
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_push_sends_and_applies_nothing() {
     let bench = Bench::new().await;
@@ -466,7 +511,7 @@ async fn the_changes_that_a_report_lists_are_those_of_both_sides() {
     bench.edit("merged.md", "a\nb\nc here\n");
     bench.edit("folder/new.md", "new");
     fs::remove_file(bench.dest().join("gone.md")).unwrap();
-    let report = bench.sync_with(|options| options.pull.list_changes = true).await.unwrap();
+    let report = bench.sync_with(|options| options.pull.list_changes = Some(u64::MAX)).await.unwrap();
     let changes = report.changes.unwrap();
     let made: BTreeSet<(String, &str)> = changes
         .iter()

@@ -3,7 +3,7 @@
 use anyhow::{Result, ensure};
 
 use super::round::Round;
-use super::worker::{Resources, PullUsage};
+use super::worker::{PullUsage, Resources};
 use crate::human;
 use crate::measure::median;
 

@@ -9,6 +9,7 @@ mod conformance;
 mod cost;
 mod damage;
 mod faults;
+mod in_step;
 mod kill;
 mod lease;
 mod migration;

@@ -64,6 +64,64 @@ async fn what_others_put_into_the_bucket_reaches_the_vault_and_the_other_way_rou
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn as_long_as_the_bucket_is_as_it_was_left_no_record_is_read() {
+    let world = World::new().await;
+    let vault = world.vault("Notes");
+    write_notes(&vault, 5);
+    let function = world.function_with(&[SYNC]);
+    let event = |direction: &str| json!({ "action": "sync", "vault_id": "Notes", "direction": direction });
+    // The report, and whether the table was read as a whole.
+    let run = async |direction: &str| {
+        let before = world.cloud.counts().of(Service::DynamoDb, "Scan");
+        let done = report(answered(&invoke(&function, &event(direction)).await)).clone();
+        (done, world.cloud.counts().of(Service::DynamoDb, "Scan") > before)
+    };
+    let is_quiet = async || {
+        let (done, has_read) = run("sync").await;
+        assert_eq!(done["message"], "nothing had changed", "{done}");
+        !has_read
+    };
+    run("sync").await;
+    assert!(is_quiet().await && is_quiet().await);
+    let (_, has_read) = run("pull").await;
+    assert!(!has_read && is_quiet().await, "a pull that brought nothing changes nothing of that");
+
+    put(&world, "folder 0/note 0.md", "edited");
+    let (sent, has_read) = run("sync").await;
+    assert!(has_read && sent["pushed"]["files"] == 1, "{sent}");
+    assert!(is_quiet().await, "what was sent is recorded as it is");
+
+    vault.write("folder 1/note 1.md", "edited", 1_800_000_000_000).unwrap();
+    let (brought, has_read) = run("sync").await;
+    assert!(has_read && brought["pulled"]["files"] == 1, "{brought}");
+    assert!(is_quiet().await);
+
+    // Byte for byte the list that it was, of other records: the vault deleted it, and somebody put it back.
+    let text = text_in_bucket(&world, "folder 2/note 2.md").unwrap();
+    vault.delete("folder 2/note 2.md").unwrap();
+    assert_eq!(run("pull").await.0["deleted"]["files"], 1);
+    put(&world, "folder 2/note 2.md", &text);
+    let (sent, has_read) = run("sync").await;
+    assert!(has_read && sent["pushed"]["files"] == 1, "{sent}");
+    assert_eq!(text_in_vault(&vault, "folder 2/note 2.md"), Some(text));
+
+    // What a vault cannot have is told in every run.
+    put(&world, "e\u{301}.md", "a name in another form");
+    for _ in 0..2 {
+        let (told, has_read) = run("sync").await;
+        assert!(has_read && told["warnings"].to_string().contains("NFC"), "{told}");
+    }
+    world.cloud.s3().delete(BUCKET, &key("e\u{301}.md"));
+    assert!(is_quiet().await, "it is what it was");
+
+    // Under another filter a scan looks at other files.
+    let without = world.function_with(&[SYNC, ("OBSYNC_EXCLUDE", "folder 3")]);
+    let before = world.cloud.counts().of(Service::DynamoDb, "Scan");
+    answered(&invoke(&without, &event("sync")).await);
+    assert!(world.cloud.counts().of(Service::DynamoDb, "Scan") > before);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn without_the_setting_nothing_is_ever_sent() {
     let world = World::new().await;
     let vault = world.vault("Notes");

@@ -346,6 +346,63 @@ async fn ten_changes_in_a_large_vault_cost_few_requests() {
     assert!(requests <= 50, "{since}");
 }
 
+/// What a report says was done with which path, sorted.
+fn changes(report: &Value) -> Vec<(&str, &str)> {
+    let steps = report["changes"].as_array().unwrap().iter();
+    let mut changes: Vec<_> =
+        steps.map(|step| (step["action"].as_str().unwrap(), step["path"].as_str().unwrap())).collect();
+    changes.sort_unstable();
+    changes
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_names_every_file_that_changed_if_the_event_asks_for_it() {
+    let world = World::new().await;
+    let vault = world.vault("Notes");
+    write_notes(&vault, 3);
+    let function = world.function();
+    let listing = json!({ "action": "sync", "vaults": ["Notes"], "list_changes": true });
+    let invocation = invoke(&function, &listing).await;
+    let of_first = report(answered(&invocation));
+    let brought: Vec<String> = (0..3).map(|n| format!("folder {n}/note {n}.md")).collect();
+    let expected: Vec<_> = brought.iter().map(|path| ("download", path.as_str())).collect();
+    assert_eq!((changes(of_first), of_first.get("changes_unlisted")), (expected, None));
+    vault.delete("folder 0/note 0.md").unwrap();
+    vault.rename("folder 1/note 1.md", "renamed.md").unwrap();
+    let invocation = invoke(&function, &listing).await;
+    let moved = [("copy", "renamed.md"), ("remove", "folder 0/note 0.md"), ("remove", "folder 1/note 1.md")];
+    assert_eq!(changes(report(answered(&invocation))), moved);
+    let invocation = invoke(&function, &listing).await;
+    assert!(changes(report(answered(&invocation))).is_empty(), "nothing has changed");
+    let invocation = invoke(&function, &sync("Notes")).await;
+    assert_eq!(report(answered(&invocation)).get("changes"), None, "nobody asked");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_that_names_what_changed_is_no_longer_than_lambda_takes() {
+    let world = World::new().await;
+    let vault = world.vault("Notes");
+    // A request's answer has JSON as a text in it, where each of these takes four bytes.
+    let folder = vec!["\"".repeat(240); 4].join("/");
+    let count = 1200;
+    for number in 0..count {
+        vault.write(&format!("{folder}/{number}"), format!("note {number}"), 1_800_000_000_000).unwrap();
+    }
+    let body = json!({ "action": "sync", "vault_id": "Notes", "list_changes": true }).to_string();
+    let context = json!({ "http": { "method": "POST" } });
+    let event = json!({ "version": "2.0", "requestContext": context, "body": body });
+    let function = world.function();
+    let invocation = invoke(&function, &event).await;
+    let answer = answered(&invocation);
+    let length = answer.to_string().len();
+    assert!((4_000_000..6_000_000).contains(&length), "{length} bytes");
+    let content: Value = serde_json::from_str(answer["body"].as_str().unwrap()).unwrap();
+    let report = report(&content);
+    let (listed, unlisted) = (changes(report).len() as u64, report["changes_unlisted"].as_u64().unwrap());
+    assert_eq!((listed + unlisted, report["pulled"]["files"].as_u64()), (count, Some(count)));
+    assert!(unlisted > 0, "{listed} are listed");
+}
+
 /// Optional fields, left out when empty.
 const OPTIONAL: &[&str] = &["vaults.0.chain", "vaults.0.encryption"];
 

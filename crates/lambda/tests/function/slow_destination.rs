@@ -18,12 +18,12 @@ use crate::world::{World, answered, invoke, invoke_for, report, sync, write_note
 const SLOWEST: f64 = 8.0;
 
 /// The factor by which times are longer here: work that takes at most `usual` took `took`.
-fn stretch(took: Duration, usual: Duration) -> f64 {
+pub(crate) fn stretch(took: Duration, usual: Duration) -> f64 {
     (took.as_secs_f64() / usual.as_secs_f64()).clamp(1.0, SLOWEST)
 }
 
 /// The function's time for an unchanged vault: the overhead of every invocation. The median of three.
-async fn idle(world: &World, function: &LambdaRuntime) -> Duration {
+pub(crate) async fn idle(world: &World, function: &LambdaRuntime) -> Duration {
     world.cloud.faults().clear();
     let mut took = Vec::new();
     for _ in 0..3 {

@@ -1,6 +1,7 @@
 //! The cost of a function that syncs both ways (`OBSYNC_DIRECTION=sync`), counted as in `cost`.
 //!
-//! Each run lists the bucket and reads the records of the whole table, so its cost grows with the vault: it
+//! Each run lists the bucket, and one that finds it otherwise than the last one left it, or brings something, reads the records of
+//! the whole table, so its cost grows with the vault: it
 //! is counted for two sizes, and extrapolated linearly.
 
 use std::collections::BTreeMap;

@@ -78,7 +78,11 @@ fn after_ctrl_c_no_part_of_the_bar_is_left() {
 #[test]
 fn a_resumed_pull_shows_the_whole_vault() {
     let world = ten_files(gives(4));
-    world.run(&[&PULL[..], &["--max-time", "2s"]].concat()).expect(6);
+    // Stopped when these are in place, however long that takes.
+    let mut first = Terminal::sized(USUAL, &world, &PULL, &CREDENTIALS);
+    first.until_shown("4 of 10 files");
+    first.press("\u{3}");
+    assert_eq!(first.ended(), Some(6));
     let there = std::fs::read_dir(world.path("notes")).unwrap();
     let there = there.filter(|entry| entry.as_ref().unwrap().path().extension().is_some()).count();
     assert!(there > 0, "nothing was pulled before");

@@ -141,7 +141,7 @@ pub(super) fn pull_options(options: &Pull) -> PullOptions {
         filter: filter(&options.choice),
         mode: if options.full { Mode::Full } else { Mode::Incremental },
         dry_run: options.dry_run,
-        list_changes: options.list_changes,
+        list_changes: options.list_changes.then_some(u64::MAX),
         accept_older_vault: options.accept_older_vault,
         accept_failures: options.accept_failures,
         max_delete: options.max_delete.unwrap_or_default(),

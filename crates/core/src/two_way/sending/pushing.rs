@@ -42,7 +42,7 @@ impl Outbox<'_, '_> {
     /// while it was read ended that session: the others have to do without.
     pub(super) async fn push_in_turn(&mut self, changes: Vec<VaultChange>) -> Result<InTurn, PullError> {
         let run = self.run;
-        let contents = Contents { destination: run.destination.clone(), state: run.state.clone() };
+        let contents = Contents::of(run);
         let mut outcomes = Vec::new();
         let mut changes = changes.into_iter();
         for change in changes.by_ref() {
@@ -57,7 +57,7 @@ impl Outbox<'_, '_> {
                 outcomes.push((change, Some(NotTaken::Stopped)));
                 continue;
             };
-            run.progress.placed(change.size());
+            contents.progress.placed(&change);
             if not_taken.is_none() {
                 self.taken.insert(change.path().clone(), now());
             }
@@ -88,6 +88,7 @@ impl Outbox<'_, '_> {
             let _ = jobs.try_send(change);
         }
         drop(jobs);
+        let contents = Arc::new(Contents::of(self.run));
         let pool = UploadPool {
             client: self.run.source.client.clone(),
             target: self.run.target(),
@@ -96,10 +97,7 @@ impl Outbox<'_, '_> {
                 true => UploadOptions { connections: 1, ..UploadOptions::default() },
                 false => UploadOptions::default(),
             },
-            source: Arc::new(Contents {
-                destination: self.run.destination.clone(),
-                state: self.run.state.clone(),
-            }),
+            source: contents.clone(),
             jobs: job_queue,
             results,
             cancel: self.run.stop.clone(),
@@ -110,8 +108,7 @@ impl Outbox<'_, '_> {
         let run = self.run;
         let collect = async {
             while let Some(result) = result_queue.recv().await {
-                let size = result.job.size();
-                self.run.progress.placed(size);
+                contents.progress.placed(&result.job);
                 let not_taken = match result.outcome {
                     Ok(_) => {
                         taken.push((result.job.path().clone(), now()));
@@ -166,13 +163,17 @@ async fn push(
                 tracing::debug!(%error, "a file cannot be sent");
                 return Ok(Some(NotTaken::Overtaken));
             }
-            Ok(content) => match file.related {
-                None => session.push_file_from(&file, size, content).await.map(|_| ()),
-                Some(from) => {
-                    let may_delete = || contents.check(change).is_ok();
-                    session.push_rename(from, &file, size, content, may_delete).await.map(|_| ())
+            Ok(content) => {
+                let (may_delete, on_sent) =
+                    (|| contents.check(change).is_ok(), |bytes| contents.sent(change, bytes));
+                match file.related {
+                    None => session.push_file_noting(&file, size, content, &on_sent).await.map(|_| ()),
+                    Some(from) => session
+                        .push_rename(from, &file, size, content, may_delete, &on_sent)
+                        .await
+                        .map(|_| ()),
                 }
-            },
+            }
         },
     };
     pushed.err().map(|failure| not_taken(&failure)).transpose()
