@@ -25,6 +25,7 @@ mod error;
 mod folders;
 mod follow;
 mod foreseen;
+mod foreseen_copies;
 mod governor;
 mod history;
 mod hurdle;

@@ -12,7 +12,7 @@ use crate::accepted::Accepted;
 use crate::destination::{DestinationError, DestinationExt, Found, Wanted};
 use crate::entry::EntryKind;
 use crate::error::PullError;
-use crate::foreseen::InTheWay;
+use crate::foreseen_copies::InTheWay;
 use crate::history::Historian;
 use crate::listing::Listing;
 use crate::model::{DeferredKey, KnownContent, Record, RecordKind};

@@ -11,7 +11,7 @@ use obsync_protocol::{Uid, VaultPath};
 
 use crate::entry::{EntryKind, RemoteEntry};
 use crate::error::PullError;
-use crate::foreseen::InTheWay;
+use crate::foreseen_copies::InTheWay;
 use crate::journal::JournalEntry;
 use crate::model::{KnownContent, LocalFacts};
 use crate::report::{Conflict, Report, Step, StepAction};
