@@ -1,31 +1,24 @@
-//! Spares a sync the reading of all records where nothing can have changed here: where a destination has a digest of all that a
-//! scan looks at (a bucket's list), and it is that of a scan all of whose differences from the records were settled, the next
-//! scan would find none, as long as no other record is changed.
+//! Saves a sync from reading all records if nothing can have changed here. A bucket's list has a digest of
+//! everything that a scan compares. If a scan's differences from the records were all recorded, and no record
+//! changed since, a later scan with the same digest would find no difference.
 
 use obsync_protocol::{ContentHash, VaultPath};
 
 use crate::error::PullError;
-use crate::model::{LocalFacts, Record};
+use crate::model::Record;
 use crate::report::Report;
 use crate::scan::LocalTree;
 
-use super::{SyncDirection, TwoWay};
+use super::{Settling, SyncDirection, TwoWay};
 
-/// How much of a digest is kept, in hexadecimal digits: 128 bits.
+/// Hexadecimal digits of a digest that are kept: 128 bits.
 const KEPT: usize = 32;
-/// Of how many files it is worth looking up whether they are settled.
+/// Most files to look up in the state to check that they are recorded.
 const MOST: usize = 1000;
 
-/// A scan that found what is recorded, once these files are recorded with these facts.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Settling {
-    known_by: String,
-    files: Vec<(VaultPath, LocalFacts)>,
-}
-
 impl TwoWay<'_, '_> {
-    /// Whether the destination is as it was when it was last found to be in step with the records. Asks for its digest only if
-    /// there is something to compare it with.
+    /// True if the destination has the digest of the last scan that was in step with the records. Asks for the
+    /// digest only if there is one to compare it with.
     pub(super) async fn is_still_in_step(&self, report: &Report) -> Result<bool, PullError> {
         let run = self.run;
         let is_to_look = self.is_first || self.is_full || run.options.dry_run || report.doubt.is_some();
@@ -37,7 +30,8 @@ impl TwoWay<'_, '_> {
         Ok(digest.is_some_and(|digest| self.known_by(digest) == known_by))
     }
 
-    /// What is to be recorded until the destination is in step with the records, if a scan differs from them by few files alone.
+    /// Files that have to be recorded before the destination is in step with the records. `None` if a scan has
+    /// other differences, or too many.
     pub(super) fn settling(&self, tree: &LocalTree) -> Option<Settling> {
         let is_noted = !self.run.options.dry_run && self.options.direction == SyncDirection::Both;
         let digest = tree.digest.filter(|_| is_noted && tree.differs_by_files_alone())?;
@@ -46,7 +40,7 @@ impl TwoWay<'_, '_> {
         (files.len() <= MOST).then(|| Settling { known_by: self.known_by(digest), files })
     }
 
-    /// Notes that the destination is in step with the records, if all of that is recorded now.
+    /// Stores that the destination is in step with the records, if those files are recorded now.
     pub(super) async fn note_settled(&self, settling: Option<Settling>) -> Result<(), PullError> {
         let Some(Settling { known_by, files }) = settling else { return Ok(()) };
         if !files.is_empty() {
@@ -63,7 +57,7 @@ impl TwoWay<'_, '_> {
         Ok(())
     }
 
-    /// The text by which a destination with this digest is known again. Under another filter a scan looks at other files.
+    /// The text that is stored for a digest. It has the filter, which decides which files a scan compares.
     fn known_by(&self, digest: ContentHash) -> String {
         let (filter, sends) = (self.run.options.filter.fingerprint(), self.options.sends_configuration);
         let all = format!("{digest} {sends} {filter}");

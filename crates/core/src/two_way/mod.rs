@@ -42,7 +42,7 @@ use crate::error::PullError;
 use crate::foreseen::Foreseen;
 use crate::identity::{DestinationIdentity, Doubt};
 use crate::line::Lines;
-use crate::model::{DeferredCause, DeferredKind, Direction, Record};
+use crate::model::{DeferredCause, DeferredKind, Direction, LocalFacts, Record};
 use crate::problem::ProblemCode;
 use crate::progress::{Phase, Progress};
 use crate::reconcile::Mode;
@@ -219,13 +219,20 @@ struct Unapplied {
     retained: HashSet<VaultPath>,
 }
 
-/// What a look at the destination comes to.
+/// A scan without differences from the records, once these files are recorded with these facts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Settling {
+    known_by: String,
+    files: Vec<(VaultPath, LocalFacts)>,
+}
+
+/// Result of a look at the destination.
 enum Decided {
-    /// The vault is to get this.
-    Outgoing(Box<Outgoing>),
-    /// Something has to come from the vault again, which is listed anew.
+    /// Changes to send, and the scan that is settled once all of them are recorded.
+    Outgoing(Box<Outgoing>, Option<Settling>),
+    /// A path has to be fetched again, so the vault is listed anew.
     Relisted,
-    /// Nobody can tell.
+    /// The run was stopped, or the destination cannot be scanned.
     Stopped,
 }
 
@@ -284,8 +291,8 @@ impl TwoWay<'_, '_> {
             }
             // Before the scan, which has to find the texts that are brought back.
             undecided = run.settle_late(undecided, report).await?;
-            let mut outgoing = match self.outgoing(round, report).await? {
-                Decided::Outgoing(outgoing) => *outgoing,
+            let (outgoing, settling) = match self.outgoing(round, report).await? {
+                Decided::Outgoing(outgoing, settling) => (*outgoing, settling),
                 Decided::Relisted => continue,
                 Decided::Stopped => return Ok(()),
             };
@@ -305,7 +312,6 @@ impl TwoWay<'_, '_> {
                 self.describe(&outgoing, report);
                 return Ok(());
             }
-            let settling = outgoing.settling.take();
             if outgoing.is_empty() {
                 self.note_settled(settling).await?;
                 return self.note_complete().await;
@@ -374,7 +380,7 @@ impl TwoWay<'_, '_> {
         let mut waiting = self.waiting().await?;
         let has_waiting = !waiting.is_empty();
         if !has_waiting && self.is_still_in_step(report).await? {
-            return Ok(Decided::Outgoing(Box::default()));
+            return Ok(Decided::Outgoing(Box::default(), None));
         }
         let few = match round {
             // Confirmed deletions can be anywhere.
@@ -452,8 +458,8 @@ impl TwoWay<'_, '_> {
             outgoing.waiting.iter().for_each(|path| report.diverge(path));
         }
         self.tell_refused(&outgoing, report);
-        outgoing.settling = if has_waiting { None } else { self.settling(&tree) };
-        Ok(Decided::Outgoing(Box::new(outgoing)))
+        let settling = if has_waiting { None } else { self.settling(&tree) };
+        Ok(Decided::Outgoing(Box::new(outgoing), settling))
     }
 
     /// Scans everything, with the records. `None` if the run was stopped.

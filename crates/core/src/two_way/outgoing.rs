@@ -14,7 +14,6 @@ use crate::quiet::{is_litter, shrank};
 use crate::report::{Report, Step, StepAction};
 use crate::scan::{LocalFile, LocalTree, Unknown, UnknownCause};
 
-use super::in_step::Settling;
 use super::refusal_pauses::Refusals;
 
 /// A file with the name of an editor's temporary file is skipped while it is younger than this, in
@@ -108,8 +107,6 @@ pub(crate) struct Outgoing {
     pub(crate) waiting: Vec<VaultPath>,
     /// Earlier refusals of the files to send.
     pub(crate) refusals: Refusals,
-    /// What of it is to be recorded until everything here is.
-    pub(crate) settling: Option<Settling>,
 }
 
 impl Outgoing {

@@ -8,9 +8,7 @@ use obsync_protocol::VaultPath;
 use crate::blocking::lock;
 use crate::progress::Progress;
 
-use super::vault_change::VaultChange;
-
-/// The files that are being sent, and how much of each the present attempt has sent. They are forgotten with it.
+/// Files on their way, with the bytes that the current attempt has sent of each.
 pub(super) struct UploadProgress {
     progress: Arc<dyn Progress>,
     sent: Mutex<HashMap<VaultPath, u64>>,
@@ -21,7 +19,8 @@ impl UploadProgress {
         UploadProgress { progress, sent: Mutex::default() }
     }
 
-    /// An attempt has sent so many bytes of a file. Those of an attempt before it are sent once more, and do not count.
+    /// Notes how many bytes of a file an attempt has sent. Bytes of an earlier attempt are sent again, and do
+    /// not count.
     pub(super) fn sent(&self, path: &VaultPath, bytes: u64) {
         let mut sent = lock(&self.sent);
         match sent.get_mut(path) {
@@ -30,15 +29,15 @@ impl UploadProgress {
             None if bytes == 0 => return,
             None => drop(sent.insert(path.clone(), bytes)),
         }
-        // Under the lock, so that the last to be told is what is so.
+        // Under the lock, so that the last report is the current sum.
         self.progress.sending(sent.values().sum());
     }
 
-    /// A change was answered for, however: nothing of it is on its way any more.
-    pub(super) fn placed(&self, change: &VaultChange) {
+    /// Counts a file as placed. It was answered, with success or not, so no byte of it is on its way.
+    pub(super) fn placed(&self, path: &VaultPath, size: u64) {
         let mut sent = lock(&self.sent);
-        self.progress.placed(change.size());
-        if sent.remove(change.path()).is_some() {
+        self.progress.placed(size);
+        if sent.remove(path).is_some() {
             self.progress.sending(sent.values().sum());
         }
     }
@@ -56,11 +55,11 @@ impl Drop for UploadProgress {
 mod tests {
     use super::*;
 
-    /// What was told, in order: bytes on their way, and files in place.
+    /// Reports in order: bytes on their way, and files in place.
     #[derive(Default)]
-    struct Told(Mutex<Vec<(&'static str, u64)>>);
+    struct Reports(Mutex<Vec<(&'static str, u64)>>);
 
-    impl Progress for Told {
+    impl Progress for Reports {
         fn sending(&self, bytes: u64) {
             lock(&self.0).push(("sending", bytes));
         }
@@ -72,9 +71,9 @@ mod tests {
 
     #[test]
     fn what_is_sent_again_is_taken_back_and_what_is_placed_is_not_counted_twice() {
-        let told = Arc::new(Told::default());
+        let reports = Arc::new(Reports::default());
         let (a, b) = (VaultPath::parse("a").unwrap(), VaultPath::parse("b").unwrap());
-        let uploads = UploadProgress::new(told.clone());
+        let uploads = UploadProgress::new(reports.clone());
         uploads.sent(&a, 0);
         uploads.sent(&a, 10);
         uploads.sent(&a, 10);
@@ -82,13 +81,18 @@ mod tests {
         // The connection of `a` broke.
         uploads.sent(&a, 0);
         uploads.sent(&a, 20);
-        uploads.placed(&VaultChange::Folder(a.clone()));
-        uploads.placed(&VaultChange::Folder(a));
+        uploads.placed(&a, 20);
+        uploads.placed(&a, 0);
         drop(uploads);
-        let told = std::mem::take(&mut *lock(&told.0));
-        let sending: Vec<_> = told.iter().filter(|(what, _)| *what == "sending").map(|(_, n)| *n).collect();
-        assert_eq!(sending, [10, 15, 5, 25, 5, 0], "{told:?}");
-        let placed = told.iter().position(|(what, _)| *what == "placed");
-        assert_eq!(told[placed.unwrap() + 1], ("sending", 5), "it is placed before it is on its way no more");
+        let reports = std::mem::take(&mut *lock(&reports.0));
+        let sending: Vec<_> =
+            reports.iter().filter(|(what, _)| *what == "sending").map(|(_, n)| *n).collect();
+        assert_eq!(sending, [10, 15, 5, 25, 5, 0], "{reports:?}");
+        let placed = reports.iter().position(|(what, _)| *what == "placed");
+        assert_eq!(
+            reports[placed.unwrap() + 1],
+            ("sending", 5),
+            "it is placed before it is on its way no more"
+        );
     }
 }

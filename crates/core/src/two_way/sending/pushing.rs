@@ -57,7 +57,7 @@ impl Outbox<'_, '_> {
                 outcomes.push((change, Some(NotTaken::Stopped)));
                 continue;
             };
-            contents.progress.placed(&change);
+            contents.progress.placed(change.path(), change.size());
             if not_taken.is_none() {
                 self.taken.insert(change.path().clone(), now());
             }
@@ -108,7 +108,7 @@ impl Outbox<'_, '_> {
         let run = self.run;
         let collect = async {
             while let Some(result) = result_queue.recv().await {
-                contents.progress.placed(&result.job);
+                contents.progress.placed(result.job.path(), result.job.size());
                 let not_taken = match result.outcome {
                     Ok(_) => {
                         taken.push((result.job.path().clone(), now()));
