@@ -29,8 +29,28 @@ const SERVER: &str = "OBSYNC_TEST_SERVER";
 const HOME: &str = "OBSYNC_TEST_HOME";
 const DIES_AT: &str = "OBSYNC_TEST_DIES_AT";
 const TRASH: &str = "OBSYNC_TEST_TRASH";
+/// Prefix of the child's lines that name a step of the folder.
+const REACHED: &str = "reached: ";
 
 const USERS: &str = "a user's text";
+const FORMATTED: &str = "formatted.md";
+const FORMATTERS: &str = "as a formatter writes it";
+/// All steps of the folder.
+const STEPS: [Step; 13] = [
+    Step::Copied,
+    Step::Prepared,
+    Step::Compared,
+    Step::Renamed,
+    Step::Exchanged,
+    Step::Placed,
+    Step::Flushed,
+    Step::Released,
+    Step::ToBeRemoved,
+    Step::TakenOut,
+    Step::Recognized,
+    Step::Timed,
+    Step::CopyFound,
+];
 const TIME: i64 = 1_700_000_000_000;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -53,16 +73,23 @@ async fn kill_at_each_step(bench: Bench) {
         bench.vault.write(path, text.as_bytes(), TIME).unwrap();
     }
     bench.pull().await;
+    // This edit has a conflicted copy already when it comes in the way again.
+    bench.edit(FORMATTED, FORMATTERS);
+    bench.vault.write(FORMATTED, "changed once", TIME + 500).unwrap();
+    assert_eq!(bench.pull().await.conflicts.len(), 1);
     let pristine = tempfile::tempdir().unwrap();
     let kept = pristine.path().join("home");
     copy(bench.home(), &kept);
     change(&bench);
-    let mut steps = 0;
+    let (mut steps, mut reached) = (0, BTreeSet::new());
     loop {
         copy(&kept, bench.home());
         bench.edit("edited.md", USERS);
         bench.edit("edited and deleted.md", USERS);
-        if !dies(&bench, steps) {
+        bench.edit(FORMATTED, FORMATTERS);
+        let (is_killed, reached_by_it) = dies_after(&bench, steps);
+        reached.extend(reached_by_it);
+        if !is_killed {
             break;
         }
         bench.pull().await;
@@ -74,6 +101,8 @@ async fn kill_at_each_step(bench: Bench) {
         assert!(next.is_unchanged(), "step {steps}: {next:#?}");
         steps += 1;
     }
+    let all = STEPS.map(|step| format!("{step:?}"));
+    assert_eq!(reached, BTreeSet::from(all), "a step that is not reached is not tried");
     assert!(steps >= 30, "{steps} steps: commits and steps of the folder are counted");
     println!("{steps} kills");
 }
@@ -197,6 +226,7 @@ const BEFORE: &[(&str, &str)] = &[
     ("left.md", "on the left"),
     ("right.md", "on the right"),
     ("touched.md", "only its time changes"),
+    (FORMATTED, "as pulled"),
 ];
 
 const AFTER: &[(&str, &str)] = &[
@@ -210,6 +240,7 @@ const AFTER: &[(&str, &str)] = &[
     ("copy 1.md", "at two places"),
     ("copy 2.md", "at two places"),
     ("new.md", "new"),
+    (FORMATTED, "changed twice"),
 ];
 
 /// Changes the vault in every way that a run handles.
@@ -232,6 +263,10 @@ fn assert_files(bench: &Bench, step: usize) {
     for (path, content) in &expected {
         assert_eq!(others.remove(path).as_ref(), Some(content), "step {step}: {path}");
     }
+    let formatted: Vec<String> =
+        others.extract_if(.., |path, _| path.starts_with("formatted (")).map(|(path, _)| path).collect();
+    let texts: Vec<String> = formatted.iter().map(|path| bench.read(path)).collect();
+    assert_eq!(texts, [FORMATTERS], "step {step}");
     let texts: Vec<String> = others.keys().map(|path| bench.read(path)).collect();
     assert!(texts.iter().all(|text| text == USERS), "step {step}: {others:?}");
     for name in ["edited (", "edited and deleted"] {
@@ -268,6 +303,11 @@ fn texts_below(folder: &Path) -> BTreeSet<String> {
 
 /// Runs a pull in a process of its own that dies at this step. `false` if it has fewer steps.
 fn dies(bench: &Bench, at: usize) -> bool {
+    dies_after(bench, at).0
+}
+
+/// The same. Also returns the steps of the folder that it reached.
+fn dies_after(bench: &Bench, at: usize) -> (bool, BTreeSet<String>) {
     let test = "kills::a_run_that_is_killed_at_any_of_its_steps_is_made_good_by_the_next";
     let mut child = Command::new(std::env::current_exe().unwrap());
     child.args([test, "--exact", "--nocapture"]);
@@ -276,7 +316,9 @@ fn dies(bench: &Bench, at: usize) -> bool {
     let output = child.output().unwrap();
     let is_killed = output.status.signal().is_some();
     assert!(is_killed || output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    is_killed
+    let lines = String::from_utf8_lossy(&output.stdout);
+    let steps = lines.lines().filter_map(|line| line.strip_prefix(REACHED)).map(str::to_owned).collect();
+    (is_killed, steps)
 }
 
 async fn die(at: usize) {
@@ -291,7 +333,10 @@ async fn die(at: usize) {
     let dest = home.join("notes");
     let watch = {
         let step = step.clone();
-        move |_: Step, _: Option<&obsync_protocol::VaultPath>| step()
+        move |reached: Step, _: Option<&obsync_protocol::VaultPath>| {
+            println!("{REACHED}{reached:?}");
+            step();
+        }
     };
     let trash = std::env::var(TRASH).unwrap() == "true";
     let folder = FolderOptions { trash, ..FolderOptions::default() };
