@@ -1,5 +1,6 @@
 //! The history of a path in the vault: a content that it once had there is nobody's change.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -9,7 +10,10 @@ use tokio::sync::Mutex;
 use tokio::time::timeout;
 
 use crate::cursor::{Past, look_back};
-use crate::model::{FileMeta, KnownContent};
+use crate::destination::{Destination, DestinationExt, Wanted};
+use crate::model::{Direction, FileMeta, KnownContent};
+use crate::run::Run;
+use crate::state::StateStore;
 
 /// How long an answer about one path may take, all its pages together.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -19,7 +23,6 @@ const ATTEMPTS: usize = 3;
 const PAGES: usize = 100;
 
 /// Looks up what a vault had at its paths, over a session of its own that is opened when the first question comes.
-#[derive(Debug)]
 pub(crate) struct Historian {
     client: Client,
     target: SessionTarget,
@@ -28,6 +31,8 @@ pub(crate) struct Historian {
     link: Mutex<SessionLink>,
     /// Sessions that were opened.
     connections: AtomicU64,
+    /// Where that can be a user's doing: what is recorded, and what is here.
+    moves: Option<(Arc<dyn StateStore>, Arc<dyn Destination>)>,
 }
 
 #[derive(Debug)]
@@ -46,6 +51,7 @@ impl Historian {
             version,
             link: Mutex::new(SessionLink::Unopened),
             connections: AtomicU64::new(0),
+            moves: None,
         }
     }
 
@@ -58,7 +64,7 @@ impl Historian {
                 return false;
             }
             match timeout(PATIENCE, self.ask(&mut link, path, content)).await {
-                Ok(Ok(had)) => return had,
+                Ok(Ok(had)) => return had && !self.was_moved(content).await,
                 // A session on which nothing was asked for a while is cut off.
                 Ok(Err(error)) => tracing::debug!(%error, "what the vault had before cannot be looked up"),
                 Err(_) => tracing::debug!("the history of a path does not come in time"),
@@ -68,6 +74,19 @@ impl Historian {
         tracing::warn!("what the vault had before cannot be looked up; files that differ are kept");
         *link = SessionLink::Broken;
         false
+    }
+
+    /// Whether a content is recorded at a path where nothing is any more: its user gave that file another name, and this may be
+    /// all that is left of it.
+    async fn was_moved(&self, content: KnownContent) -> bool {
+        let Some((state, destination)) = self.moves.as_ref().filter(|_| content.size > 0) else {
+            return false;
+        };
+        // What cannot be found out is kept.
+        let Ok(mut recorded) = state.sources(&[content.hash]).await else { return true };
+        let Some(path) = recorded.pop().flatten() else { return false };
+        let wanted = Wanted { path, hash: content.hash, size: content.size };
+        !destination.holds(vec![wanted]).await.is_ok_and(|holds| holds.contains(&true))
     }
 
     /// How many connections it took.
@@ -103,6 +122,16 @@ impl Historian {
             }
         }
         Ok(false)
+    }
+}
+
+impl Run<'_> {
+    /// Looks up what the vault had, for a listing of this version.
+    pub(crate) fn historian(&self, version: u64) -> Historian {
+        let historian = Historian::new(self.source.client.clone(), self.target(), version);
+        let moves =
+            (self.direction == Direction::Both).then(|| (self.state.clone(), self.destination.clone()));
+        Historian { moves, ..historian }
     }
 }
 

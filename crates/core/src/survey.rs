@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::cursor::{CursorCheck, REGROWN};
 use crate::error::PullError;
-use crate::history::{self, Historian};
+use crate::history;
 use crate::identity::MarkerFound;
 use crate::line::Line;
 use crate::listing::{Excess, Listing};
@@ -217,8 +217,7 @@ impl Run<'_> {
         let Listed { listing, cursor, session, .. } = listed;
         self.forget_relisted(unclear, &listing, &known).await?;
         // Where everything is to be kept, the word of the service does not make a content nobody's.
-        let historian = (reach != Reach::KeepEverything)
-            .then(|| Historian::new(self.source.client.clone(), self.target(), version));
+        let historian = (reach != Reach::KeepEverything).then(|| self.historian(version));
         let scout = Scout { destination: self.destination.clone(), is_empty, historian };
         let disbelieved = self.options.dry_run && report.doubt.is_some();
         Ok(Survey {
