@@ -1,5 +1,6 @@
 //! The history of a path in the vault: a content that the vault once had there is not a user's change.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -9,7 +10,10 @@ use tokio::sync::Mutex;
 use tokio::time::timeout;
 
 use crate::cursor::{Past, look_back};
-use crate::model::{FileMeta, KnownContent};
+use crate::destination::{Destination, DestinationExt, Wanted};
+use crate::model::{Direction, FileMeta, KnownContent};
+use crate::run::Run;
+use crate::state::StateStore;
 
 /// Timeout of the lookup of one path, all pages together.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -20,7 +24,6 @@ const PAGES: usize = 100;
 
 /// Looks up earlier contents of the vault's paths, over a session of its own that is opened for the first
 /// lookup.
-#[derive(Debug)]
 pub(crate) struct Historian {
     client: Client,
     target: SessionTarget,
@@ -29,6 +32,8 @@ pub(crate) struct Historian {
     link: Mutex<SessionLink>,
     /// Number of sessions opened.
     connections: AtomicU64,
+    /// Where that can be a user's doing: what is recorded, and what is here.
+    moves: Option<(Arc<dyn StateStore>, Arc<dyn Destination>)>,
 }
 
 #[derive(Debug)]
@@ -47,6 +52,7 @@ impl Historian {
             version,
             link: Mutex::new(SessionLink::Unopened),
             connections: AtomicU64::new(0),
+            moves: None,
         }
     }
 
@@ -59,7 +65,7 @@ impl Historian {
                 return false;
             }
             match timeout(PATIENCE, self.ask(&mut link, path, content)).await {
-                Ok(Ok(had)) => return had,
+                Ok(Ok(had)) => return had && !self.was_moved(content).await,
                 // The server closes an idle session.
                 Ok(Err(error)) => tracing::debug!(%error, "what the vault had before cannot be looked up"),
                 Err(_) => tracing::debug!("the history of a path does not come in time"),
@@ -69,6 +75,19 @@ impl Historian {
         tracing::warn!("what the vault had before cannot be looked up; files that differ are kept");
         *link = SessionLink::Broken;
         false
+    }
+
+    /// Whether a content is recorded at a path where nothing is any more: its user gave that file another name, and this may be
+    /// all that is left of it.
+    async fn was_moved(&self, content: KnownContent) -> bool {
+        let Some((state, destination)) = self.moves.as_ref().filter(|_| content.size > 0) else {
+            return false;
+        };
+        // What cannot be found out is kept.
+        let Ok(mut recorded) = state.sources(&[content.hash]).await else { return true };
+        let Some(path) = recorded.pop().flatten() else { return false };
+        let wanted = Wanted { path, hash: content.hash, size: content.size };
+        !destination.holds(vec![wanted]).await.is_ok_and(|holds| holds.contains(&true))
     }
 
     /// Number of connections opened.
@@ -104,6 +123,16 @@ impl Historian {
             }
         }
         Ok(false)
+    }
+}
+
+impl Run<'_> {
+    /// Looks up what the vault had, for a listing of this version.
+    pub(crate) fn historian(&self, version: u64) -> Historian {
+        let historian = Historian::new(self.source.client.clone(), self.target(), version);
+        let moves =
+            (self.direction == Direction::Both).then(|| (self.state.clone(), self.destination.clone()));
+        Historian { moves, ..historian }
     }
 }
 

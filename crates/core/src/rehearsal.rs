@@ -90,8 +90,10 @@ impl Run<'_> {
         survey: &Survey,
         report: &mut Report,
     ) -> Result<(), PullError> {
-        let historian = (survey.reach != Reach::KeepEverything)
-            .then(|| Historian::new(self.source.client.clone(), self.target(), survey.version));
+        let historian = (survey.reach != Reach::KeepEverything).then(|| match survey.disbelieved {
+            true => Historian::new(self.source.client.clone(), self.target(), survey.version),
+            false => self.historian(survey.version),
+        });
         let set_aside = report.set_aside.iter().cloned().collect();
         let (removed, cleared) = (HashSet::new(), HashSet::new());
         let is_empty = survey.scout.is_empty;

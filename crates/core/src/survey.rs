@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::cursor::{CursorCheck, REGROWN};
 use crate::error::PullError;
-use crate::history::{self, Historian};
+use crate::history;
 use crate::identity::MarkerFound;
 use crate::line::Line;
 use crate::listing::{Excess, Listing};
@@ -220,8 +220,7 @@ impl Run<'_> {
         self.forget_relisted(unclear, &listing, &known).await?;
         // With `keep_everything`, an earlier content of the vault counts as a user's, whatever the service
         // says.
-        let historian = (reach != Reach::KeepEverything)
-            .then(|| Historian::new(self.source.client.clone(), self.target(), version));
+        let historian = (reach != Reach::KeepEverything).then(|| self.historian(version));
         let scout = Scout { destination: self.destination.clone(), is_empty, historian };
         let disbelieved = self.options.dry_run && report.doubt.is_some();
         Ok(Survey {

@@ -13,7 +13,7 @@ use crate::destination::{DestinationError, DestinationExt, Expect, Removable, Re
 use crate::entry::{EntryKind, RemoteEntry};
 use crate::error::PullError;
 use crate::journal::{JournalChange, JournalEntry, Side};
-use crate::model::{Intent, KnownContent, LocalFacts, Record};
+use crate::model::{DeferredKey, Intent, KnownContent, LocalFacts, Record};
 use crate::report::Report;
 use crate::run::Run;
 use crate::state::Commit;
@@ -173,8 +173,11 @@ impl Run<'_> {
         let announced = self.state.intents().await?;
         let mut intents = announced.clone();
         intents.push(Intent::Remove { path: old.path.clone(), content: old.content });
+        // What an earlier run left out or could not apply is done with, of each path once it is as the vault has it.
+        let done = |path: &VaultPath| vec![DeferredKey::plain(path)];
+        let (resolved, state) = (done(&carried.path), survey.known.clone());
         let records = vec![carried];
-        let commit = Commit { records, journal, intents, state: survey.known.clone(), ..Commit::default() };
+        let commit = Commit { records, resolved, journal, intents, state, ..Commit::default() };
         self.state.commit(commit).await?;
         let from = old.path.clone();
         let removed = self.destination.remove_files(vec![old]).await.into_iter().next();
@@ -182,9 +185,10 @@ impl Run<'_> {
         // If the old path was edited once more, that file is kept as a new one, and the pull handles the
         // deletion.
         let is_removed = matches!(removed, Some(Ok(Removal::Removed | Removal::Missing)));
+        let resolved = if is_removed { done(&from) } else { Vec::new() };
         let forgotten = if is_removed { vec![from] } else { Vec::new() };
-        let state = survey.known.clone();
-        self.state.commit(Commit { forgotten, intents: announced, state, ..Commit::default() }).await?;
+        let (state, intents) = (survey.known.clone(), announced);
+        self.state.commit(Commit { forgotten, resolved, intents, state, ..Commit::default() }).await?;
         Ok(is_removed)
     }
 

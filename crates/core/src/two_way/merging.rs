@@ -12,7 +12,7 @@ use crate::entry::{EntryKind, RemoteEntry};
 use crate::error::PullError;
 use crate::journal::{JournalChange, JournalEntry, Side};
 use crate::merge::{MergeKind, merge};
-use crate::model::{FileMeta, KnownContent, LocalFacts, Record, RecordKind};
+use crate::model::{DeferredKey, FileMeta, KnownContent, LocalFacts, Record, RecordKind};
 use crate::report::{Report, Step, StepAction};
 use crate::run::Run;
 use crate::state::{Commit, VaultState, commit_beside};
@@ -165,10 +165,13 @@ impl Run<'_> {
             facts = placed.facts.filter(|_| is_the_vaults);
         }
         let record = seen(&entry, listed, facts);
-        let line = JournalEntry::new(Side::Here, JournalChange::Merge, entry.path, entry.uid);
+        let path = entry.path;
+        let line = JournalEntry::new(Side::Here, JournalChange::Merge, path.clone(), entry.uid);
         let device = Some(self.source.client.options().device.clone());
         let journal = vec![JournalEntry { device, size: Some(wanted.size), ..line }];
-        let commit = Commit { records: vec![record], journal, state: known.clone(), ..Commit::default() };
+        // What an earlier run left out or could not apply is done with.
+        let (records, resolved) = (vec![record], vec![DeferredKey::plain(&path)]);
+        let commit = Commit { records, resolved, journal, state: known.clone(), ..Commit::default() };
         commit_beside(self.state.as_ref(), commit).await?;
         Ok(true)
     }

@@ -540,6 +540,9 @@ impl TwoWay<'_, '_> {
             let deferred = self.run.state.deferred(kind).await?;
             for deferred in deferred.into_iter().filter(|deferred| !deferred.key.is_outgoing()) {
                 let path = keys.decode_path(&deferred.message.path);
+                if path.as_ref().is_ok_and(|path| foreseen.merged.contains_key(path)) {
+                    continue;
+                }
                 match deferred.cause {
                     DeferredCause::HeldBack { .. } => unapplied.held_back.extend(path),
                     DeferredCause::Retained => {

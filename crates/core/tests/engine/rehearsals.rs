@@ -187,8 +187,9 @@ proptest! {
     }
 }
 
-/// Paths of a sync. A file in place of a folder has tests of its own.
-const BOTH: [&str; 6] = ["a.md", "b.md", "folder/c.md", "folder/d.md", "folder/deep/e.md", "other/z.png"];
+/// Paths of a sync. One of them can be a file, or the folder of another.
+const BOTH: [&str; 8] =
+    ["a.md", "b.md", "folder/c.md", "folder/d.md", "folder/deep/e.md", "other/z.png", "x", "x/y.md"];
 
 /// One event on one of two sides.
 #[derive(Clone, Debug)]
@@ -217,6 +218,11 @@ fn text(number: u8) -> String {
             },
         )
         .collect()
+}
+
+/// `OBSYNC_DRY_RUNS=2000` tries more than usual.
+fn cases() -> u32 {
+    std::env::var("OBSYNC_DRY_RUNS").map_or(40, |number| number.parse().unwrap())
 }
 
 fn change_side(bench: &Bench, change: &Change) {
@@ -446,7 +452,7 @@ async fn a_dry_run_of_a_sync_merges_and_lets_an_edit_of_the_vault_survive_a_dele
 
 proptest! {
     #![proptest_config(ProptestConfig {
-        cases: 40,
+        cases: cases(),
         rng_seed: RngSeed::Fixed(16),
         failure_persistence: None,
         max_shrink_iters: 40,

@@ -95,6 +95,24 @@ async fn a_rename_here_is_one_there() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_note_that_gets_its_earlier_name_again_is_kept_where_the_vault_has_another_one_there() {
+    let mut bench = in_step(&[("note.md", "the first")]).await;
+    bench.vault.rename("note.md", "old.md").unwrap();
+    bench.sync().await;
+    fs::rename(bench.dest().join("old.md"), bench.dest().join("note.md")).unwrap();
+    bench.vault.write("note.md", "the second", T + 5000).unwrap();
+    bench.options.dry_run = true;
+    let said = bench.sync().await;
+    assert!(said.steps.iter().any(|step| step.action == StepAction::KeepBeside), "{said:#?}");
+    bench.options.dry_run = false;
+    let report = bench.sync().await;
+    assert_eq!(report.conflicts.len(), 1, "{report:#?}");
+    assert_eq!(bench.read("note.md"), "the second");
+    assert!(has(&bench, report.conflicts[0].kept_as.as_str(), "the first"));
+    bench.assert_in_step().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn swapped_names_and_chains_arrive() {
     let bench = in_step(&[("a.md", "A"), ("b.md", "B"), ("c.md", "C")]).await;
     let path = |name: &str| bench.dest().join(name);

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
 use obsync_core::{
-    Filter, MaxDelete, NoProgress, Outcome, Phase, Progress, SyncDirection, SyncOptions, sync,
+    Filter, MaxDelete, NoProgress, Outcome, Phase, Progress, StepAction, SyncDirection, SyncOptions, sync,
 };
 use obsync_folder::FolderDestination;
 use obsync_protocol::VaultPath;
@@ -231,5 +231,24 @@ async fn filter_and_absence_what_goes_in_the_very_run_that_has_it_again_comes_ba
     let report = bench.sync_through(destination, progress, CancellationToken::new()).await.unwrap();
     assert_eq!((report.outcome, report.deleted_in_vault.files), (Outcome::Complete, 0), "{report:#?}");
     assert_eq!(bench.read("x/b.md"), "b");
+    bench.assert_in_step().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn filter_and_absence_what_both_sides_changed_while_it_was_left_out_is_merged_and_sent() {
+    let mut bench = in_step(&[("a.md", "a"), ("x/b.md", "a\nb\nc\n")]).await;
+    let excluded = vec![VaultPath::parse("x").unwrap()];
+    bench.filter(Filter { excluded, ..Filter::default() });
+    bench.vault.write("x/b.md", "a\nb\nC\n", T + 5000).unwrap();
+    bench.sync().await;
+    bench.edit("x/b.md", "A\nb\nc\n");
+    bench.filter(Filter::default());
+    bench.options.dry_run = true;
+    let said = bench.sync().await;
+    assert!(said.steps.iter().any(|step| step.action == StepAction::Push), "{said:#?}");
+    bench.options.dry_run = false;
+    let report = bench.sync().await;
+    assert_eq!((report.merged.len(), report.pushed.files), (1, 1), "{report:#?}");
+    assert_eq!(bench.read("x/b.md"), "A\nb\nC\n");
     bench.assert_in_step().await;
 }

@@ -1,8 +1,5 @@
 //! What happens while a run is at work, by the news that it gives of itself, and what it tells that no report has.
 
-use std::fs;
-use std::io::Write;
-use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
@@ -13,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::clock::JumpingClock;
 use super::counted::Counted;
+use super::user::{Done, User};
 use super::world::{vault_texts, with_word, write};
 
 /// A run at work.
@@ -22,6 +20,7 @@ pub(super) struct AtWork {
     rival: Option<Rival>,
     times_set: AtomicU64,
     gave_way: AtomicU64,
+    put_back: AtomicU64,
 }
 
 /// What comes over a run after so many pieces of news.
@@ -35,15 +34,8 @@ enum WhatHappens {
     End(CancellationToken),
     /// Its clocks jump.
     Jump(Arc<JumpingClock>, i64),
-    /// Its user adds a word to a file.
-    Edit(UsersEdit),
-}
-
-/// What a user adds to a file, which nobody else had a chance to look at in between.
-struct UsersEdit {
-    file: PathBuf,
-    word: String,
-    is_made: AtomicBool,
+    /// Its user does something.
+    Act(User),
 }
 
 /// Another device writes once a session to write with is open and nothing is sent yet.
@@ -70,17 +62,18 @@ impl AtWork {
         self
     }
 
-    /// After so many pieces of news the user adds a word to this file.
-    pub(super) fn with_edit(mut self, after: u64, file: PathBuf, word: &str) -> Self {
-        let edit = UsersEdit { file, word: word.to_owned(), is_made: AtomicBool::new(false) };
-        self.midway = Some(Midway { left: AtomicU64::new(after), what: WhatHappens::Edit(edit) });
+    /// After so many pieces of news its user does something.
+    pub(super) fn with_user(mut self, after: u64, user: User) -> Self {
+        self.midway = Some(Midway { left: AtomicU64::new(after), what: WhatHappens::Act(user) });
         self
     }
 
-    /// Whether the user did.
-    pub(super) fn has_edited(&self) -> bool {
-        let what = self.midway.as_ref().map(|midway| &midway.what);
-        matches!(what, Some(WhatHappens::Edit(edit)) if edit.is_made.load(Ordering::Relaxed))
+    /// What its user did.
+    pub(super) fn done(&self) -> Done {
+        match self.midway.as_ref().map(|midway| &midway.what) {
+            Some(WhatHappens::Act(user)) => user.done(),
+            _ => Done::default(),
+        }
     }
 
     /// Another device writes a word into this file meanwhile.
@@ -113,16 +106,18 @@ impl AtWork {
     pub(super) fn count(&self, counted: &mut Counted) {
         counted.add("decision: times set", self.times_set.load(Ordering::Relaxed));
         counted.add("decision: gave way to a folder", self.gave_way.load(Ordering::Relaxed));
+        counted.add("decision: put back after a deletion", self.put_back.load(Ordering::Relaxed));
     }
 
-    fn news(&self) {
+    /// Something is told.
+    pub(super) fn news(&self) {
         if let Some(Midway { left, what }) = &self.midway
             && left.fetch_sub(1, Ordering::Relaxed) == 1
         {
             match what {
                 WhatHappens::End(ends) => ends.cancel(),
                 WhatHappens::Jump(clock, hours) => clock.jump(*hours),
-                WhatHappens::Edit(edit) => edit.make(),
+                WhatHappens::Act(user) => user.act(),
             }
         }
     }
@@ -155,17 +150,9 @@ impl Progress for AtWork {
     fn notice(&self, text: &str) {
         let gave_way = text.contains("is a folder in the vault, too");
         self.gave_way.fetch_add(u64::from(gave_way), Ordering::Relaxed);
+        let put_back = text.contains("while its deletion was sent; it is back");
+        self.put_back.fetch_add(u64::from(put_back), Ordering::Relaxed);
         self.news();
-    }
-}
-
-impl UsersEdit {
-    /// Appends it: what came to the file since its user looked stays.
-    fn make(&self) {
-        let _ = self.file.parent().map(fs::create_dir_all);
-        let file = fs::File::options().append(true).create(true).open(&self.file);
-        let is_made = file.and_then(|mut file| file.write_all(format!("{}\n", self.word).as_bytes())).is_ok();
-        self.is_made.store(is_made, Ordering::Relaxed);
     }
 }
 

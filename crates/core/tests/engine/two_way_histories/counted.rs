@@ -7,7 +7,7 @@ use obsync_core::{Intent, JournalChange, JournalEntry, Report, Side};
 use super::FAULTS;
 
 /// Every kind of decision, race and recovery that is to occur. (Those that occur only now and then have tests of their own.)
-const KINDS: [&str; 41] = [
+const KINDS: [&str; 54] = [
     "decision: downloaded",
     "decision: copied here",
     "decision: removed here",
@@ -30,6 +30,11 @@ const KINDS: [&str; 41] = [
     "decision: an edit went along with a rename",
     "decision: gave way to a folder",
     "decision: name refused",
+    "decision: configuration merged",
+    "decision: put back after a deletion",
+    "decision: the folder is doubted",
+    "doubt: a folder without its files",
+    "doubt: a folder that came back",
     "confirmed",
     "direction changed",
     "filter: something went while it was left out",
@@ -37,15 +42,23 @@ const KINDS: [&str; 41] = [
     "race: in a run that ended well",
     "race: what was overwritten was found",
     "race: its user edited while it ran",
-    "race: edited in a run that ended well",
+    "race: its user saved by rename while it ran",
+    "race: its user deleted while it ran",
+    "race: its user renamed while it ran",
+    "race: its user moved a tree while it ran",
+    "race: its user checked out a branch while it ran",
+    "race: its user was at work in a run that ended well",
     "race: the official client was in the midst of sending",
     "official client: sent",
+    "official client: sent without a look at what came just before",
     "recovery: run ended by an error",
     "recovery: killed at work",
     "recovery: stopped at work",
     "recovery: announced pushes",
     "recovery: announced files",
     "recovery: settled by a pull",
+    "recovery: settled late",
+    "recovery: announced an exchange",
     "clock: behind",
     "clock: ahead",
     "clock: jumped in a run",
@@ -95,6 +108,7 @@ impl Counted {
         for (kind, times) in kinds {
             self.add(format!("decision: {kind}"), times);
         }
+        self.add("decision: the folder is doubted", u64::from(report.doubt.is_some()));
     }
 
     /// Notes what only the journal of a replica tells.
@@ -114,6 +128,8 @@ impl Counted {
         let is_push = |intent: &Intent| matches!(intent, Intent::Push { .. });
         self.add("recovery: announced pushes", u64::from(intents.iter().any(is_push)));
         self.add("recovery: announced files", u64::from(intents.iter().any(|intent| !is_push(intent))));
+        let is_exchange = |intent: &Intent| matches!(intent, Intent::Exchange { .. });
+        self.add("recovery: announced an exchange", u64::from(intents.iter().any(is_exchange)));
     }
 
     /// Every kind occurred, and every fault struck.

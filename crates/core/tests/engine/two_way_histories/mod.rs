@@ -1,5 +1,5 @@
 //! Random histories of three replicas and a vault that another device writes to, with kills, stops, cuts, lost answers, rivals,
-//! an official client that sends in its own order, clocks that jump, filters that change and deletions that are held back: in
+//! users who are at work while a run is, an official client that sends in its own order, clocks that jump, filters that change and deletions that are held back: in
 //! the end all are equal, and no text is lost.
 //!
 //! Every edit adds a word that was never used before to the text that its author sees. A word may be missing in the end only if
@@ -14,6 +14,7 @@ mod clock;
 mod counted;
 mod official;
 mod replica;
+mod user;
 mod world;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -27,6 +28,7 @@ use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 
 use counted::Counted;
 use official::Act;
+use user::Deed;
 use world::World;
 
 const PATHS: [&str; 6] = ["a.md", "b.md", "x/c.md", "x/y/d.md", "picture.png", "x"];
@@ -100,11 +102,31 @@ enum Event {
         after: u64,
         hours: i64,
     },
-    /// A run of a replica in the midst of which, after so many pieces of news, its user adds a word to a file.
-    EditedAtWork {
+    /// A run of a replica in the midst of which, after so many pieces of news, its user does something.
+    UserAtWork {
+        on: usize,
+        deed: Deed,
+        after: u64,
+    },
+    /// A replica and another device change a file that they agreed on, and the run that merges it is killed after so many pieces
+    /// of news.
+    KilledMerge {
         on: usize,
         at: usize,
         after: u64,
+    },
+    /// A file that a replica deletes is changed by another device while that is sent.
+    DeletedMeanwhile {
+        on: usize,
+        at: usize,
+    },
+    /// A replica and another device change the configuration, once in a history: settings that change oftener are a fight.
+    Configure {
+        on: usize,
+    },
+    /// A run of a replica finds an empty folder in the place of its own, which then comes back.
+    Swapped {
+        on: usize,
     },
     /// A run of a replica leaves a folder out, a file in it goes, and the folder is left out no more.
     LeftOut {
@@ -120,6 +142,14 @@ enum Event {
     Official(Vec<Act>),
     /// The official client sends so many changes.
     OfficialSends(usize),
+    /// The official client sends an edit right after a replica sent one of the same file, which it has not seen. The run that hears
+    /// of it is killed after so many pieces of news.
+    Unseen {
+        on: usize,
+        at: usize,
+        in_front: (bool, bool),
+        after: u64,
+    },
     /// Somebody removes a folder with everything in it.
     RemoveFolder {
         on: usize,
@@ -177,7 +207,7 @@ fn event() -> impl Strategy<Value = Event> {
         )
             .prop_map(|(on, fault, meanwhile)| Event::Sync { on, fault, meanwhile }),
         1 => replica.clone().prop_map(|on| Event::Pull { on }),
-        8 => (replica.clone(), 1..30_u64, prop::bool::weighted(0.3))
+        8 => (replica.clone(), 1..60_u64, prop::bool::weighted(0.3))
             .prop_map(|(on, after, then_pulls)| Event::Killed { on, after, then_pulls }),
         6 => (
             replica.clone(),
@@ -188,12 +218,19 @@ fn event() -> impl Strategy<Value = Event> {
             .prop_map(|(on, after, fault, meanwhile)| Event::Stopped { on, after, fault, meanwhile }),
         2 => (replica.clone(), 1..20_u64, prop_oneof![Just(-30_i64), Just(1), Just(9000)])
             .prop_map(|(on, after, hours)| Event::Jump { on, after, hours }),
-        8 => (replica.clone(), 0..PATHS.len(), 1..16_u64)
-            .prop_map(|(on, at, after)| Event::EditedAtWork { on, at, after }),
+        12 => (replica.clone(), deed(), 1..16_u64)
+            .prop_map(|(on, deed, after)| Event::UserAtWork { on, deed, after }),
+        2 => (replica.clone(), 0..4_usize, 1..30_u64)
+            .prop_map(|(on, at, after)| Event::KilledMerge { on, at, after }),
+        1 => (replica.clone(), 0..5_usize).prop_map(|(on, at)| Event::DeletedMeanwhile { on, at }),
+        1 => replica.clone().prop_map(|on| Event::Configure { on }),
+        1 => replica.clone().prop_map(|on| Event::Swapped { on }),
         2 => (replica.clone(), 2..4_usize).prop_map(|(on, at)| Event::LeftOut { on, at }),
         1 => (replica.clone(), 0..5_usize).prop_map(|(on, at)| Event::BadName { on, at }),
         3 => prop::collection::vec(act(), 1..5).prop_map(Event::Official),
         5 => (1..5_usize).prop_map(Event::OfficialSends),
+        2 => (replica.clone(), 0..4_usize, any::<(bool, bool)>(), 1..60_u64)
+            .prop_map(|(on, at, in_front, after)| Event::Unseen { on, at, in_front, after }),
         4 => (0..DEVICES, 0..FOLDERS.len()).prop_map(|(on, at)| Event::RemoveFolder { on, at }),
         2 => (replica.clone(), any::<bool>()).prop_map(|(on, narrow)| Event::Choose { on, narrow }),
         2 => replica.clone().prop_map(|on| Event::Careful { on }),
@@ -210,6 +247,18 @@ fn act() -> impl Strategy<Value = Act> {
         3 => path.clone().prop_map(|at| Act::Edit { at }),
         3 => (path.clone(), path).prop_map(|(from, to)| Act::Rename { from, to }),
         1 => (0..FOLDERS.len()).prop_map(|at| Act::RemoveFolder { at }),
+    ]
+}
+
+fn deed() -> impl Strategy<Value = Deed> {
+    let path = 0..PATHS.len();
+    prop_oneof![
+        4 => path.clone().prop_map(|at| Deed::Append { at }),
+        2 => path.clone().prop_map(|at| Deed::SaveByRename { at }),
+        2 => path.clone().prop_map(|at| Deed::Delete { at }),
+        2 => (path.clone(), path).prop_map(|(from, to)| Deed::Rename { from, to }),
+        1 => Just(Deed::MoveTree),
+        1 => (any::<u8>(), any::<u8>()).prop_map(|(gone, changed)| Deed::CheckOut { gone, changed }),
     ]
 }
 

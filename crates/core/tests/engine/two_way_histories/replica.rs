@@ -75,7 +75,8 @@ impl Replica {
     }
 
     fn options(&self) -> SyncOptions {
-        let mut options = SyncOptions { second_look: Duration::ZERO, ..SyncOptions::default() };
+        let (second_look, sends_configuration) = (Duration::ZERO, true);
+        let mut options = SyncOptions { second_look, sends_configuration, ..SyncOptions::default() };
         let limit = if self.is_careful { MaxDelete::Files(0) } else { MaxDelete::Unlimited };
         options.pull.max_delete = limit;
         options.max_delete_in_vault = limit;
@@ -95,9 +96,29 @@ impl Replica {
         progress: Arc<dyn Progress>,
         stop: CancellationToken,
     ) -> Result<Report, PullError> {
+        self.sync_recorded_by(Arc::new(self.state().unwrap()), progress, stop).await
+    }
+
+    /// The same with a state that is given.
+    pub(super) async fn sync_recorded_by(
+        &self,
+        state: Arc<dyn StateStore>,
+        progress: Arc<dyn Progress>,
+        stop: CancellationToken,
+    ) -> Result<Report, PullError> {
         let destination = Arc::new(FolderDestination::open(&self.dest(), FolderOptions::default()).unwrap());
-        let state = Arc::new(self.state().unwrap());
         sync(&self.source, destination, state, &self.options(), progress, stop).await
+    }
+
+    /// Has an empty folder in the place of this one, until [`its own is put back`](Self::put_back).
+    pub(super) fn take_away(&self) {
+        std::fs::rename(self.dest(), self.home.path().join("away")).unwrap();
+        std::fs::create_dir(self.dest()).unwrap();
+    }
+
+    pub(super) fn put_back(&self) {
+        std::fs::remove_dir_all(self.dest()).unwrap();
+        std::fs::rename(self.home.path().join("away"), self.dest()).unwrap();
     }
 
     pub(super) async fn pull(&self, progress: Arc<dyn Progress>) -> Result<Report, PullError> {

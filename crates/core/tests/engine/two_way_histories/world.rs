@@ -6,6 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use obsync_conformance::WatchedState;
 use obsync_core::{Clock, NoProgress, Outcome, Report};
 use obsync_protocol::Uid;
 use obsync_testkit::{Expected, VaultHandle};
@@ -17,6 +18,7 @@ use super::at_work::AtWork;
 use super::counted::Counted;
 use super::official::{Act, Official};
 use super::replica::Replica;
+use super::user::{Deed, Done, User};
 use super::{Edit, Event, FAULTS, FOLDERS, PATHS, REPLICAS};
 
 /// What users did, and what there is.
@@ -29,16 +31,30 @@ pub(super) struct World {
     written: BTreeSet<String>,
     /// Words that a user removed while they were there to be seen.
     removed: BTreeSet<String>,
+    /// What a replica's user removed while it was left out, of which the vault has a copy: that is to stay, unless its user writes
+    /// something else in its place.
+    left_out: BTreeMap<(usize, String), BTreeSet<String>>,
     time: i64,
     pub(super) counted: Counted,
 }
 
+/// The configuration that replicas and another device change.
+const SETTINGS: &str = ".obsidian/app.json";
+
 pub(super) fn words(text: &str) -> BTreeSet<String> {
-    text.split_whitespace().map(str::to_owned).collect()
+    let words = text.split(|c: char| !c.is_ascii_alphanumeric()).filter(|word| !word.is_empty());
+    words.map(str::to_owned).collect()
 }
 
 pub(super) fn with_word(before: &str, word: &str, in_front: bool) -> String {
     if in_front { format!("{word}\n{before}") } else { format!("{before}{word}\n") }
+}
+
+/// Settings with a word as one more key.
+fn with_key(settings: &str, word: &str) -> String {
+    let mut keys: BTreeMap<String, u64> = serde_json::from_str(settings).unwrap();
+    keys.insert(word.to_owned(), 1);
+    serde_json::to_string(&keys).unwrap()
 }
 
 impl World {
@@ -56,6 +72,7 @@ impl World {
             words: 0,
             written: BTreeSet::new(),
             removed: BTreeSet::new(),
+            left_out: BTreeMap::new(),
             time: 0,
             counted: Counted::default(),
         }
@@ -69,6 +86,7 @@ impl World {
         self.official.forget();
         self.written.clear();
         self.removed.clear();
+        self.left_out.clear();
         self.time = 1_700_000_000_000;
     }
 
@@ -86,7 +104,11 @@ impl World {
         let Some(replica) = self.replicas.get(on) else {
             return write(&self.other, path, text, self.time + clock * 3_600_000);
         };
+        let at = (on, path.to_owned());
         let path = replica.dest().join(path);
+        if !path.exists() {
+            self.removed.extend(self.left_out.remove(&at).unwrap_or_default());
+        }
         let is_written = !path.is_dir()
             && fs::create_dir_all(path.parent().unwrap()).is_ok()
             && fs::write(&path, text).is_ok();
@@ -140,9 +162,20 @@ impl World {
                 self.stopped(*on, *after, *fault, *meanwhile).await;
             }
             Event::Jump { on, after, hours } => self.jump(*on, *after, *hours).await,
-            Event::EditedAtWork { on, at, after } => self.edited_at_work(*on, PATHS[*at], *after).await,
+            Event::UserAtWork { on, deed, after } => self.user_at_work(*on, *deed, *after).await,
+            Event::KilledMerge { on, at, after } => self.killed_merge(*on, *at, *after).await,
+            Event::DeletedMeanwhile { on, at } => {
+                self.sync(*on, None, None).await;
+                self.delete(*on, PATHS[*at]);
+                self.sync(*on, None, Some(*at)).await;
+            }
+            Event::Configure { on } => self.configure(*on).await,
+            Event::Swapped { on } => self.swapped(*on).await,
             Event::LeftOut { on, at } => self.left_out(*on, PATHS[*at]).await,
             Event::BadName { on, at } => self.bad_name(*on, PATHS[*at]).await,
+            Event::Unseen { on, at, in_front, after } => {
+                self.unseen(*on, PATHS[*at], *in_front, *after).await;
+            }
             Event::Official(acts) => self.official(acts),
             Event::OfficialSends(most) => self.official_sends(*most),
             Event::RemoveFolder { on, at } => self.remove_folder(*on, FOLDERS[*at]),
@@ -228,15 +261,71 @@ impl World {
         self.counted.add("clock: jumped in a run", u64::from(has_jumped));
     }
 
-    async fn edited_at_work(&mut self, on: usize, path: &'static str, after: u64) {
-        let word = self.new_word();
-        let file = self.replicas[on].dest().join(path);
-        let at_work = Arc::new(AtWork::default().with_edit(after, file, &word));
+    async fn user_at_work(&mut self, on: usize, deed: Deed, after: u64) {
+        let words = PATHS.map(|_| self.new_word());
+        let user = User::new(self.replicas[on].dest(), deed, words.to_vec());
+        let at_work = Arc::new(AtWork::default().with_user(after, user));
         let outcome = self.run_as(on, at_work.clone(), None, CancellationToken::new()).await;
-        if at_work.has_edited() {
-            self.written.insert(word);
-            self.counted.note("race: its user edited while it ran");
-            self.counted.add("race: edited in a run that ended well", u64::from(outcome.is_some()));
+        let Done { is_done, written, removed } = at_work.done();
+        if !written.is_empty() {
+            // Nobody knows whether the file was there again.
+            let of_this = self.left_out.extract_if(.., |(replica, _), _| *replica == on);
+            self.removed.extend(of_this.flat_map(|(_, words)| words));
+        }
+        self.written.extend(written);
+        self.removed.extend(removed);
+        if is_done {
+            self.counted.note(format!("race: its user {} while it ran", deed.name()));
+            let ended_well = u64::from(outcome.is_some());
+            self.counted.add("race: its user was at work in a run that ended well", ended_well);
+        }
+    }
+
+    async fn killed_merge(&mut self, on: usize, at: usize, after: u64) {
+        self.sync(on, None, None).await;
+        let other = self.replicas.len();
+        self.edit(Edit { on, at, in_front: true, clock: 0 });
+        self.edit(Edit { on: other, at, in_front: false, clock: 0 });
+        self.killed(on, after).await;
+    }
+
+    async fn configure(&mut self, on: usize) {
+        if vault_texts(&self.other).contains_key(SETTINGS) {
+            return;
+        }
+        self.time += 1000;
+        self.other.write(SETTINGS, "{}", self.time).unwrap();
+        self.sync(on, None, None).await;
+        let file = self.replicas[on].dest().join(SETTINGS);
+        // A run that was held up has not brought it.
+        let Ok(settings) = fs::read_to_string(&file) else { return };
+        let (here, there) = (self.new_word(), self.new_word());
+        fs::write(&file, with_key(&settings, &here)).unwrap();
+        self.other.write(SETTINGS, with_key("{}", &there), self.time + 1000).unwrap();
+        self.written.extend([here, there]);
+        let at_work = Arc::new(AtWork::default());
+        let stop = CancellationToken::new();
+        let report = self.replicas[on].sync_until(at_work, stop).await.unwrap();
+        let is_merged = report.merged.iter().any(|path| path.as_str() == SETTINGS);
+        self.counted.add("decision: configuration merged", u64::from(is_merged));
+        self.counted.report(&report);
+    }
+
+    async fn swapped(&mut self, on: usize) {
+        if !self.replicas[on].intents().await.is_empty() {
+            return;
+        }
+        let was_filled = !self.files(on).is_empty();
+        self.replicas[on].take_away();
+        let kinds = ["doubt: a folder without its files", "doubt: a folder that came back"];
+        for (kind, comes_back) in kinds.into_iter().zip([false, true]) {
+            if comes_back {
+                self.replicas[on].put_back();
+            }
+            if let Ok(report) = self.replicas[on].sync(Arc::new(NoProgress)).await {
+                self.counted.report(&report);
+                self.counted.add(kind, u64::from(was_filled && report.doubt.is_some()));
+            }
         }
     }
 
@@ -277,9 +366,12 @@ impl World {
             u64::from(self.official.is_sending()),
         );
         let outcome = self.replicas[on].sync_until(at_work.clone(), stop).await;
+        let mut is_struck = false;
         if let Some(fault) = fault {
             let name = FAULTS[fault];
-            self.counted.add(format!("fault: {name}"), self.bench.server.faults().strikes(name));
+            let strikes = self.bench.server.faults().strikes(name);
+            is_struck = strikes > 0;
+            self.counted.add(format!("fault: {name}"), strikes);
         }
         self.bench.server.faults().clear();
         at_work.count(&mut self.counted);
@@ -290,6 +382,11 @@ impl World {
         match outcome {
             Ok(report) => {
                 self.counted.report(&report);
+                let is_late = fault.is_some_and(|fault| FAULTS[fault] == "late-push" && is_struck);
+                if is_late && report.outcome == Outcome::Complete {
+                    let is_settled = self.replicas[on].intents().await.is_empty();
+                    self.counted.add("recovery: settled late", u64::from(is_settled));
+                }
                 if let Some((path, word)) = at_work.written() {
                     self.counted.note("race: in a run that ended well");
                     let found = self.has_found(on, &report, path, word);
@@ -322,7 +419,10 @@ impl World {
             let in_vault: BTreeSet<String> =
                 vault_texts(&self.bench.vault).values().flat_map(|text| words(text)).collect();
             let is_known = outcome.is_some_and(|outcome| outcome != Outcome::Interrupted);
-            let lost = words(&text).into_iter().filter(|word| !is_known || !in_vault.contains(word));
+            let (kept, lost) = words(&text)
+                .into_iter()
+                .partition::<BTreeSet<String>, _>(|word| is_known && in_vault.contains(word));
+            self.left_out.insert((on, path.to_owned()), kept);
             self.removed.extend(lost);
             self.counted.note("filter: something went while it was left out");
         }
@@ -366,6 +466,29 @@ impl World {
         self.removed.extend(removed);
     }
 
+    async fn unseen(&mut self, on: usize, path: &'static str, in_front: (bool, bool), after: u64) {
+        self.sync(on, None, None).await;
+        let there = |world: &World| vault_texts(&world.other).remove(path).unwrap_or_default();
+        let (seen, saved) = (there(self), jiff::Timestamp::now().as_millisecond());
+        if self.files(on).remove(path).unwrap_or_default() != seen {
+            return;
+        }
+        let (ours, theirs) = (self.new_word(), self.new_word());
+        let sent = with_word(&seen, &ours, in_front.0);
+        if self.put(on, path, &sent, 0) {
+            self.written.insert(ours);
+        }
+        self.sync(on, None, None).await;
+        if there(self) != sent || !write(&self.other, path, &with_word(&seen, &theirs, in_front.1), saved) {
+            return;
+        }
+        self.written.insert(theirs);
+        self.counted.note("official client: sent without a look at what came just before");
+        self.killed(on, after).await;
+        // Nobody else knows what it took the place of.
+        self.sync(on, None, None).await;
+    }
+
     fn official_sends(&mut self, most: usize) {
         self.time += 1000;
         let sent = self.official.send(&self.other, most, self.time);
@@ -399,10 +522,13 @@ impl World {
         let replica = &self.replicas[on];
         let dies = CancellationToken::new();
         let at_work = Arc::new(AtWork::default().that_ends(after, &dies));
+        // Commits are news, too.
+        let watch = at_work.clone();
+        let state = WatchedState::with(Arc::new(replica.state().unwrap()), move || watch.news());
         let is_killed = tokio::select! {
             biased;
             () = dies.cancelled() => true,
-            _ = replica.sync(at_work) => false,
+            _ = replica.sync_recorded_by(Arc::new(state), at_work, CancellationToken::new()) => false,
         };
         replica.until_dead().await;
         if is_killed {
@@ -445,7 +571,12 @@ impl World {
         let expected = self.bench.vault.expected().unwrap();
         for replica in &self.replicas {
             let differences = expected.differences(&replica.dest()).unwrap();
-            assert!(differences.is_empty(), "{differences:#?}");
+            assert!(
+                differences.is_empty(),
+                "{differences:#?}\nhere: {:#?}\nthere: {:#?}",
+                texts(&replica.dest()),
+                vault_texts(&self.bench.vault)
+            );
         }
         let here: BTreeSet<String> =
             texts(&self.replicas[0].dest()).values().flat_map(|text| words(text)).collect();
@@ -454,7 +585,7 @@ impl World {
             .iter()
             .filter(|word| !here.contains(*word) && !self.removed.contains(*word))
             .collect();
-        assert!(lost.is_empty(), "lost: {lost:?}");
+        assert!(lost.is_empty(), "lost: {lost:?}, here: {:#?}", texts(&self.replicas[0].dest()));
     }
 }
 
