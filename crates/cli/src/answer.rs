@@ -5,17 +5,17 @@ use serde::Serialize;
 
 use crate::exit::{Exit, Failed};
 
-/// What a command says, in the frame that all share.
+/// The fields that the output of every command has.
 #[derive(Debug, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub(crate) struct Answer<T> {
     /// The version of this contract.
     schema_version: u32,
-    /// How it ended, in a word.
+    /// The outcome.
     outcome: Ending,
     /// The exit status.
     exit_code: u8,
-    /// What is left to do or went wrong; null with the exit status 0.
+    /// The problem; null with exit status 0.
     error: Option<Problem>,
     #[serde(flatten)]
     body: T,

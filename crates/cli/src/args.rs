@@ -31,7 +31,7 @@ pub(crate) use help::{Help, OPTIONS, TOPICS};
 use syncing::vault_folder;
 pub(crate) use syncing::{BucketDeletes, Choice, EncryptionOption, Pull, PullHere, Push, Sync};
 
-/// Brings Obsidian Sync vaults to a folder or a bucket: exactly, and whatever happens on the way.
+/// Copies Obsidian Sync vaults to folders and buckets, and syncs them both ways.
 #[derive(Debug, Parser)]
 #[command(name = "obsync", version, help_template = FIRST_SCREEN, disable_help_subcommand = true, max_term_width = 80)]
 pub(crate) struct Arguments {
@@ -45,7 +45,7 @@ pub(crate) struct Arguments {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Global options")]
 pub(crate) struct Global {
-    /// Address of the sync service
+    /// URL of the sync service
     #[arg(
         long,
         value_name = "URL",
@@ -56,7 +56,7 @@ pub(crate) struct Global {
         global = true
     )]
     pub(crate) api_url: Url,
-    /// Host that vaults may lie on besides those under obsidian.md (HOST or HOST:PORT; repeatable)
+    /// Allow vaults on this host, besides hosts under obsidian.md (HOST or HOST:PORT; repeatable)
     #[arg(
         long,
         value_name = "HOST",
@@ -67,8 +67,8 @@ pub(crate) struct Global {
         global = true
     )]
     pub(crate) allow_host: Vec<String>,
-    /// Longest wait for an answer of the service, in seconds [default: 60; connecting and silence: 120]; and
-    /// for that of a bucket or a table, repeated attempts included [default: 180]
+    /// Timeout for a response of the service, in seconds [default: 60; connecting and idle connections: 120]; and for
+    /// a request to a bucket or a table, with retries [default: 180]
     #[arg(
         long,
         value_name = "SECONDS",
@@ -78,7 +78,7 @@ pub(crate) struct Global {
         global = true
     )]
     pub(crate) timeout: Option<Patience>,
-    /// Least that the service has to send while an answer is due, in bytes a second over ten minutes; 0 for any speed
+    /// Minimum speed of the service while a response is due, in bytes per second over ten minutes; 0 for no minimum
     #[arg(
         long,
         value_name = "BYTES",
@@ -89,13 +89,13 @@ pub(crate) struct Global {
         global = true
     )]
     pub(crate) min_speed: u64,
-    /// PEM file with certificates to trust besides the system's, for the service, buckets and tables
+    /// PEM file of certificates to trust in addition to the system's, for the service, buckets and tables
     #[arg(long, value_name = "FILE", env = "OBSYNC_CA_FILE", hide_env_values = true, global = true)]
     pub(crate) ca_file: Option<PathBuf>,
-    /// Say more about what is done, on standard error (-vv: for developers, with times)
+    /// Log each action to standard error (-vv: details for developers, with timestamps)
     #[arg(short, long, action = ArgAction::Count, global = true)]
     pub(crate) verbose: u8,
-    /// Print nothing but errors and what was asked for
+    /// Print only errors and the requested output
     #[arg(short, long, global = true, conflicts_with = "verbose")]
     pub(crate) quiet: bool,
 }
@@ -104,7 +104,7 @@ pub(crate) struct Global {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Patience(pub(crate) Option<Duration>);
 
-/// What to do.
+/// A command.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     Login(Login),
@@ -128,10 +128,10 @@ pub(crate) enum Command {
     Help(Help),
 }
 
-/// Sign in and keep the token
+/// Sign in and store the token
 ///
-/// Asks for what is not given. The token is kept, readable only by you; the password is not.
-/// With OBSIDIAN_AUTH_TOKEN set nothing is kept: the token is only checked.
+/// Prompts for missing values. The token is stored in a file that only you can read; the password is not stored. If
+/// OBSIDIAN_AUTH_TOKEN is set, that token is only checked, and nothing is stored.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -143,24 +143,24 @@ pub(crate) struct Login {
     /// Email address of the account
     #[arg(long, value_name = "EMAIL", env = "OBSIDIAN_EMAIL", hide_env_values = true)]
     pub(crate) email: Option<String>,
-    /// Two-factor code, 6 digits [default: from OBSIDIAN_TOTP_SECRET, else asked for]
+    /// Two-factor code, 6 digits [default: from OBSIDIAN_TOTP_SECRET, else a prompt]
     #[arg(long, value_name = "CODE", value_parser = mfa_code)]
     pub(crate) mfa: Option<String>,
     /// Read the password from the first line of standard input
     #[arg(long)]
     pub(crate) password_stdin: bool,
-    /// Take the password from the output of a program, run without a shell (as in "pass show obsidian")
+    /// Read the password from the output of a program, run without a shell (such as "pass show obsidian")
     #[arg(long, value_name = "COMMAND", conflicts_with = "password_stdin")]
     pub(crate) password_command: Option<String>,
 }
 
-/// Sign out, and forget the token and the keys of vaults
+/// Sign out, and delete the token and the keys of vaults
 ///
-/// The token becomes worthless at the service, and the derived keys of vaults of this service are removed.
-/// Pulled notes and their state stay.
+/// Revokes the token at the service, and deletes the derived keys of this service's vaults. Pulled notes and their
+/// state stay.
 #[derive(Debug, Args)]
 pub(crate) struct Logout {
-    /// Keep the derived keys, so that vault passwords are not asked for again
+    /// Keep the derived keys, so that vault passwords need not be entered again
     #[arg(long)]
     pub(crate) keep_keys: bool,
 }
@@ -177,10 +177,10 @@ pub(crate) struct Vaults {
     pub(crate) json: bool,
 }
 
-/// Make a vault
+/// Create a vault
 ///
-/// Its name must not be that of another vault of the account. The password of an end-to-end encrypted vault is asked for twice;
-/// nobody can restore it, nor the vault without it. The key derived from it is kept as `obsync pull` does.
+/// Its name must be unique in the account. Prompts twice for the password of an end-to-end encrypted vault. Nobody
+/// can recover that password, or the vault without it. The key derived from it is stored, as by `obsync pull`.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -191,16 +191,17 @@ pub(crate) struct Create {
     /// Name of the vault
     #[arg(value_name = "NAME", value_parser = NonEmptyStringValueParser::new())]
     pub(crate) name: String,
-    /// Who can read it: end-to-end (only you have the password) or standard (the service makes a password and has it)
+    /// Encryption of the vault: end-to-end (only you have the password) or standard (the service creates and keeps
+    /// the password)
     #[arg(long, value_name = "KIND", default_value = "end-to-end")]
     pub(crate) encryption: VaultKind,
-    /// Where the service keeps it [default: the service chooses]
+    /// Region where the service stores the vault [default: chosen by the service]
     #[arg(long, value_name = "REGION", value_parser = NonEmptyStringValueParser::new())]
     pub(crate) region: Option<String>,
     /// Read the vault password from the first line of standard input
     #[arg(long)]
     pub(crate) password_stdin: bool,
-    /// Take the vault password from the output of a program, run without a shell
+    /// Read the vault password from the output of a program, run without a shell
     #[arg(long, value_name = "COMMAND", conflicts_with = "password_stdin")]
     pub(crate) password_command: Option<String>,
     /// Print JSON
@@ -208,12 +209,12 @@ pub(crate) struct Create {
     pub(crate) json: bool,
 }
 
-/// Show what is known of pulled vaults
+/// Show the state of pulled vaults
 ///
-/// Works without a connection to the service: the last check and change, how the last run ended, how many failed in a row,
-/// who is at work. Files that failed are listed with their reason.
+/// Works offline. Shows the last check and change, how the last run ended, the number of consecutive failed runs, and
+/// the active run. Failed files are listed with their reasons.
 ///
-/// A table also tells who works on a vault at this moment, and how far the function on AWS Lambda came with it.
+/// With a table, also shows which process is working on a vault, and the progress of the function on AWS Lambda.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -223,11 +224,11 @@ Examples:
   obsync status --state dynamodb://obsync-state \"My Vault\"
   obsync status --state dynamodb://obsync-state s3://bucket/notes --json")]
 pub(crate) struct Status {
-    /// Only of this folder or bucket; with a table, of this bucket or this vault, by name or id
+    /// Show only this folder or bucket; with a table, only this bucket or this vault, by name or id
     #[arg(value_name = "DEST")]
     pub(crate) wanted: Option<Destination>,
-    /// End with exit status 10 when the last run that found a destination up to date, or made it so, is longer ago (such as
-    /// 90s, 30m or 26h), or when there was none
+    /// End with exit status 10 if no run within this time (such as 90s, 30m or 26h) found a destination up to date or
+    /// brought it up to date
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     pub(crate) max_age: Option<Duration>,
     #[command(flatten)]
@@ -237,15 +238,14 @@ pub(crate) struct Status {
     pub(crate) json: bool,
 }
 
-/// Check every pulled file by its content
+/// Check the content of every pulled file
 ///
-/// Reads and hashes all files of the folder and lists those that are missing, changed, or not of the vault.
-/// Works without a connection to the service and changes nothing. Missing and changed files come back with
-/// `obsync pull --full`. After a pull that did not come to its end, and while changes failed or deletions are held back, it
-/// says so and ends with exit status 5.
+/// Reads and hashes all files of the folder, and lists files that are missing, changed, or not part of the vault.
+/// Works offline and changes nothing. `obsync pull --full` restores missing and changed files. If a pull did not
+/// finish, changes failed or deletions are held back, verify reports that and ends with exit status 5.
 ///
-/// In a bucket, every object is listed; of each its size and the SHA-256 that obsync wrote beside it are compared
-/// (whoever replaces an object replaces that, too), and an object without it is read and hashed.
+/// In a bucket, verify lists all objects, and compares their sizes and the SHA-256 in their metadata (anyone who
+/// replaces an object can replace that too). It reads and hashes objects without a SHA-256.
 #[derive(Debug, Args)]
 pub(crate) struct Verify {
     /// The folder or bucket
@@ -253,12 +253,12 @@ pub(crate) struct Verify {
     pub(crate) destination: Destination,
     #[command(flatten)]
     pub(crate) state: StateOption,
-    /// Wait this long for another obsync that is working on the destination, such as 90s, 10m
+    /// Wait this long for another obsync that is working on the destination (such as 90s or 10m)
     ///
-    /// Beside a follower (`--follow`) that has nothing to do, files are compared without waiting.
+    /// While a follower (`--follow`) is idle, verify does not wait for it.
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     pub(crate) wait: Option<Duration>,
-    /// Name every file that was looked at, and whether it was read or compared by its metadata
+    /// List every checked file, and whether it was read or compared by its metadata
     #[arg(long)]
     pub(crate) list_files: bool,
     /// Print JSON
@@ -266,21 +266,21 @@ pub(crate) struct Verify {
     pub(crate) json: bool,
 }
 
-/// Show what was changed on which side, by which device, and from which version
+/// Show past changes: on which side, by which device, from which version
 ///
-/// Runs note every change that they make in the destination or in the vault, but for what a first run brings. Local states keep
-/// the newest 20,000 changes of the last 90 days; a state in a table keeps none.
+/// Runs record every change that they make in the destination or in the vault, except for the changes of a first run.
+/// Local states keep the newest 20,000 changes of the last 90 days; a state in a table keeps none.
 #[derive(Debug, Args)]
 pub(crate) struct Log {
     /// The folder or bucket
     #[arg(value_name = "DEST")]
     pub(crate) destination: Destination,
-    /// A file or folder of the vault; everything, if none is given
+    /// Show only this file or folder of the vault
     #[arg(value_name = "PATH", value_parser = vault_folder)]
     pub(crate) path: Option<VaultPath>,
     #[command(flatten)]
     pub(crate) state: StateOption,
-    /// Show so many changes at most, the newest first
+    /// Show at most this many changes, newest first
     #[arg(long, value_name = "NUMBER", default_value_t = 50, value_parser = count)]
     pub(crate) limit: usize,
     /// Print JSON
@@ -288,17 +288,17 @@ pub(crate) struct Log {
     pub(crate) json: bool,
 }
 
-/// Find out on a scratch vault whether the service does what two-way sync rests on
+/// Test on a scratch vault whether the service does what two-way sync depends on
 ///
-/// Makes a vault on your account, writes some small files to it over several connections, prints what it found, and deletes the
-/// vault again. Your other vaults are not touched. Exit status 0: everything is as expected; 5: something is not, and `obsync
-/// sync` and `obsync push` are better not used.
+/// Creates a vault on your account, writes some small files to it over several connections, prints the results, and
+/// deletes the vault again. Your other vaults are not touched. Exit status 0: everything is as expected; 5: something
+/// is not, and you should not use `obsync sync` and `obsync push`.
 #[derive(Debug, Args)]
 pub(crate) struct CheckService {
-    /// Do not ask
+    /// Do not ask for confirmation
     #[arg(long)]
     pub(crate) yes: bool,
-    /// Leave the scratch vault
+    /// Keep the scratch vault
     #[arg(long)]
     pub(crate) keep: bool,
     /// Print JSON (needs --yes)
@@ -306,23 +306,23 @@ pub(crate) struct CheckService {
     pub(crate) json: bool,
 }
 
-/// Forget what is known of a pulled vault; no note is touched
+/// Forget the state of a destination; no note is touched
 ///
-/// The next pull compares every file and downloads only what differs. This also frees the folder or bucket for
-/// another vault, and removes a state that is damaged.
+/// The next pull compares every file, and downloads only those that differ. A reset also frees the folder or bucket
+/// for another vault, and removes a damaged state.
 #[derive(Debug, Args)]
 pub(crate) struct Reset {
     /// The folder or bucket
     #[arg(value_name = "DEST")]
     pub(crate) destination: Destination,
-    /// Forget other folders alone that were at this path before
+    /// Forget only other folders that were at this path before
     ///
-    /// Such as that of a disk that was replaced. What is known of the folder that is there now stays.
+    /// For example, the folder of a disk that was replaced. The state of the folder that is there now stays.
     #[arg(long)]
     pub(crate) gone: bool,
     #[command(flatten)]
     pub(crate) state: StateOption,
-    /// Do not ask
+    /// Do not ask for confirmation
     #[arg(long)]
     pub(crate) yes: bool,
     /// Print JSON (needs --yes)
@@ -330,11 +330,11 @@ pub(crate) struct Reset {
     pub(crate) json: bool,
 }
 
-/// Part a folder or a bucket from its vault; no note is touched
+/// Unlink a folder or a bucket from its vault; no note is touched
 ///
-/// Forgets the state as `obsync reset` does, and removes the marker (.obsync/id) by which a folder is known again where it is
-/// moved to. What is left is a folder like any other: it can go to another vault, or be synced for the first time again, which
-/// deletes nothing. The vault keeps everything.
+/// Forgets the state, as `obsync reset` does, and removes the marker (.obsync/id) that identifies the folder. It is
+/// then a folder like any other, for this vault or another: its next run is a first run, which deletes nothing. The
+/// vault keeps everything.
 #[derive(Debug, Args)]
 pub(crate) struct Unlink {
     /// The folder or bucket
@@ -342,7 +342,7 @@ pub(crate) struct Unlink {
     pub(crate) destination: Destination,
     #[command(flatten)]
     pub(crate) state: StateOption,
-    /// Do not ask
+    /// Do not ask for confirmation
     #[arg(long)]
     pub(crate) yes: bool,
     /// Print JSON (needs --yes)
@@ -350,11 +350,12 @@ pub(crate) struct Unlink {
     pub(crate) json: bool,
 }
 
-/// Let the deletions go that a run held back
+/// Allow the deletions that a run held back
 ///
-/// A run that would delete too many files does everything else, names them and ends with exit status 9. After this command
-/// the next run deletes exactly those that are named now, each if it still is as it was synced. What is changed or brought
-/// back until then stays. If a follower or a function is working on the destination, it takes the confirmation over.
+/// A run that would delete too many files does everything else, lists those files, and ends with exit status 9. After
+/// this command, the next run deletes exactly the files that are listed now, and each only if it is still as it was
+/// synced. Files that are changed or restored before that run stay. If a follower or a function is working on the
+/// destination, it picks the confirmation up.
 #[derive(Debug, Args)]
 pub(crate) struct Confirm {
     /// The folder or bucket
@@ -362,7 +363,7 @@ pub(crate) struct Confirm {
     pub(crate) destination: Destination,
     #[command(flatten)]
     pub(crate) state: StateOption,
-    /// Do not ask
+    /// Do not ask for confirmation
     #[arg(long)]
     pub(crate) yes: bool,
     /// Print JSON (needs --yes)
@@ -372,15 +373,15 @@ pub(crate) struct Confirm {
 
 /// Print the two-factor code of OBSIDIAN_TOTP_SECRET
 ///
-/// The code goes to standard output, the seconds that it is still valid to standard error.
+/// Prints the code to standard output, and the seconds until it expires to standard error.
 #[derive(Debug, Args)]
 pub(crate) struct Totp {
-    /// Go on, with every new code, until interrupted
+    /// Print each new code, until interrupted
     #[arg(long)]
     pub(crate) watch: bool,
 }
 
-/// Print the completion script of a shell
+/// Print the completion script for a shell
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -388,7 +389,7 @@ Examples:
   obsync completions fish > ~/.config/fish/completions/obsync.fish
   obsync completions zsh > ~/.zfunc/_obsync")]
 pub(crate) struct Completions {
-    /// Which shell
+    /// Shell to print the script for
     #[arg(value_name = "SHELL")]
     pub(crate) shell: Shell,
 }
@@ -405,13 +406,13 @@ fn min_speed(text: &str) -> Result<u64, String> {
     if text.is_empty() {
         Ok(LEAST_SPEED)
     } else {
-        text.parse().map_err(|_| "it is a number of bytes".to_owned())
+        text.parse().map_err(|_| "expected a number of bytes".to_owned())
     }
 }
 
 /// A number.
 fn count(text: &str) -> Result<usize, String> {
-    text.parse().map_err(|_| "it is a number, such as 50".to_owned())
+    text.parse().map_err(|_| "expected a number, such as 50".to_owned())
 }
 
 /// Seconds, from one to an hour; empty as for [`api_url`].
@@ -419,13 +420,14 @@ fn patience(text: &str) -> Result<Patience, String> {
     match text.parse() {
         _ if text.is_empty() => Ok(Patience(None)),
         Ok(seconds @ 1..=3600) => Ok(Patience(Some(Duration::from_secs(seconds)))),
-        _ => Err("it is a number of seconds from 1 to 3600".to_owned()),
+        _ => Err("expected a number of seconds from 1 to 3600".to_owned()),
     }
 }
 
 /// A whole number of seconds, minutes or hours: `90s`, `30m`, `2h`.
 fn duration(text: &str) -> Result<Duration, String> {
-    let wrong = || "it is a number above 0 followed by s, m, h or d, such as 90s, 30m, 2h or 7d".to_owned();
+    let wrong =
+        || "expected a number above 0 followed by s, m, h or d, such as 90s, 30m, 2h or 7d".to_owned();
     let (number, unit) = text.split_at_checked(text.len().saturating_sub(1)).ok_or_else(wrong)?;
     let seconds = match unit {
         "s" => 1,

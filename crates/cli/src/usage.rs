@@ -111,7 +111,7 @@ mod tests {
             ),
             (
                 "obsync status --max-age 3",
-                "invalid value '3' for '--max-age <DURATION>': it is a number above 0 followed by s, m, h or d, such as 90s, \
+                "invalid value '3' for '--max-age <DURATION>': expected a number above 0 followed by s, m, h or d, such as 90s, \
                  30m, 2h or 7d",
                 None,
             ),

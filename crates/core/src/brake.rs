@@ -38,7 +38,7 @@ pub enum MaxDelete {
 
 /// A text that is no [`MaxDelete`].
 #[derive(Debug, thiserror::Error)]
-#[error("it is a number (100), a part of the files (20%), or \"none\" for no limit")]
+#[error("expected a number (100), a share of the files (20%), or \"none\" for no limit")]
 pub struct MaxDeleteError;
 
 impl FromStr for MaxDelete {

@@ -99,7 +99,7 @@ pub struct Marker {
     pub format: u32,
     /// The destination's id.
     pub id: RandomId,
-    /// The vault that is pulled to it.
+    /// The vault of that destination.
     pub vault: VaultId,
     /// The generation.
     pub generation: RandomId,
@@ -198,24 +198,24 @@ impl MarkerFound {
     }
 }
 
-/// Why what is recorded of a destination is not believed.
+/// Why the state of a destination was not trusted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub enum Doubt {
-    /// It has no marker, though it had one.
+    /// The destination lost its marker.
     NoMarker,
-    /// Its marker cannot be read.
+    /// The marker cannot be read.
     DamagedMarker,
-    /// It is a copy or a restored backup: same id, other generation.
+    /// The destination is a copy or a restored backup: same id, other generation.
     OtherGeneration,
-    /// Its marker is that of another destination, or of another state.
+    /// The marker belongs to another destination, or to another state.
     OtherDestination,
-    /// None of the files that were looked at is there as it was recorded.
+    /// None of the sampled files is as recorded.
     OtherFiles,
-    /// Several files that would be sent are older than they were when both sides agreed.
+    /// Several files that would be sent are older than when both sides last agreed.
     OlderFiles,
-    /// It is a copy of one that is still in its place, and gets an id of its own.
+    /// The destination is a copy of one that still exists, and gets an id of its own.
     Copy,
 }
 

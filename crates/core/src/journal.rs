@@ -12,7 +12,7 @@ const DEVICES: usize = 10_000;
 /// Limit of a device's name, in bytes.
 const NAME: usize = 200;
 
-/// Where something was changed.
+/// The side of a change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
@@ -23,22 +23,22 @@ pub enum Side {
     Vault,
 }
 
-/// What was changed.
+/// The kind of change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub enum JournalChange {
-    /// A file has another content, or is new.
+    /// A file is new or has new content.
     Write,
-    /// A file has a content that both sides had a part in.
+    /// A file was merged from both sides.
     Merge,
-    /// A file is gone.
+    /// A file was deleted.
     Delete,
-    /// A folder is new.
+    /// A folder was created.
     CreateFolder,
-    /// A folder is gone.
+    /// A folder was deleted.
     DeleteFolder,
-    /// A file was kept under another name, because its place was taken by another content.
+    /// A file was kept as a conflicted copy, because other content took its path.
     ConflictedCopy,
 }
 

@@ -16,69 +16,69 @@ const LONGEST_ERROR: usize = 4 << 10;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct LastRun {
-    /// When it began.
+    /// When the run began.
     #[cfg_attr(feature = "schema", schemars(with = "String"))]
     pub began: Timestamp,
-    /// When it ended; `None` while it is at work, and if it was killed.
+    /// When the run ended; null while it is active, and if it was killed.
     #[cfg_attr(feature = "schema", schemars(with = "Option<String>"))]
     pub ended: Option<Timestamp>,
     /// How it ended.
     pub outcome: RunOutcome,
-    /// How many runs in a row did not find the destination up to date, nor make it so, this one included. A run that was
-    /// to stop does not count.
+    /// Number of consecutive runs, including this one, that neither found the destination up to date nor brought it
+    /// up to date. Runs that were asked to stop do not count.
     pub failures_in_a_row: u32,
-    /// What went wrong last, in this run or an earlier one.
+    /// The last error, of this run or an earlier one.
     pub last_error: Option<RunError>,
-    /// Whether this run, or one before it that none made good, ended while it brought changes over.
+    /// True if a run ended while it applied changes here, and no later run finished them.
     #[serde(default)]
     pub cut_short: bool,
-    /// Whether it brings nothing, or nothing more: it is a push, or it came as far as to look for what it sends. Should it end
-    /// early, nothing is missing here because of that.
+    /// True if the run only sends changes from now on. If it ends early, no file of the vault is missing here because
+    /// of that.
     #[serde(default)]
     pub sending: bool,
-    /// Whether it is one of the runs of a follower (`--follow`), which mostly waits.
+    /// True for a run of a follower (`--follow`).
     #[serde(default)]
     pub of_follower: bool,
-    /// How far it came.
+    /// Progress of the run.
     #[serde(default)]
     pub progress: RunProgress,
-    /// Why a follower does not see every change of the destination at once, and scans it each minute, if that is so.
+    /// Why a follower cannot watch the destination for changes, and scans it each minute instead.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub unwatched: Option<String>,
 }
 
-/// How far a run came; all zero as long as it has no plan, and where there was nothing to bring.
+/// Progress of a run; all zero before its plan is known, and if there is nothing to do.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct RunProgress {
-    /// Files to be brought over in all.
+    /// Total files of the run.
     pub files_total: u64,
-    /// Files that are there and recorded.
+    /// Files in place and recorded.
     pub files_complete: u64,
-    /// Bytes to be brought over in all.
+    /// Total bytes of the run.
     pub bytes_total: u64,
-    /// Bytes that are there and recorded.
+    /// Bytes in place and recorded.
     pub bytes_complete: u64,
 }
 
-/// How a run ended. The words are those of reports.
+/// The outcome of a run, with the values of reports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub enum RunOutcome {
-    /// It is at work, or was killed.
+    /// The run is active, or was killed.
     Running,
-    /// The destination is what the vault was.
+    /// The destination equals the vault as listed.
     Complete,
-    /// So it is, but for changes that failed.
+    /// The same, except for changes that failed.
     Failures,
-    /// So it is, but for deletions that are held back.
+    /// The same, except for deletions that are held back.
     HeldBack,
-    /// The vault was older than the destination.
+    /// The vault is older than the destination.
     VaultOlder,
-    /// It was stopped or cut off.
+    /// The run was stopped or cut off.
     Interrupted,
-    /// It could not go on, or not begin.
+    /// The run failed.
     Failed,
 }
 
@@ -94,7 +94,7 @@ impl From<Outcome> for RunOutcome {
     }
 }
 
-/// Something that went wrong.
+/// An error.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct RunError {

@@ -138,7 +138,7 @@ pub struct CursorEntry {
     pub entry: ContentHash,
 }
 
-/// Which way a destination is synced.
+/// The direction in which a destination is synced.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]

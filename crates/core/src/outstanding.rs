@@ -12,19 +12,19 @@ use crate::two_way::Refusal;
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Outstanding {
-    /// Changes that failed; the next run tries them again.
+    /// Failed changes; the next run retries them.
     pub failures: Vec<Failure>,
-    /// Changes that can never be applied here, which the user accepted.
+    /// Failures that can never be resolved here, accepted by the user.
     pub accepted: Vec<Failure>,
-    /// Changes made here that wait before they are sent.
+    /// Local changes that wait to be sent again.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub waiting: Vec<Failure>,
-    /// Deletions that are not made before somebody confirms them.
+    /// Deletions here that are held back until they are confirmed.
     pub held_back: Vec<String>,
-    /// Deletions in the vault that are not made before somebody confirms them.
+    /// Deletions in the vault that are held back until they are confirmed.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub held_back_in_vault: Vec<String>,
-    /// Deletions, here or in the vault, that somebody confirmed; the next run makes them.
+    /// Confirmed deletions, here or in the vault; the next run makes them.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub confirmed: Vec<String>,
 }

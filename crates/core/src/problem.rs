@@ -8,17 +8,17 @@ use serde::Serialize;
 /// The version of everything that is printed as JSON. It rises when a field is added, removed, renamed or changes its type.
 pub const SCHEMA_VERSION: u32 = 1;
 
-/// Why something was not done, or not to its end.
+/// Why something was not done, or not completely.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Problem {
-    /// A word for scripts.
+    /// The code, for scripts.
     pub code: ProblemCode,
-    /// A sentence for people.
+    /// The message, for people.
     pub message: String,
-    /// Whether the same command may succeed later without anybody doing anything.
+    /// True if a later attempt may succeed without any action.
     pub retryable: bool,
-    /// What to do, where that is known.
+    /// The remedy, if known.
     pub hint: Option<String>,
 }
 
@@ -36,36 +36,36 @@ impl Problem {
     }
 }
 
-/// How something ended, in a word. Reports of runs, of commands and of the function share these words.
+/// The outcome. Reports of runs, of commands and of the function share these values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub enum Ending {
     /// Everything was done.
     Complete,
-    /// Nothing was done: it says what would be.
+    /// Dry run: the report lists what would be done.
     DryRun,
-    /// Done, but for changes that failed, or with differences found.
+    /// Done, except for changes that failed; or differences were found.
     Failures,
-    /// Done, but for deletions that somebody has to confirm.
+    /// Done, except for deletions that have to be confirmed.
     HeldBack,
     /// The vault on the server is older than the destination; nothing was removed.
     VaultOlder,
-    /// Stopped or cut off midway; the next run goes on.
+    /// Stopped or cut off midway; the next run continues.
     Interrupted,
     /// The last successful check is too old.
     TooOld,
-    /// Nothing was done, because another obsync works on the destination.
+    /// Nothing was done, because another obsync is working on the destination.
     Skipped,
-    /// Nothing was done, because another invocation of the function has done it or is at it; nothing is left to do.
+    /// Nothing was done, because another invocation of the function did it or is doing it.
     Superseded,
-    /// It could not be done.
+    /// Failed.
     Failed,
 }
 
 macro_rules! codes {
     ($($(#[$text:meta])* $name:ident, $word:literal, $retryable:literal, $hint:expr;)*) => {
-        /// What kind of problem it is.
+        /// The kind of problem.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
         #[serde(rename_all = "snake_case")]
         #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
@@ -102,51 +102,51 @@ macro_rules! codes {
 }
 
 codes! {
-    /// Nothing more precise is known.
+    /// Any other error.
     Error, "error", false, None;
-    /// The command line, an event or a setting cannot be understood.
+    /// The command line, an event or a setting is invalid.
     Usage, "usage", false, None;
-    /// Nobody is signed in, or the token is not valid any more.
+    /// Not signed in, or the token is no longer valid.
     NotSignedIn, "not_signed_in", false, Some("run `obsync login`, or set OBSIDIAN_AUTH_TOKEN");
-    /// Email, password or two-factor code are not right, or are missing.
+    /// The email address, password or two-factor code is wrong or missing.
     SignIn, "sign_in", false, None;
     /// The subscription to Obsidian Sync has expired.
     SubscriptionExpired, "subscription_expired", false, Some("renew the subscription in the account's settings");
-    /// The password of the vault is missing or not right.
+    /// The vault password is wrong or missing.
     VaultPassword, "vault_password", false, Some("set OBSYNC_VAULT_PASSWORD, or pipe it in with --password-stdin");
-    /// The vault is encrypted otherwise than before, or than was asked for.
+    /// The vault's encryption changed, or is not the requested one.
     EncryptionChanged, "encryption_changed", false, None;
     /// There is no such vault.
     VaultNotFound, "vault_not_found", false, Some("`obsync vaults` lists the vaults of the account");
-    /// More than one vault is meant.
+    /// More than one vault matches.
     VaultAmbiguous, "vault_ambiguous", false, Some("give the vault's id; `obsync vaults` lists them");
-    /// The destination holds another vault.
+    /// The destination belongs to another vault.
     OtherVault, "other_vault", false, None;
-    /// Nothing was pulled to this destination.
+    /// No vault was pulled to this destination.
     DestinationUnknown, "destination_unknown", false, Some("`obsync status` lists the destinations");
-    /// The service was not reached.
+    /// The service could not be reached.
     Unreachable, "unreachable", true, None;
     /// The service did not answer in time, or too slowly.
     TimedOut, "timed_out", true, None;
-    /// The service has too much to do.
+    /// The service is overloaded.
     Overloaded, "overloaded", true, None;
-    /// A certificate is not accepted, or there is no encrypted connection.
+    /// A certificate was rejected, or no encrypted connection could be established.
     Certificate, "certificate", false, Some("docs/NETWORKS.md: --ca-file");
-    /// A proxy did not let the connection through.
+    /// A proxy refused the connection.
     Proxy, "proxy", false, Some("docs/NETWORKS.md");
-    /// Something else than the service answered.
+    /// Something other than the service answered.
     NotTheService, "not_the_service", false, None;
     /// The vault is on a host that the token must not be sent to.
     HostNotAllowed, "host_not_allowed", false, None;
-    /// The service refused the request, or does not keep to the protocol.
+    /// The service refused the request, or violated the protocol.
     Service, "service", false, None;
-    /// The vault lists more than obsync takes.
+    /// The vault lists more entries than obsync accepts.
     VaultTooLarge, "vault_too_large", false, None;
     /// The destination is full.
     DestinationFull, "destination_full", false, Some("free some space and run the same command again");
     /// The credentials of the destination or of the state's table are missing, refused or expired.
     Credentials, "credentials", false, Some("renew them, or choose another profile or account; set the clock if it is wrong");
-    /// The credentials are good, but not for this.
+    /// The credentials are valid, but lack a permission.
     AccessDenied, "access_denied", false, Some("allow it to these credentials; for AWS `obsync aws init --bucket BUCKET --dry-run` prints the policy, run by whoever may look at the bucket");
     /// No region is set, or the bucket is in another one.
     Region, "region", false, Some("set AWS_REGION");
@@ -160,15 +160,15 @@ codes! {
     StateDamaged, "state_damaged", false, Some("`obsync reset DEST`, then pull again: no file is downloaded twice");
     /// The state was written by a newer obsync.
     StateNewer, "state_newer", false, Some("update obsync");
-    /// Another obsync works on the destination.
+    /// Another obsync is working on the destination.
     AlreadyRunning, "already_running", true, None;
     /// The run was stopped, or cut off midway.
     Interrupted, "interrupted", true, Some("run the same command again; it goes on where this one stopped");
     /// Some changes could not be applied.
     Failures, "failures", true, None;
-    /// The destination is not what was pulled.
+    /// The destination differs from what was pulled.
     Differs, "differs", false, None;
-    /// A pull did not come to its end, so the destination is not the whole vault.
+    /// A pull did not finish, so the destination is not the whole vault.
     Unfinished, "unfinished", false, None;
     /// Deletions are held back.
     HeldBack, "held_back", false, Some("look at what is to be deleted; `obsync confirm DEST` lets it go");

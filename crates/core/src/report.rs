@@ -48,9 +48,9 @@ impl From<Outcome> for Ending {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Tally {
-    /// How many files.
+    /// Number of files.
     pub files: u64,
-    /// Bytes of their content (plaintext).
+    /// Bytes of content (plaintext).
     pub bytes: u64,
 }
 
@@ -70,12 +70,12 @@ impl Tally {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Failure {
-    /// The path, or the encoded path where that could not be decoded.
+    /// The path, or the encoded path if it could not be decoded.
     pub path: String,
-    /// The vault's version of the change.
+    /// The version of the change in the vault.
     #[cfg_attr(feature = "schema", schemars(with = "u64"))]
     pub uid: Uid,
-    /// A sentence about what went wrong.
+    /// The reason, in a sentence.
     pub reason: String,
 }
 
@@ -91,14 +91,14 @@ impl Failure {
     }
 }
 
-/// A file that was in the way and that obsync had not written in its present form.
+/// A file that obsync had not written in its present form, moved out of the way of a file of the vault.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Conflict {
-    /// Where it was.
+    /// The old path.
     #[cfg_attr(feature = "schema", schemars(with = "String"))]
     pub path: VaultPath,
-    /// Where it is now.
+    /// The new path.
     #[cfg_attr(feature = "schema", schemars(with = "String"))]
     pub kept_as: VaultPath,
 }
@@ -107,10 +107,10 @@ pub struct Conflict {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct MovedFile {
-    /// Where it is now.
+    /// The new path.
     #[cfg_attr(feature = "schema", schemars(with = "String"))]
     pub path: VaultPath,
-    /// Where it was.
+    /// The old path.
     #[cfg_attr(feature = "schema", schemars(with = "String"))]
     pub from: VaultPath,
 }
@@ -119,24 +119,26 @@ pub struct MovedFile {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Step {
-    /// What would be done.
+    /// The action.
     pub action: StepAction,
-    /// With which path.
+    /// The path.
     #[cfg_attr(feature = "schema", schemars(with = "String"))]
     pub path: VaultPath,
-    /// Bytes of content, for files.
+    /// Size in bytes, for files.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub size: Option<u64>,
-    /// Where a copy would be made from.
+    /// The source of a copy.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "schema", schemars(with = "Option<String>"))]
     pub from: Option<VaultPath>,
 }
 
-/// What a [`Step`] takes without its paths in JSON that is a text of JSON itself, as in the answer to a request.
+/// JSON of a [`Step`] without its paths, in bytes, in JSON that is a JSON string itself, such as the answer to a
+/// request.
 const STEP_ROOM: u64 = 128;
 
-/// What a path takes there at most: a quotation mark or a backslash is escaped twice, and anything but ASCII may be.
+/// Upper bound of a path's bytes in such JSON: a quotation mark or a backslash is escaped twice, and every
+/// character outside ASCII can be escaped.
 fn room_of(path: &VaultPath) -> u64 {
     let room = |character: char| match character {
         '"' | '\\' => 4,
@@ -146,34 +148,34 @@ fn room_of(path: &VaultPath) -> u64 {
     path.as_str().chars().map(room).sum()
 }
 
-/// What a [`Step`] would do.
+/// The action of a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub enum StepAction {
-    /// Content would be downloaded.
+    /// Download a file.
     Download,
-    /// Content would be copied from another path.
+    /// Copy the content from another path.
     Copy,
-    /// Only the times would be set.
+    /// Set only the times.
     Touch,
-    /// A file would be removed.
+    /// Remove a file.
     Remove,
-    /// A folder would be made.
+    /// Create a folder.
     CreateFolder,
-    /// A folder would be removed, as it is empty then.
+    /// Remove a folder that becomes empty.
     RemoveFolder,
-    /// A file would be sent to the vault.
+    /// Send a file to the vault.
     Push,
-    /// A folder would be made in the vault.
+    /// Create a folder in the vault.
     PushFolder,
-    /// A file or folder would be deleted in the vault.
+    /// Delete a file or folder in the vault.
     DeleteInVault,
-    /// A file that was changed on both sides would be merged here, or was.
+    /// Merge a file that both sides changed.
     Merge,
-    /// A file that is there already would be recorded as the vault's.
+    /// Record an existing file as the vault's.
     Adopt,
-    /// A file that obsync did not write would be kept under another name, as a file of the vault comes to its place.
+    /// Keep a file that obsync did not write under another name, because a file of the vault takes its path.
     KeepBeside,
 }
 
@@ -204,136 +206,134 @@ pub struct Report {
     pub vault_id: VaultId,
     /// The vault's name.
     pub vault: String,
-    /// Where it was pulled to.
+    /// The destination.
     pub destination: String,
-    /// Which way they were synced.
+    /// The direction of the sync.
     pub direction: Direction,
-    /// The name of this device in the vault's history and in the names of conflicted copies, where changes are sent.
+    /// Name of this device in the vault's history and in the names of conflicted copies; only if changes are sent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub device: Option<String>,
-    /// The vault's version that the destination is complete up to (its watermark).
+    /// The vault version up to which the destination is complete (its watermark).
     pub version: u64,
-    /// The watermark before this pull.
+    /// The version of the destination before this run.
     pub previous_version: u64,
-    /// The version of the vault on the server, when that is older than the destination.
+    /// The version of the vault on the server, if it is older than that of the destination.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub older_vault: Option<u64>,
-    /// Why what was recorded of the destination was not believed.
+    /// Why the state of the destination was not trusted.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub doubt: Option<Doubt>,
-    /// The vault has not the newest entry any more that it had: it was restored from a backup, or replaced.
+    /// True if the vault no longer has its formerly newest entry: it was restored from a backup, or replaced.
     #[serde(skip_serializing_if = "is_false")]
     pub vault_restored: bool,
-    /// Entries that the server listed.
+    /// Number of entries that the server listed.
     pub listed: u64,
     /// Downloaded.
     pub pulled: Tally,
     /// Copied from another path of the destination.
     pub copied: Tally,
-    /// Found in place or left over from an interrupted run, so neither downloaded nor copied.
+    /// Found in place or left by an interrupted run, so neither downloaded nor copied.
     pub adopted: Tally,
     /// Removed.
     pub deleted: Tally,
-    /// Files that have another path in the vault: copied from a path that was then removed. They are among `copied` and
-    /// `deleted`.
+    /// Files whose path changed in the vault: copied from a path that was then removed. They also count in `copied`
+    /// and `deleted`.
     #[serde(skip_serializing_if = "Tally::is_none")]
     pub moved: Tally,
-    /// These files, by name; the first [`FAILURES_LISTED`].
+    /// Old and new paths of moved files; the first 1,000.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub moved_files: Vec<MovedFile>,
-    /// Deleted in the vault, or renamed there, and left at their paths because the destination is told to keep such files.
+    /// Deleted or renamed in the vault, and kept at their paths because of `--keep-deleted`.
     pub retained: Tally,
-    /// What was removed and not moved, by name; the first [`FAILURES_LISTED`].
+    /// Paths of removed files, without moved ones; the first 1,000.
     #[cfg_attr(feature = "schema", schemars(with = "Vec<String>"))]
     pub deleted_files: Vec<VaultPath>,
-    /// The files that changed, in order, if that was asked for.
+    /// Changed files, in order; only with `--list-changes`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub changes: Option<Vec<Step>>,
-    /// Those that are not in `changes`, for which there was no room.
+    /// Number of changed files omitted from `changes` for its size.
     #[serde(skip_serializing_if = "is_zero")]
     pub changes_unlisted: u64,
-    /// How much room for `changes` is left, in bytes.
+    /// Remaining size of `changes`, in bytes.
     #[serde(skip)]
     pub(crate) changes_room: u64,
-    /// Folders made.
+    /// Number of folders created.
     pub folders_created: u64,
-    /// Folders removed.
+    /// Number of folders removed.
     pub folders_deleted: u64,
     /// Sent to the vault.
     #[serde(skip_serializing_if = "Tally::is_none")]
     pub pushed: Tally,
-    /// Folders made in the vault.
+    /// Number of folders created in the vault.
     #[serde(skip_serializing_if = "is_zero")]
     pub folders_pushed: u64,
     /// Deleted in the vault.
     #[serde(skip_serializing_if = "Tally::is_none")]
     pub deleted_in_vault: Tally,
-    /// What was deleted in the vault, by name; the first [`FAILURES_LISTED`].
+    /// Paths deleted in the vault; the first 1,000.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[cfg_attr(feature = "schema", schemars(with = "Vec<String>"))]
     pub deleted_in_vault_files: Vec<VaultPath>,
-    /// Folders deleted in the vault.
+    /// Number of folders deleted in the vault.
     #[serde(skip_serializing_if = "is_zero")]
     pub folders_deleted_in_vault: u64,
     /// Changed on both sides, and merged.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[cfg_attr(feature = "schema", schemars(with = "Vec<String>"))]
     pub merged: Vec<VaultPath>,
-    /// Changed in the vault and left there by a push, which applies nothing here; the first [`FAILURES_LISTED`].
+    /// Changed in the vault and not applied by a push; the first 1,000.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[cfg_attr(feature = "schema", schemars(with = "Vec<String>"))]
     pub diverged: Vec<VaultPath>,
-    /// Files and folders of that kind that are not in `diverged`.
+    /// Number of files and folders that are not in `diverged`.
     #[serde(skip_serializing_if = "is_zero")]
     pub diverged_unlisted: u64,
-    /// Deleted here, and kept in the vault until somebody confirms it; the first [`FAILURES_LISTED`] files.
+    /// Deletions in the vault that are held back until they are confirmed; the first 1,000 files.
     #[cfg_attr(feature = "schema", schemars(with = "Vec<String>"))]
     pub held_back_in_vault: Vec<VaultPath>,
-    /// Files of that kind that are not in `held_back_in_vault`.
+    /// Number of files that are not in `held_back_in_vault`.
     #[serde(skip_serializing_if = "is_zero")]
     pub held_back_in_vault_unlisted: u64,
     /// Left out by the filter.
     pub skipped: Tally,
-    /// The same by [`SkipReason::name`].
+    /// Skipped files by reason.
     #[cfg_attr(feature = "schema", schemars(with = "std::collections::BTreeMap<String, Tally>"))]
     pub skipped_reasons: BTreeMap<&'static str, Tally>,
-    /// Folders that were left out as hidden though a file in them shows that a device uses them as its configuration folder
-    /// ([`Filter::other_config_dir`]); the first [`CONFIG_DIRS_NAMED`].
+    /// Hidden folders that were left out although a file in them shows that a device uses them as its configuration
+    /// folder; the first 20.
     #[serde(skip_serializing_if = "BTreeSet::is_empty")]
     pub other_config_dirs: BTreeSet<String>,
-    /// Files that Obsidian runs or applies by itself ([`Filter::is_code`]) and that have other content than before; the
-    /// first [`FAILURES_LISTED`].
+    /// Files with new content that Obsidian runs or applies by itself; the first 1,000.
     #[cfg_attr(feature = "schema", schemars(with = "Vec<String>"))]
     pub code: Vec<VaultPath>,
-    /// Deleted in the vault but changed here, so left alone.
+    /// Deleted in the vault but changed here, so not removed.
     #[cfg_attr(feature = "schema", schemars(with = "Vec<String>"))]
     pub kept: Vec<VaultPath>,
-    /// Deletions that are not made before somebody confirms them; the first [`FAILURES_LISTED`] files.
+    /// Deletions here that are held back until they are confirmed; the first 1,000 files.
     #[cfg_attr(feature = "schema", schemars(with = "Vec<String>"))]
     pub held_back: Vec<VaultPath>,
-    /// Files of that kind that are not in `held_back`.
+    /// Number of files that are not in `held_back`.
     #[serde(skip_serializing_if = "is_zero")]
     pub held_back_unlisted: u64,
-    /// Changed or added here, and taken back by a mirror: they are in the destination's trash.
+    /// Changed or added here, and moved to the destination's trash by a mirror.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[cfg_attr(feature = "schema", schemars(with = "Vec<String>"))]
     pub set_aside: Vec<VaultPath>,
-    /// Changed or added here, and left as they are, because they are more than a mirror takes back at once; the first
-    /// [`FAILURES_LISTED`].
+    /// Changed or added here, and not reverted, because they are more than a mirror reverts at once; the first 1,000.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[cfg_attr(feature = "schema", schemars(with = "Vec<String>"))]
     pub not_taken_back: Vec<VaultPath>,
-    /// Files of that kind that are not in `not_taken_back`.
+    /// Number of files that are not in `not_taken_back`.
     #[serde(skip_serializing_if = "is_zero")]
     pub not_taken_back_unlisted: u64,
-    /// Set aside because they were in the way.
+    /// Files that obsync did not write, kept as conflicted copies.
     pub conflicts: Vec<Conflict>,
-    /// What the user should know though nothing failed.
+    /// Warnings: nothing failed.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<String>,
-    /// Not applied; the first [`FAILURES_LISTED`].
+    /// Changes that could not be applied; the first 1,000.
     pub failures: Vec<Failure>,
-    /// Not applied either, and not in `failures`.
+    /// Number of failures that are not in `failures`.
     pub failures_unlisted: u64,
     /// Whether some of the failures last as long as the vault does not change what failed.
     #[serde(skip)]
@@ -341,18 +341,18 @@ pub struct Report {
     /// Whether the filter could leave out some of those.
     #[serde(skip)]
     pub has_excludable_failures: bool,
-    /// Changes that cannot be applied here for good, which the user accepted.
+    /// Number of failures that can never be resolved here, accepted by the user.
     #[serde(skip_serializing_if = "is_zero")]
     pub accepted_failures: u64,
-    /// What a dry run would do.
+    /// The steps of a dry run.
     pub steps: Vec<Step>,
-    /// Connections opened.
+    /// Number of connections opened.
     pub connections: u64,
-    /// Contents asked for.
+    /// Number of contents requested.
     pub requests: u64,
     /// Bytes of content received (encrypted).
     pub bytes_received: u64,
-    /// Wall time, in milliseconds.
+    /// Duration in milliseconds.
     pub duration_ms: u64,
 }
 

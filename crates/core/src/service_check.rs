@@ -29,30 +29,30 @@ const AT_ONCE: usize = 16;
 /// Connections opened at once.
 const CONNECTIONS: usize = 4;
 
-/// What was found out of one thing.
+/// The result of a check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub enum Finding {
-    /// It is as obsync expects.
+    /// The service behaves as obsync expects.
     AsExpected,
-    /// Either way is right; this one it is.
+    /// Both behaviours are right; `details` says which was observed.
     Observed,
-    /// It is otherwise, and obsync must not be trusted to write.
+    /// The service behaves differently, so obsync should not be used for writing.
     Differs,
-    /// It could not be found out.
+    /// The check failed, so the behaviour is unknown.
     Unknown,
 }
 
-/// One thing that was looked at.
+/// One check.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct ServiceFact {
-    /// A name for programs.
+    /// The name of the check, for scripts.
     pub name: &'static str,
-    /// What is expected, in words.
+    /// The expected behaviour.
     pub expected: &'static str,
-    /// What was found.
+    /// The result.
     pub finding: Finding,
     /// The details.
     pub details: String,

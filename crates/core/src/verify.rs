@@ -21,60 +21,62 @@ const BATCH: usize = 256;
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Verification {
-    /// The vault's version that the destination was compared with.
+    /// The vault version that the destination was compared with.
     pub version: u64,
-    /// Files that are exactly what the state says.
+    /// Number of files that are exactly as recorded in the state.
     pub intact: Tally,
-    /// Those of them that were read and hashed.
+    /// Number of intact files that were read and hashed.
     pub read: Tally,
-    /// Those of them of which size and SHA-256 were compared as their objects say them, without their being read.
+    /// Number of intact files that were compared by size and by the SHA-256 in the object's metadata, without reading
+    /// them.
     pub compared: Tally,
-    /// Files of the vault that are not there.
+    /// Files of the vault that are missing.
     #[cfg_attr(feature = "schema", schemars(with = "Vec<String>"))]
     pub missing: Vec<VaultPath>,
-    /// Files of the vault with other content than obsync wrote.
+    /// Files of the vault whose content differs from what obsync wrote.
     pub changed: Vec<ChangedFile>,
-    /// Files that a run put there or was about to replace when it was killed, before it could record them. The next pull
+    /// Files that a run had placed or was replacing when it was killed, before it recorded them. The next pull
     /// compares and records them.
     #[cfg_attr(feature = "schema", schemars(with = "Vec<String>"))]
     pub left_by_killed_run: Vec<VaultPath>,
-    /// Files that the vault deleted, or renamed, and that were kept: they say themselves that they are of this vault.
+    /// Files that were kept when the vault deleted or renamed them. Their metadata says that they belong to this
+    /// vault.
     pub retained: Vec<String>,
-    /// Files that are not of the vault (as far as it was pulled).
+    /// Files that are not part of the vault as last pulled.
     pub extra: Vec<String>,
-    /// How many files there are besides that no run brings, sends or touches: what Obsidian syncs on no device, what the last
-    /// run's choice of files leaves out, and in a synced folder the configuration that is only here. They are no fault.
+    /// Number of other files, which no run syncs: files that Obsidian never syncs, files that the last run's filter
+    /// leaves out, and in a synced folder the configuration that is only here. They are not an error.
     pub never_synced: u64,
     /// Folders that cannot be read.
     pub unreadable: Vec<String>,
-    /// Files of the vault in such folders, which may be there or not.
+    /// Files of the vault in unreadable folders, which may or may not exist.
     #[cfg_attr(feature = "schema", schemars(with = "Vec<String>"))]
     pub unverified: Vec<VaultPath>,
-    /// Why the destination is not the whole vault though its files may be as recorded.
+    /// Why the destination is not the whole vault, although its files may be as recorded.
     pub unfinished: Vec<Unfinished>,
     /// Changes of the vault that could not be applied.
     pub failures: Vec<Failure>,
-    /// Changes that can never be applied here, which the user accepted. They are no fault.
+    /// Failures that can never be resolved here, accepted by the user. They are not an error.
     pub accepted_failures: u64,
-    /// Deletions that nobody confirmed; files of the vault as long as they wait.
+    /// Deletions here that are held back until they are confirmed. Until then, the files count as files of the vault.
     pub held_back: Vec<String>,
-    /// Deletions in the vault that nobody confirmed, of files that were deleted here.
+    /// Deletions in the vault that are held back until they are confirmed, of files that were deleted here.
     pub held_back_in_vault: Vec<String>,
-    /// Deletions, here or in the vault, that somebody confirmed and no run has made yet.
+    /// Confirmed deletions, here or in the vault, that no run has made yet.
     pub confirmed: Vec<String>,
-    /// Every file of the vault that was looked at, with how. Only on request.
+    /// Every checked file, with the method of comparison; only with `--list-files`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub files: Option<Vec<VerifiedFile>>,
 }
 
-/// A file with other content than obsync wrote.
+/// A file whose content differs from what obsync wrote.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct ChangedFile {
     /// Its path.
     #[cfg_attr(feature = "schema", schemars(with = "String"))]
     pub path: VaultPath,
-    /// How that was found out.
+    /// How the file was compared.
     pub checked_by: CheckedBy,
 }
 
@@ -85,9 +87,9 @@ pub struct VerifiedFile {
     /// Its path.
     #[cfg_attr(feature = "schema", schemars(with = "String"))]
     pub path: VaultPath,
-    /// Whether it is what the state says.
+    /// True if the file is as recorded in the state.
     pub intact: bool,
-    /// How that was found out.
+    /// How the file was compared.
     pub checked_by: CheckedBy,
 }
 
@@ -96,19 +98,19 @@ pub struct VerifiedFile {
 #[serde(rename_all = "snake_case")]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub enum Unfinished {
-    /// The first pull did not come to its end.
+    /// The first pull did not finish.
     FirstPull,
-    /// A full pull or sync did not come to its end.
+    /// A full pull or sync did not finish.
     FullPull,
-    /// A pull with another choice of files did not come to its end.
+    /// A pull with another filter did not finish.
     OtherChoice,
-    /// A pull that keeps everything did not come to its end.
+    /// A pull that keeps everything did not finish.
     KeepEverything,
     /// A run was killed while it put files in place.
     Killed,
-    /// A run was stopped, was killed or failed before its end, and none after it came to its end.
+    /// A run was stopped, was killed or failed, and no later run finished.
     Interrupted,
-    /// Everything of the vault is here, but a run ended while it sent what was changed here.
+    /// Everything of the vault is here, but a run ended while it sent local changes.
     Unsent,
 }
 

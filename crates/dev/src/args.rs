@@ -9,7 +9,7 @@ use obsync_testkit::Faults;
 
 use crate::values::{Account, Bucket, EndToEndVault, Fault, Loopback};
 
-/// Tools for working on obsync, and for trying it without an account.
+/// Tools for developing obsync, and for trying it without an account.
 #[derive(Debug, Parser)]
 #[command(
     name = "obsync-dev",
@@ -18,24 +18,24 @@ use crate::values::{Account, Bucket, EndToEndVault, Fault, Loopback};
     max_term_width = 110,
     after_help = "\
 Examples:
-  obsync-dev demo                                    see obsync at work; nothing else is needed
+  obsync-dev demo                                    see obsync at work, without any setup
   obsync-dev server --sign-up --managed Notes        a sync service on this machine
   obsync-dev edit write Notes Daily/today.md Rain    change a vault of that service
-  obsync-dev cloud --server                          a cloud on this machine, and a vault to bring there
-  obsync-dev invoke --local deploy/events/empty.json the function, run as AWS Lambda would
+  obsync-dev cloud --server                          an emulated cloud, and a vault to copy there
+  obsync-dev invoke --local deploy/events/empty.json run the function as AWS Lambda would
   obsync-dev generate --files 1000 --seed 7 ./vault  a folder that looks like a vault
-  obsync-dev bench                                   how fast obsync is on this machine
-  obsync-dev soak --minutes 10                       whether it stands a bad line for long"
+  obsync-dev bench                                   measure obsync on this machine
+  obsync-dev soak --minutes 10                       pull over a faulty connection for ten minutes"
 )]
 pub(crate) struct Arguments {
     #[command(subcommand)]
     pub(crate) command: Command,
-    /// Tell more (-vv: much more), on standard error
+    /// Log more (-vv: much more) to standard error
     #[arg(short, long, action = ArgAction::Count, global = true, display_order = 100)]
     pub(crate) verbose: u8,
 }
 
-/// What to do.
+/// A command.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     Server(ServerOptions),
@@ -49,42 +49,42 @@ pub(crate) enum Command {
     Interop(InteropOptions),
 }
 
-/// Run a development server that speaks the sync protocol, on this machine alone
+/// Run a development server of the sync protocol on this machine
 ///
-/// It answers REST calls and WebSocket sessions on one port, until Ctrl-C. Every account sees every vault, but those
-/// that a client made, which belong to their account.
+/// Serves REST calls and WebSocket sessions on one port, until Ctrl-C. Every account sees every vault, except vaults
+/// that a client created: those belong to the client's account.
 ///
-/// It is for tests and for trying things: nothing is encrypted on the way, and passwords on its command line can be
-/// seen by every user of this machine. Give it no real ones.
+/// For tests and experiments only: connections are not encrypted, and every user of this machine can see the
+/// passwords on the command line. Do not use real passwords.
 #[derive(Debug, Args)]
 #[command(after_help = SERVER_EXAMPLES, after_long_help = server_notes())]
 pub(crate) struct ServerOptions {
-    /// Where to listen; only on loopback. Port 0 takes any that is free
+    /// Address to listen on, loopback only. Port 0 takes any free port
     #[arg(long, value_name = "127.0.0.1:PORT", default_value = "127.0.0.1:8787")]
     pub(crate) listen: Loopback,
-    /// Keep accounts and vaults in this folder, and serve what is in it [default: in memory only]
+    /// Store accounts and vaults in this folder, and serve those that are in it [default: in memory only]
     #[arg(long, value_name = "DIR")]
     pub(crate) data: Option<PathBuf>,
-    /// Serve the vault of a fixture folder (vault.json, entries.jsonl, blobs/); changes are not written to it
+    /// Serve the vault of a fixture folder (vault.json, entries.jsonl, blobs/), without writing changes to it
     /// (repeatable)
     #[arg(long, value_name = "FIXTURE_DIR")]
     pub(crate) vault: Vec<PathBuf>,
-    /// Have this account, with two-factor authentication if a base32 secret is given (repeatable)
+    /// Add this account, with two-factor authentication if a base32 secret is given (repeatable)
     #[arg(long, value_name = "EMAIL:PASSWORD[:TOTP_SECRET]")]
     pub(crate) user: Vec<Account>,
-    /// Make an account for every unknown address that signs in
+    /// Create an account for every unknown address that signs in
     #[arg(long)]
     pub(crate) sign_up: bool,
-    /// Make a vault whose password the server hands out (repeatable)
+    /// Create a vault with standard encryption: the server provides its password (repeatable)
     #[arg(long, value_name = "NAME")]
     pub(crate) managed: Vec<String>,
-    /// Make an end-to-end encrypted vault, of encryption version 0, 2 or 3 (repeatable) [default version: 3]
+    /// Create an end-to-end encrypted vault with encryption version 0, 2 or 3 (repeatable) [default version: 3]
     #[arg(long, value_name = "NAME:PASSWORD[:VERSION]")]
     pub(crate) create: Vec<EndToEndVault>,
-    /// Fill the vaults of --managed and --create, if they are empty, with this many generated files
+    /// Fill empty vaults of --managed and --create with this many generated files
     #[arg(long, value_name = "FILES")]
     pub(crate) fill: Option<usize>,
-    /// Do something wrong; `--help` lists what there is (repeatable)
+    /// Inject a fault; `--help` lists them (repeatable)
     #[arg(long, value_name = "NAME[=VALUE]")]
     pub(crate) fault: Vec<Fault>,
 }
@@ -99,8 +99,8 @@ Examples:
 fn server_notes() -> String {
     let mut text = format!(
         "{SERVER_EXAMPLES}\n\n\
-         Faults (the first ones are settings). They strike always, or when VALUE says: 10% or 0.1 of the\n\
-         times, next:3, after:5, at-most:2, uid:7, or several of these joined by +.\n"
+         Faults (the first ones are settings). They strike always, or as VALUE says: 10% or 0.1 of the\n\
+         time, next:3, after:5, at-most:2, uid:7, or several of these joined by +.\n"
     );
     for (name, help) in Faults::names() {
         let mut heading = name;
@@ -126,10 +126,10 @@ fn wrapped(text: &str, width: usize) -> Vec<String> {
     lines
 }
 
-/// Change a vault of a development server, as a device of the user would
+/// Change a vault of a development server, as another device would
 ///
-/// Signs in with OBSIDIAN_EMAIL and OBSIDIAN_PASSWORD; an end-to-end encrypted vault is opened with OBSYNC_VAULT_PASSWORD.
-/// Each change is recorded by the server before the command ends, so the next `obsync pull` brings it.
+/// Signs in with OBSIDIAN_EMAIL and OBSIDIAN_PASSWORD, and opens an end-to-end encrypted vault with
+/// OBSYNC_VAULT_PASSWORD. The server records the change before the command ends, so the next `obsync pull` gets it.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -139,7 +139,7 @@ Examples:
   obsync-dev edit mv Notes Daily Journal
   obsync-dev edit rm Notes Journal/today.md")]
 pub(crate) struct EditOptions {
-    /// The development server; only on loopback
+    /// URL of the development server, loopback only
     #[arg(
         long,
         value_name = "URL",
@@ -153,14 +153,14 @@ pub(crate) struct EditOptions {
     pub(crate) change: Change,
 }
 
-/// What to change. VAULT is the name or the id of a vault.
+/// A change. VAULT is the name or the id of a vault.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Change {
-    /// Write a file, new or over an old one, and the folders that it lies in
+    /// Create or overwrite a file, and create its folders
     Write {
         /// Name or id of the vault
         vault: String,
-        /// Where the file is in the vault
+        /// Path of the file in the vault
         #[arg(value_parser = vault_path)]
         path: VaultPath,
         /// Its content [default: standard input]
@@ -174,7 +174,7 @@ pub(crate) enum Change {
         #[arg(value_parser = vault_path)]
         path: VaultPath,
     },
-    /// Give a file, or a folder with everything in it, another path
+    /// Move a file, or a folder with everything in it
     Mv {
         /// Name or id of the vault
         vault: String,
@@ -187,14 +187,14 @@ pub(crate) enum Change {
     },
 }
 
-/// Run a cloud for the function and for obsync, on this machine alone: S3, DynamoDB, Secrets Manager, Lambda
+/// Emulate S3, DynamoDB, Secrets Manager and Lambda on this machine, for obsync and the function
 ///
-/// Each service listens on a port of its own, until Ctrl-C, and keeps everything in memory. It makes a bucket and a
-/// table, prints the variables by which obsync, the function (`obsync-dev invoke`) and any other client of AWS find
-/// them, and tells at the end what was asked of each service.
+/// Each service listens on a port of its own, until Ctrl-C, and keeps all data in memory. The command creates a
+/// bucket and a table, and prints the environment variables for obsync, the function (`obsync-dev invoke`) and any
+/// other client of AWS. At the end it prints the number of requests to each service.
 ///
-/// Lambda only takes events, for functions that invoke themselves again; it does not run them. Requests to S3 must be
-/// signed with the key that is printed; it is worth nothing anywhere else.
+/// The emulated Lambda accepts events of functions that invoke themselves, but does not run them. Requests to S3 must
+/// be signed with the printed key, which is valid only here.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -202,117 +202,117 @@ Examples:
   obsync-dev cloud --server --fill 10000
   OBSYNC_API_URL=http://127.0.0.1:8787 obsync-dev cloud --secret secret.json")]
 pub(crate) struct CloudOptions {
-    /// The bucket to make
+    /// Bucket to create
     #[arg(long, value_name = "NAME", default_value = "vaults")]
     pub(crate) bucket: Bucket,
-    /// The table to make
+    /// Table to create
     #[arg(long, value_name = "NAME", default_value = "obsync-state")]
     pub(crate) table: String,
-    /// Make the secret `obsync` with the text of this file, JSON as `obsync credentials export` writes it
+    /// Create the secret `obsync` from this file: JSON as written by `obsync credentials export`
     #[arg(long, value_name = "FILE")]
     pub(crate) secret: Option<PathBuf>,
-    /// Where S3 listens; the three ports after it are DynamoDB's, Secrets Manager's and Lambda's. 0 takes any four that
-    /// are free
+    /// Port of S3; DynamoDB, Secrets Manager and Lambda use the next three. 0 takes any four free ports
     #[arg(long, value_name = "PORT", default_value_t = 8790, value_parser = first_of_four)]
     pub(crate) port: u16,
-    /// Run a sync server too, with a vault, and make the secret that opens it unless --secret is given
+    /// Also run a sync server with a vault, and create the secret that opens it unless --secret is given
     #[arg(long)]
     pub(crate) server: bool,
-    /// How many generated files the vault of --server has
+    /// Number of generated files in the vault of --server
     #[arg(long, value_name = "FILES", default_value_t = 300, requires = "server")]
     pub(crate) fill: usize,
-    /// The sync server that the function is to ask, where it is not --server [default: the official one]
+    /// URL of the sync service for the function, without --server [default: the official one]
     #[arg(long, value_name = "URL", env = "OBSYNC_API_URL")]
     pub(crate) api_url: Option<String>,
 }
 
 /// Run the function as AWS Lambda would: the real program, with a deadline and a memory limit
 ///
-/// The program is the `bootstrap` that was built beside this one, else this program in its place. It gets the variables
-/// of this terminal that begin with AWS_, OBSYNC_, OBSIDIAN_, S3_, STATE_ or LAMBDA_, so it works with what
-/// `obsync-dev cloud` started in another terminal as well as with AWS itself.
+/// Runs the `bootstrap` program beside this one if it was built, else this program in its place. The function gets
+/// the environment variables that begin with AWS_, OBSYNC_, OBSIDIAN_, S3_, STATE_ or LAMBDA_, so it works with
+/// `obsync-dev cloud` in another terminal as well as with AWS itself.
 ///
-/// Its logs, and a line on each invocation, are on standard error; its answers on standard output, as JSON. Once an
-/// invocation fails, the exit status is 1.
+/// Prints the function's logs and a line for each invocation to standard error, and its answers to standard output,
+/// as JSON. If an invocation fails, the exit status is 1.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
-  obsync-dev invoke --local deploy/events/empty.json      to try it: nothing else is needed
+  obsync-dev invoke --local deploy/events/empty.json      without any setup
   obsync-dev invoke deploy/events/sync-single-vault.json --memory 256
   echo '{\"action\":\"sync\"}' | obsync-dev invoke - --timeout 5 --invocations 20")]
 pub(crate) struct InvokeOptions {
-    /// The event: a file with JSON, or - for standard input
+    /// Event: a JSON file, or - for standard input
     #[arg(value_name = "EVENT.json")]
     pub(crate) event: PathBuf,
-    /// The function's memory size in MB, which is told to it and which it is held to
+    /// Memory size of the function in MB: set in its environment, and enforced
     #[arg(long, value_name = "MB", default_value_t = 128, value_parser = clap::value_parser!(u32).range(64..=10_240))]
     pub(crate) memory: u32,
-    /// How many seconds an invocation may take before it is killed
+    /// Timeout of an invocation in seconds
     #[arg(long, value_name = "S", default_value = "60", value_parser = timeout)]
     pub(crate) timeout: Duration,
-    /// Invoke it again, so many times in all at most, while the answer is `incomplete`; the process stays the same
+    /// Invoke the function again in the same process while the answer is `incomplete`, at most this many times in
+    /// total
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1_000))]
     pub(crate) invocations: u32,
-    /// The program to run [default: bootstrap beside this program]
+    /// Program to run [default: bootstrap beside this program]
     #[arg(long, value_name = "PATH")]
     pub(crate) function: Option<PathBuf>,
-    /// Start a cloud and a sync server for it, in this program, and end them after it. The server has the vault Notes, and
-    /// what an event of deploy/events names
+    /// Start an emulated cloud and a sync server in this program, for the duration of the run. The server has the
+    /// vault Notes, and the vaults that the events in deploy/events name
     #[arg(long)]
     pub(crate) local: bool,
-    /// How many generated files each vault of --local has
+    /// Number of generated files in each vault of --local
     #[arg(long, value_name = "FILES", default_value_t = 300, requires = "local")]
     pub(crate) files: usize,
 }
 
-/// Write a folder that looks like a vault: notes, attachments, configuration
+/// Generate a folder that looks like a vault: notes, attachments, configuration
 ///
-/// Half of the notes are shorter than 2 KiB, some are long, and attachments are noise, as compressed pictures are. The
-/// same number, seed and options give the same files, byte for byte, on every machine.
+/// Half of the notes are shorter than 2 KiB, some are long, and attachments are random bytes, like compressed
+/// pictures. The same number, seed and options generate the same files, byte for byte, on every machine.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
   obsync-dev generate --files 1000 --seed 7 ./vault
   obsync-dev generate --files 11000 --seed 1 --many-scripts --max-size 100000 ./vault")]
 pub(crate) struct GenerateOptions {
-    /// How many files
+    /// Number of files
     #[arg(long, value_name = "N")]
     pub(crate) files: usize,
-    /// What everything depends on, a number
+    /// Seed of the random generator
     #[arg(long, value_name = "S")]
     pub(crate) seed: u64,
-    /// Names in more than sixty scripts, some of 255 bytes, instead of English ones
+    /// Use names in more than sixty scripts, some of 255 bytes, instead of English names
     #[arg(long)]
     pub(crate) many_scripts: bool,
     /// Share of the files that are pictures, sounds and the like, from 0 to 1
     #[arg(long, value_name = "SHARE", default_value_t = 0.03, value_parser = share)]
     pub(crate) attachments: f64,
-    /// Size that no file is larger than, in bytes
+    /// Maximum size of a file, in bytes
     #[arg(long, value_name = "BYTES", default_value_t = 16 * 1024 * 1024)]
     pub(crate) max_size: u64,
-    /// What to multiply all sizes by, before --max-size
+    /// Factor for all sizes, applied before --max-size
     #[arg(long, value_name = "FACTOR", default_value_t = 1.0, value_parser = factor)]
     pub(crate) scale: f64,
-    /// Without a configuration folder
+    /// Generate no configuration folder
     #[arg(long)]
     pub(crate) no_configuration: bool,
-    /// The folder, new or empty
+    /// Folder to fill, new or empty
     #[arg(value_name = "DIR")]
     pub(crate) folder: PathBuf,
 }
 
 /// See obsync at work: one device writes a vault, another pulls it with `obsync pull`, the function for AWS Lambda
-/// brings it to a bucket, and the first device changes it
+/// copies it to a bucket, and the first device changes it
 ///
-/// Everything runs on this machine: the server and the cloud in this program, obsync and the function as processes of
-/// their own, so that their memory can be measured and limited. Each result is compared with what the vault holds; a
-/// difference is an error.
+/// Everything runs on this machine: the server and the cloud in this program, obsync and the function as separate
+/// processes, so that their memory can be measured and limited. Each result is compared with the vault; a difference
+/// is an error.
 #[derive(Debug, Args)]
 pub(crate) struct DemoOptions {
-    /// How many files the first device writes
+    /// Number of files that the first device writes
     #[arg(long, value_name = "N", default_value_t = 300, value_parser = at_least_20)]
     pub(crate) files: usize,
-    /// What the vault depends on, a number
+    /// Seed of the generated vault
     #[arg(long, value_name = "S", default_value_t = 1)]
     pub(crate) seed: u64,
     /// Pull to this folder, new or empty, and leave it there [default: a temporary one, removed at the end]
@@ -322,13 +322,13 @@ pub(crate) struct DemoOptions {
 
 /// Measure obsync on this machine: time, processor time and memory of pulls over loopback
 ///
-/// The server and the cloud are in this program, obsync a process of its own, and what is measured is that process from
-/// its start to its end. Beside each result stand floors, measured in the same run on the same bytes: copying the files
-/// with the standard library (durably, too), decrypting and hashing them on one processor, putting them to S3, waiting
-/// for round trips. They tell how far from possible obsync is on any machine. What was pulled is compared with the vault
-/// each time.
+/// The server and the cloud run in this program; obsync runs as a separate process, which is measured from start to
+/// end. Each result is printed beside its floors, measured in the same run on the same bytes: copying the files with
+/// the standard library (also durably), decrypting and hashing them on one processor, putting them to S3, waiting for
+/// round trips. The floors show how close obsync is to the optimum on any machine. The pulled files are compared with
+/// the vault each time.
 ///
-/// Without options this takes about two minutes.
+/// Without options, this takes about two minutes.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -337,25 +337,25 @@ Examples:
   obsync-dev bench --full --json > bench.json
   obsync-dev bench --runs 15 --obsync target/release/obsync --against ~/.cargo/bin/obsync")]
 pub(crate) struct BenchOptions {
-    /// Only these scenarios (repeatable, or a list)
+    /// Run only these scenarios (repeatable, or a list)
     #[arg(long, value_name = "NAME", value_delimiter = ',')]
     pub(crate) only: Vec<String>,
     /// List the scenarios, and measure nothing
     #[arg(long)]
     pub(crate) list: bool,
-    /// The scenarios that take minutes or gigabytes, too
+    /// Also run the scenarios that take minutes or gigabytes
     #[arg(long)]
     pub(crate) full: bool,
-    /// What to multiply the vaults' numbers of small files and their large files' sizes by
+    /// Factor for the number of small files and the size of large files
     #[arg(long, value_name = "FACTOR", default_value_t = 1.0, value_parser = vault_factor)]
     pub(crate) scale: f64,
-    /// How often to measure; the medians are shown
+    /// Number of measurements; the medians are shown
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=100))]
     pub(crate) runs: u32,
-    /// Measure this program in place of the obsync that is built into this one
+    /// Measure this program instead of the built-in obsync
     #[arg(long, value_name = "FILE")]
     pub(crate) obsync: Option<PathBuf>,
-    /// Measure this other obsync as well, by turns with the first, and tell how many times as long and as large the first is
+    /// Also measure this other obsync, alternating with the first, and print the ratios of time and memory
     #[arg(long, value_name = "FILE")]
     pub(crate) against: Option<PathBuf>,
     /// Pull to this folder's file system [default: that of the temporary folder]
@@ -366,30 +366,30 @@ pub(crate) struct BenchOptions {
     pub(crate) json: bool,
 }
 
-/// Pull a large vault over and over through a line that breaks and a server that errs, and look for what grows
+/// Pull a large vault repeatedly over a faulty connection, and look for leaks
 ///
-/// The server is in this program; the pulls are made by one process of their own. In each round a new folder is filled
-/// from nothing and then brought up to date after changes, while connections are cut and stall, contents are refused
-/// and the server is overloaded. After each pull the folder must be exactly the vault, no file may be open and no task be
-/// alive that was not before the first; at the end memory must not have grown, and its peak must be below the limit.
+/// The server runs in this program; one separate process makes the pulls. Each round fills a new folder and then
+/// updates it after changes, while connections are cut and stall, contents are refused and the server is overloaded.
+/// After each pull, the folder must equal the vault, and the process must have no more open files and tasks than
+/// before the first pull. At the end, memory must not have grown, and its peak must be below the limit.
 ///
-/// Prints a line for each round. A miss is an error.
+/// Prints a line for each round. A violation is an error.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
   obsync-dev soak
   obsync-dev soak --minutes 1 --files 1000 --seed 7")]
 pub(crate) struct SoakOptions {
-    /// How long to go on; the round that has begun is finished, and there are three at least
+    /// Duration in minutes; the current round is finished, and there are at least three rounds
     #[arg(long, value_name = "M", default_value_t = 10.0, value_parser = minutes)]
     pub(crate) minutes: f64,
-    /// How much memory the process that pulls may have resident at most, in MB (10^6 bytes)
+    /// Maximum resident memory of the process that pulls, in MB (10^6 bytes)
     #[arg(long, value_name = "MB", default_value_t = 128, value_parser = clap::value_parser!(u32).range(16..=100_000))]
     pub(crate) memory: u32,
-    /// Files of the vault, besides two large ones
+    /// Number of files of the vault, besides two large ones
     #[arg(long, value_name = "N", default_value_t = 10_000, value_parser = at_least_20)]
     pub(crate) files: usize,
-    /// What faults and changes depend on, a number
+    /// Seed of faults and changes
     #[arg(long, value_name = "S", default_value_t = 1)]
     pub(crate) seed: u64,
     /// Pull to this folder's file system [default: that of the temporary folder]
@@ -397,7 +397,7 @@ pub(crate) struct SoakOptions {
     pub(crate) dir: Option<PathBuf>,
 }
 
-/// Try obsync against a server that others wrote, and print a row of the table of docs/SERVICES.md
+/// Test obsync against a third-party server, and print a row of the table in docs/SERVICES.md
 ///
 /// `dev/interop/run` installs and starts such servers. A difference is an error.
 #[derive(Debug, Args)]
@@ -406,42 +406,42 @@ pub(crate) struct InteropOptions {
     pub(crate) subject: InteropSubject,
 }
 
-/// What to try.
+/// A subject of the test.
 #[derive(Debug, Subcommand)]
 pub(crate) enum InteropSubject {
     Bucket(InteropBucket),
     Function(InteropFunction),
 }
 
-/// A service of buckets, found as obsync finds it: by AWS_ENDPOINT_URL_S3 and keys, or by AZURE_ variables
+/// Test an object storage service, configured by AWS_ENDPOINT_URL_S3 and keys, or by AZURE_ variables
 ///
-/// Makes the bucket where it is s3://, runs the conformance suite, and pulls every fixture with changes between.
+/// Creates the bucket if it is s3://, runs the conformance suite, and pulls every fixture with changes in between.
 #[derive(Debug, Args)]
 pub(crate) struct InteropBucket {
-    /// What the service is called in the table
+    /// Name of the service in the table
     #[arg(long, value_name = "NAME")]
     pub(crate) name: String,
-    /// Make the bucket with versions
+    /// Create the bucket with versioning
     #[arg(long)]
     pub(crate) versioned: bool,
-    /// Make the bucket with Object Lock, each object kept for a day
+    /// Create the bucket with Object Lock, which retains each object for a day
     #[arg(long)]
     pub(crate) object_lock: bool,
-    /// The bucket, s3://NAME or az://NAME
+    /// Bucket: s3://NAME or az://NAME
     #[arg(value_name = "BUCKET")]
     pub(crate) bucket: String,
 }
 
-/// The function in AWS's runtime interface emulator
+/// Test the function in AWS's runtime interface emulator
 #[derive(Debug, Args)]
 pub(crate) struct InteropFunction {
-    /// What the emulator is called in the table
+    /// Name of the emulator in the table
     #[arg(long, value_name = "NAME")]
     pub(crate) name: String,
-    /// The program aws-lambda-rie
+    /// Path of aws-lambda-rie
     #[arg(long, value_name = "PATH")]
     pub(crate) emulator: PathBuf,
-    /// The function's program, bootstrap
+    /// Path of the function's program, bootstrap
     #[arg(long, value_name = "PATH")]
     pub(crate) function: PathBuf,
 }
@@ -450,7 +450,7 @@ pub(crate) struct InteropFunction {
 fn at_least_20(text: &str) -> Result<usize, String> {
     match text.parse() {
         Ok(files @ 20..) => Ok(files),
-        _ => Err("it is a number from 20 on".to_owned()),
+        _ => Err("expected a number of at least 20".to_owned()),
     }
 }
 
@@ -458,7 +458,7 @@ fn at_least_20(text: &str) -> Result<usize, String> {
 fn first_of_four(text: &str) -> Result<u16, String> {
     match text.parse() {
         Ok(port @ ..=65_532) => Ok(port),
-        _ => Err("it is a number up to 65532: three more ports follow".to_owned()),
+        _ => Err("expected a number up to 65532: the next three ports are used too".to_owned()),
     }
 }
 
@@ -468,14 +468,14 @@ fn timeout(text: &str) -> Result<Duration, String> {
         .ok()
         .filter(|seconds| (0.1..=900.0).contains(seconds))
         .map(Duration::from_secs_f64)
-        .ok_or_else(|| "it is a number of seconds from 0.1 to 900".to_owned())
+        .ok_or_else(|| "expected a number of seconds from 0.1 to 900".to_owned())
 }
 
 fn share(text: &str) -> Result<f64, String> {
     text.parse()
         .ok()
         .filter(|share| (0.0..=1.0).contains(share))
-        .ok_or_else(|| "it is a number from 0 to 1".to_owned())
+        .ok_or_else(|| "expected a number from 0 to 1".to_owned())
 }
 
 fn vault_path(text: &str) -> Result<VaultPath, String> {
@@ -487,7 +487,7 @@ fn minutes(text: &str) -> Result<f64, String> {
     text.parse()
         .ok()
         .filter(|minutes| (0.0..=10_000.0).contains(minutes))
-        .ok_or_else(|| "it is a number of minutes from 0 to 10,000".to_owned())
+        .ok_or_else(|| "expected a number of minutes from 0 to 10,000".to_owned())
 }
 
 /// The factor of vault sizes.
@@ -495,7 +495,7 @@ fn vault_factor(text: &str) -> Result<f64, String> {
     text.parse()
         .ok()
         .filter(|factor| (0.001..=10.0).contains(factor))
-        .ok_or_else(|| "it is a number from 0.001 to 10".to_owned())
+        .ok_or_else(|| "expected a number from 0.001 to 10".to_owned())
 }
 
 /// The factor of file sizes.
@@ -503,7 +503,7 @@ fn factor(text: &str) -> Result<f64, String> {
     text.parse()
         .ok()
         .filter(|factor| (0.0..=1e6).contains(factor))
-        .ok_or_else(|| "it is a number from 0 to 1,000,000".to_owned())
+        .ok_or_else(|| "expected a number from 0 to 1,000,000".to_owned())
 }
 
 #[cfg(test)]

@@ -20,7 +20,7 @@ impl FromStr for Loopback {
             .strip_prefix("localhost:")
             .map_or_else(|| text.to_owned(), |port| format!("127.0.0.1:{port}"));
         let address: SocketAddr =
-            text.parse().map_err(|_| "it is an address with a port, such as 127.0.0.1:8787".to_owned())?;
+            text.parse().map_err(|_| "expected an address with a port, such as 127.0.0.1:8787".to_owned())?;
         if !address.ip().is_loopback() {
             return Err("the server is for this machine alone; give 127.0.0.1:PORT or [::1]:PORT".to_owned());
         }

@@ -9,33 +9,33 @@ use serde_json::{Value, json};
 
 use crate::vault_report::{VaultReport, VaultStatus};
 
-/// What an invocation did for one event.
+/// The answer of an invocation to one event.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub(crate) struct Answer {
     /// The version of the contract (docs/JSON.md).
     pub(crate) schema_version: u32,
-    /// How it ended, in the words of the command line.
+    /// The outcome, with the values of the command line.
     pub(crate) outcome: Ending,
-    /// The exit status of a command that ends so.
+    /// The exit status of a command with this outcome.
     pub(crate) exit_code: u8,
-    /// What went wrong with the first vault that ended so, or with one that failed; null if all are done.
+    /// The problem of the vault with the worst outcome; null if all vaults are complete.
     pub(crate) error: Option<Problem>,
-    /// Nothing failed. What is left to do is no failure.
+    /// True if nothing failed. Remaining work is not a failure.
     pub(crate) success: bool,
     /// `complete`, `incomplete`, `partial`, `skipped`, `superseded`, `failed`; `queued`; `ok` for the action `status`; `ignored`.
     pub(crate) status: &'static str,
-    /// The same in a sentence.
+    /// The result, in a sentence.
     pub(crate) message: String,
-    /// Vaults that are complete now.
+    /// Number of vaults that are complete now.
     pub(crate) vaults_synced: usize,
-    /// Files that are in place because of this invocation.
+    /// Number of files that this invocation put in place.
     pub(crate) files_count: u64,
-    /// What went wrong, a sentence each.
+    /// The errors, one sentence each.
     pub(crate) errors: Vec<String>,
-    /// The circumstances: an object that is open, unlike all others.
+    /// Metadata of the invocation: an open object, unlike all others.
     pub(crate) metadata: Value,
-    /// A report for each vault.
+    /// One report for each vault.
     #[cfg_attr(test, schemars(with = "Vec<crate::schemas::VaultAnswer>"))]
     pub(crate) vaults: Vec<Value>,
     /// Another attempt would end as this one did.

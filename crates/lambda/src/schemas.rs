@@ -7,7 +7,7 @@ use crate::answer::Answer;
 use crate::status::VaultState;
 use crate::vault_report::VaultReport;
 
-/// What is in an answer for one vault: a report of a sync, or what the action `status` tells.
+/// The part of an answer for one vault: the report of a sync, or the result of the action `status`.
 #[derive(JsonSchema)]
 #[serde(untagged)]
 #[expect(dead_code, reason = "only its schema is used")]

@@ -11,18 +11,18 @@ use serde_json::{Value, json};
 use crate::vault_report::{MOST_LISTED, is_zero};
 use crate::warm::Warm;
 
-/// What is known of one vault, in the words of `obsync status --json` (docs/JSON.md).
+/// The state of one vault, with the fields of `obsync status --json` (docs/JSON.md).
 #[derive(Debug, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub(crate) struct VaultState {
     vault_id: String,
     vault: String,
     destination: String,
-    /// How the vault was encrypted when it was last opened, if a pin says so.
+    /// The vault's encryption when it was last opened, if a pin records it.
     encryption: Option<VaultKind>,
-    /// What it is at, in a word.
+    /// The present state.
     status: VaultWork,
-    /// Which way it is synced.
+    /// The direction of the sync.
     direction: Direction,
     version: u64,
     /// Why the destination is not the whole vault.
@@ -33,40 +33,40 @@ pub(crate) struct VaultState {
     /// What is left to do, by what it waits for; the first of each kind.
     #[serde(flatten)]
     outstanding: Outstanding,
-    /// Those that are not in `failures`.
+    /// Number of failures that are not in `failures`.
     failures_unlisted: u64,
-    /// Those that are not in `held_back`.
+    /// Number of deletions that are not in `held_back`.
     held_back_unlisted: u64,
-    /// Those that are not in `held_back_in_vault`.
+    /// Number of deletions that are not in `held_back_in_vault`.
     #[serde(skip_serializing_if = "is_zero")]
     held_back_in_vault_unlisted: u64,
-    /// Those that are not in `confirmed`.
+    /// Number of deletions that are not in `confirmed`.
     #[serde(skip_serializing_if = "is_zero")]
     confirmed_unlisted: u64,
-    /// Those that are not in `accepted`.
+    /// Number of entries that are not in `accepted`.
     #[serde(skip_serializing_if = "is_zero")]
     accepted_unlisted: u64,
-    /// Those that are not in `waiting`.
+    /// Number of changes that are not in `waiting`.
     #[serde(skip_serializing_if = "is_zero")]
     waiting_unlisted: u64,
-    /// How many changes the choice leaves out.
+    /// Number of changes that the filter leaves out.
     filtered: u64,
-    /// Files that were kept when the vault deleted them.
+    /// Number of files that were kept when the vault deleted them.
     #[serde(skip_serializing_if = "is_zero")]
     retained: u64,
-    /// When a run last found the bucket up to date, or made it so.
+    /// When a run last found the bucket up to date, or brought it up to date.
     last_check: Option<String>,
-    /// When something was last recorded.
+    /// When a change was last recorded.
     last_change: Option<String>,
-    /// How the last run went, or goes.
+    /// The last run.
     last_run: Option<LastRun>,
-    /// Who works on it now.
+    /// The process that is working on it.
     at_work: Option<AtWork>,
-    /// In how many invocations the last run got where it is.
+    /// Number of invocations of the last run so far.
     invocations: Option<u32>,
 }
 
-/// What a vault is at.
+/// The present state of a vault.
 #[derive(Clone, Copy, Debug, Serialize)]
 #[serde(rename_all = "snake_case")]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
@@ -79,12 +79,12 @@ enum VaultWork {
     Idle,
 }
 
-/// Who works on a destination.
+/// The process that is working on a destination.
 #[derive(Debug, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 struct AtWork {
     owner: Option<String>,
-    /// Until when, unless it goes on.
+    /// When the lease expires, unless it is renewed.
     until: Option<String>,
 }
 

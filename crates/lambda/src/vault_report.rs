@@ -19,20 +19,20 @@ pub(crate) const MOST_LISTED: usize = 100;
 /// rest. The vaults of an event have equal parts of it.
 pub(crate) const MOST_CHANGES: u64 = 4 << 20;
 
-/// How the work on a vault ended.
+/// The outcome for a vault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub(crate) enum VaultStatus {
-    /// The bucket is what the vault was when it was listed.
+    /// The bucket equals the vault as listed.
     Complete,
-    /// So it is, but for some files that are tried again next time.
+    /// The same, except for some files, which the next run retries.
     Partial,
-    /// The time was over; the next invocation goes on.
+    /// The time ran out; the next invocation continues.
     Incomplete,
-    /// Another run works on it.
+    /// Another run is working on the vault.
     Skipped,
-    /// The step of a chain that the event asks for is done, or another invocation is at it.
+    /// The requested step of the chain is done, or another invocation is doing it.
     Superseded,
     /// The vault as a whole could not be synced.
     Failed,
@@ -75,53 +75,53 @@ impl VaultStatus {
     }
 }
 
-/// The report on one vault. Its fields have the names that they have in `obsync pull --json` (docs/JSON.md).
+/// The report on one vault. Its fields have the same names as in `obsync pull --json` (docs/JSON.md).
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub(crate) struct VaultReport {
-    /// The vault's id, or what the event called it.
+    /// The vault's id, or the name from the event.
     pub(crate) vault_id: String,
     /// Its name.
     #[serde(rename = "vault")]
     pub(crate) name: String,
-    /// Where it goes.
+    /// The destination.
     pub(crate) destination: String,
-    /// How the service says that it is encrypted: `standard` or `end-to-end`.
+    /// The encryption that the service lists: `standard` or `end-to-end`.
     #[serde(skip_serializing_if = "str::is_empty")]
     pub(crate) encryption: &'static str,
     /// How it ended.
     pub(crate) status: VaultStatus,
-    /// The same in the words of the command line.
+    /// The same, with the values of the command line.
     pub(crate) outcome: Ending,
-    /// What is left to do or went wrong; null if it is complete.
+    /// The problem; null if the vault is complete.
     pub(crate) error: Option<Problem>,
-    /// The same in a sentence.
+    /// The result, in a sentence.
     pub(crate) message: String,
-    /// The version that the destination is complete up to.
+    /// The vault version up to which the destination is complete.
     pub(crate) version: u64,
-    /// That version before.
+    /// The same before this run.
     pub(crate) previous_version: u64,
-    /// The version of the vault on the server, where that is below what the destination was complete up to.
+    /// The version of the vault on the server, if it is lower than that of the destination.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) older_vault: Option<u64>,
-    /// Why what was recorded of the bucket was not believed.
+    /// Why the state of the bucket was not trusted.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) doubt: Option<Doubt>,
-    /// The vault has not the newest entry any more that it had: it was restored from a backup, or replaced.
+    /// True if the vault no longer has its formerly newest entry: it was restored from a backup, or replaced.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub(crate) vault_restored: bool,
     /// Downloaded.
     pub(crate) pulled: Tally,
     /// Copied within the bucket.
     pub(crate) copied: Tally,
-    /// Found in place.
+    /// Found in place, so neither downloaded nor copied.
     pub(crate) adopted: Tally,
     /// Removed.
     pub(crate) deleted: Tally,
-    /// Objects that have another path in the vault. They are among `copied` and `deleted`.
+    /// Objects whose path changed in the vault. They also count in `copied` and `deleted`.
     #[serde(skip_serializing_if = "is_none")]
     pub(crate) moved: Tally,
-    /// These, by name; the first of them.
+    /// Old and new paths of moved objects; the first 100.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(crate) moved_files: Vec<MovedFile>,
     /// Sent to the vault.
@@ -130,86 +130,86 @@ pub(crate) struct VaultReport {
     /// Deleted in the vault.
     #[serde(skip_serializing_if = "is_none")]
     pub(crate) deleted_in_vault: Tally,
-    /// What was deleted there, by name; the first of them.
+    /// Paths deleted in the vault; the first 100.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[cfg_attr(test, schemars(with = "Vec<String>"))]
     pub(crate) deleted_in_vault_files: Vec<VaultPath>,
-    /// Changed on both sides, and merged; the first of them.
+    /// Changed on both sides, and merged; the first 100.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[cfg_attr(test, schemars(with = "Vec<String>"))]
     pub(crate) merged: Vec<VaultPath>,
-    /// Changed in the vault and left there by a push; the first of them.
+    /// Changed in the vault and not applied by a push; the first 100.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[cfg_attr(test, schemars(with = "Vec<String>"))]
     pub(crate) diverged: Vec<VaultPath>,
-    /// Left where they were though the vault deleted them, because the function is told to.
+    /// Kept although the vault deleted them, because of the function's settings.
     pub(crate) retained: Tally,
     /// Left out by the filter.
     pub(crate) skipped: Tally,
-    /// The same by reason.
+    /// Skipped files by reason.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     #[cfg_attr(test, schemars(with = "BTreeMap<String, Tally>"))]
     pub(crate) skipped_reasons: BTreeMap<&'static str, Tally>,
-    /// Folders that look like further configuration folders, and were left out.
+    /// Folders that look like additional configuration folders, and were left out.
     #[serde(skip_serializing_if = "BTreeSet::is_empty")]
     pub(crate) other_config_dirs: BTreeSet<String>,
     /// Files with new content that Obsidian runs or applies by itself.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[cfg_attr(test, schemars(with = "Vec<String>"))]
     pub(crate) code: Vec<VaultPath>,
-    /// What the time did not suffice for.
+    /// Files left for the next invocation.
     pub(crate) remaining: Tally,
     /// How many changes could not be applied.
     #[serde(skip)]
     pub(crate) failed_files: usize,
-    /// The first of them.
+    /// The first 100 failures.
     pub(crate) failures: Vec<Failure>,
-    /// Those that are not in `failures`.
+    /// Number of failures that are not in `failures`.
     pub(crate) failures_unlisted: u64,
-    /// Objects that others had written, and where they are kept now.
+    /// Objects that obsync had not written, with the names under which they are kept.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(crate) conflicts: Vec<Conflict>,
-    /// What its owner should know though nothing failed.
+    /// Warnings: nothing failed.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(crate) warnings: Vec<String>,
-    /// Objects that others had changed, so that they were not removed.
+    /// Objects that were not removed because obsync had not written their content.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[cfg_attr(test, schemars(with = "Vec<String>"))]
     pub(crate) kept: Vec<VaultPath>,
-    /// Deletions that are not made before somebody confirms them; the first of them.
+    /// Deletions here that are held back until they are confirmed; the first 100.
     #[cfg_attr(test, schemars(with = "Vec<String>"))]
     pub(crate) held_back: Vec<VaultPath>,
-    /// Those that are not in `held_back`.
+    /// Number of deletions that are not in `held_back`.
     pub(crate) held_back_unlisted: u64,
-    /// Deletions in the vault that are not made before somebody confirms them; the first of them.
+    /// Deletions in the vault that are held back until they are confirmed; the first 100.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[cfg_attr(test, schemars(with = "Vec<String>"))]
     pub(crate) held_back_in_vault: Vec<VaultPath>,
-    /// Those that are not in `held_back_in_vault`.
+    /// Number of deletions that are not in `held_back_in_vault`.
     #[serde(skip_serializing_if = "is_zero")]
     pub(crate) held_back_in_vault_unlisted: u64,
-    /// What was removed and not moved, by name; the first of them.
+    /// Paths of removed files, without moved ones; the first 100.
     #[cfg_attr(test, schemars(with = "Vec<String>"))]
     pub(crate) deleted_files: Vec<VaultPath>,
-    /// The files that changed, in order, if the event asks for them.
+    /// Changed files, in order, if the event asks for them.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) changes: Option<Vec<Step>>,
-    /// Those that are not in `changes`.
+    /// Number of changed files omitted from `changes`.
     #[serde(skip_serializing_if = "is_zero")]
     pub(crate) changes_unlisted: u64,
-    /// Requests made of S3.
+    /// Number of requests to S3.
     pub(crate) s3_requests: u64,
-    /// Wall time.
+    /// Duration in milliseconds.
     pub(crate) duration_ms: u64,
     /// How long its stages took.
     #[serde(skip)]
     pub(crate) stages: Stages,
-    /// In how many invocations the run got here.
+    /// Number of invocations of this run so far.
     pub(crate) invocations: u32,
-    /// The chain of invocations that it is a step of.
+    /// Id of the chain of invocations.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub(crate) chain: String,
-    /// The step's number; the first is 0.
+    /// Number of the step in its chain, from 0.
     pub(crate) step: u32,
     /// What follows of it.
     #[serde(skip)]

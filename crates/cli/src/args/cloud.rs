@@ -12,7 +12,7 @@ use crate::target::state_place::StatePlace;
 /// Where the state of a destination is.
 #[derive(Debug, Args)]
 pub(crate) struct StateOption {
-    /// Where what is known of the destination is kept: local, a database of this computer; or dynamodb://TABLE, which
+    /// Where to store the state of the destination: local, a database on this computer; or dynamodb://TABLE, which
     /// several computers and functions can use in turn
     #[arg(
         long = "state",
@@ -28,22 +28,22 @@ pub(crate) struct StateOption {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Buckets only")]
 pub(crate) struct Objects {
-    /// KMS key that S3 encrypts objects with, by id, ARN or alias [default: as the bucket is set]
+    /// KMS key for S3 to encrypt objects with: id, ARN or alias [default: that of the bucket]
     #[arg(long, value_name = "ID", value_parser = NonEmptyStringValueParser::new())]
     pub(crate) sse_kms_key: Option<String>,
-    /// Storage class of objects, as the service calls it (STANDARD_IA, NEARLINE, Cool) [default: the service's]
+    /// Storage class of objects, by the provider's name (STANDARD_IA, NEARLINE, Cool) [default: the provider's]
     #[arg(long, value_name = "CLASS", value_parser = NonEmptyStringValueParser::new())]
     pub(crate) storage_class: Option<String>,
 }
 
-/// Hand the account's credentials on to a function
+/// Export credentials for a function or a container, or revoke them
 #[derive(Debug, Args)]
 pub(crate) struct CredentialsArgs {
     #[command(subcommand)]
     pub(crate) command: CredentialsCommand,
 }
 
-/// What to do with them.
+/// A command of `obsync credentials`.
 #[derive(Debug, Subcommand)]
 pub(crate) enum CredentialsCommand {
     Export(CredentialsExport),
@@ -52,47 +52,49 @@ pub(crate) enum CredentialsCommand {
 
 /// Write a secret for the function on AWS Lambda, without any password
 ///
-/// It has a token of its own and the derived keys of end-to-end encrypted vaults, as AWS Secrets Manager is to keep it.
-/// For the token the account is signed in to once more: its password comes from OBSIDIAN_PASSWORD or is asked for. Passwords
-/// stay with you; those of vaults are asked for as `obsync pull` does. With no VAULT, every vault that can be opened is in it.
+/// The secret contains a token of its own and the derived keys of end-to-end encrypted vaults, in the format for AWS
+/// Secrets Manager. To get the token, obsync signs in to the account once more, with the password from
+/// OBSIDIAN_PASSWORD or a prompt. Vault passwords are obtained as by `obsync pull`. Without VAULT, the secret
+/// contains every vault that can be opened.
 ///
-/// With OBSIDIAN_AUTH_TOKEN set, that token is written instead.
+/// If OBSIDIAN_AUTH_TOKEN is set, that token is written instead.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
   obsync credentials export \"My Vault\" --output secret.json
   aws secretsmanager create-secret --name obsync --secret-string file://secret.json
 
-`obsync logout` does not end the token; `obsync credentials revoke secret.json` does.")]
+`obsync logout` does not revoke the token; `obsync credentials revoke secret.json` does.")]
 pub(crate) struct CredentialsExport {
     /// Names or ids of vaults
     #[arg(value_name = "VAULT")]
     pub(crate) vaults: Vec<String>,
-    /// File to write, readable only by you [default: standard output, if that is not a terminal]
+    /// File to write, readable only by you [default: standard output, unless it is a terminal]
     #[arg(long, value_name = "FILE")]
     pub(crate) output: Option<PathBuf>,
-    /// Read vault passwords from standard input, one a line in the order of VAULT
+    /// Read vault passwords from standard input, one per line, in the order of VAULT
     #[arg(long, requires = "vaults")]
     pub(crate) password_stdin: bool,
-    /// Take the vault password from the output of a program, run without a shell, when no kept key opens the vault
+    /// Read the vault password from the output of a program, run without a shell, if no stored key opens the vault
     #[arg(long, value_name = "COMMAND", conflicts_with = "password_stdin")]
     pub(crate) password_command: Option<String>,
-    /// Take the account's password from the output of a program, run without a shell
+    /// Read the account password from the output of a program, run without a shell
     #[arg(long, value_name = "COMMAND")]
     pub(crate) account_password_command: Option<String>,
-    /// Two-factor code, 6 digits [default: from OBSIDIAN_TOTP_SECRET, else asked for]
+    /// Two-factor code, 6 digits [default: from OBSIDIAN_TOTP_SECRET, else a prompt]
     #[arg(long, value_name = "CODE", value_parser = mfa_code)]
     pub(crate) mfa: Option<String>,
     #[command(flatten)]
     pub(crate) encryption: EncryptionOption,
-    /// Replace FILE if it is there; or print the secret to a terminal
+    /// Overwrite FILE if it exists; or print the secret to a terminal
     #[arg(long)]
     pub(crate) force: bool,
 }
 
-/// Make the token of an exported secret worthless
+/// Revoke the token of an exported secret
 ///
-/// Nobody can use the secret from then on, the function included. What else is signed in, this computer too, stays so.
+/// After that, nobody can use the secret, including the function. Other sign-ins, including that of this computer,
+/// stay valid.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -111,24 +113,24 @@ pub(crate) struct Aws {
     pub(crate) command: AwsCommand,
 }
 
-/// What to do there.
+/// A command of `obsync aws`.
 #[derive(Debug, Subcommand)]
 pub(crate) enum AwsCommand {
     Init(AwsInit),
 }
 
-/// Make a bucket for vaults and a table for their state
+/// Create a bucket for vaults and a table for their state
 ///
-/// The bucket is closed to the public, encrypted, keeps earlier versions, and aborts uploads that were not finished
-/// within a day. The table is billed by request and can be restored. What is there already is left as it is, and what
-/// it lacks is added; run it as often as you like.
+/// The bucket blocks public access, is encrypted, keeps earlier versions, and aborts uploads that are not finished
+/// within a day. The table is billed per request and can be restored. An existing bucket or table keeps its settings,
+/// and missing settings are added. The command can be repeated safely.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
   obsync aws init --bucket my-notes --dry-run
   obsync aws init --bucket my-notes --table obsync-state --region eu-central-1
 
-Credentials are found as AWS's own tools find them: environment, profile, SSO, container, instance.")]
+Credentials are found as by AWS's tools: environment, profile, SSO, container, instance.")]
 pub(crate) struct AwsInit {
     /// Name of the bucket
     #[arg(long, value_name = "NAME", value_parser = bucket_name)]
@@ -136,13 +138,13 @@ pub(crate) struct AwsInit {
     /// Name of the DynamoDB table
     #[arg(long, value_name = "NAME", default_value = TableName::DEFAULT)]
     pub(crate) table: TableName,
-    /// Region of both [default: as AWS's own tools find it]
+    /// Region of both [default: as in AWS's tools]
     #[arg(long, value_name = "REGION", value_parser = NonEmptyStringValueParser::new())]
     pub(crate) region: Option<String>,
-    /// KMS key to encrypt objects with, by id or ARN [default: keys of S3's own]
+    /// KMS key to encrypt objects with: id or ARN [default: keys managed by S3]
     #[arg(long, value_name = "ID", value_parser = NonEmptyStringValueParser::new())]
     pub(crate) kms_key: Option<String>,
-    /// Only tell what would be done
+    /// Show what would be done, and change nothing
     #[arg(long)]
     pub(crate) dry_run: bool,
     /// Print JSON
@@ -159,7 +161,7 @@ fn bucket_name(text: &str) -> Result<String, String> {
     let edges_are_good = is_edge(name.bytes().next()) && is_edge(name.bytes().last());
     match (3..=63).contains(&name.len()) && edges_are_good && name.bytes().all(allowed) {
         true => Ok(name.to_owned()),
-        false => Err("a bucket's name has 3 to 63 lower-case letters, digits, hyphens and dots".to_owned()),
+        false => Err("a bucket name has 3 to 63 lower-case letters, digits, hyphens and dots".to_owned()),
     }
 }
 

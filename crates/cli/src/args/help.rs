@@ -4,31 +4,31 @@ use clap::Args;
 
 /// The first screen: every command and three examples, in 25 lines at most.
 pub(super) const FIRST_SCREEN: &str = "\
-Brings Obsidian Sync vaults to a folder or a bucket: exactly, and resumable
+Copies Obsidian Sync vaults to folders and buckets, and syncs them both ways
 
 Usage: {usage}
 
-Every day:
-  login, logout    sign in and keep the token; sign out and forget it
-  vaults, create   list the vaults of the account; make one
-  pull             bring a vault to a folder or a bucket, or what is new in it
-  sync, push       keep the two the same; send only (experimental)
-  status, log      what is known of pulled vaults; what was changed, and by whom
-  verify           check every pulled file by its content
-Now and then:
-  confirm          let the deletions go that a run held back
-  reset, unlink    forget a destination's state; part it from its vault
+Common commands:
+  login, logout    sign in and store the token; sign out and delete it
+  vaults, create   list the vaults of the account; create one
+  pull             copy a vault, or its changes, to a folder or a bucket
+  sync, push       sync both ways; only send changes (experimental)
+  status, log      show the state of destinations; show past changes
+  verify           check the content of every pulled file
+Other commands:
+  confirm          allow the deletions that a run held back
+  reset, unlink    forget the state of a destination; unlink it from its vault
   credentials      export a secret for a function or a container; revoke it
-  aws, check-service  make a bucket and a table at AWS; try what sync rests on
-  totp, completions  print a two-factor code; the completion script of a shell
+  aws, check-service  create a bucket and a table on AWS; test the service
+  totp, completions  print a two-factor code; print a shell completion script
 
 Examples:
   obsync login
   obsync pull \"My Vault\" ./notes
   obsync pull \"My Vault\" s3://bucket/notes
 
-`obsync help COMMAND` explains a command, `obsync help options`, `environment`,
-`exit-codes` and `destinations` what they have in common.";
+`obsync help COMMAND` explains a command. `obsync help TOPIC` explains a topic:
+`options`, `environment`, `exit-codes` or `destinations`.";
 
 /// Explain a command or a topic
 ///
@@ -48,98 +48,99 @@ pub(crate) const TOPICS: [(&str, &str); 3] =
 pub(crate) const OPTIONS: &str = "options";
 
 const ENVIRONMENT: &str = "\
-Sign-in (each of these five can be in a file: its name with _FILE):
-  OBSIDIAN_EMAIL, OBSIDIAN_PASSWORD   sign in without being asked
-  OBSIDIAN_TOTP_SECRET                base32 secret that makes the codes
-  OBSIDIAN_AUTH_TOKEN                 a token, instead of signing in
+Sign-in (to read one of these five from a file, add _FILE to its name):
+  OBSIDIAN_EMAIL, OBSIDIAN_PASSWORD   account to sign in to without a prompt
+  OBSIDIAN_TOTP_SECRET                base32 secret for two-factor codes
+  OBSIDIAN_AUTH_TOKEN                 token to use instead of signing in
   OBSYNC_VAULT_PASSWORD               password of an end-to-end encrypted vault
 
 obsync:
-  OBSYNC_HOME                where obsync keeps its data (else the XDG folders)
-  OBSYNC_STATE               where states are kept, as --state
-  OBSYNC_ENCRYPTION          open vaults of this kind only, as --encryption
+  OBSYNC_HOME                where to store obsync's data (else the XDG folders)
+  OBSYNC_STATE               where to store states, as --state
+  OBSYNC_ENCRYPTION          required encryption of a vault, as --encryption
   OBSYNC_MAX_DELETE          how many files a pull may delete, as --max-delete
   OBSYNC_MAX_DELETE_IN_VAULT
                              how many files a sync may delete in the vault
-  OBSYNC_BUCKET_DELETES      of a bucket: delete in the vault what is missing
-  OBSYNC_PING_URL            monitor to be told of runs, as --ping; or in the
-                             file that OBSYNC_PING_URL_FILE names
-  OBSYNC_LEASE_SECONDS       with a table: how long a run that died keeps others
-                             out [60]
+  OBSYNC_BUCKET_DELETES      true for buckets: as --bucket-deletes
+  OBSYNC_PING_URL            URL to report runs to, as --ping; or in the file
+                             that OBSYNC_PING_URL_FILE names
+  OBSYNC_LEASE_SECONDS       with a table: how long a killed run blocks others
+                             [60]
   OBSYNC_API_URL, OBSYNC_ALLOW_HOST, OBSYNC_TIMEOUT, OBSYNC_MIN_SPEED
-                             as the options of these names
+                             as the options of the same names
 
 Network:
   OBSYNC_CA_FILE             as --ca-file
   SSL_CERT_FILE, SSL_CERT_DIR
-                             in place of the system's certificates
-  AWS_CA_BUNDLE              the same for AWS only
+                             replace the system's certificates
+  AWS_CA_BUNDLE              the same, for AWS only
   HTTPS_PROXY, ALL_PROXY, NO_PROXY
-                             the proxy; loopback and plain http go direct
+                             proxy; not used for loopback and plain http
 
 Buckets and tables (`obsync help destinations`):
-  AWS_PROFILE, AWS_REGION, …       s3:// and dynamodb://: as AWS's own tools
-  AWS_ENDPOINT_URL_S3              address of another S3-compatible service
-  AWS_S3_ADDRESSING_STYLE          how it names buckets: path, virtual or auto
-  GOOGLE_APPLICATION_CREDENTIALS   gs:// (untested): as Google's own tools
+  AWS_PROFILE, AWS_REGION, …       s3:// and dynamodb://, as in AWS's tools
+  AWS_ENDPOINT_URL_S3              URL of another S3-compatible service
+  AWS_S3_ADDRESSING_STYLE          how to address buckets: path, virtual, auto
+  GOOGLE_APPLICATION_CREDENTIALS   gs:// (untested), as in Google's tools
   AZURE_STORAGE_ACCOUNT_NAME, AZURE_STORAGE_ACCOUNT_KEY
-                                   az://: the account and its key
+                                   az:// account and its key
 
 Terminal:
-  TERM                       with \"dumb\" or without one, lines instead of a bar,
-                             and no colours
+  TERM                       if \"dumb\" or unset: lines instead of a bar, and
+                             no colours
   NO_COLOR                   no colours in help and usage errors
-  TZ                         the time zone of printed times
+  TZ                         time zone of printed times
 
-An empty variable counts as unset. Text is printed as UTF-8 whatever the locale.";
+An empty variable counts as unset. Output is UTF-8 in every locale.";
 
 const EXIT_CODES: &str = "\
-Every command ends with one of these:
-  0  done; also when a question was answered with no
-  1  an error that none of the others describes (destination not usable, no
-     space for anything, damaged state)
-  2  the command line cannot be understood
+Exit status of every command:
+  0  done; also if you answered no to a question
+  1  another error (destination not usable, no space for anything, damaged
+     state)
+  2  invalid command line
   3  sign-in: account or vault password, two-factor code, expired token or
-     subscription; or a vault is encrypted otherwise than before
+     subscription; or the encryption of a vault changed
   4  no such vault or destination, or more than one
-  5  finished, but some files failed (pull; such as those for which a disk has
-     no space) or differ (verify)
-  6  interrupted or cut off midway; the next run goes on where this one stopped
+  5  finished, but some files failed (pull; for example, on a full disk) or
+     differ (verify)
+  6  interrupted or cut off midway; the next run continues
   7  another obsync is working on the destination; nothing was done
-  8  the service was not reached, or may not be talked to; nothing was done
-  9  finished, but for too many deletions: `obsync confirm` lets them go
+  8  the service could not be reached, or may not be contacted; nothing was
+     done
+  9  finished, except for too many deletions: `obsync confirm` allows them
  10  the last successful run is too old (status --max-age)
  11  the vault on the server is older than the destination; nothing was removed
 
-A monitor takes 0 and 7 for success: with 7, another run does the work (but a
-`verify` that ends with 7 has compared nothing). 6 and 8 pass by themselves; the
-others need somebody. docs/CRON.md has examples.";
+Treat 0 and 7 as success: with 7, another run does the work (but a `verify` that
+ends with 7 has compared nothing). 6 and 8 usually pass without action; the
+others need your attention. docs/CRON.md has examples.";
 
 const DESTINATIONS: &str = "\
-Where a vault can be pulled to:
-  ./notes, /backup/notes     a folder; made if it is not there
-  s3://BUCKET/PREFIX         Amazon S3, or what speaks its protocol
+Destinations of a vault:
+  ./notes, /backup/notes     a folder; created if it does not exist
+  s3://BUCKET/PREFIX         Amazon S3, or an S3-compatible service
   gs://BUCKET/PREFIX         Google Cloud Storage (untested)
   az://CONTAINER/PREFIX      Azure Blob Storage
 
-A vault has its folder, bucket or prefix to itself; / and your home folder
-itself are refused. What somebody else puts there is never overwritten. In a
-bucket each file is one object, with its SHA-256 and its times as metadata. The
-bucket must be there already.
+Each vault needs a folder, bucket or prefix of its own; / and your home folder
+itself are refused. Files that obsync did not write are never overwritten. In a
+bucket, each file is one object, with its SHA-256 and times as metadata. The
+bucket must exist.
 
 Credentials:
-  s3://  the standard chain of AWS: environment, profile, SSO, container,
-         instance. It needs s3:ListBucket for the bucket, and s3:GetObject,
-         s3:PutObject, s3:DeleteObject and s3:AbortMultipartUpload for its
-         objects. `obsync aws init` makes a bucket, and prints the policy.
-         Another maker's service: set AWS_ENDPOINT_URL_S3.
-  gs://  GOOGLE_APPLICATION_CREDENTIALS, or those of the machine
+  s3://  the standard AWS chain: environment, profile, SSO, container,
+         instance. It needs s3:ListBucket on the bucket, and s3:GetObject,
+         s3:PutObject, s3:DeleteObject and s3:AbortMultipartUpload on its
+         objects. `obsync aws init` creates a bucket and prints the policy.
+         For another S3-compatible service, set AWS_ENDPOINT_URL_S3.
+  gs://  GOOGLE_APPLICATION_CREDENTIALS, or the credentials of the machine
   az://  AZURE_STORAGE_ACCOUNT_NAME and AZURE_STORAGE_ACCOUNT_KEY
 
 State:
-  What is known of a destination is kept on this computer, so only this one
-  should pull to it. --state dynamodb://TABLE keeps it in a table: then any
-  number of computers and functions take turns.";
+  The state of a destination is stored on this computer, so only this computer
+  should pull to it. --state dynamodb://TABLE stores it in a table: then any
+  number of computers and functions can take turns.";
 
 #[cfg(test)]
 mod tests {

@@ -10,20 +10,20 @@ use url::Url;
 use crate::environment;
 use crate::exit::{Exit, Failed};
 
-/// Who is told how runs end.
+/// Where to report how runs end.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Monitoring")]
 pub(crate) struct Monitoring {
-    /// Tell a monitor when a run starts and how it ends, by the protocol of healthchecks.io; the end comes with the report,
-    /// which can name notes. A ping that fails is no failure of the run
+    /// Report the start and the end of each run to this URL, by the protocol of healthchecks.io. The end includes the
+    /// report, which can contain names of notes. A failed ping does not fail the run
     #[arg(long, value_name = "URL", env = "OBSYNC_PING_URL", hide_env_values = true, value_parser = ping_url)]
     ping: Option<PingUrl>,
-    /// Write how the run ended to this file, for Prometheus: give it a name that ends in .prom, in the folder that node
-    /// exporter's textfile collector reads
+    /// Write the result of the run to this file as Prometheus metrics. Its name must end in .prom; put it in the
+    /// folder of node exporter's textfile collector
     #[arg(long, value_name = "FILE", value_parser = metrics_file)]
     pub(crate) metrics_file: Option<PathBuf>,
-    /// Answer /healthz, /readyz and /metrics at this address (such as 127.0.0.1:9187). Whoever reaches it can read the names
-    /// of vault and folder
+    /// Serve /healthz, /readyz and /metrics at this address (such as 127.0.0.1:9187). Anyone who can connect to it
+    /// can read the names of the vault and the folder
     #[arg(long, value_name = "ADDRESS", requires = "follow", value_parser = listen_address)]
     pub(crate) listen: Option<SocketAddr>,
 }
@@ -42,7 +42,7 @@ impl Monitoring {
         let Some(text) = environment::ping_url()?.filter(|_| given.is_none()) else { return Ok(given) };
         let PingUrl(url) = ping_url(text.expose_secret()).map_err(|reason| {
             let message =
-                format!("the address in the file that OBSYNC_PING_URL_FILE names cannot be used: {reason}");
+                format!("the URL in the file that OBSYNC_PING_URL_FILE names cannot be used: {reason}");
             Failed::new(Exit::Usage, message)
         })?;
         Ok(url)
@@ -59,13 +59,13 @@ fn ping_url(text: &str) -> Result<PingUrl, String> {
         return Ok(PingUrl(None));
     }
     let wrong =
-        || "it is an address that begins with https://, such as https://hc-ping.com/YOUR-CHECK-ID".to_owned();
+        || "expected a URL that begins with https://, such as https://hc-ping.com/YOUR-CHECK-ID".to_owned();
     let url = Url::parse(text).map_err(|_| wrong())?;
     if !matches!(url.scheme(), "http" | "https") || url.host_str().is_none() {
         return Err(wrong());
     }
     if !url.username().is_empty() || url.password().is_some() {
-        return Err("a user's name or password in it would not be sent; leave them out".to_owned());
+        return Err("a user name or password in the URL would not be sent; leave it out".to_owned());
     }
     Ok(PingUrl(Some(url)))
 }
@@ -75,13 +75,13 @@ fn metrics_file(text: &str) -> Result<PathBuf, String> {
     let file = PathBuf::from(text);
     match file.extension().is_some_and(|extension| extension == "prom") {
         true => Ok(file),
-        false => Err("its name has to end in .prom, or node exporter does not read it".to_owned()),
+        false => Err("the name must end in .prom, or node exporter does not read the file".to_owned()),
     }
 }
 
 /// An address and a port.
 fn listen_address(text: &str) -> Result<SocketAddr, String> {
-    text.parse().map_err(|_| "give an address and a port, such as 127.0.0.1:9187".to_owned())
+    text.parse().map_err(|_| "expected an address and a port, such as 127.0.0.1:9187".to_owned())
 }
 
 #[cfg(test)]

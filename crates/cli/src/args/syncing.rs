@@ -14,16 +14,16 @@ use super::monitoring::Monitoring;
 use crate::target::destination::Destination;
 
 /// Headings of the help: without one, options would be listed under the last heading of the shared options.
-const LOCAL_FILES: &str = "Files here";
+const LOCAL_FILES: &str = "Local files";
 const SENDING: &str = "Sending";
 
-/// What everything that syncs has in common.
+/// Options that pull, sync and push share.
 #[derive(Debug, Args)]
 pub(crate) struct Pull {
     /// Name of the vault, its id, or the beginning of its id
     #[arg(value_name = "VAULT", value_parser = NonEmptyStringValueParser::new())]
     pub(crate) vault: String,
-    /// Folder, made if it is not there (`push` needs one that is); or s3://BUCKET/PREFIX, az://CONTAINER/PREFIX,
+    /// Folder, created if it does not exist (except by `push`); or s3://BUCKET/PREFIX, az://CONTAINER/PREFIX,
     /// gs://BUCKET/PREFIX (untested)
     #[arg(value_name = "DEST")]
     pub(crate) destination: Destination,
@@ -32,52 +32,53 @@ pub(crate) struct Pull {
     /// Read the vault password from the first line of standard input
     #[arg(long)]
     pub(crate) password_stdin: bool,
-    /// Take the vault password from the output of a program, run without a shell, when no kept key opens the vault
+    /// Read the vault password from the output of a program, run without a shell, if no stored key opens the vault
     #[arg(long, value_name = "COMMAND", conflicts_with = "password_stdin")]
     pub(crate) password_command: Option<String>,
     #[command(flatten)]
     pub(crate) encryption: EncryptionOption,
-    /// Go on although the vault is encrypted otherwise than before. Asks for the password again if the vault is end-to-end
-    /// encrypted; this run removes nothing, and keeps what differs as conflicted copies
+    /// Continue although the encryption of the vault changed. Prompts for the password again if the vault is
+    /// end-to-end encrypted. This run removes nothing, and keeps files that differ as conflicted copies
     #[arg(long, conflicts_with = "dry_run")]
     pub(crate) accept_encryption_change: bool,
-    /// Check everything again from the vault's first version on; only what differs is downloaded
+    /// Check everything again, from the vault's first version; only files that differ are downloaded
     #[arg(long)]
     pub(crate) full: bool,
-    /// Go on from the vault's version though it is older than that of DEST (exit status 11). Files that the vault does
-    /// not list are only removed with --full
+    /// Continue from the vault's version although it is older than that of DEST (exit status 11). Files that the
+    /// vault does not list are removed only with --full
     #[arg(long)]
     pub(crate) accept_older_vault: bool,
-    /// Hold deletions back when there are more: a number, a part of the files (20%), or none for no limit. Counted over an hour,
-    /// without files that are only moved [default: more than 50 and 20%, or more than half of 10 or more]
+    /// Hold deletions back if there are more than this: a number, a share of the files (20%), or none for no limit.
+    /// Deletions of the last hour count; moved files do not [default: more than 50 and 20%, or more than half of 10
+    /// or more]
     #[arg(long, value_name = "LIMIT", env = "OBSYNC_MAX_DELETE", hide_env_values = true)]
     pub(crate) max_delete: Option<MaxDelete>,
-    /// Accept what can never be had in DEST, such as names that its file system refuses: it is no failure any more until the
-    /// vault changes it. `status` goes on naming it
+    /// Accept files that can never be stored in DEST, such as names that its file system refuses. They no longer
+    /// count as failures until the vault changes them; `status` still lists them
     #[arg(long, conflicts_with = "dry_run")]
     pub(crate) accept_failures: bool,
-    /// Only tell what a run would do
+    /// Show what a run would do, and change nothing
     #[arg(long)]
     pub(crate) dry_run: bool,
-    /// Most connections to download over, 1 to 10. A run starts with up to four and adds more while each one more makes
-    /// it faster
+    /// Maximum number of connections to download over, 1 to 10. A run starts with up to four, and adds more while
+    /// each one makes it faster
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=10), default_value = "10")]
     pub(crate) connections: u8,
-    /// Stop in good order after this time, as for Ctrl-C (such as 90s, 30m or 2h); the next pull goes on
+    /// Stop cleanly after this time (such as 90s, 30m or 2h), as on Ctrl-C; the next run continues
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     pub(crate) max_time: Option<Duration>,
-    /// Wait this long for another obsync that is working on the destination (such as 90s, 30m or 2h), in place of ending with
-    /// status 7 at once
+    /// Wait this long (such as 90s, 30m or 2h) for another obsync that is working on the destination, instead of
+    /// ending with exit status 7 at once
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     pub(crate) wait: Option<Duration>,
-    /// Stay connected, and go on with every change as it comes, until interrupted. With --json a report is printed for the first
-    /// run and for each one that has news, on a line of its own
+    /// Stay connected, and sync every change as it comes, until interrupted. With --json, prints a report on a line
+    /// of its own for the first run and for each run with something to report
     #[arg(long, conflicts_with_all = ["dry_run", "max_time", "full", "accept_encryption_change"])]
     pub(crate) follow: bool,
-    /// Print one JSON report at the end, also when it fails
+    /// Print one JSON report at the end, also on failure
     #[arg(long)]
     pub(crate) json: bool,
-    /// Name every file that changed in the JSON report
+    /// List every changed file in the JSON report
     #[arg(long, requires = "json")]
     pub(crate) list_changes: bool,
     #[command(flatten)]
@@ -88,13 +89,13 @@ pub(crate) struct Pull {
     pub(crate) monitoring: Monitoring,
 }
 
-/// Bring a vault to a folder or a bucket, or what is new in it since the last pull
+/// Copy a vault, or its changes since the last pull, to a folder or a bucket
 ///
-/// Files appear complete and checked, with their times, or not at all. What is there already is not
-/// downloaded, and a file that obsync did not write is never overwritten: it is kept as a conflicted copy. A
-/// pull that was stopped by anything goes on when it is run again.
+/// Each file appears complete, checked and with its times, or not at all. Content that the destination already has is
+/// not downloaded. A file that obsync did not write is never overwritten: it is kept as a conflicted copy. To resume
+/// an interrupted pull, run it again.
 ///
-/// All file types and the configuration are pulled unless you choose fewer.
+/// By default, all file types and the configuration are pulled.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -106,43 +107,44 @@ Examples:
   obsync pull 4f2a… /backup/notes --json --quiet < /dev/null
   pass vault | obsync pull \"My Vault\" ./notes --password-stdin
 
-In a bucket each file is one object, with its SHA-256 and its times as metadata (sha256, mtime, ctime, uid). A vault has a \
-bucket, or a prefix in it, to itself. The bucket must be there: `obsync aws init` makes one.
+In a bucket, each file is one object, with its SHA-256 and times as metadata (sha256, mtime, ctime, uid). Each vault needs a \
+bucket, or a prefix in one, of its own. The bucket must exist: `obsync aws init` creates one.
 
-The password of an end-to-end encrypted vault is asked for once; the key derived from it is kept, readable only by you. \
-How a vault is encrypted is written down when it is first opened, here and with the destination; a vault that the service \
-lists otherwise later is refused. If you converted it yourself in Obsidian, say --accept-encryption-change once.
+obsync prompts once for the password of an end-to-end encrypted vault, and stores the key derived from it in a file that \
+only you can read. When it first opens a vault, it records the vault's encryption, here and in the destination. If the \
+service later lists another encryption, the vault is refused. If you converted the vault yourself in Obsidian, run once with \
+--accept-encryption-change.
 
-`obsync help exit-codes` lists the exit status.")]
+`obsync help exit-codes` explains the exit status.")]
 pub(crate) struct PullHere {
     #[command(flatten)]
     pub(crate) pull: Pull,
-    /// Take back what was changed or added in the folder: it goes to .obsync/trash in it, where it stays for 30 days, and
-    /// everything is checked again. Held back when there is more than --max-delete
+    /// Revert local changes, and check everything again. Files that were changed or added in the folder are moved to
+    /// its .obsync/trash, and stay there for 30 days. Held back if there are more than --max-delete
     #[arg(
         long,
         help_heading = LOCAL_FILES,
         conflicts_with_all = ["follow", "accept_encryption_change", "accept_older_vault"]
     )]
     pub(crate) mirror: bool,
-    /// Keep files that the vault deletes, and those that it renames under their old name, too. They are yours from then on
+    /// Keep files that the vault deletes, and keep files that it renames under their old names too. They are yours
+    /// from then on
     #[arg(long, help_heading = LOCAL_FILES, conflicts_with = "mirror")]
     pub(crate) keep_deleted: bool,
 }
 
-/// Keep a folder or a bucket and a vault the same, both ways (experimental)
+/// Sync a folder or a bucket with a vault, both ways (experimental)
 ///
-/// Brings what the vault changed to DEST, then sends what was changed there. What both sides changed is merged: text by lines,
-/// configuration by keys; what cannot be merged is kept in both forms, the one of DEST as a conflicted copy, here and in the
-/// vault. An edit survives a deletion.
+/// Applies the changes of the vault to DEST, then sends the changes of DEST. Files that both sides changed are
+/// merged: text by lines, configuration by keys. If they cannot be merged, both versions are kept: the one of DEST
+/// becomes a conflicted copy, here and in the vault. An edit survives a deletion.
 ///
-/// The first run deletes nothing on either side. Later ones delete in the vault only what obsync itself saw in this very
-/// folder and what is gone when it looks twice, and of a bucket nothing without --bucket-deletes; deletions that are too many
-/// wait for `obsync confirm`. What a run replaces or removes in a folder stays in .obsync/trash for 30 days, and the vault has
-/// its own history.
+/// The first run deletes nothing on either side. Later runs delete a file in the vault only if obsync itself saw it
+/// in this very folder and finds it missing twice. For a bucket, they delete nothing in the vault without
+/// --bucket-deletes. If there are too many deletions, they wait for `obsync confirm`. Files that a run replaces or
+/// removes in a folder stay in .obsync/trash for 30 days, and the vault has its own history.
 ///
-/// Experimental: what the service does with changes was tried with a server of our own and the official client, not with the
-/// service itself.
+/// Experimental: sending changes was tested with our own server and the official client, not with the service itself.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -153,8 +155,8 @@ Examples:
 pub(crate) struct Sync {
     #[command(flatten)]
     pub(crate) pull: Pull,
-    /// Hold deletions in the vault back when there are more: as --max-delete [default: more than 20 and 5%, more than 50, or more
-    /// than half of 10 or more]
+    /// Hold deletions in the vault back if there are more than this, as --max-delete [default: more than 20 and 5%,
+    /// more than 50, or more than half of 10 or more]
     #[arg(
         long,
         help_heading = SENDING,
@@ -163,10 +165,11 @@ pub(crate) struct Sync {
         hide_env_values = true
     )]
     pub(crate) max_delete_in_vault: Option<MaxDelete>,
-    /// Send the configuration folder, too, as far as --configs has it
+    /// Also send the configuration folder, as far as --configs includes it
     #[arg(long, help_heading = SENDING)]
     pub(crate) push_configs: bool,
-    /// Of a bucket: delete in the vault what is missing there since an earlier run, unless objects expire there by a rule
+    /// For a bucket: delete files in the vault whose objects are missing since an earlier run, unless a lifecycle
+    /// rule expires objects there
     #[arg(
         long,
         help_heading = SENDING,
@@ -177,7 +180,8 @@ pub(crate) struct Sync {
         value_parser = bucket_deletes
     )]
     pub(crate) bucket_deletes: BucketDeletes,
-    /// With --follow: how long a file that changes again and again must be left alone before it is sent (such as 2s or 1m)
+    /// With --follow: send a file that changes repeatedly only once it has not changed for this long (such as 2s or
+    /// 1m)
     #[arg(
         long,
         help_heading = SENDING,
@@ -186,18 +190,19 @@ pub(crate) struct Sync {
         default_value = "2s"
     )]
     pub(crate) quiet_for: Duration,
-    /// Do not ask before the first run; needed for that one without a terminal and with --json
+    /// Do not ask for confirmation of the first run; required for it without a terminal and with --json
     #[arg(long, help_heading = SENDING)]
     pub(crate) yes: bool,
-    /// Name of this device in the vault's history and in the names of conflicted copies [default: the host's name]
+    /// Name of this device in the vault's history and in the names of conflicted copies [default: the host name]
     #[arg(long, help_heading = SENDING, value_name = "NAME")]
     pub(crate) device_name: Option<String>,
 }
 
-/// Send what was changed in a folder or a bucket to a vault, and apply nothing here (experimental)
+/// Send the changes of a folder or a bucket to a vault, and apply nothing here (experimental)
 ///
-/// For vaults whose truth is a folder: a git repository, the output of a script. What only the vault changed is left there and
-/// told; `--mirror` replaces it by what the folder or bucket has. Deletions are as careful as those of `obsync sync`.
+/// For vaults that are published from a folder, such as a git repository or the output of a script. Files that only
+/// the vault changed are left as they are and reported; with `--mirror` they are replaced by those of DEST. Deletions
+/// follow the rules of `obsync sync`.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -206,7 +211,7 @@ Examples:
 pub(crate) struct Push {
     #[command(flatten)]
     pub(crate) sync: Sync,
-    /// Replace what the vault changed by what DEST has
+    /// Replace files that the vault changed by those of DEST
     #[arg(long, help_heading = SENDING)]
     pub(crate) mirror: bool,
 }
@@ -214,7 +219,8 @@ pub(crate) struct Push {
 /// How a vault must be encrypted.
 #[derive(Debug, Args)]
 pub(crate) struct EncryptionOption {
-    /// Open a vault only if it is encrypted so: standard (the service has the password) or end-to-end (only you have it)
+    /// Open the vault only if it has this encryption: standard (the service has the password) or end-to-end (only you
+    /// have it)
     #[arg(
         long = "encryption",
         value_name = "KIND",
@@ -238,7 +244,7 @@ struct WantedKind(Option<VaultKind>);
 
 /// Which files of a vault are wanted.
 #[derive(Debug, Args)]
-#[command(next_help_heading = "What to pull")]
+#[command(next_help_heading = "Filters")]
 pub(crate) struct Choice {
     /// Attachments: all, none, or a list of image, audio, video, pdf, unsupported (any other type)
     #[arg(long, value_name = "LIST", default_value = "all")]
@@ -247,14 +253,15 @@ pub(crate) struct Choice {
     /// appearance-data, core-plugin-data, community-plugin-data
     #[arg(long, value_name = "LIST", default_value = "all")]
     pub(crate) configs: ConfigCategories,
-    /// Leave out what Obsidian runs or applies by itself: plugins (main.js, styles.css, the list of those that are on),
-    /// themes and snippets. What was pulled earlier stays
+    /// Exclude code that Obsidian runs or applies by itself: plugins (main.js, styles.css, the list of enabled
+    /// plugins), themes and snippets. Files that were pulled earlier stay
     #[arg(long)]
     pub(crate) no_code: bool,
-    /// Folder or file of the vault to leave out, a folder with what is below it (repeatable)
+    /// Folder or file of the vault to exclude; a folder with everything in it (repeatable)
     #[arg(long, value_name = "FOLDER", value_parser = vault_folder)]
     pub(crate) exclude: Vec<VaultPath>,
-    /// Name of the vault's configuration folder, if it was changed in Obsidian (repeatable: devices can use different ones)
+    /// Name of the vault's configuration folder, if it was changed in Obsidian (repeatable: devices can use different
+    /// folders)
     #[arg(long, value_name = "NAME", default_value = DEFAULT_CONFIG_DIR, value_parser = parse_config_dir)]
     pub(crate) config_dir: Vec<String>,
 }
@@ -285,7 +292,7 @@ fn flag(text: &str) -> Result<bool, String> {
     match text.to_ascii_lowercase().as_str() {
         "" | "false" | "no" | "off" | "0" => Ok(false),
         "true" | "yes" | "on" | "1" => Ok(true),
-        _ => Err("it is true or false".to_owned()),
+        _ => Err("expected true or false".to_owned()),
     }
 }
 
@@ -301,7 +308,7 @@ fn wanted_kind(text: &str) -> Result<WantedKind, String> {
 pub(super) fn vault_folder(text: &str) -> Result<VaultPath, String> {
     let folder = text.strip_prefix("./").unwrap_or(text).trim_end_matches('/');
     VaultPath::parse(folder)
-        .map_err(|error| format!("{error}; give it as it is in the vault, such as Archive/2020"))
+        .map_err(|error| format!("{error}; expected a path in the vault, such as Archive/2020"))
 }
 
 #[cfg(test)]

@@ -21,16 +21,16 @@ pub(crate) struct AwsDocument {
     region: String,
     bucket: Place,
     table: Place,
-    /// What a user or role needs to pull there, as IAM takes it.
+    /// The IAM policy that a user or role needs for pulling there.
     policy: Value,
 }
 
-/// What was done with a bucket or a table, or would be.
+/// Changes to a bucket or a table, made or planned.
 #[derive(Debug, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 struct Place {
     name: String,
-    /// Words for scripts.
+    /// The steps, for scripts.
     steps: Vec<&'static str>,
     #[serde(skip)]
     sentences: Vec<String>,

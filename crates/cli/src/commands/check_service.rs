@@ -21,7 +21,7 @@ const NAME: &str = "obsync check";
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub(crate) struct CheckServiceDocument {
     facts: Vec<ServiceFact>,
-    /// The scratch vault, if it could not be deleted or was to be kept.
+    /// The scratch vault, if it was kept or could not be deleted.
     #[serde(skip_serializing_if = "Option::is_none")]
     vault_left: Option<String>,
 }

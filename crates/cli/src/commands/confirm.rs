@@ -23,9 +23,9 @@ const SHOWN: usize = 50;
 pub(crate) struct ConfirmDocument {
     /// The folder or bucket.
     destination: String,
-    /// The deletions that the next run makes, or the one that is at work.
+    /// The confirmed deletions: the next run makes them, or the active run.
     confirmed: Vec<String>,
-    /// Whether another process has the destination, and makes them.
+    /// True if an active process on the destination makes them.
     in_use: bool,
 }
 

@@ -29,9 +29,9 @@ pub(crate) struct CreateDocument {
     vault_id: String,
     /// Its name.
     vault: String,
-    /// Where it lies.
+    /// The region of the vault.
     region: String,
-    /// How it is encrypted.
+    /// The vault's encryption.
     encryption: VaultKind,
 }
 

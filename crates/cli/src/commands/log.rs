@@ -15,7 +15,7 @@ use crate::ui::{human, table};
 #[derive(Debug, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub(crate) struct LogDocument {
-    /// The newest first.
+    /// The changes, newest first.
     entries: Vec<LogRow>,
 }
 
@@ -23,22 +23,22 @@ pub(crate) struct LogDocument {
 #[derive(Debug, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 struct LogRow {
-    /// When it was recorded.
+    /// When the change was recorded.
     #[serde(serialize_with = "crate::answer::as_time")]
     #[cfg_attr(test, schemars(with = "Option<String>"))]
     at: i64,
     side: Side,
     change: JournalChange,
     path: String,
-    /// The path that a renamed file had before, or of which it is a conflicted copy.
+    /// The former path of a renamed file, or the original of a conflicted copy.
     #[serde(skip_serializing_if = "Option::is_none")]
     from: Option<String>,
-    /// The device that made the change, where that is known.
+    /// The device that made the change, if known.
     #[serde(skip_serializing_if = "Option::is_none")]
     device: Option<String>,
-    /// The version that the change was made from; 0 where nothing was recorded.
+    /// The version that the change was based on; 0 if none was recorded.
     base: u64,
-    /// The version of the change in the vault; 0 where it has none yet.
+    /// The version of the change in the vault; 0 if it has none yet.
     version: u64,
     /// Bytes.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -18,9 +18,9 @@ use crate::ui::{ask, human};
 pub(crate) struct ResetDocument {
     /// The folder or bucket.
     destination: String,
-    /// How many states of it were forgotten.
+    /// Number of forgotten states.
     forgotten: u64,
-    /// Which way it was synced: `pull`, `push` or `both`; unknown of a state that cannot be read.
+    /// The direction of the sync: `pull`, `push` or `both`; null if the state cannot be read.
     direction: Option<&'static str>,
 }
 

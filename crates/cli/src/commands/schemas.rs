@@ -7,7 +7,7 @@ use schemars::JsonSchema;
 use super::{aws, check_service, confirm, create, log, pull, reset, status, unlink, vaults, verify};
 use crate::answer::Answer;
 
-/// What is printed of a command that did not do its work: there is always an error.
+/// The output of a command that failed: `error` is always set.
 #[derive(JsonSchema)]
 #[expect(dead_code, reason = "only its schema is used")]
 struct Refused {

@@ -25,7 +25,7 @@ use crate::target::states::{Found, Registry, State};
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub(crate) struct StatusDocument {
     destinations: Vec<StateRow>,
-    /// States that cannot be read, so that their destinations are not in the list.
+    /// States that cannot be read. Their destinations are not in the list.
     unreadable: Vec<Unreadable>,
 }
 
@@ -33,7 +33,7 @@ pub(crate) struct StatusDocument {
 #[derive(Debug, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 struct Unreadable {
-    /// Its file; in a table, its destination.
+    /// File of the state; in a table, the destination.
     state: String,
     error: Problem,
     #[serde(skip)]

@@ -16,7 +16,7 @@ use crate::ui::ask;
 pub(crate) struct UnlinkDocument {
     /// The folder or bucket.
     destination: String,
-    /// How many states of it were forgotten: none where only its marker was left.
+    /// Number of forgotten states; 0 if only the marker was left.
     forgotten: u64,
 }
 

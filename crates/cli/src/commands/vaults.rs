@@ -34,29 +34,29 @@ struct VaultRow {
     region: String,
     encryption: VaultKind,
     encryption_version: u64,
-    /// Of kind, version and salt, to compare between machines.
+    /// Fingerprint of the kind, version and salt of the encryption, to compare between machines.
     fingerprint: String,
-    /// Encrypted, with older versions of files, in bytes.
+    /// Encrypted size in bytes, including older versions of files.
     size: u64,
-    /// When it was made.
+    /// When the vault was created.
     #[serde(serialize_with = "crate::answer::as_time")]
     #[cfg_attr(test, schemars(with = "Option<String>"))]
     created: i64,
-    /// Whether somebody else shares it with the account.
+    /// True if another account shares the vault with this one.
     shared: bool,
-    /// The destinations on this computer that it is synced with.
+    /// Destinations of the vault, according to the states on this computer.
     destinations: Vec<SyncedWith>,
 }
 
-/// A destination of a vault, as the state on this computer knows it.
+/// A destination of a vault, according to the states on this computer.
 #[derive(Clone, Debug, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 struct SyncedWith {
     /// The folder or bucket.
     destination: String,
-    /// Which way: `pull`, `push` or `both`.
+    /// The direction of the sync: `pull`, `push` or `both`.
     direction: &'static str,
-    /// Changes made here that the last run did not send: the vault refused them, or they wait to be confirmed.
+    /// Number of local changes that the last run did not send: the vault refused them, or they have to be confirmed.
     waiting: u64,
 }
 

@@ -29,17 +29,17 @@ use crate::ui::progress::Display;
 #[derive(Debug, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub(crate) struct VerifyDocument {
-    /// The destination as it was given.
+    /// The destination as given on the command line.
     destination: String,
     /// The vault's name.
     vault: Option<String>,
     /// The vault's id.
     vault_id: Option<String>,
-    /// Whether the destination is the whole vault, exactly as it was pulled last.
+    /// True if the destination is the whole vault, exactly as it was last pulled.
     clean: bool,
-    /// The commands that mend it, the first one first.
+    /// Commands that repair the destination, in order.
     commands: Vec<String>,
-    /// Other destinations inside this one, whose files are not among the `extra` ones.
+    /// Other destinations inside this one. Their files are not in `extra`.
     nested: Vec<NestedPlace>,
     #[serde(flatten)]
     verification: Verification,
@@ -50,9 +50,9 @@ pub(crate) struct VerifyDocument {
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 struct NestedPlace {
     destination: String,
-    /// The vault that is pulled to it.
+    /// The vault of that destination.
     vault: String,
-    /// How many files are there, which this command does not look at.
+    /// Number of its files, which this command does not check.
     files: u64,
 }
 

@@ -22,14 +22,14 @@ use crate::ui::{human, shell};
 /// A run's clock may have been ahead by this much; a later time is implausible.
 const CLOCK_DIFFERENCE: Duration = Duration::from_secs(24 * 3600);
 
-/// One state.
+/// The state of one destination.
 #[derive(Debug, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub(crate) struct StateRow {
-    /// The destination's canonical text.
+    /// The destination in its canonical form.
     pub(crate) destination: String,
-    /// Whether the folder is there, with the marker that this state knows or one that cannot be read; unknown of a bucket,
-    /// which nobody asked.
+    /// True if the folder exists with the marker of this state, or with an unreadable one; null for a bucket, which
+    /// is not checked.
     present: Option<bool>,
     /// Why it is not.
     #[serde(skip)]
@@ -42,9 +42,9 @@ pub(crate) struct StateRow {
     listed: bool,
     vault_id: String,
     vault: String,
-    /// How the vault was encrypted when it was last opened; unknown where no pin says so.
+    /// The vault's encryption when it was last opened; null if no pin records it.
     pub(crate) encryption: Option<VaultKind>,
-    /// Which way the destination is synced: `pull`, `push` or `both`.
+    /// The direction of the sync: `pull`, `push` or `both`.
     direction: &'static str,
     version: u64,
     /// Why the destination is not the whole vault.
@@ -52,26 +52,26 @@ pub(crate) struct StateRow {
     files: u64,
     bytes: u64,
     folders: u64,
-    /// Changes that the choice of what to pull leaves out.
+    /// Number of changes that the filter leaves out.
     filtered: u64,
     #[serde(flatten)]
     outstanding: Outstanding,
-    /// Files that were kept when the vault deleted them.
+    /// Number of files that were kept when the vault deleted them.
     #[serde(skip_serializing_if = "is_zero")]
     retained: u64,
-    /// When a pull last found the destination up to date, or made it so.
+    /// When a run last found the destination up to date, or brought it up to date.
     #[serde(serialize_with = "time_or_null")]
     #[cfg_attr(test, schemars(with = "Option<String>"))]
     last_check: Option<i64>,
-    /// When something was last recorded.
+    /// When a change was last recorded.
     #[serde(serialize_with = "time_or_null")]
     #[cfg_attr(test, schemars(with = "Option<String>"))]
     last_change: Option<i64>,
-    /// How the last run went, or goes.
+    /// The last run.
     last_run: Option<LastRun>,
-    /// Who works on the destination now.
+    /// The process that is working on the destination.
     at_work: Option<AtWork>,
-    /// In how many invocations the last run got where it is, as a table knows.
+    /// Number of invocations of the last run so far; only in a table.
     invocations: Option<u32>,
 }
 
@@ -84,13 +84,13 @@ fn time_or_null<S: Serializer>(milliseconds: &Option<i64>, serializer: S) -> Res
     milliseconds.and_then(answer::time).serialize(serializer)
 }
 
-/// Who works on a destination.
+/// The process that is working on a destination.
 #[derive(Debug, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 struct AtWork {
-    /// Host and process, or invocation; unknown where nobody says.
+    /// Host and process, or invocation; null if unknown.
     owner: Option<String>,
-    /// Until when, unless it goes on; unknown of a local run, whose lock ends with it.
+    /// When the lease expires, unless it is renewed; null for a local run, whose lock ends with the process.
     until: Option<String>,
 }
 

@@ -28,14 +28,14 @@ pub struct Checked {
     pub by: CheckedBy,
 }
 
-/// How a file was compared.
+/// The method of comparison.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub enum CheckedBy {
-    /// Its content was read and hashed, or its size is another.
+    /// The content was read and hashed, or the size differed.
     Read,
-    /// By what it says of itself.
+    /// The metadata of the object was compared.
     Metadata,
 }
 

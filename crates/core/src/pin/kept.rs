@@ -13,14 +13,14 @@ pub(super) const FORMER_NAMES: usize = 4;
 /// Hexadecimal digits of a fingerprint: 64 bits.
 const FINGERPRINT_DIGITS: usize = 16;
 
-/// Who knows the password of a vault.
+/// The encryption of a vault: who knows its password.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub enum VaultKind {
-    /// The service, which hands it out ("standard" or managed encryption).
+    /// The service, which provides it to clients ("standard" or managed encryption).
     Standard,
-    /// Its owner alone.
+    /// Only the owner.
     EndToEnd,
 }
 

@@ -66,7 +66,7 @@ fn the_limit_is_an_option_and_a_variable() {
     world.run(&["pull", "Notes", "notes", "--max-delete", "19"]).expect(9);
     let refused = world.run(&["pull", "Notes", "notes", "--max-delete", "many"]).expect(2);
     assert!(
-        refused.stderr.contains("it is a number (100), a part of the files (20%), or \"none\""),
+        refused.stderr.contains("expected a number (100), a share of the files (20%), or \"none\""),
         "{}",
         refused.stderr
     );

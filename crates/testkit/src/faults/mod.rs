@@ -379,7 +379,7 @@ impl FromStr for PieceSizes {
     type Err = FaultError;
 
     fn from_str(text: &str) -> Result<Self, FaultError> {
-        const EXPECTED: &str = "it is a number of bytes above 0, random:MAX or whole";
+        const EXPECTED: &str = "expected a number of bytes above 0, random:MAX or whole";
         if text == "whole" {
             return Ok(Self::Whole);
         }

@@ -17,7 +17,7 @@ use crate::ui::{human, pull_report};
 pub(crate) struct PullDocument {
     #[serde(flatten)]
     pub(in crate::commands) report: Report,
-    /// How the vault is encrypted.
+    /// The vault's encryption.
     pub(in crate::commands) encryption: VaultKind,
 }
 
