@@ -39,8 +39,41 @@ async fn objects_with_the_tags_of_their_records_cost_one_list_and_nothing_else()
     }
     assert!(records.iter().all(|record| record.facts.is_some()));
     let before = store.requests();
-    assert_eq!(scan(&store, &records).await, LocalTree { found: 20, ..LocalTree::default() });
-    assert_eq!(store.requests() - before, 1);
+    let LocalTree { digest, .. } = scan(&store, &records).await;
+    assert_eq!(scan(&store, &records).await, LocalTree { found: 20, digest, ..LocalTree::default() });
+    assert_eq!(store.requests() - before, 2);
+}
+
+#[tokio::test]
+async fn a_digest_is_that_of_the_scan_and_another_for_any_change_of_a_key_a_size_or_a_tag() {
+    let bucket = S3Bucket::new().await;
+    let store = bucket.store().await;
+    let mut seen = Vec::new();
+    let contents: [(&str, Option<&[u8]>); 5] = [
+        ("a.md", Some(b"one")),
+        ("b.md", Some(b"one")),
+        ("b.md", Some(b"two")),
+        ("b.md", Some(b"three")),
+        ("a.md", None),
+    ];
+    for (path, content) in contents {
+        match content {
+            Some(content) => bucket.put(path, content),
+            None => bucket.delete(path),
+        }
+        let before = store.requests();
+        let digest = store.digest().await.unwrap();
+        assert_eq!(store.requests() - before, 1);
+        assert_eq!(scan(&store, &[]).await.digest, digest);
+        assert!(digest.is_some() && !seen.contains(&digest), "{path}");
+        seen.push(digest);
+    }
+    // It is about what is there, not about how it came there.
+    bucket.put("a.md", b"one");
+    assert_eq!(store.digest().await.unwrap(), seen[3]);
+    // What obsync keeps beside the files is none of them.
+    bucket.put(".obsync/probe", b"");
+    assert_eq!(store.digest().await.unwrap(), seen[3]);
 }
 
 #[tokio::test]
