@@ -80,8 +80,8 @@ impl PrivateFile {
         if text.len() as u64 > limits::PRIVATE_FILE {
             content.drop_oversized();
             console.warn(&format!(
-                "{} is larger than it can be; what is too large in it is left out now, and goes when the file is written \
-                 next. If obsync asks for something that it knew before, give it once more",
+                "{} is too large; entries that are too large are ignored now, and removed when the file is next \
+                 written. If obsync asks for a password that it knew before, enter it again",
                 self.path.display()
             ));
         }
@@ -120,8 +120,8 @@ impl PrivateFile {
         let Some(opened) = folder.file(&self.name, Access::Read)? else { return Ok(None) };
         if opened.was_open {
             console.warn(&format!(
-                "{} could be read by other users of this computer; it cannot any more, but whoever did has your token \
-                 or keys: `obsync logout` makes the token worthless",
+                "{} was readable by other users of this computer. It is no longer, but anyone who read it has your \
+                 token or keys: `obsync logout` revokes the token",
                 self.path.display()
             ));
         }
@@ -135,8 +135,8 @@ impl PrivateFile {
             .and_then(|folder| folder.map_or(Ok(()), |folder| folder.rename(&self.name, &new_name)));
         moved.map_err(|error| self.cannot("set aside", &error))?;
         console.warn(&format!(
-            "{} was far larger than it can be and is called {new_name} now; remove that. obsync asks for what was in it once \
-             more",
+            "{} was far too large, so it was renamed to {new_name}; remove that file. obsync asks again for the \
+             passwords and codes that it needs",
             self.path.display()
         ));
         Ok(T::default())

@@ -44,7 +44,7 @@ pub enum ClientError {
     #[error("the subscription to Obsidian Sync has expired; renew it in the account's settings")]
     SubscriptionExpired,
     /// The service lists no such vault for this account.
-    #[error("the service does not find this vault; it may have been deleted, or be another account's")]
+    #[error("the service does not find this vault; it may have been deleted, or belong to another account")]
     VaultNotFound,
     /// The key derived from the vault password is not the vault's.
     #[error("the password does not open this vault; give the vault's encryption password")]
@@ -53,7 +53,7 @@ pub enum ClientError {
     #[error(
         "the service says that the vault is on the host {host:?}, which is neither under obsidian.md nor one that you \
          allowed, so the token was not sent there. Obsidian's own servers are all under obsidian.md. With a server of your \
-         own, ask whoever runs it for the name and compare the two before you allow it"
+         own, ask its administrator for the name, and compare the two before you allow it"
     )]
     HostNotAllowed {
         /// The host as the service gave it.
@@ -149,7 +149,7 @@ pub enum ClientError {
         over: Duration,
     },
     /// The server reported overload for the whole limit, and sent no content meanwhile.
-    #[error("the service was overloaded for {} and gave nothing; try again later", seconds(*.after))]
+    #[error("the service was overloaded for {} and sent nothing; try again later", seconds(*.after))]
     OverloadedForLong {
         /// The limit.
         after: Duration,
@@ -172,7 +172,7 @@ pub enum ClientError {
         message: String,
     },
     /// The other side violates the protocol.
-    #[error("the server does not keep to the protocol: {reason}; if this repeats, please report it")]
+    #[error("the server violated the protocol: {reason}; if this repeats, please report it")]
     Protocol {
         /// The violation.
         reason: String,
@@ -206,7 +206,7 @@ pub enum ClientError {
     },
     /// The content offered for an entry has an implausible number of pieces: too many, or none.
     #[error(
-        "the server offered {size} bytes for version {uid} in {pieces} pieces, which cannot be; if this repeats, upload \
+        "the server offered {size} bytes for version {uid} in {pieces} pieces, which is impossible; if this repeats, upload \
          the file again"
     )]
     WrongPieces {
@@ -219,7 +219,7 @@ pub enum ClientError {
     },
     /// A file exceeds the vault's limit.
     #[error(
-        "the file has {size} bytes, the vault takes at most {limit} a file; leave it out or make it smaller"
+        "the file has {size} bytes, the vault accepts at most {limit} per file; exclude it or make it smaller"
     )]
     FileTooLarge {
         /// The file's size in bytes.
@@ -229,7 +229,7 @@ pub enum ClientError {
     },
     /// The account has no space left.
     #[error(
-        "the vault is full: the service takes no more content; delete notes, remove old versions, or get more storage"
+        "the vault is full: the service accepts no more content; delete notes, remove old versions, or get more storage"
     )]
     VaultFull,
     /// The account has only read access to the vault.
@@ -245,13 +245,13 @@ pub enum ClientError {
         reason: String,
     },
     /// The system provides no random numbers, which encryption needs.
-    #[error("the system gives no random numbers: {reason}")]
+    #[error("the system provides no random numbers: {reason}")]
     Randomness {
         /// The system's message.
         reason: String,
     },
     /// The content of an upload does not have the announced hash.
-    #[error("the file changed while it was sent; it is sent when it has come to rest")]
+    #[error("the file changed while it was sent; it is sent once it stops changing")]
     SourceChanged,
 }
 

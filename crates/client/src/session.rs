@@ -210,10 +210,10 @@ impl Session {
                 // `event` records the version.
                 Event::Ready | Event::Nothing => {}
                 Event::Answer(_) => {
-                    return Err(ClientError::protocol("an answer came that nobody had asked for"));
+                    return Err(ClientError::protocol("an unexpected answer arrived"));
                 }
                 Event::Piece(_) => {
-                    return Err(ClientError::protocol("content came that nobody had asked for"));
+                    return Err(ClientError::protocol("unexpected content arrived"));
                 }
             }
         }
@@ -242,7 +242,7 @@ impl Session {
                     Event::Push(_) => entries += 1,
                     Event::Ready | Event::Nothing => {}
                     Event::Answer(_) | Event::Piece(_) => {
-                        return Err(ClientError::protocol("something came that nobody had asked for"));
+                        return Err(ClientError::protocol("an unexpected message arrived"));
                     }
                 }
             }
@@ -283,10 +283,10 @@ impl Session {
             match self.event(&Due::never(), TEXT_MESSAGE).await {
                 Ok(Event::Push(_) | Event::Ready | Event::Nothing) => {}
                 Ok(Event::Answer(_)) => {
-                    return ClientError::protocol("an answer came that nobody had asked for");
+                    return ClientError::protocol("an unexpected answer arrived");
                 }
                 Ok(Event::Piece(_)) => {
-                    return ClientError::protocol("content came that nobody had asked for");
+                    return ClientError::protocol("unexpected content arrived");
                 }
                 Err(error) => return error,
             }

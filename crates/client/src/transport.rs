@@ -250,7 +250,7 @@ fn from_websocket(error: WsError) -> ClientError {
             Some(flood) => ClientError::protocol(flood.to_string()),
             None => ClientError::lost(reasons(&error)),
         },
-        WsError::WriteBufferFull(_) => ClientError::lost("the server takes nothing of what is sent to it"),
+        WsError::WriteBufferFull(_) => ClientError::lost("the server accepts no data"),
         WsError::Protocol(ProtocolError::ResetWithoutClosingHandshake) => {
             ClientError::lost("it broke off without a farewell")
         }

@@ -185,7 +185,7 @@ pub(crate) fn look_back(page: &[PushMessage], uid: Uid, content: &ContentHash, k
 
 /// Warning about a vault that lost an entry that it had.
 pub(crate) const REGROWN: &str = "the vault on the server is not the one that was pulled before: it was restored from a backup, or replaced, and has \
-     grown since. All of it is listed again, nothing is removed, and what differs is kept under another name";
+     grown since. All of it is listed again, nothing is removed, and files that differ are kept under another name";
 
 #[cfg(test)]
 mod tests {

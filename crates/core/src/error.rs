@@ -21,7 +21,8 @@ pub enum PullError {
     State(#[from] StateError),
     /// The service lists entries without end.
     #[error(
-        "the service listed more than {limit} changes of the vault, the most that obsync takes; nothing was changed. A new vault \
+        "the service listed more than {limit} changes of the vault, the most that obsync accepts; nothing was \
+         changed. A new vault \
          with the same notes begins without the old one's changes"
     )]
     TooManyEntries {
@@ -30,7 +31,8 @@ pub enum PullError {
     },
     /// The vault has more paths than a listing may have.
     #[error(
-        "the vault lists more than {limit} files and folders, the most that obsync takes; nothing was changed. Move a part of \
+        "the vault lists more than {limit} files and folders, the most that obsync accepts; nothing was changed. Move \
+         a part of \
          them to another vault"
     )]
     TooManyPaths {

@@ -72,7 +72,7 @@ impl Historian {
             }
             *link = SessionLink::Unopened;
         }
-        tracing::warn!("what the vault had before cannot be looked up; files that differ are kept");
+        tracing::warn!("earlier versions in the vault cannot be looked up; files that differ are kept");
         *link = SessionLink::Broken;
         false
     }

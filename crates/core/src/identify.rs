@@ -24,8 +24,8 @@ use crate::state::{Commit, VaultState};
 const LARGER_SAMPLE: usize = 200;
 
 /// Warning about a destination that another vault was brought to.
-const OTHER_VAULT: &str = "another vault was brought to this destination: what is there and not in this vault stays, and the next run of \
-                           that vault will look at every file. Two vaults want two destinations";
+const OTHER_VAULT: &str = "another vault was pulled to this destination: its files stay, and the next run of that \
+                           vault will check every file. Use one destination for each vault";
 
 impl Run<'_> {
     /// Judges the destination by its marker and by a few of its files. If it is doubtful, `known` is

@@ -225,32 +225,34 @@ impl Doubt {
         match self {
             Doubt::NoMarker => {
                 "the destination has lost its marker (.obsync/id): it was emptied or replaced, or a disk is not mounted. \
-                 Nothing that is recorded of it is believed, and every file is compared with the vault"
+                 Its state is not trusted, and every file is compared with the vault"
             }
             Doubt::DamagedMarker => {
-                "the destination's marker (.obsync/id) is damaged. Nothing that is recorded of it is believed, and every \
-                 file is compared with the vault"
+                "the destination's marker (.obsync/id) is damaged. Its state is not trusted, and every file is \
+                 compared with the vault"
             }
             Doubt::OtherGeneration => {
                 "the destination is not as the last pull left it: it is a copy of itself or a restored backup, or \
-                 another computer or --state was used for it. Nothing that is recorded of it is believed, and every file is compared with the vault"
+                 another computer or --state was used for it. Its state is not trusted, and every file is compared \
+                 with the vault"
             }
             Doubt::OtherDestination => {
-                "the destination has the marker of another one: another disk is here, or another computer pulls to it, too. \
-                 Nothing that is recorded of it is believed, and every file is compared with the vault"
+                "the destination has the marker of another one: another disk is mounted here, or another computer \
+                 also pulls to it. \
+                 Its state is not trusted, and every file is compared with the vault"
             }
             Doubt::Copy => {
-                "the destination is a copy of another one that is still in its place: it gets an identity of its own, and \
+                "the destination is a copy of another one that still exists: it gets an identity of its own, and \
                  every file is compared with the vault"
             }
             Doubt::OlderFiles => {
                 "several files are older here than they were at the last sync, as when a backup was restored: nothing is sent \
-                 because of it. Nothing that is recorded of the destination is believed, and every file is compared with the \
-                 vault. Where an older text is wanted, put it here once more with the present time (`touch`)"
+                 because of it. The state of the destination is not trusted, and every file is compared with the \
+                 vault. To restore an older text, put it here again with the present time (`touch`)"
             }
             Doubt::OtherFiles => {
-                "none of the files that were looked at is as the last pull left it: the destination was emptied, replaced or \
-                 restored. Nothing that is recorded of it is believed, and every file is compared with the vault"
+                "none of the checked files is as the last pull left it: the destination was emptied, replaced or \
+                 restored. Its state is not trusted, and every file is compared with the vault"
             }
         }
     }

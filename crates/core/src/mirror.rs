@@ -26,7 +26,7 @@ impl Run<'_> {
         let known = self.state.load().await?;
         if known.direction != Direction::Pull || !known.listed || !self.is_known_place().await? {
             return Err(
-                self.refused("what obsync put there is not known; pull it once without --mirror first")
+                self.refused("obsync has no record of its files there; pull once without --mirror first")
             );
         }
         let records = Arc::new(self.state.all_records().await?);
@@ -36,7 +36,7 @@ impl Run<'_> {
             return Ok(None);
         };
         let tree =
-            scanned?.ok_or_else(|| self.refused("it cannot be scanned, so nothing can be taken back"))?;
+            scanned?.ok_or_else(|| self.refused("it cannot be scanned, so nothing can be reverted"))?;
         for sentence in crate::scan::sentences(&tree.unknown) {
             self.warn(sentence, report);
         }

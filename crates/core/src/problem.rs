@@ -147,11 +147,11 @@ codes! {
     /// The credentials of the destination or of the state's table are missing, refused or expired.
     Credentials, "credentials", false, Some("renew them, or choose another profile or account; set the clock if it is wrong");
     /// The credentials are valid, but lack a permission.
-    AccessDenied, "access_denied", false, Some("allow it to these credentials; for AWS `obsync aws init --bucket BUCKET --dry-run` prints the policy, run by whoever may look at the bucket");
+    AccessDenied, "access_denied", false, Some("allow it to these credentials; for AWS `obsync aws init --bucket BUCKET --dry-run` prints the policy, run with credentials that can read the bucket's settings");
     /// No region is set, or the bucket is in another one.
     Region, "region", false, Some("set AWS_REGION");
     /// There is no such bucket, container or table.
-    NoSuchPlace, "no_such_place", false, Some("check the name and the region; on AWS `obsync aws init` makes bucket and table");
+    NoSuchPlace, "no_such_place", false, Some("check the name and the region; on AWS `obsync aws init` creates bucket and table");
     /// The destination cannot be used.
     Destination, "destination", false, None;
     /// The state cannot be read or written.
@@ -163,7 +163,7 @@ codes! {
     /// Another obsync is working on the destination.
     AlreadyRunning, "already_running", true, None;
     /// The run was stopped, or cut off midway.
-    Interrupted, "interrupted", true, Some("run the same command again; it goes on where this one stopped");
+    Interrupted, "interrupted", true, Some("run the same command again; it continues where this one stopped");
     /// Some changes could not be applied.
     Failures, "failures", true, None;
     /// The destination differs from what was pulled.
@@ -171,7 +171,7 @@ codes! {
     /// A pull did not finish, so the destination is not the whole vault.
     Unfinished, "unfinished", false, None;
     /// Deletions are held back.
-    HeldBack, "held_back", false, Some("look at what is to be deleted; `obsync confirm DEST` lets it go");
+    HeldBack, "held_back", false, Some("look at the deletions; `obsync confirm DEST` allows them");
     /// The last successful check is too old.
     TooOld, "too_old", false, None;
     /// The vault on the server is older than the destination.

@@ -480,8 +480,8 @@ impl Run<'_> {
 /// Warning about files and folders that a full pull does not remove though the vault does not list them.
 fn kept_unlisted(count: usize) -> String {
     format!(
-        "the vault lists something whose path cannot be read, which may be anything that is here; so what it does not \
-         list any more was kept ({count} paths). When that is mended, `obsync pull --full` removes them"
+        "the vault lists entries whose paths cannot be read; they may be any of the files here, so paths that the \
+         vault no longer lists were kept ({count}). Once those entries are repaired, `obsync pull --full` removes them"
     )
 }
 
@@ -501,8 +501,8 @@ fn held_back(now: u64, recent: u64, files: u64, limit: MaxDelete) -> String {
 /// Warning about files and folders that no longer count as the vault's in a pull that keeps everything.
 fn released(count: usize) -> String {
     format!(
-        "{count} files and folders of earlier pulls are not as the vault lists them; they were kept, and obsync neither \
-         changes nor removes them any more"
+        "{count} files and folders of earlier pulls are not as the vault lists them; they were kept, and obsync no \
+         longer changes or removes them"
     )
 }
 

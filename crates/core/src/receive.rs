@@ -36,17 +36,17 @@ pub(crate) enum ReceiveError {
     #[error(transparent)]
     Client(#[from] ClientError),
     /// It was not encrypted with the vault's key.
-    #[error("what the server sent is damaged: {0}")]
+    #[error("the content from the server is damaged: {0}")]
     Damaged(#[from] ContentError),
     /// It does not decrypt to the listed content.
     #[error(
-        "what the server sent is not the file that the vault lists (its SHA-256 is {found}, not {expected})"
+        "the content from the server is not the file that the vault lists (its SHA-256 is {found}, not {expected})"
     )]
     WrongHash { expected: ContentHash, found: ContentHash },
     /// It does not have the listed size.
     #[error(
-        "the server announces {announced} bytes for it, but the vault lists {listed}; nothing of it was taken. Save the file \
-         again in Obsidian"
+        "the server announces {announced} bytes for it, but the vault lists {listed}; the file was not downloaded. \
+         Save it again in Obsidian"
     )]
     WrongSize { listed: u64, announced: u64 },
     /// It cannot be stored.

@@ -20,8 +20,8 @@ pub enum Outcome {
     Complete,
     /// So it is, but for the failures reported.
     Failures,
-    /// The vault on the server is older than the destination. Nothing was removed, and only what is newer than the files
-    /// here was brought.
+    /// The vault on the server is older than the destination. Nothing was removed, and only entries newer than the files
+    /// here were applied.
     VaultOlder,
     /// So it is, but for deletions that somebody has to confirm, and for the failures reported.
     HeldBack,

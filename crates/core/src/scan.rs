@@ -263,7 +263,7 @@ impl Unknown {
             UnknownCause::Unreadable { reason } => {
                 let rest = |it| {
                     format!(
-                        "cannot be read ({reason}); nothing in {it} is sent, and nothing is taken for deleted"
+                        "cannot be read ({reason}); nothing in {it} is sent, and nothing counts as deleted"
                     )
                 };
                 // The root has no name.
@@ -273,8 +273,8 @@ impl Unknown {
             UnknownCause::NotMounted => {
                 let words = |was, it| {
                     format!(
-                        "{was} not mounted any more; nothing in {it} is sent, and nothing is taken for deleted. Mount {it} again, \
-                         or remove {it} from the list in .obsync/mounts if no file system is to be there any more"
+                        "{was} no longer mounted; nothing in {it} is sent, and nothing counts as deleted. Mount {it} again, \
+                         or remove {it} from the list in .obsync/mounts if no file system is mounted there from now on"
                     )
                 };
                 (format!("{path:?}"), (words("is", "it"), words("are", "them")))

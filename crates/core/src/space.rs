@@ -43,7 +43,9 @@ impl Shortage {
             }
         };
         let missing = needed.saturating_sub(free.saturating_sub(others));
-        format!("it takes {needed} bytes, and {room}; free {missing} bytes more, and the next run brings it")
+        format!(
+            "it takes {needed} bytes, and {room}; free {missing} bytes more, and the next run downloads it"
+        )
     }
 }
 
@@ -258,12 +260,12 @@ mod tests {
         assert_eq!(
             shortage.reason(100, "notes"),
             "it takes 90 bytes, and of the 100 bytes free in notes, 60 are for other files of this run; free 50 bytes \
-             more, and the next run brings it"
+             more, and the next run downloads it"
         );
         let alone = Shortage { needed: 1_800_000, others: 0 };
         assert_eq!(
             alone.reason(1_799_998, "notes"),
-            "it takes 1800000 bytes, and notes has 1799998 bytes free; free 2 bytes more, and the next run brings it"
+            "it takes 1800000 bytes, and notes has 1799998 bytes free; free 2 bytes more, and the next run downloads it"
         );
     }
 

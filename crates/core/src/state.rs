@@ -242,8 +242,8 @@ pub enum StateError {
     },
     /// Another process took the destination over, because this one did not renew its lease for too long.
     #[error(
-        "another obsync took over {destination} while this one was held up; nothing is lost, and what this one had \
-         recorded counts"
+        "another obsync took over {destination} while this one was delayed; nothing is lost: everything that this one \
+         recorded stays valid"
     )]
     LeaseLost {
         /// The destination.

@@ -397,7 +397,8 @@ impl Run<'_> {
 fn older(server: u64, destination: u64) -> String {
     format!(
         "the vault on the server is at version {server}, but the destination was pulled from version {destination}: the \
-         vault was rolled back or replaced. Nothing was removed, and only what is newer than the files here was brought; \
-         look at the vault in Obsidian, and if it is as it should be, `obsync pull --accept-older-vault` goes on from there"
+         vault was rolled back or replaced. Nothing was removed, and only entries newer than the files here were \
+         applied. Look at the vault in Obsidian; if it is as it should be, `obsync pull --accept-older-vault` \
+         continues from its version"
     )
 }

@@ -259,7 +259,7 @@ impl Head {
 
     /// Why no run can use it, although it is readable.
     pub(super) fn obstacle(&self) -> Option<Damage> {
-        self.resetting.then(|| "a reset of it did not come to its end".to_owned())
+        self.resetting.then(|| "a reset of it did not finish".to_owned())
     }
 
     /// The update of a transaction: everything except the state's key and the lease.

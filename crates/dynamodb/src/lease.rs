@@ -523,6 +523,6 @@ pub(super) fn seconds(milliseconds: i64) -> String {
 fn random_id(table: &DynamoTable) -> Result<String, StateError> {
     let mut bytes = [0; 16];
     getrandom::fill(&mut bytes)
-        .map_err(|error| table.unavailable(format!("the system gives no random numbers ({error})")))?;
+        .map_err(|error| table.unavailable(format!("the system provides no random numbers ({error})")))?;
     Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
 }

@@ -169,9 +169,7 @@ impl Watch {
         let mut watch =
             Watch { place, watcher, watched, most, raw, overflowed, sender, stop, untold, has_failed };
         if std::fs::File::open(&watch.place.root).is_ok_and(file_system::is_flushed_by_file) {
-            watch.fail(
-                "its file system is of a kind that does not tell what other machines change".to_owned(),
-            );
+            watch.fail("its file system does not report changes by other machines".to_owned());
         }
         let root = watch.place.root.clone();
         watch.add(&root, &mut BTreeMap::new());

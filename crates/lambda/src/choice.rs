@@ -131,7 +131,8 @@ impl<'v> Choice<'v> {
     pub(crate) fn notice(&self) -> Option<String> {
         (self.unnamed > 0).then(|| {
             format!(
-                "{} vaults are left out because nobody named them (standard encryption, shared with the account, or more than \
+                "{} vaults are left out because they were not named (standard encryption, shared with the account, or \
+                 more than \
                  {UNNAMED_PLACES} of them): name those that are to be synced in OBSYNC_VAULTS or in the event",
                 self.unnamed
             )
@@ -143,7 +144,7 @@ impl Chosen<'_> {
     /// A warning for the owner about the choice of the vault.
     pub(crate) fn warning(&self) -> Option<String> {
         (self.is_unnamed && self.vault.is_shared).then(|| {
-            "somebody else shares this vault with the account and nobody named it; it is synced because it was before: \
+            "another account shares this vault and it was not named; it is synced because it was before: \
              name it in OBSYNC_VAULTS if that is right, or remove its state if not"
                 .to_owned()
         })

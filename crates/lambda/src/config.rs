@@ -123,7 +123,7 @@ impl fmt::Debug for AccountSettings {
 
 /// All faults of the environment.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the function is not configured rightly: {}", list(.problems))]
+#[error("the function's configuration is invalid: {}", list(.problems))]
 pub struct ConfigError {
     /// The fault of each variable, by name.
     pub problems: BTreeMap<&'static str, String>,

@@ -554,7 +554,7 @@ async fn within<T>(
         done = work => done,
         () = deadline.over() => Err(InvocationError::new(
             "TimeOver",
-            "the time was over before the service, Secrets Manager and the table had answered; nothing was begun: check \
+            "the time ran out before the service, Secrets Manager and the table had answered; nothing was begun: check \
              them, or give the function more time",
         )),
     }

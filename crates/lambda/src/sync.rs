@@ -95,17 +95,19 @@ enum SyncError {
     #[error(transparent)]
     Nested(#[from] Nested),
     #[error(
-        "the time was over before the run could stop; the next invocation goes on from the last checkpoint"
+        "the time ran out before the run could stop; the next invocation continues from the last checkpoint"
     )]
     CutOff,
-    #[error("the time was over before the vault's turn came; the next invocation takes it up")]
+    #[error("the time ran out before the vault's turn; the next invocation syncs it")]
     NotBegun,
-    #[error("other runs keep writing down how the vault is encrypted; the next invocation tries again")]
+    #[error("other runs keep recording the encryption of the vault; the next invocation tries again")]
     PinsChange,
-    #[error("another run took the vault over while this one was held up; what this one had recorded counts")]
+    #[error(
+        "another run took the vault over while this one was delayed; everything that this one recorded stays valid"
+    )]
     TakenOver,
     #[error(
-        "this part of the work is done, or another invocation is at it; nothing is left to do for this one"
+        "another invocation did this part of the work or is doing it; nothing is left to do for this one"
     )]
     Superseded,
 }

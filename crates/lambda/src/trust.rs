@@ -29,12 +29,12 @@ pub(crate) struct Knowledge<'a> {
 /// Why a vault is not opened. Nothing was derived or sent.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Distrust {
-    #[error("{0}; deploy/README.md (\"Encryption\") has what concerns the function")]
+    #[error("{0}; see deploy/README.md (\"Encryption\") for the function")]
     Pin(#[from] PinRefusal),
     #[error(
         "the service hands out a password for this vault, but the secret has a password or key for it, so it was end-to-end \
          encrypted: whoever controls the service could read and forge its notes. Nothing was sent or changed; \
-         deploy/README.md (\"Encryption\") says how to go on if you converted the vault yourself"
+         deploy/README.md (\"Encryption\") says how to continue if you converted the vault yourself"
     )]
     Weaker,
     #[error(

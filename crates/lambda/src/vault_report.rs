@@ -313,16 +313,16 @@ impl VaultReport {
                 "the vault on the server is older than the bucket: nothing was removed".to_owned()
             }
             _ if report.outcome == Outcome::HeldBack => format!(
-                "{} deletions are held back, because there are too many; `obsync confirm {} --state {table}` lets them go",
+                "{} deletions are held back, because there are too many; `obsync confirm {} --state {table}` allows them",
                 report.held_back(),
                 shlex::try_quote(&report.destination).unwrap_or(Cow::Borrowed(&report.destination))
             ),
             VaultStatus::Incomplete => format!(
-                "the time was over with {} files ({} bytes) left; the next invocation goes on there",
+                "the time ran out with {} files ({} bytes) left; the next invocation continues there",
                 remaining.files, remaining.bytes
             ),
             VaultStatus::Partial => {
-                format!("all but {} changes are applied; those are tried again next time", report.failed())
+                format!("all but {} changes are applied; the next run retries those", report.failed())
             }
             _ if report.is_unchanged() => "nothing had changed".to_owned(),
             _ if report.direction != Direction::Pull => "the vault has what is new in the bucket".to_owned(),

@@ -114,7 +114,7 @@ pub(super) async fn whole_body(body: Incoming, limit: usize) -> Result<Bytes, Re
     match timeout(BODY_LIMIT, Limited::new(body, limit).collect()).await {
         Ok(Ok(body)) => Ok(body.to_bytes()),
         Ok(Err(_)) => Err(refuse(StatusCode::PAYLOAD_TOO_LARGE, "the body is too large or cut off")),
-        Err(_) => Err(refuse(StatusCode::REQUEST_TIMEOUT, "the body did not come to its end")),
+        Err(_) => Err(refuse(StatusCode::REQUEST_TIMEOUT, "the body did not finish")),
     }
 }
 

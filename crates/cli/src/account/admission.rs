@@ -87,9 +87,9 @@ fn is_doubtful(listed: &Pin, wish: &Wish) -> bool {
 
 fn hidden(vault: &str) -> Failed {
     let message = format!(
-        "the vault {vault:?} is listed as standard encrypted, which means that the service can read it. How it was encrypted \
-         when it was brought here last is not known: the folder .obsync in the destination belongs to another user. If you know \
-         that it is a standard vault, say so: --encryption (`obsync pull --help`)"
+        "the vault {vault:?} is listed as standard encrypted, which means that the service can read it. Its \
+         encryption at the last pull is not known: the folder .obsync in the destination belongs to another user. If \
+         you know that it is a standard vault, give --encryption (`obsync pull --help`)"
     );
     Failed::new(Exit::SignIn, message).coded(ProblemCode::EncryptionChanged)
 }
@@ -103,11 +103,11 @@ async fn confirm(opening: Box<Opening>, refusal: PinRefusal) -> Result<Box<Openi
         return Err(refused(&refusal));
     }
     ask::tell(&format!(
-        "The service hands out the password of the vault {:?} itself, so it can read the vault. A vault password is set, too, \
-         which this vault does not need.",
+        "The service provides the password of the vault {:?}, so it can read the vault. You also set a vault \
+         password, which this vault does not need.",
         opening.pin.name
     ));
-    match ask::yes("Is it a standard vault, to be opened with the password of the service?").await? {
+    match ask::yes("Open it as a standard vault, with the password of the service?").await? {
         true => Ok(opening),
         false => Err(refused(&refusal)),
     }
@@ -147,9 +147,7 @@ impl Admitted {
         let key_fingerprint = (self.kind() == VaultKind::EndToEnd).then(|| key_fingerprint(key));
         let kept = KeptPin { pin: self.pin(), key_fingerprint };
         if let Err(failed) = context.pin_file().keep(&kept, &context.key_file(), &context.console) {
-            context
-                .console
-                .warn(&format!("how the vault is encrypted is not kept for the next time: {failed}"));
+            context.console.warn(&format!("the encryption of the vault could not be recorded: {failed}"));
         }
     }
 
@@ -170,7 +168,7 @@ impl Admitted {
         }
         Err(Failed::new(
             Exit::AlreadyRunning,
-            "other runs keep writing down how the vault is encrypted; run again",
+            "other runs keep recording the encryption of the vault; run again",
         ))
     }
 
@@ -213,8 +211,8 @@ impl Admitted {
             _ => return,
         };
         context.console.error(&format!(
-            "obsync: the encryption of the vault {name:?} changed. Before: {before}. Now: {kind} encrypted. You accept that; \
-             this run removes nothing, and keeps what differs as conflicted copies"
+            "obsync: the encryption of the vault {name:?} changed. Before: {before}. Now: {kind} encrypted. You \
+             accept that. This run removes nothing, and keeps files that differ as conflicted copies"
         ));
     }
 }

@@ -145,7 +145,7 @@ fn keep(context: &Context, saved: &Saved) {
     if let Err(failed) = context.credentials().save(context.api_url(), saved, &context.console) {
         context.sign_out_at_end(&saved.token);
         context.console.warn(&format!(
-            "the sign-in is not kept for the next time: {failed}. Each run signs in and out again; to spare that, give obsync \
+            "the sign-in could not be stored: {failed}. Each run signs in and out again; to spare that, give obsync \
              a place (OBSYNC_HOME) or a token (OBSIDIAN_AUTH_TOKEN)"
         ));
     }

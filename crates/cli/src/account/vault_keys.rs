@@ -105,7 +105,7 @@ impl Lock<'_> {
         }
         let unlocked = self.if_accepted(self.derive(password).await?, version).await?;
         if let Err(failed) = file.save(subject, &unlocked.master, console) {
-            tracing::debug!(%failed, "the vault's key is not kept for the next time");
+            tracing::debug!(%failed, "the vault's key could not be stored");
         }
         Ok(unlocked)
     }
@@ -163,7 +163,7 @@ impl Lock<'_> {
         kept_is_stale: bool,
     ) -> Result<Unlocked, Failed> {
         if kept_is_stale {
-            ask::tell("The kept key does not open the vault any more; its password was changed.");
+            ask::tell("The stored key no longer opens the vault: its password was changed.");
         }
         let mut attempt = 1;
         loop {
@@ -191,7 +191,7 @@ impl Lock<'_> {
         }
         let unlocked = self.if_accepted(master, version).await?;
         if let Err(failed) = self.context.key_file().save(subject, &unlocked.master, &self.context.console) {
-            self.context.console.warn(&format!("the vault's key is not kept for the next time: {failed}"));
+            self.context.console.warn(&format!("the vault's key could not be stored: {failed}"));
         }
         Ok(unlocked)
     }
@@ -225,7 +225,7 @@ fn other_password(vault: &str) -> String {
 
 fn missing(vault: &str, kept_is_stale: bool) -> String {
     let reason = if kept_is_stale {
-        "the kept key does not open it any more, as its password was changed"
+        "the stored key no longer opens it, as its password was changed"
     } else {
         "it is end-to-end encrypted"
     };

@@ -121,7 +121,9 @@ impl AwsDocument {
             });
             lines.extend(place.sentences.iter().map(|sentence| format!("  {sentence}")));
         }
-        lines.push("Whoever pulls there needs this policy (IAM, \"Create policy\", JSON):".to_owned());
+        lines.push(
+            "Users and roles that pull there need this policy (IAM, \"Create policy\", JSON):".to_owned(),
+        );
         lines.push(format!("{:#}", self.policy));
         if !self.dry_run {
             lines.push(format!(

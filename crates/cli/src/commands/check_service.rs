@@ -29,11 +29,10 @@ pub(crate) struct CheckServiceDocument {
 pub(super) async fn run(options: &CheckService, context: &Context) -> Result<Exit, Failed> {
     if !options.yes {
         if !ask::can_ask() {
-            let message =
-                "there is nobody to ask whether to make a scratch vault on this account; give --yes";
+            let message = "confirmation is required to create a scratch vault on this account; give --yes";
             return Err(Failed::new(Exit::Usage, message));
         }
-        if !ask::yes("Make a scratch vault on your account, and delete it again?").await? {
+        if !ask::yes("Create a scratch vault on your account, and delete it again?").await? {
             context.say("Nothing was done.")?;
             return Ok(Exit::Done);
         }
@@ -58,7 +57,7 @@ pub(super) async fn run(options: &CheckService, context: &Context) -> Result<Exi
         let problem = (!is_good).then(|| {
             Problem::new(
                 ProblemCode::Failures,
-                "the service does not do everything that two-way sync rests on",
+                "the service does not do everything that two-way sync depends on",
             )
         });
         context.console.answer(&Answer::new(exit, problem, CheckServiceDocument { facts, vault_left }))?;
@@ -152,9 +151,9 @@ fn described(facts: &[ServiceFact]) -> String {
     let differ =
         facts.iter().filter(|fact| matches!(fact.finding, Finding::Differs | Finding::Unknown)).count();
     let end = match differ {
-        0 => "Everything that two-way sync rests on is as expected.".to_owned(),
+        0 => "Everything that two-way sync depends on is as expected.".to_owned(),
         differ => format!(
-            "{} not as expected: two-way sync is better not used with this service.",
+            "{} not as expected: do not use two-way sync with this service.",
             human::counted(differ as u64, "thing is", "things are")
         ),
     };

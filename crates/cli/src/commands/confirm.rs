@@ -50,10 +50,10 @@ pub(super) async fn run(options: &Confirm, context: &Context) -> Result<Exit, Fa
         }
         let count = human::counted(waiting.len() as u64, "deletion", "deletions");
         if !ask::can_ask() {
-            let message = format!("there is nobody to ask whether to let {count} go; give --yes");
+            let message = format!("confirmation is required to allow {count}; give --yes");
             return Err(Failed::new(Exit::Usage, message));
         }
-        if !ask::yes(&format!("Let {count} go?")).await? {
+        if !ask::yes(&format!("Allow {count}?")).await? {
             context.say("Nothing was done.")?;
             return Ok(Exit::Done);
         }
@@ -66,11 +66,11 @@ pub(super) async fn run(options: &Confirm, context: &Context) -> Result<Exit, Fa
         in_use |= is_left;
     }
     let whoever = match in_use {
-        true => "Whoever is at work on it takes that over within a minute, or with the next run",
+        true => "The active run picks them up within a minute, or the next run makes them",
         false => "The next run makes them",
     };
     let count = human::counted(confirmed.len() as u64, "deletion", "deletions");
-    let sentence = format!("Confirmed: {count}. {whoever}, each if the file still is as it was.");
+    let sentence = format!("Confirmed: {count}. {whoever}, each only if the file is unchanged.");
     context.did(options.json, document(confirmed.into_iter().collect(), in_use), &sentence)
 }
 

@@ -80,7 +80,7 @@ async fn make(
     let created = client.create_vault(&token, vault).await.map_err(|error| lost(error, &options.name))?;
     let opened = open(options, &created, password.as_ref(), client, &token, context).await;
     opened.map_err(|failed| {
-        let message = format!("the vault {:?} is made, but cannot be opened: {failed}", options.name);
+        let message = format!("the vault {:?} was created, but cannot be opened: {failed}", options.name);
         Failed { message, ..failed }
     })
 }
@@ -89,7 +89,7 @@ async fn make(
 fn refuse_second(list: &VaultList, name: &str) -> Result<(), Failed> {
     match list.vaults.iter().find(|vault| vault.name == name) {
         Some(vault) => {
-            let message = format!("there is a vault {name:?} already ({}); nothing was made", vault.id);
+            let message = format!("there is a vault {name:?} already ({}); nothing was created", vault.id);
             Err(Failed::new(Exit::Error, message))
         }
         None => Ok(()),
@@ -141,9 +141,9 @@ async fn ask_twice(name: &str) -> Result<SecretString, Failed> {
         if password.expose_secret() == again.expose_secret() {
             return Ok(password);
         }
-        ask::tell("These are two different ones.");
+        ask::tell("The passwords differ.");
     }
-    let failed = Failed::new(Exit::SignIn, "no password was typed twice; nothing was made");
+    let failed = Failed::new(Exit::SignIn, "no password was entered twice; nothing was created");
     Err(failed.coded(ProblemCode::VaultPassword))
 }
 
@@ -206,7 +206,7 @@ fn tell(options: &Create, vault: &VaultInfo, context: &Context) -> Result<(), Fa
     }
     let sync = shell::command("sync", &[&options.name, "./notes"], &[]);
     context.say(&format!(
-        "The vault {:?} is made ({}, {} encryption, region {}). `{sync}` fills it.",
+        "The vault {:?} was created ({}, {} encryption, region {}). `{sync}` fills it.",
         options.name,
         vault.id,
         options.encryption,

@@ -54,11 +54,11 @@ pub(super) async fn run(options: &Log, context: &Context) -> Result<Exit, Failed
         context.console.answer(&Answer::new(Exit::Done, None, LogDocument { entries }))?;
     } else if !state.store().keeps_journal() {
         context.say(
-            "The state of this destination is in a table, which keeps no journal of changes. Obsidian's version history has those of \
-             each file.",
+            "The state of this destination is in a table, which keeps no journal of changes. Obsidian's version \
+             history has the changes of each file.",
         )?;
     } else if entries.is_empty() {
-        context.say("No change is noted.")?;
+        context.say("No changes are recorded.")?;
     } else {
         context.console.result(&as_table(&entries))?;
     }

@@ -27,7 +27,7 @@ pub(super) async fn run(options: &Logout, context: &Context) -> Result<Exit, Fai
         }
         (Err(error), Some(_)) => {
             let failed = Failed::from(error);
-            let message = format!("the token was forgotten here, but the service was not told so: {failed}");
+            let message = format!("the token was deleted here, but not revoked at the service: {failed}");
             return Err(Failed { message, ..failed });
         }
     }

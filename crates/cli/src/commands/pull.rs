@@ -47,7 +47,7 @@ use crate::ui::progress::Display;
 
 pub(super) async fn run(options: &PullHere, context: &Context, verbose: bool) -> Result<Exit, Failed> {
     if options.mirror && !matches!(options.pull.destination, Destination::Folder(_)) {
-        let message = "--mirror is for folders: a bucket has no trash for what it would take back";
+        let message = "--mirror is for folders: a bucket has no trash for reverted files";
         return Err(Failed::new(Exit::Usage, message));
     }
     go(Way::Pull(options), context, verbose).await

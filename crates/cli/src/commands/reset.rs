@@ -34,12 +34,12 @@ pub(super) async fn run(options: &Reset, context: &Context) -> Result<Exit, Fail
     if !options.yes {
         if !ask::can_ask() {
             let message =
-                format!("there is nobody to ask whether to forget the state of {destination}; give --yes");
+                format!("confirmation is required to forget the state of {destination}; give --yes");
             return Err(Failed::new(Exit::Usage, message));
         }
         let question = match options.gone {
             true => format!("Forget the other folders that were at {destination}? No note is touched."),
-            false => format!("Forget what is known of {destination}? No note is touched."),
+            false => format!("Forget the state of {destination}? No note is touched."),
         };
         if !ask::yes(&question).await? {
             context.say("Nothing was done.")?;
@@ -65,12 +65,14 @@ pub(super) async fn run(options: &Reset, context: &Context) -> Result<Exit, Fail
         ResetDocument { destination: destination.to_string(), forgotten: states.len() as u64, direction };
     let next = match direction {
         Some("both") => {
-            "It was synced both ways: the next sync compares every file, brings and sends what differs, and deletes nothing"
+            "It was synced both ways: the next sync compares every file, transfers those that differ both ways, and \
+             deletes nothing"
         }
         Some("push") => {
-            "It was sent from here to the vault: the next push compares every file, sends what differs, and deletes nothing"
+            "It was sent from here to the vault: the next push compares every file, sends those that differ, and \
+             deletes nothing"
         }
-        _ => "The next pull compares every file and downloads only what differs",
+        _ => "The next pull compares every file, and downloads only those that differ",
     };
     let forgotten = match waiting {
         0 => String::new(),

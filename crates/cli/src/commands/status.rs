@@ -65,7 +65,7 @@ pub(super) async fn run(options: &Status, context: &Context) -> Result<Exit, Fai
     let mut unreadable = Vec::new();
     // Shows the file's pins; an unreadable file is reported.
     let pins = context.pin_file().load(&context.key_file(), &context.console).unwrap_or_else(|failed| {
-        context.console.warn(&format!("how vaults are encrypted is not known here: {failed}"));
+        context.console.warn(&format!("the encryption of vaults is not known here: {failed}"));
         HomePins::default()
     });
     for found in &states {
@@ -100,7 +100,7 @@ pub(super) async fn run(options: &Status, context: &Context) -> Result<Exit, Fai
             }
             // Reported below then.
             true if !unreadable.is_empty() || options.max_age.is_some() => {}
-            true => context.say("Nothing was pulled yet. `obsync pull --help` tells how.")?,
+            true => context.say("Nothing was pulled yet. `obsync pull --help` explains how.")?,
         }
         sentences.extend(too_old);
     }
@@ -199,7 +199,7 @@ async fn of_vault(vault: &str, options: &Status, registry: &Registry) -> Result<
     if states.is_empty() {
         let table = &options.state.place;
         let message = format!(
-            "nothing is known of the vault {vault:?} in {table}; `obsync status --state {table}` lists what is"
+            "there is no state of the vault {vault:?} in {table}; `obsync status --state {table}` lists all states"
         );
         return Err(Failed::new(Exit::NotFound, message));
     }

@@ -27,10 +27,10 @@ pub(super) async fn run(options: &Unlink, context: &Context) -> Result<Exit, Fai
     if !options.yes {
         if !ask::can_ask() {
             let message =
-                format!("there is nobody to ask whether to part {destination} from its vault; give --yes");
+                format!("confirmation is required to unlink {destination} from its vault; give --yes");
             return Err(Failed::new(Exit::Usage, message));
         }
-        if !ask::yes(&format!("Part {destination} from its vault? No note is touched.")).await? {
+        if !ask::yes(&format!("Unlink {destination} from its vault? No note is touched.")).await? {
             context.say("Nothing was done.")?;
             return Ok(Exit::Done);
         }
@@ -51,6 +51,6 @@ pub(super) async fn run(options: &Unlink, context: &Context) -> Result<Exit, Fai
     }
     opened.unmark().await?;
     let document = UnlinkDocument { destination: destination.to_string(), forgotten: states.len() as u64 };
-    let sentence = format!("{destination} is parted from its vault; no note was touched, here or there.");
+    let sentence = format!("{destination} is unlinked from its vault; no note was touched, here or there.");
     context.did(options.json, document, &sentence)
 }

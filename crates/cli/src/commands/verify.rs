@@ -182,12 +182,11 @@ fn problem(
     let (code, message) = match verification {
         _ if verification.unfinished == [Unfinished::Unsent] => (
             ProblemCode::Unfinished,
-            "a run ended while it sent, so the vault has not all that was changed here".to_owned(),
+            "a run ended while it was sending, so the vault does not have all local changes".to_owned(),
         ),
-        _ if !verification.unfinished.is_empty() => (
-            ProblemCode::Unfinished,
-            "a pull did not come to its end, so this is not the whole vault".to_owned(),
-        ),
+        _ if !verification.unfinished.is_empty() => {
+            (ProblemCode::Unfinished, "a pull did not finish, so this is not the whole vault".to_owned())
+        }
         _ if differs => (ProblemCode::Differs, "the destination is not what was pulled".to_owned()),
         _ if !verification.failures.is_empty() => {
             let count = human::counted(verification.failures.len() as u64, "change", "changes");
@@ -213,14 +212,14 @@ fn problem(
         [Remedy { does: Does::Confirms, command }, ..] => problem.with_hint(format!("`{command}`")),
         [Remedy { does: Does::Sends, command }, Remedy { does: Does::BringsBack, command: back }, ..] => {
             problem.with_hint(format!(
-                "`{command}` sends what was changed here, `{back}` takes what the vault has; each {}",
+                "`{command}` sends local changes, `{back}` restores the vault's files; each {}",
                 usual.missing()
             ))
         }
         [first, ..] => problem.with_hint(format!("`{}`, {}", first.command, usual.missing())),
-        [] if !verification.extra.is_empty() => {
-            problem.with_hint("remove what is not of the vault, or leave it: obsync does not touch it")
-        }
+        [] if !verification.extra.is_empty() => problem.with_hint(
+            "remove the files that are not part of the vault, or leave them: obsync does not touch them",
+        ),
         [] => problem,
     })
 }
@@ -372,18 +371,18 @@ fn tell(
     for place in nested {
         let (files, vault) = (human::files(place.files), &place.vault);
         lines.push(format!(
-            "Another destination, not looked at: {} ({files} of the vault {vault:?})",
+            "Another destination, not checked: {} ({files} of the vault {vault:?})",
             escaped(&place.destination)
         ));
     }
     list("Deleted in the vault, and kept", verification.retained.iter().cloned(), &mut lines);
     if verification.never_synced > 0 {
         let files = human::files(verification.never_synced);
-        lines.push(format!("Beside the vault, as no run syncs them: {files}."));
+        lines.push(format!("Not synced by any run: {files}."));
     }
     if verification.accepted_failures > 0 {
         let count = human::counted(verification.accepted_failures, "change", "changes");
-        lines.push(format!("Not here, as you accepted: {count}; `obsync status` names them."));
+        lines.push(format!("Accepted failures: {count}; `obsync status` lists them."));
     }
     lines.extend(verification.files.iter().flatten().map(looked_at));
     if verification.is_clean() {
@@ -409,7 +408,7 @@ fn ways(verification: &Verification) -> String {
     match (verification.compared.files, verification.read.files) {
         (0, _) => String::new(),
         (compared, read) => format!(
-            "; {} compared by the SHA-256 and size that the objects say, {} read",
+            "; {} compared by the SHA-256 and size in the objects' metadata, {} read",
             human::number(compared),
             human::number(read)
         ),
@@ -418,13 +417,13 @@ fn ways(verification: &Verification) -> String {
 
 fn unfinished(reason: Unfinished) -> &'static str {
     match reason {
-        Unfinished::FirstPull => "Not the whole vault: the first pull did not come to its end.",
-        Unfinished::FullPull => "A full run did not come to its end.",
-        Unfinished::OtherChoice => "A pull with another choice of files did not come to its end.",
-        Unfinished::KeepEverything => "A pull that keeps everything did not come to its end.",
-        Unfinished::Killed => "A run ended while it put files in place: it was killed, or could not go on.",
+        Unfinished::FirstPull => "Not the whole vault: the first pull did not finish.",
+        Unfinished::FullPull => "A full run did not finish.",
+        Unfinished::OtherChoice => "A pull with another filter did not finish.",
+        Unfinished::KeepEverything => "A pull that keeps everything did not finish.",
+        Unfinished::Killed => "A run ended while it was placing files: it was killed, or failed.",
         Unfinished::Interrupted => "Not the whole vault: a run was interrupted before its end.",
-        Unfinished::Unsent => "Not all that was changed here is in the vault: a run ended while it sent.",
+        Unfinished::Unsent => "Some local changes are not in the vault: a run ended while it was sending.",
     }
 }
 
@@ -433,13 +432,9 @@ fn faults(verification: &Verification, lines: &mut Vec<String>) {
         |paths: &[obsync_protocol::VaultPath]| paths.iter().map(ToString::to_string).collect::<Vec<_>>();
     list("Missing", paths(&verification.missing).into_iter(), lines);
     list("Changed", verification.changed.iter().map(|file| file.path.to_string()), lines);
-    list(
-        "Left by a run that did not come to its end",
-        paths(&verification.left_by_killed_run).into_iter(),
-        lines,
-    );
+    list("Left by an unfinished run", paths(&verification.left_by_killed_run).into_iter(), lines);
     list("In folders that cannot be read", paths(&verification.unverified).into_iter(), lines);
-    list("Not of the vault", verification.extra.iter().cloned(), lines);
+    list("Not part of the vault", verification.extra.iter().cloned(), lines);
     if !verification.failures.is_empty() {
         let count = human::counted(verification.failures.len() as u64, "change", "changes");
         lines.push(format!("Could not be pulled: {count}"));
@@ -450,32 +445,35 @@ fn faults(verification: &Verification, lines: &mut Vec<String>) {
     }
     list("Deleted in the vault, and held back", verification.held_back.iter().cloned(), lines);
     list("Deleted here, and held back in the vault", verification.held_back_in_vault.iter().cloned(), lines);
-    list("Deletions that were confirmed and are not made yet", verification.confirmed.iter().cloned(), lines);
+    list("Confirmed deletions, not made yet", verification.confirmed.iter().cloned(), lines);
 }
 
 fn mend(verification: &Verification, remedies: &[Remedy], usual: &Usual, lines: &mut Vec<String>) {
     let sends = remedies.iter().any(|remedy| remedy.does == Does::Sends);
     for Remedy { does, command } in remedies {
         lines.push(match does {
-            Does::Confirms => format!("`{command}` lets the deletions go."),
-            Does::Sends => format!("`{command}` sends what was changed, added or removed here to the vault."),
+            Does::Confirms => format!("`{command}` allows the deletions."),
+            Does::Sends => format!("`{command}` sends local changes, additions and deletions to the vault."),
             Does::BringsBack if sends => format!(
-                "`{command}` takes what the vault has instead; a changed file is kept as a conflicted copy."
+                "`{command}` restores the vault's files instead, and keeps changed files as conflicted copies."
             ),
             Does::BringsBack => format!(
-                "`{command}` brings back what is missing or changed; a changed file is kept as a conflicted copy."
+                "`{command}` restores missing and changed files, and keeps changed files as conflicted copies."
             ),
             Does::SetsAside => format!(
-                "`{command}` puts what was added or changed here into .obsync/trash, for 30 days."
+                "`{command}` moves files that were added or changed here to .obsync/trash, for 30 days."
             ),
-            Does::GoesOn => format!("`{command}` goes on where the last {} stopped.", usual.command()),
+            Does::GoesOn => format!("`{command}` continues where the last {} stopped.", usual.command()),
         });
     }
     if remedies.is_empty() && !verification.extra.is_empty() {
-        lines.push("Remove what is not of the vault, or leave it: obsync does not touch it.".to_owned());
+        lines.push(
+            "Remove the files that are not part of the vault, or leave them: obsync does not touch them."
+                .to_owned(),
+        );
     }
     if remedies.iter().any(|remedy| remedy.does != Does::Confirms) {
-        lines.push(format!("Give it {}.", usual.missing().trim_start_matches("with ")));
+        lines.push(format!("Run it {}.", usual.missing()));
     }
 }
 

@@ -150,7 +150,7 @@ async fn write(state: &DynamoState, record: &ProgressRecord) {
     match tokio::time::timeout(LAST_WORD, state.write_progress(record)).await {
         Ok(Ok(())) => {}
         Ok(Err(error)) => tracing::warn!("how the run ended could not be written to the table: {error}"),
-        Err(_) => tracing::warn!("the table took too long to write down how the run ended"),
+        Err(_) => tracing::warn!("the table took too long to record how the run ended"),
     }
 }
 
@@ -323,7 +323,7 @@ pub(crate) async fn note_failure(state: &State, failed: &Failed, began: Timestam
                 Ok(Err(error)) => {
                     tracing::debug!(%error, "that the run failed could not be written to the table")
                 }
-                Err(_) => tracing::debug!("the table took too long to write down that the run failed"),
+                Err(_) => tracing::debug!("the table took too long to record that the run failed"),
             }
         }
     }

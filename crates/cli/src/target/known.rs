@@ -349,7 +349,7 @@ impl Known {
             Registry::Table(_) => Vec::new(),
         };
         if gone.is_empty() {
-            let message = format!("no other folder that was at {} is known", self.destination);
+            let message = format!("there is no state of another folder that was at {}", self.destination);
             return Err(Failed::new(Exit::NotFound, message).coded(ProblemCode::DestinationUnknown));
         }
         Ok(gone.into_iter().map(Found::Database).collect())
@@ -363,7 +363,7 @@ impl Known {
         let found = self.found_there().await?;
         let [found] = found.as_slice() else {
             let message = format!(
-                "{} was at {} before, so what should be there is not known; `{}` forgets all that is known of it",
+                "{} was at {} before, so its expected contents are unknown; `{}` forgets all of its states",
                 match self.are_of_one_vault(&found).await {
                     true => "more than one folder of this vault (is the disk mounted?)",
                     false => "more than one vault",
@@ -435,14 +435,15 @@ impl Known {
                 if name == wanted.name && !listed.iter().any(|vault| vault.as_str() == id) =>
             {
                 format!(
-                    "{destination} holds the vault {name:?} ({id}), which the account does not have any more: the vault of that \
-                     name is another one now ({}), made anew. If it is to take its place here, run `{reset}` and pull again: \
-                     what is equal is not downloaded, and what differs is kept as a conflicted copy",
+                    "{destination} belongs to the vault {name:?} ({id}), which the account no longer has: there is a \
+                     new vault of that name ({}). To pull the new one here, run `{reset}` and pull again: equal files \
+                     are not downloaded, and differing ones are kept as conflicted copies",
                     wanted.id
                 )
             }
             Some(StateVault { id, name }) if name == wanted.name => format!(
-                "{destination} holds another vault of the same name ({id}; the one that you mean is {}); pull to another {kind}, \
+                "{destination} belongs to another vault of the same name ({id}; the one that you mean is {}); pull to \
+                 another {kind}, \
                  or give the vault's id",
                 wanted.id
             ),
@@ -452,8 +453,8 @@ impl Known {
                     None => "another vault".to_owned(),
                 };
                 format!(
-                    "{destination} holds {vault} already; pull to another {kind}. `obsync reset --help` says how to give this \
-                     one up for that vault"
+                    "{destination} already belongs to {vault}; pull to another {kind}. `obsync reset --help` says how \
+                     to free this one for another vault"
                 )
             }
         };

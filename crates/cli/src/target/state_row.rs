@@ -316,11 +316,11 @@ impl StateRow {
     fn describe_run(&self, run: &LastRun, lines: &mut Vec<String>) {
         let outcome = match run.outcome {
             RunOutcome::Running if self.at_work.is_some() => "running",
-            RunOutcome::Running => "killed before its end",
+            RunOutcome::Running => "killed",
             RunOutcome::Complete => "complete",
             RunOutcome::Failures => "some changes failed",
             RunOutcome::HeldBack if self.holds_deletions_back() => "deletions held back",
-            RunOutcome::HeldBack => "what was changed here not taken back, as it is too much",
+            RunOutcome::HeldBack => "local changes not reverted, too many",
             RunOutcome::VaultOlder => "the vault was older",
             RunOutcome::Interrupted => "interrupted",
             RunOutcome::Failed => "failed",
@@ -356,7 +356,7 @@ impl StateRow {
                 "  last error {} ({}{}): {}",
                 moment(error.at),
                 error.code,
-                if is_mended { ", mended since" } else { "" },
+                if is_mended { ", resolved since" } else { "" },
                 printable(&error.message)
             ));
         }
@@ -382,8 +382,8 @@ impl StateRow {
                 format!("    {path} (version {}): {reason}", failure.uid)
             }));
         };
-        describe(&self.outstanding.failures, "failed", ", tried again by the next run");
-        describe(&self.outstanding.accepted, "accepted", " that cannot be had here");
+        describe(&self.outstanding.failures, "failed", ", retried by the next run");
+        describe(&self.outstanding.accepted, "accepted", " that can never be stored here");
         describe(&self.outstanding.waiting, "waiting", " to be sent");
         let mut describe_held_back = |paths: &[String], side: &str| {
             if paths.is_empty() {
@@ -391,7 +391,7 @@ impl StateRow {
             }
             let count = human::counted(paths.len() as u64, "deletion", "deletions");
             let command = shell::command("confirm", &[&self.destination], &[]);
-            lines.push(format!("  held back  {count}{side}; `{command}` lets them go:"));
+            lines.push(format!("  held back  {count}{side}; `{command}` allows them:"));
             lines.extend(paths.iter().map(|path| format!("    {}", shown_name(path))));
         };
         describe_held_back(&self.outstanding.held_back, "");
@@ -443,7 +443,7 @@ impl AtWork {
         let owner = self.owner.as_deref().map_or("another process".into(), shown_name);
         let until = self.until.as_ref().and_then(|until| until.parse::<jiff::Timestamp>().ok());
         let until = until.map_or_else(String::new, |until| {
-            format!(", until {} unless it goes on", human::time(until.as_millisecond()))
+            format!(", until {} unless renewed", human::time(until.as_millisecond()))
         });
         format!("  at work    {owner}{until}")
     }
@@ -499,11 +499,11 @@ fn unfinished(reason: Unfinished) -> &'static str {
     match reason {
         Unfinished::FirstPull => "the first pull is not complete",
         Unfinished::FullPull => "a full run is not complete",
-        Unfinished::OtherChoice => "a pull with another choice of files is not complete",
+        Unfinished::OtherChoice => "a pull with another filter is not complete",
         Unfinished::KeepEverything => "a pull that keeps everything is not complete",
-        Unfinished::Killed => "a run ended while it put files in place: it was killed, or could not go on",
+        Unfinished::Killed => "a run ended while it was placing files: it was killed, or failed",
         Unfinished::Interrupted => "a run was interrupted before its end",
-        Unfinished::Unsent => "a run ended while it sent what was changed here",
+        Unfinished::Unsent => "a run ended while it was sending local changes",
     }
 }
 

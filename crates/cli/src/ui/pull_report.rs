@@ -39,7 +39,7 @@ fn sentences_with(report: &Report, most_steps: usize) -> String {
     }
     if report.accepted_failures > 0 {
         lines.push(format!(
-            "Not here, as you accepted: {}; `obsync status` names them.",
+            "Accepted failures: {}; `obsync status` lists them.",
             human::counted(report.accepted_failures, "change", "changes")
         ));
     }
@@ -66,7 +66,7 @@ pub(crate) fn failures(report: &Report) -> Option<String> {
     let is_dry = report.outcome == Outcome::DryRun;
     let mut lines = vec![match is_dry {
         true => format!("{} would fail:", human::counted(count, "change", "changes")),
-        false => format!("{}; the next run tries again:", could_not(count, report.direction)),
+        false => format!("{}; the next run retries:", could_not(count, report.direction)),
     }];
     lines.extend(report.failures.iter().map(|failure| {
         let (path, reason) = (shown_name(&failure.path), human::with_local_times(&failure.reason));
@@ -78,9 +78,9 @@ pub(crate) fn failures(report: &Report) -> Option<String> {
     }
     if report.has_lasting_failures {
         let or_excluded =
-            if report.has_excludable_failures { ", or leave it out with `--exclude`" } else { "" };
+            if report.has_excludable_failures { ", or leave them out with `--exclude`" } else { "" };
         lines.push(format!(
-            "What can never be had here is no failure any more after one pull with `--accept-failures`; or rename it in \
+            "To accept entries that can never be stored here, pull once with `--accept-failures`; or rename them in \
              Obsidian{or_excluded}."
         ));
     }
@@ -125,8 +125,9 @@ pub(crate) fn held_back(report: &Report, command: &str) -> Option<String> {
         true => "the vault in Obsidian",
         false => "the folder and the vault",
     };
-    lines
-        .push(format!("Look at {looked_at}. If these are to go, `{command}` lets the next run delete them."));
+    lines.push(format!(
+        "Look at {looked_at}. If these deletions are intended, `{command}` lets the next run make them."
+    ));
     Some(lines.join("\n"))
 }
 
@@ -137,11 +138,9 @@ pub(crate) fn not_taken_back(report: &Report) -> Option<String> {
         return None;
     }
     let is_dry = report.outcome == Outcome::DryRun;
-    let verb = if is_dry { "Would not be taken back" } else { "Not taken back" };
+    let verb = if is_dry { "Would not be reverted" } else { "Not reverted" };
     let files = human::files(count);
-    let mut lines = vec![format!(
-        "{verb}, because more was changed or added here than may be taken back at once: {files}:"
-    )];
+    let mut lines = vec![format!("{verb}, because too many files were changed or added here: {files}:")];
     let shown = report.not_taken_back.iter().take(HELD_BACK_SHOWN);
     lines.extend(shown.map(|path| format!("  {}", shown_name(path.as_str()))));
     if let Some(more @ 1..) = count.checked_sub(HELD_BACK_SHOWN as u64) {
@@ -149,7 +148,7 @@ pub(crate) fn not_taken_back(report: &Report) -> Option<String> {
     }
     lines.push(match is_dry {
         true => "The run itself would end with exit status 9.".to_owned(),
-        false => "Look at the folder. If these changes are to go to its trash, run it again with `--max-delete none`."
+        false => "Look at the folder. To move these files to its trash, run the command again with `--max-delete none`."
             .to_owned(),
     });
     Some(lines.join("\n"))
@@ -163,7 +162,7 @@ fn done(report: &Report, lines: &mut Vec<String>) {
     if report.is_unchanged() && (report.outcome == Outcome::Complete || is_left_alone) {
         lines.push(match report.version {
             0 => {
-                format!("The vault {vault:?} is empty: there is nothing to bring to {destination} ({time}).")
+                format!("The vault {vault:?} is empty: there is nothing to copy to {destination} ({time}).")
             }
             version => {
                 format!("Nothing new in {vault:?} for {destination} since version {version} ({time}).")
@@ -183,7 +182,7 @@ fn done(report: &Report, lines: &mut Vec<String>) {
         Direction::Both => {
             lines.push(format!("Synced {destination} and {vault:?} in {time} (version {version})."));
             if report.pulled.files > 0 {
-                lines.push(format!("Brought here: {}.", tally(report.pulled)));
+                lines.push(format!("Pulled: {}.", tally(report.pulled)));
             }
         }
     }
@@ -193,7 +192,7 @@ fn done(report: &Report, lines: &mut Vec<String>) {
     }
     let (copied, deleted) = (without(report.copied, report.moved), without(report.deleted, report.moved));
     if copied.files > 0 {
-        lines.push(format!("Copied here, as the vault has the same content twice: {}.", tally(copied)));
+        lines.push(format!("Copied from other paths with the same content: {}.", tally(copied)));
     }
     if report.moved.files > 0 {
         lines.push(format!("Moved, as in the vault: {}.", human::files(report.moved.files)));
@@ -201,7 +200,7 @@ fn done(report: &Report, lines: &mut Vec<String>) {
         named_of(report.moved.files, names, lines);
     }
     if report.folders_created > 0 {
-        lines.push(format!("Made {}.", human::folders(report.folders_created)));
+        lines.push(format!("Created {}.", human::folders(report.folders_created)));
     }
     if deleted.files > 0 || report.folders_deleted > 0 {
         let files = (deleted.files > 0).then(|| human::files(deleted.files));
@@ -269,10 +268,10 @@ fn reasons(report: &Report) -> String {
         let text = match *name {
             "excluded" => "in excluded folders",
             "never_synced" => "never synced by Obsidian",
-            "configuration" => "of configuration that you did not choose",
+            "configuration" => "of configuration that is not selected",
             "hidden" => "hidden by a dot",
             "code" => "code",
-            _ => "of file types that you did not choose",
+            _ => "of file types that are not selected",
         };
         format!("{} {text}", human::number(tally.files))
     };
@@ -282,7 +281,7 @@ fn reasons(report: &Report) -> String {
 fn kept(report: &Report, lines: &mut Vec<String>) {
     if !report.set_aside.is_empty() {
         let files = human::files(report.set_aside.len() as u64);
-        let verb = if report.outcome == Outcome::DryRun { "Would be taken back" } else { "Taken back" };
+        let verb = if report.outcome == Outcome::DryRun { "Would be reverted" } else { "Reverted" };
         lines.push(format!(
             "{verb}, as they were changed or added here: {files} (in .obsync/trash for 30 days)."
         ));
@@ -356,7 +355,7 @@ fn deeds(report: &Report) -> String {
         deeds.push(format!("download {}", tally(report.pulled)));
     }
     let counted = [
-        (report.set_aside.len() as u64, "take back", human::files as fn(u64) -> String),
+        (report.set_aside.len() as u64, "revert", human::files as fn(u64) -> String),
         (without(report.copied, report.moved).files, "copy", human::files),
         (report.moved.files, "move", human::files),
         (count(StepAction::Adopt), "take as they are", human::files),

@@ -21,7 +21,7 @@ pub enum DestinationError {
         said: Option<String>,
     },
     /// The destination cannot have a name like this (for reasons other than its length).
-    #[error("{location} cannot have a file named {path:?} ({reason}); rename it in Obsidian")]
+    #[error("{location} cannot store a file named {path:?} ({reason}); rename it in Obsidian")]
     NameRefused {
         /// The path in question.
         path: String,
@@ -97,7 +97,7 @@ pub enum DestinationError {
         location: String,
     },
     /// The run was told to stop before this was done, or was known to be done. Fatal, but nothing is wrong.
-    #[error("the run was told to stop before everything was in {location}; the next one goes on there")]
+    #[error("the run was stopped before everything was in {location}; the next run continues there")]
     Stopped {
         /// The destination.
         location: String,

@@ -82,7 +82,8 @@ pub struct Opening {
 pub enum PinNotice {
     /// A standard vault became an end-to-end encrypted one.
     #[error(
-        "the vault {0:?} was standard encrypted and is end-to-end encrypted now; obsync opens it as such only from now on"
+        "the vault {0:?} was standard encrypted and is end-to-end encrypted now; from now on, obsync opens it only \
+         with end-to-end encryption"
     )]
     NowEndToEnd(String),
     /// The salt of a known vault is short.
@@ -115,7 +116,7 @@ pub enum PinSubject {
 pub enum PinRefusal {
     /// The user wants another kind.
     #[error(
-        "the vault {name:?} is listed as {listed} encrypted, but only {wanted} encryption is to be opened; nothing was sent"
+        "the vault {name:?} is listed as {listed} encrypted, but {wanted} encryption is required; nothing was sent"
     )]
     NotAsWished {
         /// The vault.
@@ -129,7 +130,7 @@ pub enum PinRefusal {
     #[error(
         "the service hands out a password for the vault {name:?}, but {place} knows {subject} as end-to-end encrypted{accepted}: \
          whoever controls the service could read and forge your notes. Nothing was sent or changed. If you converted the \
-         vault yourself, docs/SEMANTICS.md (\"Encryption that changes\") says how to go on"
+         vault yourself, docs/SEMANTICS.md (\"Encryption that changes\") says how to continue"
     )]
     Weaker {
         /// The vault.
@@ -145,7 +146,7 @@ pub enum PinRefusal {
     #[error(
         "the {what} of the end-to-end encrypted vault {name:?} is not the one that {place} knows{accepted}, so a key for it \
          could help whoever controls the service to guess your password. Nothing was sent or changed. If you encrypted the vault \
-         anew yourself, docs/SEMANTICS.md (\"Encryption that changes\") says how to go on"
+         anew yourself, docs/SEMANTICS.md (\"Encryption that changes\") says how to continue"
     )]
     Changed {
         /// The vault.
@@ -171,7 +172,7 @@ pub enum PinRefusal {
     #[error(
         "a vault password is set, but the service hands out one itself for the vault {name:?}, which was not opened before: \
          either it is a standard vault and the password is for another one, or it is yours and somebody wants to pass another \
-         off as it. Nothing was sent. If you know that it is a standard vault, say so: --encryption (`obsync pull --help`)"
+         off as it. Nothing was sent. If you know that it is a standard vault, give --encryption (`obsync pull --help`)"
     )]
     PasswordUnused {
         /// The vault.
@@ -179,7 +180,7 @@ pub enum PinRefusal {
     },
     /// A salt that makes guessing the password cheaper.
     #[error(
-        "the vault {name:?} has a salt of {bytes} bytes, and nothing is known of it yet; {} are the least for its encryption \
+        "the vault {name:?} has a salt of {bytes} bytes, and was never opened before; {} are the least for its encryption \
          version, as a short one helps to guess your password. Nothing was sent. Make a new vault in Obsidian, and move your \
          notes there",
         limits::LEAST_SALT

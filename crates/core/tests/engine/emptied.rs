@@ -45,7 +45,7 @@ async fn a_destination_in_which_only_litter_is_left_is_filled_again() {
     let report = bench.pull().await;
     assert_eq!((report.outcome, report.pulled.files), (Outcome::Complete, 3), "{report:#?}");
     assert_eq!(report.doubt, Some(Doubt::OtherFiles), "{report:#?}");
-    assert!(report.warnings[0].contains("none of the files that were looked at"), "{report:#?}");
+    assert!(report.warnings[0].contains("none of the checked files"), "{report:#?}");
     let report = bench.pull().await;
     assert_eq!((report.warnings.len(), report.pulled.files), (0, 0), "{report:#?}");
 }

@@ -72,7 +72,7 @@ async fn a_reset_that_was_cut_off_has_to_be_done_again() {
                 state.close().await.unwrap();
             }
             Err(error) => {
-                assert!(error.to_string().contains("a reset of it did not come to its end"), "{error}");
+                assert!(error.to_string().contains("a reset of it did not finish"), "{error}");
                 let error = DynamoState::read(&scene.table(), key(DESTINATION)).await.unwrap_err();
                 assert!(error.to_string().contains("obsync reset"), "{error}");
             }

@@ -99,11 +99,11 @@ async fn a_shared_vault_is_synced_by_name_and_goes_on_with_a_warning() {
     let invocation = invoke(&world.function(), &json!({})).await;
     let answer = answered(&invocation);
     let told = answer["vaults"].as_array().unwrap().iter().find(|vault| vault["vault"] == "Team").unwrap();
-    assert!(told["warnings"][0].as_str().unwrap().contains("somebody else shares"), "{answer}");
+    assert!(told["warnings"][0].as_str().unwrap().contains("another account shares"), "{answer}");
     assert_eq!(told["status"], "complete");
     let named = world.function_with(&[("OBSYNC_VAULTS", "Team")]);
     let invocation = invoke(&named, &json!({})).await;
-    assert!(!answered(&invocation).to_string().contains("somebody else shares"));
+    assert!(!answered(&invocation).to_string().contains("another account shares"));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -194,7 +194,7 @@ async fn the_setting_for_encryption_refuses_any_other_kind() {
         world.assert_exact(opened);
         let error = answer["errors"][0].as_str().unwrap();
         assert!(error.starts_with(world.vault(refused).id().as_str()), "{error}");
-        assert!(error.contains("encryption is to be opened"), "{error}");
+        assert!(error.contains("encryption is required"), "{error}");
     }
 }
 

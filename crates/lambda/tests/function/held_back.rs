@@ -20,7 +20,7 @@ async fn a_vault_that_was_emptied_keeps_its_objects_until_that_is_confirmed() {
         let vault = report(answered(&invocation));
         assert_eq!(vault["held_back"].as_array().unwrap().len(), 20, "{vault}");
         let command =
-            format!("`obsync confirm s3://vaults/notes/Notes --state dynamodb://{TABLE}` lets them go");
+            format!("`obsync confirm s3://vaults/notes/Notes --state dynamodb://{TABLE}` allows them");
         assert!(vault["error"]["message"].as_str().unwrap().ends_with(&command), "{vault}");
         assert_eq!(world.differences("Notes", &objects), [""; 0]);
     }

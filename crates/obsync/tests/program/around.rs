@@ -52,7 +52,7 @@ fn a_vault_is_not_made_twice_nor_in_a_region_that_is_not_there_nor_without_a_pas
     let standard = |name, region| ["create", name, "--encryption", "standard", "--region", region];
     let told = world.run(&standard("Notes", "loopback")).expect(1).stderr;
     assert!(
-        told.contains("there is a vault \"Notes\" already") && told.contains("nothing was made"),
+        told.contains("there is a vault \"Notes\" already") && told.contains("nothing was created"),
         "{told}"
     );
     let told = world.run(&standard("Journal", "moon")).expect(2).stderr;

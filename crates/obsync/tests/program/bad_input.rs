@@ -225,7 +225,7 @@ fn a_kept_key_that_is_not_accepted_any_more_is_told() {
     insta::assert_snapshot!(world.run(&["pull", "Private", "private"]).told(&world), @r#"
     exit status 3
     --- stderr
-    obsync: the password of the vault "Private" is needed (the kept key does not open it any more, as its password was changed); pipe it in with --password-stdin, or set OBSYNC_VAULT_PASSWORD or OBSYNC_VAULT_PASSWORD_FILE
+    obsync: the password of the vault "Private" is needed (the stored key no longer opens it, as its password was changed); pipe it in with --password-stdin, or set OBSYNC_VAULT_PASSWORD or OBSYNC_VAULT_PASSWORD_FILE
     "#);
     ran(world.command(&["pull", "Private", "private"]).env("OBSYNC_VAULT_PASSWORD", VAULT_PASSWORD))
         .expect(0);
@@ -389,13 +389,13 @@ fn the_marker_of_another_vault_is_told_and_every_file_compared() {
         fs::remove_file(world.path("notes/1.md")).unwrap();
         let pull = world.run(&["pull", "Notes", "notes", "--json"]).expect(0);
         let report = pull.json();
-        assert!(report["warnings"][0].as_str().unwrap().contains("another vault was brought"), "{report:#}");
+        assert!(report["warnings"][0].as_str().unwrap().contains("another vault was pulled"), "{report:#}");
         assert_eq!(
             (&report["doubt"], &report["error"]),
             (&json!("other_destination"), &json!(null)),
             "{report:#}"
         );
-        for told in ["another vault was brought to this destination", "has the marker of another one"] {
+        for told in ["another vault was pulled to this destination", "has the marker of another one"] {
             assert!(pull.stderr.contains(told), "{told}: {}", pull.stderr);
         }
         let counted = ["adopted", "pulled"].map(|part| report[part]["files"].as_u64().unwrap());
@@ -432,7 +432,7 @@ fn a_marker_with_the_known_id_that_names_another_vault_is_told_as_another_destin
         (&json!("other_destination"), &json!(0)),
         "{report:#}"
     );
-    for told in ["another vault was brought to this destination", "has the marker of another one"] {
+    for told in ["another vault was pulled to this destination", "has the marker of another one"] {
         assert!(pull.stderr.contains(told), "{told}: {}", pull.stderr);
     }
     let kept = report["conflicts"][0]["kept_as"].as_str().unwrap();
@@ -539,7 +539,7 @@ fn a_link_that_leads_out_is_not_followed() {
     --- stdout
     Pulled 1 file (9 bytes) from "Notes" to notes in [TIME] s (version 3).
     --- stderr
-    2 changes could not be pulled; the next run tries again:
+    2 changes could not be pulled; the next run retries:
       Out (version 2): "Out" leads out of notes through a symbolic link, which obsync does not follow; remove the link
       Out/Secret.md (version 3): "Out/Secret.md" leads out of notes through a symbolic link, which obsync does not follow; remove the link
     "#);
@@ -563,9 +563,9 @@ fn a_name_too_long_for_the_file_system_does_not_hold_the_others_back() {
     --- stdout
     Pulled 2 files (17 bytes) from "Notes" to notes in [TIME] s (version 3).
     --- stderr
-    1 change could not be pulled; the next run tries again:
+    1 change could not be pulled; the next run retries:
       [LONG NAME] (version 2): the name is too long for notes; shorten it in Obsidian
-    What can never be had here is no failure any more after one pull with `--accept-failures`; or rename it in Obsidian, or leave it out with `--exclude`.
+    To accept entries that can never be stored here, pull once with `--accept-failures`; or rename them in Obsidian, or leave them out with `--exclude`.
     "#);
     assert_eq!(world.files("notes").len(), 2);
     // It stays a failure until it is resolved.
@@ -649,7 +649,7 @@ fn a_signal_ends_a_pull_in_good_order() {
         let stderr = String::from_utf8(ended.stderr).unwrap();
         assert_eq!(
             stderr.lines().skip_while(|line| line.contains("for the first time")).collect::<String>(),
-            "obsync: interrupted; what was pulled is kept, and the next run goes on from here"
+            "obsync: interrupted; pulled files are kept, and the next run continues from here"
         );
         let report: serde_json::Value = serde_json::from_slice(&ended.stdout).unwrap();
         assert_eq!(report["outcome"], "interrupted");

@@ -103,7 +103,7 @@ fn a_host_outside_the_allow_list_never_sees_the_token() {
     insta::assert_snapshot!(pull.told(&world).replace(&host, "[EVIL]"), @r#"
     exit status 8
     --- stderr
-    obsync: the service says that the vault is on the host "[EVIL]", which is neither under obsidian.md nor one that you allowed, so the token was not sent there. Obsidian's own servers are all under obsidian.md. With a server of your own, ask whoever runs it for the name and compare the two before you allow it
+    obsync: the service says that the vault is on the host "[EVIL]", which is neither under obsidian.md nor one that you allowed, so the token was not sent there. Obsidian's own servers are all under obsidian.md. With a server of your own, ask its administrator for the name, and compare the two before you allow it
     "#);
     assert!(evil.accept().is_err(), "it was connected to");
     world.server.faults().set("listing-host=evil.example".parse().unwrap());
@@ -280,7 +280,7 @@ fn a_session_that_is_refused_is_told() {
     });
     insta::assert_snapshot!(told.concat(), @"
     obsync: the sign-in is not valid (any more); sign in again (`obsync login`)
-    obsync: the service does not find this vault; it may have been deleted, or be another account's
+    obsync: the service does not find this vault; it may have been deleted, or belong to another account
     obsync: the subscription to Obsidian Sync has expired; renew it in the account's settings
     obsync: the service refused: Something new
     ");
@@ -291,7 +291,7 @@ fn a_listing_that_never_comes_to_its_end_leaves_the_pull_unfinished() {
     for_each(&["drop-in-listing", "stall-in-listing"], |fault| {
         let world = three_files();
         let pull = pull_with(&world, fault).expect(6);
-        assert!(pull.stderr.contains("the next run goes on from there"), "{fault}: {}", pull.stderr);
+        assert!(pull.stderr.contains("the next run continues from there"), "{fault}: {}", pull.stderr);
         assert!(!world.path("notes").exists());
         heals(&world);
     });
@@ -336,19 +336,19 @@ fn a_file_in_trouble_holds_no_other_back_and_leaves_nothing_under_its_name() {
         format!("{fault}: {}", world.redacted(reason.trim()))
     });
     insta::assert_snapshot!(told.join("\n"), @"
-    corrupt-content: Trouble.bin (version 2): what the server sent is damaged: the encrypted content is damaged, incomplete or made with another key: its tag does not fit
+    corrupt-content: Trouble.bin (version 2): the content from the server is damaged: the encrypted content is damaged, incomplete or made with another key: its tag does not fit
     truncate-content: Trouble.bin (version 2): the server offered 1880 bytes for version 2, where the vault lists 10028; if this repeats, upload the file again
     missing-piece: Trouble.bin (version 2): the next piece of a file did not come within 1 s; the service may be overloaded, try again later
-    short-piece: Trouble.bin (version 2): the server does not keep to the protocol: the pieces of a file do not add up to the announced 10028 bytes; if this repeats, please report it
+    short-piece: Trouble.bin (version 2): the server violated the protocol: the pieces of a file do not add up to the announced 10028 bytes; if this repeats, please report it
     lie-size: Trouble.bin (version 2): the server offered 10029 bytes for version 2, where the vault lists 10028; if this repeats, upload the file again
     huge-header: Trouble.bin (version 2): the server offered 4503599627370496 bytes for version 2, where the vault lists 10028; if this repeats, upload the file again
     wrong-hash: Trouble.bin (version 2): the server offered other content than that of version 2; if this repeats, upload the file again
     missing-hash: Trouble.bin (version 2): the server offered other content than that of version 2; if this repeats, upload the file again
     refuse-pull: Trouble.bin (version 2): the server refuses to give this content: The content cannot be read just now
     err-answer: Trouble.bin (version 2): the server refuses to give this content: Internal error
-    bare-answer: Trouble.bin (version 2): the server does not keep to the protocol: an answer announces no content, and no error either; if this repeats, please report it
-    garbage-answer: Trouble.bin (version 2): the server does not keep to the protocol: server message: not valid JSON (line 1, column 21); if this repeats, please report it
-    huge-text: Trouble.bin (version 2): the server does not keep to the protocol: a message of 4194330 bytes is too long; if this repeats, please report it
+    bare-answer: Trouble.bin (version 2): the server violated the protocol: an answer announces no content, and no error either; if this repeats, please report it
+    garbage-answer: Trouble.bin (version 2): the server violated the protocol: server message: not valid JSON (line 1, column 21); if this repeats, please report it
+    huge-text: Trouble.bin (version 2): the server violated the protocol: a message of 4194330 bytes is too long; if this repeats, please report it
     drop-in-content: Trouble.bin (version 2): the connection to the server was lost: it broke off without a farewell; try again
     stall-in-content: Trouble.bin (version 2): a sign of life from the server did not come within 1 s; the service may be overloaded, try again later
     ");
@@ -376,9 +376,9 @@ fn a_file_that_lies_about_itself_is_never_written() {
     --- stdout
     Pulled 3 files (10.0 kB) from "Notes" to notes in [TIME] s (version 6).
     --- stderr
-    3 changes could not be pulled; the next run tries again:
-      Damaged.md (version 5): what the server sent is damaged: the encrypted content is damaged, incomplete or made with another key: its tag does not fit
-      Other.md (version 6): what the server sent is not the file that the vault lists (its SHA-256 is 6b376d889fee6f0084d859551757679f73276de4767a43e1d37f8a1c992e83ca, not f73f16ede021d01efecf627b5e658be52293f167cfe06c6b8d0e591cb25b68c9)
+    3 changes could not be pulled; the next run retries:
+      Damaged.md (version 5): the content from the server is damaged: the encrypted content is damaged, incomplete or made with another key: its tag does not fit
+      Other.md (version 6): the content from the server is not the file that the vault lists (its SHA-256 is 6b376d889fee6f0084d859551757679f73276de4767a43e1d37f8a1c992e83ca, not f73f16ede021d01efecf627b5e658be52293f167cfe06c6b8d0e591cb25b68c9)
       Size.md (version 4): the server offered 44 bytes for version 4, where the vault lists 7000000; if this repeats, upload the file again
     "#);
     assert_eq!(world.files("notes").len(), 3);

@@ -34,7 +34,7 @@ fn a_vault_that_was_emptied_is_told_of_and_empties_nothing_until_that_is_confirm
         pulled.stderr
     );
     assert!(
-        pulled.stderr.contains("`obsync confirm notes` lets the next run delete them"),
+        pulled.stderr.contains("`obsync confirm notes` lets the next run make them"),
         "{}",
         pulled.stderr
     );
@@ -53,7 +53,7 @@ fn a_vault_that_was_emptied_is_told_of_and_empties_nothing_until_that_is_confirm
     let confirmed = world.must(&["confirm", "notes", "--yes"]);
     assert_eq!(
         confirmed.stdout,
-        "Confirmed: 20 deletions. The next run makes them, each if the file still is as it was.\n"
+        "Confirmed: 20 deletions. The next run makes them, each only if the file is unchanged.\n"
     );
     assert!(world.must(&["confirm", "notes", "--yes"]).stdout.contains("No deletion is held back"));
     world.must(&["pull", "Notes", "notes"]);
@@ -151,10 +151,10 @@ fn failures_that_last_are_accepted_and_status_goes_on_naming_them() {
     let pulled = world.run(&["pull", "Notes", "notes"]).expect(5);
     assert!(pulled.stderr.contains("--accept-failures"), "{}", pulled.stderr);
     let accepted = world.must(&["pull", "Notes", "notes", "--accept-failures"]);
-    assert!(accepted.stdout.contains("Not here, as you accepted: 1 change"), "{}", accepted.stdout);
+    assert!(accepted.stdout.contains("Accepted failures: 1 change"), "{}", accepted.stdout);
     world.must(&["pull", "Notes", "notes"]);
     let status = world.must(&["status", "notes"]).stdout;
-    assert!(status.contains("accepted   1 change that cannot be had here:\n    nnn"), "{status}");
+    assert!(status.contains("accepted   1 change that can never be stored here:\n    nnn"), "{status}");
     let row = &world.must(&["status", "notes", "--json"]).json()["destinations"][0];
     assert_eq!(
         (row["failures"].as_array().unwrap().len(), row["accepted"].as_array().unwrap().len()),
@@ -267,8 +267,7 @@ fn a_confirmation_for_a_follower_that_stopped_is_the_next_runs() {
     let confirmed = world.must(&["confirm", "notes", "--yes"]);
     assert_eq!(
         confirmed.stdout,
-        "Confirmed: 20 deletions. Whoever is at work on it takes that over within a minute, or with the next run, each if the \
-         file still is as it was.\n"
+        "Confirmed: 20 deletions. The active run picks them up within a minute, or the next run makes them, each only if the file is unchanged.\n"
     );
     follower.stop();
     world.must(&["pull", "Notes", "notes"]);

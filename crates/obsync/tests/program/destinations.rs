@@ -83,7 +83,7 @@ fn status_names_what_failed() {
     world.run(&["pull", "Notes", "notes"]).expect(5);
     let status = world.must(&["status", "notes"]);
     assert!(
-        status.stdout.contains("1 change, tried again by the next run:\n    Broken.md (version 1): "),
+        status.stdout.contains("1 change, retried by the next run:\n    Broken.md (version 1): "),
         "{status:?}"
     );
     let failures = &world.must(&["status", "notes", "--json"]).json()["destinations"][0]["failures"];
@@ -96,7 +96,7 @@ fn a_destination_that_is_not_known_is_not_found() {
     insta::assert_snapshot!(world.run(&["status"]).told(&world), @"
     exit status 0
     --- stdout
-    Nothing was pulled yet. `obsync pull --help` tells how.
+    Nothing was pulled yet. `obsync pull --help` explains how.
     ");
     insta::assert_snapshot!(world.run(&["status", "nowhere"]).told(&world), @"
     exit status 4
@@ -152,12 +152,12 @@ fn verify_finds_what_is_missing_changed_and_extra() {
       Welcome.md
     Changed: 1 file
       Daily/2026-01-01.md
-    Not of the vault: 1 file
+    Not part of the vault: 1 file
       New.md
     0 files (0 bytes) of notes as pulled (version 5).
-    `obsync pull Notes notes --full --file-types none` brings back what is missing or changed; a changed file is kept as a conflicted copy.
-    `obsync pull Notes notes --mirror --file-types none` puts what was added or changed here into .obsync/trash, for 30 days.
-    Give it the other options of your usual run, such as --keep-deleted.
+    `obsync pull Notes notes --full --file-types none` restores missing and changed files, and keeps changed files as conflicted copies.
+    `obsync pull Notes notes --mirror --file-types none` moves files that were added or changed here to .obsync/trash, for 30 days.
+    Run it with the other options of your usual run, such as --keep-deleted.
     "#);
     let verified = world.run(&["verify", "notes", "--json"]).expect(5).json();
     assert_eq!(verified["clean"], false);
@@ -182,12 +182,12 @@ fn a_reset_forgets_the_state_and_touches_no_note() {
     insta::assert_snapshot!(unasked.told(&world), @"
     exit status 2
     --- stderr
-    obsync: there is nobody to ask whether to forget the state of notes; give --yes
+    obsync: confirmation is required to forget the state of notes; give --yes
     ");
     insta::assert_snapshot!(world.run(&["reset", "notes", "--yes"]).told(&world), @"
     exit status 0
     --- stdout
-    The state of notes is forgotten. The next pull compares every file and downloads only what differs.
+    The state of notes is forgotten. The next pull compares every file, and downloads only those that differ.
     ");
     assert_eq!(world.files("notes"), before);
     world.run(&["status", "notes"]).expect(4);
@@ -205,7 +205,7 @@ fn a_destination_is_of_one_vault_until_it_is_reset() {
     insta::assert_snapshot!(ran(other.env("OBSYNC_VAULT_PASSWORD", crate::world::VAULT_PASSWORD)).told(&world), @r#"
     exit status 1
     --- stderr
-    obsync: notes holds the vault "Notes" ([ID of Notes]) already; pull to another folder. `obsync reset --help` says how to give this one up for that vault
+    obsync: notes already belongs to the vault "Notes" ([ID of Notes]); pull to another folder. `obsync reset --help` says how to free this one for another vault
     "#);
     assert_eq!(world.files("notes"), before);
     world.must(&["reset", "notes", "--yes"]);
@@ -275,7 +275,7 @@ fn states_that_cannot_be_read_are_named_beside_all_others() {
         world.must(&["reset", folder, "--yes"]);
     }
     let none = world.must(&["status"]);
-    assert_eq!(none.stdout, "Nothing was pulled yet. `obsync pull --help` tells how.\n");
+    assert_eq!(none.stdout, "Nothing was pulled yet. `obsync pull --help` explains how.\n");
 }
 
 #[test]
@@ -286,7 +286,7 @@ fn a_state_that_a_first_run_left_empty_is_as_good_as_none() {
         fs::write(file, "").unwrap();
     }
     let none = world.must(&["status"]);
-    assert_eq!(none.stdout, "Nothing was pulled yet. `obsync pull --help` tells how.\n");
+    assert_eq!(none.stdout, "Nothing was pulled yet. `obsync pull --help` explains how.\n");
 }
 
 #[test]

@@ -66,7 +66,7 @@ fn a_folder_that_was_moved_keeps_its_state_and_a_copy_gets_an_id_of_its_own() {
 
     copy_tree(&world.path("moved"), &world.path("copy"));
     let told = world.run(&["pull", "Notes", "copy"]).expect(0);
-    assert!(told.stderr.contains("is a copy of another one that is still in its place"), "{}", told.stderr);
+    assert!(told.stderr.contains("is a copy of another one that still exists"), "{}", told.stderr);
     assert_eq!(states(&world), 2);
     let id = |destination: &str| {
         let text = fs::read_to_string(world.path(destination).join(".obsync/id")).unwrap();

@@ -182,7 +182,7 @@ fn two_configuration_folders_can_be_pulled_and_one_that_is_left_out_is_named() {
     exit status 0
     --- stdout
     Pulled 1 file (2 bytes) from "Notes" to notes in [TIME] s (version 4).
-    Copied here, as the vault has the same content twice: 1 file (2 bytes).
+    Copied from other paths with the same content: 1 file (2 bytes).
     Left out: 2 files (4 bytes): 2 hidden by a dot.
     Left out, though these look like configuration folders that other devices use. To pull them, give --config-dir once for each, and once for .obsidian:
       .obsidian-mobile
@@ -192,7 +192,7 @@ fn two_configuration_folders_can_be_pulled_and_one_that_is_left_out_is_named() {
     exit status 0
     --- stdout
     Pulled 0 files (0 bytes) from "Notes" to notes in [TIME] s (version 4).
-    Copied here, as the vault has the same content twice: 2 files (4 bytes).
+    Copied from other paths with the same content: 2 files (4 bytes).
     "#);
     assert_eq!(world.differences("Notes", "notes"), [""; 0]);
 }
@@ -210,7 +210,7 @@ fn a_dry_run_tells_and_does_nothing() {
       download       Welcome.md (9 bytes)
       download       Daily/2026-01-01.md (11 bytes)
       download       Archive/2020/Old.md (3 bytes)
-    Left out: 8 files (61 bytes): 2 of configuration that you did not choose, 5 in excluded folders, 1 never synced by Obsidian.
+    Left out: 8 files (61 bytes): 2 of configuration that is not selected, 5 in excluded folders, 1 never synced by Obsidian.
     A pull of "Notes" to notes would take 6 steps: download 3 files (23 bytes), make 3 folders.
     "#);
     assert!(!world.path("notes").exists());

@@ -72,7 +72,7 @@ fn after_ctrl_c_no_part_of_the_bar_is_left() {
     let screen = terminal.screen();
     assert_eq!(screen.lines().filter(|line| line.trim() == "^C").count(), 0, "{screen}");
     assert!(!screen.contains('[') && !screen.contains("of 10 files, "), "{screen}");
-    assert!(screen.contains("obsync: interrupted; what was pulled is kept"), "{screen}");
+    assert!(screen.contains("obsync: interrupted; pulled files are kept"), "{screen}");
 }
 
 #[test]

@@ -272,9 +272,7 @@ fn a_logout_without_the_service_forgets_the_token_all_the_same() {
     world.must(&["login"]);
     world.server.faults().set("rest-drop".parse().unwrap());
     let logout = ran(&mut world.anonymous(&["logout", "--timeout", "1"])).expect(8);
-    assert!(
-        logout.stderr.contains("\nobsync: the token was forgotten here, but the service was not told so: ")
-    );
+    assert!(logout.stderr.contains("\nobsync: the token was deleted here, but not revoked at the service: "));
     assert_eq!(saved_token(&world), None);
 }
 
@@ -301,7 +299,7 @@ fn a_credentials_file_that_others_can_read_is_closed_to_them() {
     fs::set_permissions(&file, fs::Permissions::from_mode(0o644)).unwrap();
     let vaults = world.must(&["vaults"]);
     assert_eq!(mode(&file), 0o600);
-    insta::assert_snapshot!(world.redacted(&vaults.stderr), @"obsync: warning: [DIR]/home/config/credentials.json could be read by other users of this computer; it cannot any more, but whoever did has your token or keys: `obsync logout` makes the token worthless");
+    insta::assert_snapshot!(world.redacted(&vaults.stderr), @"obsync: warning: [DIR]/home/config/credentials.json was readable by other users of this computer. It is no longer, but anyone who read it has your token or keys: `obsync logout` revokes the token");
 }
 
 #[test]
@@ -311,10 +309,7 @@ fn where_nothing_can_be_kept_the_work_goes_on() {
     fs::create_dir_all(world.home()).unwrap();
     fs::write(world.home().join("config"), "").unwrap();
     let vaults = world.must(&["vaults"]);
-    assert!(
-        vaults.stderr.contains("warning: the sign-in is not kept for the next time: cannot "),
-        "{vaults:?}"
-    );
+    assert!(vaults.stderr.contains("warning: the sign-in could not be stored: cannot "), "{vaults:?}");
     world.run(&["login"]).expect(1);
     assert_eq!(world.server.tokens(EMAIL), 0, "what is not kept is signed out");
 }

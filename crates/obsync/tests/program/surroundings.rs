@@ -349,7 +349,7 @@ fn a_user_without_a_home_is_told_so_in_one_sentence() {
     for line in ["vaults --json", "create Made --encryption standard --json", "check-service --yes --json"] {
         let done = run(line, &CREDENTIALS).expect(0);
         done.json();
-        assert!(done.stderr.contains("the sign-in is not kept for the next time"), "{line}: {done:?}");
+        assert!(done.stderr.contains("the sign-in could not be stored"), "{line}: {done:?}");
     }
     let stranger = run("vaults --json", &[]).expect(3);
     assert_eq!(stranger.json()["error"]["code"], "not_signed_in");

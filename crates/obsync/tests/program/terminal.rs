@@ -190,7 +190,7 @@ fn a_login_asks_for_what_is_missing() {
 fn the_password_of_a_new_vault_is_asked_for_until_it_was_typed_twice() {
     let world = World::new();
     let mut terminal = Terminal::run(&world, &["create", "Journal"], &CREDENTIALS);
-    for (again, told) in [("other", "These are two different ones."), (VAULT_PASSWORD, "is made")] {
+    for (again, told) in [("other", "The passwords differ."), (VAULT_PASSWORD, "was created")] {
         terminal.expect_secretly("Password for the vault \"Journal\": ");
         terminal.press(&format!("{VAULT_PASSWORD}\n"));
         terminal.expect_secretly("The same again: ");
@@ -249,7 +249,7 @@ fn the_first_run_that_sends_shows_its_plan_and_does_nothing_without_a_yes() {
         for refusal in ["n\n", "\n", "certainly not\n", "\u{4}"] {
             let mut terminal = Terminal::run(&world, &command, &CREDENTIALS);
             terminal.expect("here.md");
-            terminal.expect("The first run deletes nothing on either side. Go on? [y/N] ");
+            terminal.expect("The first run deletes nothing on either side. Continue? [y/N] ");
             terminal.press(refusal);
             terminal.expect("Nothing was done.");
             assert_eq!(terminal.end().0, Some(0), "{way} {refusal:?}");
@@ -314,7 +314,7 @@ fn a_standard_vault_beside_a_password_for_all_vaults_is_opened_after_a_yes_only(
     for (answer, code, is_there) in [("\n", 3, false), ("no\n", 3, false), ("y\n", 0, true)] {
         let mut terminal = Terminal::run(&world, &["pull", "Notes", "notes"], &environment);
         terminal.expect("so it can read the vault");
-        terminal.expect("to be opened with the password of the service? [y/N] ");
+        terminal.expect("Open it as a standard vault, with the password of the service? [y/N] ");
         terminal.press(answer);
         assert_eq!(terminal.end().0, Some(code), "{answer:?}");
         assert_eq!(world.path("notes/Note.md").exists(), is_there, "{answer:?}");
@@ -349,7 +349,7 @@ fn a_reset_asks_first() {
     world.must(&["pull", "Notes", "notes"]);
     for (answer, told, known) in [("\n", "Nothing was done.", 0), ("yes\n", "is forgotten.", 4)] {
         let mut terminal = Terminal::run(&world, &["reset", "notes"], &[]);
-        terminal.expect("Forget what is known of notes? No note is touched. [y/N] ");
+        terminal.expect("Forget the state of notes? No note is touched. [y/N] ");
         terminal.press(answer);
         terminal.expect(told);
         assert_eq!(terminal.end().0, Some(0));

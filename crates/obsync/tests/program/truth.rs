@@ -75,12 +75,12 @@ fn after_a_first_pull_that_was_interrupted_verify_does_not_say_that_all_is_well(
         let text = world.run(&["verify", "notes"]).expect(5);
         assert!(!text.stdout.contains("All is well"), "{}", text.stdout);
         assert!(
-            text.stdout.contains("Not the whole vault: the first pull did not come to its end."),
+            text.stdout.contains("Not the whole vault: the first pull did not finish."),
             "{}",
             text.stdout
         );
         assert!(
-            text.stdout.contains("`obsync pull Notes notes` goes on where the last pull stopped."),
+            text.stdout.contains("`obsync pull Notes notes` continues where the last pull stopped."),
             "{}",
             text.stdout
         );
@@ -165,14 +165,14 @@ fn of_a_synced_folder_verify_names_what_sends_before_what_takes_it_back() {
     let hint = verified["error"]["hint"].as_str().unwrap();
     assert!(
         hint.starts_with(
-            "`obsync sync Notes notes` sends what was changed here, `obsync pull Notes notes --full` takes what the vault has"
+            "`obsync sync Notes notes` sends local changes, `obsync pull Notes notes --full` restores the vault's files"
         ),
         "{hint}"
     );
     let told = world.run(&["verify", "notes"]).expect(5).stdout;
     for words in [
-        "` sends what was changed, added or removed here to the vault.",
-        "--full` takes what the vault has instead;",
+        "` sends local changes, additions and deletions to the vault.",
+        "--full` restores the vault's files instead;",
     ] {
         assert!(told.contains(words), "{told}");
     }
@@ -378,7 +378,7 @@ fn status_differs_after_a_success_after_nothing_new_and_after_a_failure() {
     );
     assert_eq!(mended["last_run"]["last_error"]["code"], "unreachable", "it stays the last one");
     let text = world.must(&["status", "notes"]).stdout;
-    assert!(text.contains(" (unreachable, mended since): "), "{text}");
+    assert!(text.contains(" (unreachable, resolved since): "), "{text}");
     fs::remove_dir_all(world.path("notes")).unwrap();
     assert_eq!(row()["present"], false);
     assert!(world.must(&["status", "notes"]).stdout.contains("not there  the folder is missing"));
@@ -429,7 +429,7 @@ fn a_vault_made_anew_and_another_of_the_same_name_are_told_as_what_they_are() {
     world.vault("Notes").write("Note.md", "text", NOON).unwrap();
     let anew = world.run(&["pull", "Notes", "notes"]).expect(1);
     assert!(
-        anew.stderr.contains("made anew") && anew.stderr.contains("obsync reset notes"),
+        anew.stderr.contains("a new vault of that name") && anew.stderr.contains("obsync reset notes"),
         "{}",
         anew.stderr
     );
@@ -444,7 +444,7 @@ fn a_vault_made_anew_and_another_of_the_same_name_are_told_as_what_they_are() {
     let vaults = world.server.vaults();
     let other = vaults.iter().find(|vault| *vault.id() != first).unwrap().id().to_string();
     let same = world.run(&["pull", &other, "notes"]).expect(1);
-    assert!(same.stderr.contains("holds another vault of the same name"), "{}", same.stderr);
+    assert!(same.stderr.contains("belongs to another vault of the same name"), "{}", same.stderr);
 }
 
 #[test]
@@ -458,7 +458,7 @@ fn a_vault_made_anew_is_told_before_a_password_is_asked_for_and_before_its_encry
         world.serve_instead(|server| server.vault(anew));
         let refused = world.run(&["pull", "Notes", "notes", "--json"]).expect(1);
         assert_eq!(refused.json()["error"]["code"], "other_vault", "{refused:?}");
-        assert!(refused.stderr.contains("made anew"), "{refused:?}");
+        assert!(refused.stderr.contains("a new vault of that name"), "{refused:?}");
         assert_eq!(world.server.stats().rest_by_path.get("/vault/access"), None, "nothing was sent");
     }
     // It does not circumvent the pin.
@@ -477,7 +477,7 @@ fn a_destination_inside_another_is_told_as_what_it_is() {
     let inner = world.must(&["pull", "Work", "notes/work"]);
     assert!(inner.stderr.contains("lies around this destination"), "{}", inner.stderr);
     let verified = world.must(&["verify", "notes"]);
-    assert!(verified.stdout.contains("Another destination, not looked at: "), "{}", verified.stdout);
+    assert!(verified.stdout.contains("Another destination, not checked: "), "{}", verified.stdout);
     assert!(verified.stdout.contains("/notes/work (1 file of the vault \"Work\")"), "{}", verified.stdout);
     let verified = world.must(&["verify", "notes", "--json"]).json();
     assert_eq!(
@@ -535,16 +535,13 @@ fn what_a_mirror_does_not_take_back_is_named_with_what_takes_it_back() {
     }
     let mirror = ["pull", "Notes", "notes", "--mirror"];
     let ran = world.run(&mirror).expect(9);
-    assert!(ran.stderr.contains("Not taken back, because more was changed"), "{}", ran.stderr);
+    assert!(ran.stderr.contains("Not reverted, because too many files were changed"), "{}", ran.stderr);
     assert!(ran.stderr.contains("--max-delete none") && !ran.stderr.contains("confirm"), "{}", ran.stderr);
     let report = world.run(&[&mirror[..], &["--json"]].concat()).expect(9).json();
     assert_eq!(report["not_taken_back"].as_array().unwrap().len(), 15, "{report:#}");
-    assert_eq!(report["error"]["hint"], "--max-delete none takes them back");
+    assert_eq!(report["error"]["hint"], "--max-delete none reverts them");
     let status = world.must(&["status", "notes"]).stdout;
-    assert!(
-        status.contains("  last run   what was changed here not taken back, as it is too much, "),
-        "{status}"
-    );
+    assert!(status.contains("  last run   local changes not reverted, too many, "), "{status}");
     assert!(!status.contains("held back  "), "{status}");
     let planned = world.must(&[&mirror[..], &["--dry-run", "--max-delete", "none"]].concat());
     let summary = planned.stdout.trim_end().lines().last().unwrap_or_default();

@@ -28,7 +28,7 @@ fn sync(world: &World) {
 #[test]
 fn the_log_shows_what_was_changed_by_whom_the_newest_first() {
     let world = in_step();
-    assert_eq!(world.must(&["log", "notes"]).stdout, "No change is noted.\n");
+    assert_eq!(world.must(&["log", "notes"]).stdout, "No changes are recorded.\n");
     world.vault("Notes").as_device("phone").write("a.md", "edited there", NOON + 1).unwrap();
     sync(&world);
     put(&world.path("notes/b.md"), "new here");
@@ -145,10 +145,10 @@ fn a_mirror_takes_local_changes_back_into_the_trash() {
     put(&world.path("notes/added.md"), "added");
     fs::remove_file(world.path("notes/2.md")).unwrap();
     let plan = world.must(&["pull", "Notes", "notes", "--mirror", "--dry-run"]).stdout;
-    assert!(plan.contains("Would be taken back") && plan.contains("added.md"), "{plan}");
+    assert!(plan.contains("Would be reverted") && plan.contains("added.md"), "{plan}");
     assert!(plan.contains("take back 2 files") && !plan.contains("change nothing"), "{plan}");
     let told = world.must(&["pull", "Notes", "notes", "--mirror"]).stdout;
-    assert!(told.contains("Taken back, as they were changed or added here: 2 files"), "{told}");
+    assert!(told.contains("Reverted, as they were changed or added here: 2 files"), "{told}");
     let differences = world.differences("Notes", "notes");
     assert!(differences.iter().all(|line| line.contains("\".obsync")), "{differences:#?}");
     assert!(fs::read_dir(world.path("notes/.obsync/trash")).unwrap().next().is_some());
@@ -196,7 +196,7 @@ fn what_sync_rests_on_is_found_out_on_a_scratch_vault_that_goes_again() {
     assert_eq!(world.server.vaults().len(), before);
     let told = world.must(&["check-service", "--yes", "--keep"]).stdout;
     assert!(
-        told.contains("Everything that two-way sync rests on is as expected.")
+        told.contains("Everything that two-way sync depends on is as expected.")
             && told.contains("still there")
     );
     assert_eq!(world.server.vaults().len(), before + 1);
@@ -372,7 +372,7 @@ fn the_first_run_that_sends_is_not_begun_where_there_is_nobody_to_ask() {
         for more in [&[][..], &["--json"], &["--quiet"]] {
             let args = [&[command, "Notes", "notes"], more].concat();
             let refused = world.run(&args).expect(2).stderr;
-            assert!(refused.contains("there is nobody to ask whether to send from notes"), "{refused}");
+            assert!(refused.contains("confirmation is required to send from notes"), "{refused}");
             assert!(refused.contains("give --yes"), "{refused}");
         }
         assert!(world.vault("Notes").contents().unwrap().is_empty());

@@ -68,8 +68,8 @@ pub(in crate::commands) async fn export(
     }
     context.keep_signed_in();
     context.console.note(&format!(
-        "obsync: this is secret: a token of the account, and {count}. Whoever has it can read the vaults. `obsync logout` \
-         does not end the token, `obsync credentials revoke` with this secret does."
+        "obsync: this is secret: a token of the account, and {count}. Anyone who has it can read the vaults. `obsync logout` \
+         does not revoke the token; `obsync credentials revoke` with this secret does."
     ));
     Ok(Exit::Done)
 }

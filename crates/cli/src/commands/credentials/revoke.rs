@@ -35,7 +35,7 @@ pub(in crate::commands) async fn revoke(
     let email = match client.user_info(&token).await {
         Ok(user) => user.email,
         Err(ClientError::NotSignedIn) => {
-            context.say("The token of this secret was not valid any more.")?;
+            context.say("The token of this secret was no longer valid.")?;
             return Ok(Exit::Done);
         }
         Err(error) => return Err(error.into()),
@@ -46,7 +46,7 @@ pub(in crate::commands) async fn revoke(
     }
     forget_here(&token, context)?;
     context.say(&format!(
-        "The token of {email} in this secret is worthless now. Keys in it still decrypt what somebody has of the vaults."
+        "The token of {email} in this secret is revoked. Its keys can still decrypt copies of the vaults' contents."
     ))?;
     Ok(Exit::Done)
 }

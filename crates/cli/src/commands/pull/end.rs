@@ -44,7 +44,7 @@ pub(super) fn follower_stopped(
 /// The message about a run that was cut short.
 fn cut_short(limit: &TimeLimit) -> String {
     let cause = limit.cause();
-    format!("obsync: {cause}; what was pulled is kept, and the next run goes on from here")
+    format!("obsync: {cause}; pulled files are kept, and the next run continues from here")
 }
 
 /// Prints the result. The report goes to standard output; anything that needs the user's attention goes to
@@ -111,15 +111,15 @@ pub(in crate::commands) fn problem(
             let sentence = pull_report::could_not(report.failed(), report.direction);
             let problem = Problem::new(ProblemCode::Failures, sentence);
             match report.has_lasting_failures {
-                true => problem.with_hint("--accept-failures accepts what can never be had there"),
+                true => problem.with_hint("--accept-failures accepts entries that can never be stored there"),
                 false => problem,
             }
         }
         Exit::HeldBack if report.held_back() == 0 => {
             let count = human::counted(report.not_taken_back(), "file", "files");
             let message =
-                format!("{count} changed or added here and not taken back, because there are too many");
-            Problem::new(ProblemCode::HeldBack, message).with_hint("--max-delete none takes them back")
+                format!("{count} changed or added here and not reverted, because there are too many");
+            Problem::new(ProblemCode::HeldBack, message).with_hint("--max-delete none reverts them")
         }
         Exit::HeldBack => {
             let count = human::counted(report.held_back(), "deletion", "deletions");
@@ -142,7 +142,7 @@ pub(super) fn failed(error: PullError, connected: bool) -> Failed {
         PullError::Client(error) => match Failed::from(error) {
             Failed { exit: Exit::Unreachable, message, code, .. } if connected => {
                 let message =
-                    format!("{message}; what was pulled is kept, and the next run goes on from there");
+                    format!("{message}; pulled files are kept, and the next run continues from there");
                 Failed::new(Exit::Unfinished, message).coded(code)
             }
             failed => failed,

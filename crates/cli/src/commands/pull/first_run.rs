@@ -33,7 +33,7 @@ pub(super) async fn may_begin(
     }
     if options.json || !ask::can_ask() {
         let message = format!(
-            "there is nobody to ask whether to send from {} for the first time; give --yes",
+            "confirmation is required to send from {} for the first time; give --yes",
             options.destination
         );
         return Err(Failed::new(Exit::Usage, message));
@@ -44,7 +44,7 @@ pub(super) async fn may_begin(
     let plan = way.run(source, destination, state.store(), pull_options, progress, stop).await;
     let plan = plan.map_err(|error| failed(error, true))?;
     context.say(&pull_report::plan(&plan))?;
-    context.or_stopped(ask::yes("The first run deletes nothing on either side. Go on?")).await
+    context.or_stopped(ask::yes("The first run deletes nothing on either side. Continue?")).await
 }
 
 /// Prints before a first pull that another destination lies inside this one, or around it.
@@ -52,8 +52,8 @@ pub(super) async fn tell_nested(known: &Known, context: &Context) -> Result<(), 
     for Nested { destination, vault, inside } in known.nested().await? {
         let how = if inside.is_some() { "inside this destination" } else { "around this destination" };
         context.console.warn(&format!(
-            "{destination}, to which the vault {vault:?} is pulled, lies {how}: what belongs to the one is a stranger's file to \
-             the other, and whoever opens the outer one in Obsidian sees both"
+            "{destination}, the destination of the vault {vault:?}, is {how}: neither manages the files of the other, \
+             and Obsidian shows both in the outer one"
         ));
     }
     Ok(())

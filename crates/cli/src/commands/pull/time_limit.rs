@@ -43,7 +43,7 @@ impl TimeLimit {
     pub(super) fn explain(&self, failed: Failed) -> Failed {
         match failed.exit {
             Exit::Unfinished if self.passed.load(Ordering::Relaxed) => {
-                Failed::new(Exit::Unfinished, format!("{}; the next run goes on", self.cause()))
+                Failed::new(Exit::Unfinished, format!("{}; the next run continues", self.cause()))
             }
             _ => failed,
         }

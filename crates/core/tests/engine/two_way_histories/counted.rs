@@ -123,7 +123,7 @@ impl Counted {
         }
     }
 
-    /// Notes what a run that did not come to its end left announced.
+    /// Notes what a run that did not finish left announced.
     pub(super) fn announced(&mut self, intents: &[Intent]) {
         let is_push = |intent: &Intent| matches!(intent, Intent::Push { .. });
         self.add("recovery: announced pushes", u64::from(intents.iter().any(is_push)));

@@ -87,7 +87,7 @@ fn a_bucket_and_a_table_are_made_once_and_can_be_pulled_to() {
       make the table, with the key `vault_id`, billed by request, encrypted with a key of KMS
       have items removed when their `ttl` is over
       turn point-in-time recovery on
-    Whoever pulls there needs this policy (IAM, "Create policy", JSON):
+    Users and roles that pull there need this policy (IAM, "Create policy", JSON):
     [POLICY]
     Next: `obsync pull VAULT s3://my-notes/PREFIX --state dynamodb://obsync-state`.
     "#);
@@ -99,7 +99,7 @@ fn a_bucket_and_a_table_are_made_once_and_can_be_pulled_to() {
     --- stdout
     s3://my-notes in us-east-1 is ready.
     dynamodb://obsync-state in us-east-1 is ready.
-    Whoever pulls there needs this policy (IAM, "Create policy", JSON):
+    Users and roles that pull there need this policy (IAM, "Create policy", JSON):
     [POLICY]
     Next: `obsync pull VAULT s3://my-notes/PREFIX --state dynamodb://obsync-state`.
     "#);
@@ -129,7 +129,7 @@ fn a_dry_run_tells_what_is_to_be_done_and_does_nothing() {
       make the table, with the key `vault_id`, billed by request, encrypted with a key of KMS
       have items removed when their `ttl` is over
       turn point-in-time recovery on
-    Whoever pulls there needs this policy (IAM, "Create policy", JSON):
+    Users and roles that pull there need this policy (IAM, "Create policy", JSON):
     [POLICY]
     "#);
     assert_eq!(place.cloud.s3().buckets(), [""; 0]);

@@ -35,12 +35,12 @@ fn what_is_told_of_a_bucket() {
     insta::assert_snapshot!(place.run(&["verify", DEST]).told(&place.world), @"
     exit status 0
     --- stdout
-    All is well: 1 file (9 bytes) of s3://vaults/my notes as pulled (version 1); 1 compared by the SHA-256 and size that the objects say, 0 read.
+    All is well: 1 file (9 bytes) of s3://vaults/my notes as pulled (version 1); 1 compared by the SHA-256 and size in the objects' metadata, 0 read.
     ");
     insta::assert_snapshot!(place.run(&["reset", DEST, "--yes"]).told(&place.world), @"
     exit status 0
     --- stdout
-    The state of s3://vaults/my notes is forgotten. The next pull compares every file and downloads only what differs.
+    The state of s3://vaults/my notes is forgotten. The next pull compares every file, and downloads only those that differ.
     ");
     insta::assert_snapshot!(place.run(&["status", DEST]).told(&place.world), @"
     exit status 4
@@ -211,7 +211,7 @@ fn the_marker_of_another_vault_in_a_bucket_is_told_and_every_object_compared() {
         (&json!("other_destination"), &json!(0), &json!(null)),
         "{report:#}"
     );
-    for told in ["another vault was brought to this destination", "has the marker of another one"] {
+    for told in ["another vault was pulled to this destination", "has the marker of another one"] {
         assert!(pull.stderr.contains(told), "{told}: {}", pull.stderr);
     }
     assert_eq!(
@@ -249,7 +249,7 @@ fn a_prefix_is_of_one_vault_until_it_is_reset() {
     let place = pulled();
     let mut other = place.command(&["pull", "Private", DEST]);
     let refused = ran(other.env("OBSYNC_VAULT_PASSWORD", VAULT_PASSWORD)).expect(1);
-    assert!(refused.stderr.contains("holds the vault \"Notes\""), "{}", refused.stderr);
+    assert!(refused.stderr.contains("belongs to the vault \"Notes\""), "{}", refused.stderr);
     assert!(refused.stderr.contains("`obsync reset --help`"), "{}", refused.stderr);
     place.assert_exact();
 }

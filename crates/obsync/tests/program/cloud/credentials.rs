@@ -64,11 +64,11 @@ fn a_sign_out_at_home_does_not_end_the_token_of_an_export_and_revoking_it_does()
     insta::assert_snapshot!(ran(&mut revoke).told(&world), @r"
     exit status 0
     --- stdout
-    The token of me@example.com in this secret is worthless now. Keys in it still decrypt what somebody has of the vaults.
+    The token of me@example.com in this secret is revoked. Its keys can still decrypt copies of the vaults' contents.
     ");
     assert!(!is_valid(&world, &first) && is_valid(&world, &token(&other)));
     let again = ran(&mut revoke).expect(0);
-    assert_eq!(again.stdout, "The token of this secret was not valid any more.\n");
+    assert_eq!(again.stdout, "The token of this secret was no longer valid.\n");
     let mut piped = world.anonymous(&["credentials", "revoke"]);
     ran(piped.write_stdin(other.as_str())).expect(0);
     assert_eq!(world.server.tokens(EMAIL), 0);

@@ -147,7 +147,7 @@ fn status_shows_how_far_the_function_came_and_what_failed() {
     let run = "  last run   interrupted, ended 2026-01-01 10:20:30, after 3 invocations\n";
     assert!(told.contains(run), "{told}");
     assert!(told.contains("  progress   2,100 of 3,000 files, 2.0 MB of 3.0 MB\n"), "{told}");
-    assert!(told.contains("1 change, tried again by the next run:\n    Broken.md (version 1): "), "{told}");
+    assert!(told.contains("1 change, retried by the next run:\n    Broken.md (version 1): "), "{told}");
     let row = row(&place, &[]);
     assert_eq!(row["last_run"]["progress"]["files_complete"], 2100);
     assert_eq!(row["failures"][0]["path"], "Broken.md");
@@ -216,7 +216,7 @@ fn a_prefix_is_of_one_vault_in_a_table_too() {
     let place = pulled();
     let mut other = place.command(&["pull", "Private", DEST, "--state", TABLE]);
     let refused = ran(other.env("OBSYNC_VAULT_PASSWORD", VAULT_PASSWORD)).expect(1).stderr;
-    assert!(refused.contains("holds the vault \"Notes\""), "{refused}");
+    assert!(refused.contains("belongs to the vault \"Notes\""), "{refused}");
     assert!(refused.contains("`obsync reset --help`"), "{refused}");
     place.assert_exact();
 }
