@@ -45,6 +45,9 @@ pub struct Verification {
     /// How many files there are besides that no run brings, sends or touches: what Obsidian syncs on no device, what the last
     /// run's choice of files leaves out, and in a synced folder the configuration that is only here. They are no fault.
     pub never_synced: u64,
+    /// These files.
+    #[serde(skip)]
+    pub never_synced_files: Vec<String>,
     /// Folders that cannot be read.
     pub unreadable: Vec<String>,
     /// Files of the vault in such folders, which may be there or not.
@@ -183,6 +186,9 @@ impl Verification {
         self.extra.sort();
         self.unreadable.sort();
         self.unverified.sort();
+        [&mut self.held_back, &mut self.held_back_in_vault, &mut self.confirmed]
+            .into_iter()
+            .for_each(|paths| paths.sort());
         if let Some(files) = &mut self.files {
             files.sort_by(|one, other| one.path.cmp(&other.path));
         }
@@ -257,11 +263,14 @@ pub async fn verify(
                 None if is_retained || known_as_retained.contains(&file.path) => {
                     verification.retained.push(file.path.clone())
                 }
-                None if left_out.covers(&file.path) => verification.never_synced += 1,
+                None if left_out.covers(&file.path) => {
+                    verification.never_synced_files.push(file.path.clone());
+                }
                 None => verification.extra.push(file.path.clone()),
             }
         }
     }
+    verification.never_synced = verification.never_synced_files.len() as u64;
     verification.sort();
     Ok(verification)
 }
