@@ -12,6 +12,11 @@ use obsync_core::{DestinationError, Ending, Problem, ProblemCode, StateError};
 use obsync_protocol::with_reasons;
 use serde::Serialize;
 
+use crate::ui::human;
+
+/// Precedes the name of a process that holds a lock, in the sentences of core's errors.
+const HELD_BY: &str = " (held by ";
+
 /// The program's exit status. `obsync help exit-codes` has the same table for people.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -130,6 +135,17 @@ impl Failed {
     /// The same with a remedy.
     pub(crate) fn hinted(self, hint: Option<String>) -> Self {
         Failed { hint, ..self }
+    }
+
+    /// The failure for people: since when a process holds a lock is said in local time. The rest of the
+    /// sentence has names, which are left as they are.
+    pub(crate) fn for_people(&self) -> String {
+        match self.message.split_once(HELD_BY) {
+            Some((before, holder)) if self.exit == Exit::AlreadyRunning => {
+                format!("{before}{HELD_BY}{}", human::with_local_times(holder))
+            }
+            _ => self.message.clone(),
+        }
     }
 
     /// The failure for scripts.

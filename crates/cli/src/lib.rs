@@ -118,7 +118,7 @@ fn run(arguments: &Arguments) -> Exit {
         if wants_json(&arguments.command) {
             report(&console, &failed);
         }
-        console.error(&format!("obsync: {failed}"));
+        console.error(&format!("obsync: {}", failed.for_people()));
         failed.exit
     })
 }

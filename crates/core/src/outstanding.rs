@@ -66,6 +66,9 @@ impl Outstanding {
                 DeferredCause::Filtered | DeferredCause::Retained => {}
             }
         }
+        for paths in [&mut sorted.held_back, &mut sorted.held_back_in_vault, &mut sorted.confirmed] {
+            paths.sort();
+        }
         sorted
     }
 }

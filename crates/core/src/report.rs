@@ -448,8 +448,9 @@ impl Report {
         self.code.sort();
         self.code.dedup();
         self.outcome = match (dry_run, stopped, self.failures.is_empty()) {
-            (true, ..) => Outcome::DryRun,
+            // First: the plan of a stopped dry run is not whole.
             (_, true, _) => Outcome::Interrupted,
+            (true, ..) => Outcome::DryRun,
             _ if self.older_vault.is_some() => Outcome::VaultOlder,
             _ if self.held_back() > 0 || self.not_taken_back() > 0 => Outcome::HeldBack,
             (.., false) => Outcome::Failures,

@@ -47,6 +47,9 @@ pub struct Verification {
     /// Number of other files, which no run syncs: files that Obsidian never syncs, files that the last run's filter
     /// leaves out, and in a synced folder the configuration that is only here. They are not an error.
     pub never_synced: u64,
+    /// These files.
+    #[serde(skip)]
+    pub never_synced_files: Vec<String>,
     /// Folders that cannot be read.
     pub unreadable: Vec<String>,
     /// Files of the vault in unreadable folders, which may or may not exist.
@@ -185,6 +188,9 @@ impl Verification {
         self.extra.sort();
         self.unreadable.sort();
         self.unverified.sort();
+        [&mut self.held_back, &mut self.held_back_in_vault, &mut self.confirmed]
+            .into_iter()
+            .for_each(|paths| paths.sort());
         if let Some(files) = &mut self.files {
             files.sort_by(|one, other| one.path.cmp(&other.path));
         }
@@ -259,11 +265,14 @@ pub async fn verify(
                 None if is_retained || known_as_retained.contains(&file.path) => {
                     verification.retained.push(file.path.clone())
                 }
-                None if left_out.covers(&file.path) => verification.never_synced += 1,
+                None if left_out.covers(&file.path) => {
+                    verification.never_synced_files.push(file.path.clone());
+                }
                 None => verification.extra.push(file.path.clone()),
             }
         }
     }
+    verification.never_synced = verification.never_synced_files.len() as u64;
     verification.sort();
     Ok(verification)
 }

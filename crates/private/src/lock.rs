@@ -80,10 +80,10 @@ impl LockError {
 pub fn name_holder(mut file: &File) -> io::Result<()> {
     let system = rustix::system::uname();
     let (host, process) = (system.nodename().to_string_lossy(), std::process::id());
-    let since = jiff::Timestamp::now().strftime("%F %T UTC");
+    let since = jiff::Timestamp::now();
     forget_holder(file)?;
     file.rewind()?;
-    file.write_all(format!("host {host}, process {process} since {since}\n").as_bytes())
+    file.write_all(format!("host {host}, process {process} since {since:.0}\n").as_bytes())
 }
 
 /// The present lock holder of a file, or the last one if it was killed, as far as the file names it.

@@ -4,11 +4,11 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use obsync_core::pin::VaultKind;
-use obsync_core::{Failure, FollowOptions, Following, Observer, Outcome, PullError, Report};
+use obsync_core::{Doubt, Failure, FollowOptions, Following, Observer, Outcome, PullError, Report};
 use obsync_protocol::VaultPath;
 use tokio::sync::Notify;
 
-use super::pull::{Brought, PullDocument, exit_of, problem};
+use super::pull::{Brought, PullDocument, doubtful, exit_of, is_doubtful, problem};
 use crate::answer::Answer;
 use crate::context::Context;
 use crate::exit::{Exit, Failed};
@@ -38,6 +38,8 @@ struct Said {
     failures: Vec<Failure>,
     /// Files whose deletion waits for confirmation.
     held_back: Vec<VaultPath>,
+    /// A report could not be printed, and that was said.
+    is_unprinted: bool,
 }
 
 /// The news of a run.
@@ -51,12 +53,20 @@ struct News {
     is_held_back: bool,
     /// Its status differs from the previous run's.
     is_other_ending: bool,
+    /// It does not trust the vault or the destination, in another way than the previous run.
+    has_doubts: bool,
+}
+
+/// The reasons of a run not to trust the vault or the destination.
+fn doubts(report: &Report) -> (bool, Option<Doubt>, bool) {
+    (report.older_vault.is_some(), report.doubt, report.vault_restored)
 }
 
 impl Said {
     /// Records a run.
     fn take(&mut self, report: &Report) -> News {
-        let before = self.last.replace(report.clone()).map(|last| last.outcome);
+        let last = self.last.replace(report.clone());
+        let before = last.as_ref().map(|last| last.outcome);
         self.runs += 1;
         let held_back: Vec<VaultPath> =
             report.held_back.iter().chain(&report.held_back_in_vault).cloned().collect();
@@ -65,6 +75,7 @@ impl Said {
             has_failures: !report.failures.is_empty() && report.failures != self.failures,
             is_held_back: !held_back.is_empty() && held_back != self.held_back,
             is_other_ending: before.is_some_and(|before| before != report.outcome),
+            has_doubts: is_doubtful(report) && last.as_ref().map(doubts) != Some(doubts(report)),
         };
         // A run that was cut off does not know all of them.
         if report.outcome != Outcome::Interrupted {
@@ -89,8 +100,8 @@ impl Teller {
     /// The last run.
     pub(super) fn last(&self) -> Option<Brought> {
         let mut said = self.lock();
-        let is_first = said.runs == 1;
-        said.last.take().map(|report| Brought { report, is_first })
+        let (is_first, is_unprinted) = (said.runs == 1, said.is_unprinted);
+        said.last.take().map(|report| Brought { report, is_first, is_unprinted })
     }
 
     fn print(&self, report: &Report, news: News) {
@@ -101,11 +112,19 @@ impl Teller {
             false => self.console.result(&pull_report::sentences(report)),
         };
         if let Err(error) = printed {
-            tracing::debug!(error = error.message, "a report cannot be printed");
+            self.tell_unprinted(&error);
         }
         let failures = pull_report::failures(report).filter(|_| news.has_failures);
         let held_back = pull_report::held_back(report, &self.confirm).filter(|_| news.is_held_back);
         failures.into_iter().chain(held_back).for_each(|words| self.console.error(&words));
+    }
+
+    /// Says once that reports cannot be printed: the follower goes on, as its work matters more.
+    fn tell_unprinted(&self, error: &Failed) {
+        if !std::mem::replace(&mut self.lock().is_unprinted, true) {
+            let message = &error.message;
+            self.console.error(&format!("obsync: {message}; syncing goes on without its reports"));
+        }
     }
 
     fn answer(&self, report: &Report) -> Answer<PullDocument> {
@@ -204,6 +223,9 @@ impl Observer for Teller {
         // A program gets every status; a person gets the reason.
         if news.is_any() || (self.json && news.is_other_ending) {
             self.print(report, news);
+        }
+        if news.has_doubts {
+            doubtful(report, &self.console).iter().for_each(|words| self.console.error(words));
         }
     }
 }

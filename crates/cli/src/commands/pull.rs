@@ -22,7 +22,7 @@ use obsync_protocol::{MasterKey, VaultId};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-pub(super) use self::end::{PullDocument, exit_of, problem};
+pub(super) use self::end::{PullDocument, doubtful, exit_of, is_doubtful, problem};
 use self::end::{conclude, failed, follower_stopped, left_to_do};
 use self::first_run::{may_begin, tell_nested};
 use self::time_limit::TimeLimit;
@@ -189,13 +189,14 @@ async fn bring(
     let result = pulling.await;
     state.close().await;
     let confirm = known.command("confirm", &[&options.destination.to_string()], &[]);
-    let Some(Brought { report, is_first }) = context.unless_stopped(result)? else {
+    let Some(brought) = context.unless_stopped(result)? else {
         context.say("Nothing was done.")?;
         return Ok(Exit::Done);
     };
     if options.follow {
-        return Ok(follower_stopped(&report, is_first, context, limit));
+        return Ok(follower_stopped(&brought, context, limit));
     }
+    let report = brought.report;
     health.reported(&report);
     let document = PullDocument { report, encryption: admitted.kind() };
     conclude(document, &confirm, options, context, limit)
@@ -217,6 +218,8 @@ pub(super) struct Brought {
     pub(super) report: Report,
     /// It was the first one of this process.
     pub(super) is_first: bool,
+    /// A report of the follower could not be printed.
+    pub(super) is_unprinted: bool,
 }
 
 /// Pulls or syncs, and records the progress and the end with the state.
@@ -256,7 +259,7 @@ async fn bring_into(
     let ways = async {
         if !options.follow {
             let report = way.run(source, destination, states, pull_options, progress, stop.clone()).await?;
-            return Ok(Brought { report, is_first: true });
+            return Ok(Brought { report, is_first: true, is_unprinted: false });
         }
         let pull_filter = filter(&options.choice);
         let teller = Teller::new(Arc::clone(&context.console), options.json, encryption, health.confirm());

@@ -9,7 +9,7 @@ use obsync_core::{
     Direction, Phase, Problem, ProblemCode, Progress, StateError, StateStore, Unfinished, Verification,
     VerifiedFile, VerifyError, verify,
 };
-use obsync_protocol::{Filter, escaped, printable, shown_name};
+use obsync_protocol::{Filter, VaultPath, escaped, printable, shown_name};
 use serde::Serialize;
 
 use super::waiting::patiently;
@@ -56,24 +56,27 @@ struct NestedPlace {
     files: u64,
 }
 
-/// Removes the files of other destinations from those that are not the vault's.
+/// Removes the files of other destinations from those that are not the vault's, or that no run syncs.
 async fn take_nested(known: &Known, verification: &mut Verification) -> Result<Vec<NestedPlace>, Failed> {
     let mut places = Vec::new();
-    if verification.extra.is_empty() {
+    if verification.extra.is_empty() && verification.never_synced_files.is_empty() {
         return Ok(places);
     }
     for Nested { destination, vault, inside } in known.nested().await? {
         let Some(inside) = inside else { continue };
         let folder = format!("{inside}/");
-        let own = format!("{folder}.obsync");
+        let own = format!("{folder}.obsync/");
         let mut files = 0;
-        verification.extra.retain(|path| {
-            let is_nested = path.starts_with(&folder);
-            files += u64::from(is_nested && !path.starts_with(&own));
-            !is_nested
-        });
+        for paths in [&mut verification.extra, &mut verification.never_synced_files] {
+            paths.retain(|path| {
+                let is_nested = path.starts_with(&folder);
+                files += u64::from(is_nested && !path.starts_with(&own));
+                !is_nested
+            });
+        }
         places.push(NestedPlace { destination, vault, files });
     }
+    verification.never_synced = verification.never_synced_files.len() as u64;
     Ok(places)
 }
 
@@ -92,6 +95,10 @@ async fn verify_once(options: &Verify, context: &Context) -> Result<Exit, Failed
     let usual = Usual {
         direction: recorded.direction,
         choice: recorded.filter.as_deref().and_then(Filter::of_fingerprint).as_ref().map(choice_options),
+        never_sends: match recorded.direction {
+            Direction::Pull => Vec::new(),
+            _ => never_sent(&options.destination, &verification.extra),
+        },
     };
     let remedies = remedies(&known, vault.as_ref(), &usual, &verification, &nested, absence, options);
     let exit = if verification.is_clean() { Exit::Done } else { Exit::Failures };
@@ -217,6 +224,9 @@ fn problem(
             ))
         }
         [first, ..] => problem.with_hint(format!("`{}`, {}", first.command, usual.missing())),
+        [] if !usual.never_sends.is_empty() => problem.with_hint(
+            "rename or remove the files that are not of the vault, or leave them: no run sends links and such names",
+        ),
         [] if !verification.extra.is_empty() => problem.with_hint(
             "remove the files that are not part of the vault, or leave them: obsync does not touch them",
         ),
@@ -250,6 +260,21 @@ struct Usual {
     direction: Direction,
     /// The filter's options; `None` if unknown.
     choice: Option<Vec<String>>,
+    /// Files here that it does not send, though it sends others.
+    never_sends: Vec<String>,
+}
+
+/// Those of these files that no run sends: symbolic links, and files whose names the vault must not get.
+fn never_sent(destination: &Destination, extra: &[String]) -> Vec<String> {
+    let is_link = |name: &str| match destination {
+        Destination::Folder(folder) => folder.join(name).is_symlink(),
+        _ => false,
+    };
+    let is_refused = |name: &str| {
+        let is_allowed = VaultPath::parse(name).is_ok_and(|path| path.check_to_write().is_ok());
+        !is_allowed || name.contains(':')
+    };
+    extra.iter().filter(|name| is_refused(name) || is_link(name)).cloned().collect()
 }
 
 impl Usual {
@@ -318,7 +343,8 @@ fn remedies(
         || !verification.left_by_killed_run.is_empty();
     // A sync takes missing files for deleted ones, and damaged files for edited ones: only a pull restores
     // them. For a missing destination neither can be known.
-    let may_be_meant = absence.is_none() && (differs || !verification.extra.is_empty());
+    let has_own = verification.extra.len() > usual.never_sends.len();
+    let may_be_meant = absence.is_none() && (differs || has_own);
     let mut remedies = Vec::new();
     if sends && may_be_meant {
         remedies.push(Remedy { does: Does::Sends, command: bring(usual.command(), &[]) });
@@ -428,8 +454,7 @@ fn unfinished(reason: Unfinished) -> &'static str {
 }
 
 fn faults(verification: &Verification, lines: &mut Vec<String>) {
-    let paths =
-        |paths: &[obsync_protocol::VaultPath]| paths.iter().map(ToString::to_string).collect::<Vec<_>>();
+    let paths = |paths: &[VaultPath]| paths.iter().map(ToString::to_string).collect::<Vec<_>>();
     list("Missing", paths(&verification.missing).into_iter(), lines);
     list("Changed", verification.changed.iter().map(|file| file.path.to_string()), lines);
     list("Left by an unfinished run", paths(&verification.left_by_killed_run).into_iter(), lines);
@@ -466,7 +491,11 @@ fn mend(verification: &Verification, remedies: &[Remedy], usual: &Usual, lines: 
             Does::GoesOn => format!("`{command}` continues where the last {} stopped.", usual.command()),
         });
     }
-    if remedies.is_empty() && !verification.extra.is_empty() {
+    let refused = usual.never_sends.iter().cloned();
+    list("Never sent, as the vault cannot have links or such names", refused, lines);
+    if !usual.never_sends.is_empty() {
+        lines.push("Rename or remove what is never sent, or leave it.".to_owned());
+    } else if remedies.is_empty() && !verification.extra.is_empty() {
         lines.push(
             "Remove the files that are not part of the vault, or leave them: obsync does not touch them."
                 .to_owned(),

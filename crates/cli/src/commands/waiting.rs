@@ -32,7 +32,7 @@ pub(super) async fn patiently(
             return Err(advised(failed, wait));
         }
         if pause == PAUSE {
-            tracing::info!(target: WAITS, "{failed}; waiting for up to {} s", limit.as_secs());
+            tracing::info!(target: WAITS, "{}; waiting for up to {} s", failed.for_people(), limit.as_secs());
         }
         // Ctrl-C ends the pause, and the next attempt reports it.
         let _ = stop.run_until_cancelled(tokio::time::sleep(pause.min(left))).await;

@@ -90,6 +90,8 @@ fn time_or_null<S: Serializer>(milliseconds: &Option<i64>, serializer: S) -> Res
 struct AtWork {
     /// Host and process, or invocation; null if unknown.
     owner: Option<String>,
+    /// Since when, if that is known.
+    since: Option<String>,
     /// When the lease expires, unless it is renewed; null for a local run, whose lock ends with the process.
     until: Option<String>,
 }
@@ -113,7 +115,7 @@ impl StateRow {
         let absence = disks::absence(folder, id).await;
         let present = folder.is_absolute().then_some(absence.is_none());
         let owner = || state.holder().or_else(|| holder(folder));
-        let at_work = (may_be && state.is_at_work()).then(|| AtWork { owner: owner(), until: None });
+        let at_work = (may_be && state.is_at_work()).then(|| AtWork::of_lock(owner()));
         let direction = direction(known.direction);
         let row = StateRow {
             present,
@@ -436,16 +438,32 @@ impl From<StateSummary> for StateRow {
 
 impl AtWork {
     fn new(holder: &LeaseHolder) -> Self {
-        AtWork { owner: Some(holder.owner.clone()), until: answer::time(holder.expires) }
+        let until = answer::time(holder.expires);
+        AtWork { owner: Some(holder.owner.clone()), since: None, until }
+    }
+
+    /// The holder of a lock, with its time if that is in the form that JSON has. Earlier releases wrote it in
+    /// another one, which stays with the name.
+    fn of_lock(holder: Option<String>) -> Self {
+        let parts = holder.as_deref().and_then(|holder| holder.rsplit_once(" since "));
+        match parts.filter(|(_, since)| since.parse::<jiff::Timestamp>().is_ok()) {
+            Some((owner, since)) => {
+                AtWork { owner: Some(owner.to_owned()), since: Some(since.to_owned()), until: None }
+            }
+            None => AtWork { owner: holder, since: None, until: None },
+        }
     }
 
     fn describe(&self) -> String {
         let owner = self.owner.as_deref().map_or("another process".into(), shown_name);
-        let until = self.until.as_ref().and_then(|until| until.parse::<jiff::Timestamp>().ok());
-        let until = until.map_or_else(String::new, |until| {
-            format!(", until {} unless renewed", human::time(until.as_millisecond()))
-        });
-        format!("  at work    {owner}{until}")
+        let shown = |time: &Option<String>| {
+            let time: Option<jiff::Timestamp> = time.as_ref().and_then(|time| time.parse().ok());
+            time.map(|time| human::time(time.as_millisecond()))
+        };
+        let since = shown(&self.since).map_or_else(String::new, |since| format!(" since {since}"));
+        let until =
+            shown(&self.until).map_or_else(String::new, |until| format!(", until {until} unless renewed"));
+        format!("  at work    {owner}{since}{until}")
     }
 }
 

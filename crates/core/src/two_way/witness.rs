@@ -142,12 +142,17 @@ impl Run<'_> {
         if known.version == 0 || known.direction == self.direction || self.options.is_narrowed {
             return;
         }
-        let words = |direction| match direction {
+        let before = match known.direction {
             Direction::Pull => "only brought what the vault has",
             Direction::Push => "only sent what is here",
             Direction::Both => "synced both ways",
         };
-        let (before, now) = (words(known.direction), words(self.direction));
+        // In the present: it has not begun, and a dry run never does.
+        let now = match self.direction {
+            Direction::Pull => "only brings what the vault has",
+            Direction::Push => "only sends what is here",
+            Direction::Both => "syncs both ways",
+        };
         self.warn(format!("earlier runs {before}; this one {now}"), report);
     }
 }

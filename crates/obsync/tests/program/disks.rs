@@ -2,10 +2,13 @@
 
 use std::fs;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
+use crate::json::{ended, start};
+use crate::two_way::until;
 use crate::world::World;
 
 const NOON: i64 = 1_767_268_800_000;
@@ -113,4 +116,41 @@ fn a_destination_in_doubt_is_told_although_quiet() {
     assert!(told.stderr.contains("restored backup"), "{}", told.stderr);
     assert_eq!(told.json()["doubt"], "other_generation");
     assert!(world.differences("Notes", "notes").is_empty());
+}
+
+#[test]
+fn a_follower_tells_of_a_destination_in_doubt_although_quiet_and_once() {
+    let world = with_notes();
+    copy_tree(&world.path("notes"), &world.path("backup"));
+    world.vault("Notes").write("0.md", "changed", NOON).unwrap();
+    pull(&world, "notes");
+    fs::remove_dir_all(world.path("notes")).unwrap();
+    fs::rename(world.path("backup"), world.path("notes")).unwrap();
+    let args = ["pull", "Notes", "notes", "--follow", "-q"];
+    let follower = start(&world, &args).stdout(Stdio::null()).spawn().unwrap();
+    for name in ["first.md", "second.md"] {
+        world.vault("Notes").write(name, "new", NOON).unwrap();
+        until(name, || world.path("notes").join(name).exists());
+    }
+    kill_process(Pid::from_child(&follower), Signal::TERM).unwrap();
+    let told = ended(follower).expect(0);
+    assert_eq!(told.stderr.matches("restored backup").count(), 1, "{}", told.stderr);
+}
+
+#[test]
+fn a_follower_tells_of_a_vault_that_is_older_although_quiet() {
+    let world = with_notes();
+    let vault = world.vault("Notes");
+    let before = vault.version();
+    vault.write("0.md", "changed", NOON).unwrap();
+    pull(&world, "notes");
+    vault.roll_back(before).unwrap();
+    let args = ["pull", "Notes", "notes", "--follow", "-q"];
+    let follower = start(&world, &args).stdout(Stdio::null()).spawn().unwrap();
+    let last_run =
+        || world.must(&["status", "notes", "--json"]).json()["destinations"][0]["last_run"].clone();
+    until("it is older", || last_run()["outcome"] == "vault_older");
+    kill_process(Pid::from_child(&follower), Signal::TERM).unwrap();
+    let told = ended(follower).expect(0);
+    assert!(told.stderr.contains("older"), "{}", told.stderr);
 }

@@ -57,6 +57,35 @@ fn a_full_disk_behind_standard_output_is_an_error_of_one_sentence() {
 }
 
 #[cfg(target_os = "linux")]
+#[cfg(target_os = "linux")]
+#[test]
+fn a_follower_that_cannot_print_its_reports_says_so_once_goes_on_and_ends_with_1() {
+    use std::fs::File;
+
+    use rustix::process::{Pid, Signal, kill_process};
+
+    use crate::two_way::until;
+
+    let full = || Stdio::from(File::options().write(true).open("/dev/full").unwrap());
+    let closed = || Stdio::from(std::io::pipe().unwrap().1);
+    for json in [&["--json"][..], &[]] {
+        for (stdout, code) in [(full(), 1), (closed(), 0)] {
+            let world = with_a_note();
+            let args = [&["pull", "Notes", "notes", "--follow"], json].concat();
+            let follower = start(&world, &args).stdout(stdout).spawn().unwrap();
+            for number in 0..3 {
+                let name = format!("{number}.md");
+                world.vault("Notes").write(&name, "new", 1_700_000_000_000).unwrap();
+                until(&name, || world.path("notes").join(&name).exists());
+            }
+            kill_process(Pid::from_child(&follower), Signal::TERM).unwrap();
+            let ran = ended(follower).expect(code);
+            let said = ran.stderr.matches("obsync: cannot write to standard output: ").count();
+            assert_eq!(said, usize::from(code == 1), "{}", ran.stderr);
+        }
+    }
+}
+
 #[test]
 fn a_full_disk_behind_standard_error_stops_nothing() {
     let world = with_a_note();

@@ -275,6 +275,22 @@ fn the_first_run_that_sends_shows_its_plan_and_does_nothing_without_a_yes() {
 }
 
 #[test]
+fn a_plan_that_is_interrupted_is_not_shown() {
+    let world = World::with(|builder| builder.vault(VaultSpec::managed("Notes")));
+    put(&world.path("notes/here.md"), "here");
+    world.server.faults().update(|faults| faults.set("stall-init=always").unwrap());
+    let mut terminal = Terminal::run(&world, &["sync", "Notes", "notes"], &CREDENTIALS);
+    world.runtime.block_on(async {
+        let listing = world.server.wait_for(|stats| stats.websocket_connections > 0);
+        tokio::time::timeout(Duration::from_secs(60), listing).await.unwrap();
+    });
+    terminal.press("\u{3}");
+    let (code, shown) = terminal.end();
+    assert!(code == Some(6) && shown.contains("obsync: interrupted"), "{shown}");
+    assert!(!shown.contains("would"), "{shown}");
+}
+
+#[test]
 fn of_a_long_plan_the_beginning_and_the_sum_are_shown_before_the_question() {
     let world = World::with(|builder| builder.vault(VaultSpec::managed("Notes")));
     for number in 0..1_254 {

@@ -10,6 +10,7 @@ use obsync_testkit::{Chance, Faults, VaultSpec};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 
+use crate::json::{ended, start};
 use crate::monitor::Follower;
 use crate::world::{EMAIL, PASSWORD, VAULT_PASSWORD, World, put, ran};
 
@@ -185,6 +186,30 @@ fn of_a_synced_folder_verify_names_what_sends_before_what_takes_it_back() {
 }
 
 #[test]
+fn verify_does_not_name_a_sync_for_files_that_no_sync_sends() {
+    let world = World::new();
+    world.vault("Notes").write("Note.md", "text", NOON).unwrap();
+    let sync = ["sync", "Notes", "notes", "--yes"];
+    world.must(&sync);
+    for name in ["bad:name.md", "two\nlines.md"] {
+        put(&world.path("notes").join(name), "of mine");
+    }
+    std::os::unix::fs::symlink("Note.md", world.path("notes/link.md")).unwrap();
+    let verify = || world.run(&["verify", "notes", "--json"]).expect(5).json();
+    let verified = verify();
+    assert_eq!((&verified["commands"], verified["extra"].as_array().unwrap().len()), (&json!([]), 3));
+    let hint = verified["error"]["hint"].as_str().unwrap();
+    assert!(hint.starts_with("rename or remove the files that are not of the vault"), "{hint}");
+    let told = world.run(&["verify", "notes"]).expect(5).stdout;
+    let reason = "Never sent, as the vault cannot have links or such names: 3 files\n";
+    assert!(told.contains(reason) && !told.contains("obsync sync"), "{told}");
+    put(&world.path("notes/Mine.md"), "of mine");
+    assert_eq!(verify()["commands"], json!(["obsync sync Notes notes"]));
+    world.must(&sync);
+    assert_eq!(verify()["extra"].as_array().unwrap().len(), 3, "the others are never sent");
+}
+
+#[test]
 fn of_a_pulled_folder_verify_names_what_puts_the_files_away_that_are_not_of_the_vault() {
     let world = World::new();
     world.vault("Notes").write("Note.md", "text", NOON).unwrap();
@@ -198,6 +223,40 @@ fn of_a_pulled_folder_verify_names_what_puts_the_files_away_that_are_not_of_the_
     );
     world.must(&["pull", "Notes", "notes", "--mirror"]);
     world.must(&["verify", "notes"]);
+}
+
+#[test]
+fn a_dry_run_that_is_stopped_does_not_say_that_nothing_would_change() {
+    let world = World::new();
+    world.vault("Notes").write("Note.md", "text", NOON).unwrap();
+    world.must(&["pull", "Notes", "notes"]);
+    world.vault("Notes").write("New.md", "text", NOON).unwrap();
+    put(&world.path("notes/Mine.md"), "of mine");
+    world.server.faults().update(|faults| faults.set("stall-init=always").unwrap());
+    for way in [&["pull"][..], &["pull", "--mirror"], &["sync", "--yes"]] {
+        let args = |more: &[&'static str]| [way, &["Notes", "notes", "--dry-run"], more].concat();
+        for output in [&[][..], &["--json"]] {
+            let contacts = world.server.stats().websocket_connections;
+            let run = start(&world, &args(output)).stdout(Stdio::piped()).spawn().unwrap();
+            world.runtime.block_on(async {
+                let listing = world.server.wait_for(|stats| stats.websocket_connections > contacts);
+                tokio::time::timeout(Duration::from_secs(60), listing).await.unwrap();
+            });
+            kill_process(Pid::from_child(&run), Signal::INT).unwrap();
+            let ran = ended(run).expect(6);
+            let sentence = "obsync: interrupted; nothing was done, and the plan is not complete\n";
+            assert!(ran.stderr.ends_with(sentence), "{way:?}: {}", ran.stderr);
+            let is_of_sync = ran.stderr.contains("what the vault has; this one syncs both ways");
+            assert_eq!(is_of_sync, way[0] == "sync", "{way:?}: {}", ran.stderr);
+            match output.is_empty() {
+                true => assert_eq!(ran.stdout, "", "{way:?}"),
+                false => assert_eq!(ran.json()["outcome"], "interrupted", "{way:?}"),
+            }
+        }
+        let late = world.run(&args(&["--max-time", "2s"])).expect(6);
+        assert_eq!(late.stdout, "", "{way:?}");
+        assert!(late.stderr.contains("obsync: stopped after the 2 s of --max-time; "), "{}", late.stderr);
+    }
 }
 
 #[test]
@@ -336,7 +395,16 @@ fn a_run_that_is_kept_out_by_a_follower_with_nothing_to_do_names_it_and_so_does_
         assert!(kept_out.stderr.contains(&process), "{line}: {}", kept_out.stderr);
     }
     let row = world.must(&["status", "notes", "--json"]).json()["destinations"][0].clone();
-    assert!(row["at_work"]["owner"].as_str().unwrap().contains(&process), "{row:#}");
+    let owner = row["at_work"]["owner"].as_str().unwrap();
+    assert!(owner.ends_with(&format!(", process {}", follower.id())), "{row:#}");
+    let since: jiff::Timestamp = row["at_work"]["since"].as_str().unwrap().parse().unwrap();
+    let local = since.to_zoned(jiff::tz::TimeZone::fixed(jiff::tz::offset(5)));
+    let local = format!("{owner} since {}", local.strftime("%Y-%m-%d %H:%M:%S"));
+    for line in ["status notes", "pull Notes notes"] {
+        let words: Vec<&str> = line.split(' ').collect();
+        let told = ran(world.command(&words).env("TZ", "<+05>-05"));
+        assert!(told.stdout.contains(&local) || told.stderr.contains(&local), "{local} in {told:?}");
+    }
     assert_eq!(follower.stop().0, 0);
     world.must(&["pull", "Notes", "notes"]);
 }
@@ -473,18 +541,16 @@ fn a_destination_inside_another_is_told_as_what_it_is() {
         World::with(|server| server.vault(VaultSpec::managed("Notes")).vault(VaultSpec::managed("Work")));
     world.vault("Notes").write("Note.md", "text", NOON).unwrap();
     world.vault("Work").write("Task.md", "text", NOON).unwrap();
+    world.vault("Work").write(".obsidian/app.json", "{}", NOON).unwrap();
     world.must(&["pull", "Notes", "notes"]);
     let inner = world.must(&["pull", "Work", "notes/work"]);
     assert!(inner.stderr.contains("lies around this destination"), "{}", inner.stderr);
     let verified = world.must(&["verify", "notes"]);
     assert!(verified.stdout.contains("Another destination, not checked: "), "{}", verified.stdout);
-    assert!(verified.stdout.contains("/notes/work (1 file of the vault \"Work\")"), "{}", verified.stdout);
+    assert!(verified.stdout.contains("/notes/work (2 files of the vault \"Work\")"), "{}", verified.stdout);
     let verified = world.must(&["verify", "notes", "--json"]).json();
-    assert_eq!(
-        (&verified["extra"], &verified["nested"][0]["files"]),
-        (&json!([]), &json!(1)),
-        "{verified:#}"
-    );
+    let counted = (&verified["extra"], &verified["nested"][0]["files"], &verified["never_synced"]);
+    assert_eq!(counted, (&json!([]), &json!(2), &json!(0)), "configuration is its own, too: {verified:#}");
     // Other files do not belong to it.
     put(&world.path("notes/mine.md"), "of mine");
     assert_eq!(world.run(&["verify", "notes", "--json"]).expect(5).json()["extra"], json!(["mine.md"]));

@@ -4,11 +4,13 @@ use obsync_core::pin::VaultKind;
 use obsync_core::{Outcome, Problem, ProblemCode, PullError, Report};
 use serde::Serialize;
 
+use super::Brought;
 use super::time_limit::TimeLimit;
 use crate::answer::Answer;
 use crate::args::Pull;
 use crate::context::Context;
 use crate::exit::{Exit, Failed};
+use crate::ui::console::Console;
 use crate::ui::{human, pull_report};
 
 /// What `--json` prints.
@@ -26,25 +28,29 @@ pub(super) fn left_to_do(report: &Report) -> Option<Problem> {
     problem(report, exit_of(report), "obsync confirm", "interrupted")
 }
 
-/// The exit of a cancelled follower: its normal end unless not even its first run finished. Everything else
-/// was printed already.
-pub(super) fn follower_stopped(
-    report: &Report,
-    is_first: bool,
-    context: &Context,
-    limit: &TimeLimit,
-) -> Exit {
-    if !is_first || report.outcome != Outcome::Interrupted {
-        return Exit::Done;
+/// The exit of a cancelled follower: its normal end unless a report could not be printed, or not even its
+/// first run finished. Everything else was printed already.
+pub(super) fn follower_stopped(brought: &Brought, context: &Context, limit: &TimeLimit) -> Exit {
+    let is_cut_short = brought.is_first && brought.report.outcome == Outcome::Interrupted;
+    if is_cut_short {
+        context.console.error(&cut_short(limit));
     }
-    context.console.error(&cut_short(limit));
-    Exit::Unfinished
+    match (brought.is_unprinted, is_cut_short) {
+        (true, _) => Exit::Error,
+        (false, true) => Exit::Unfinished,
+        (false, false) => Exit::Done,
+    }
 }
 
 /// The message about a run that was cut short.
 fn cut_short(limit: &TimeLimit) -> String {
     let cause = limit.cause();
     format!("obsync: {cause}; pulled files are kept, and the next run continues from here")
+}
+
+/// The message about a dry run that was cut short. What it found until then could be taken for all of it.
+fn plan_cut_short(limit: &TimeLimit) -> String {
+    format!("obsync: {}; nothing was done, and the plan is not complete", limit.cause())
 }
 
 /// Prints the result. The report goes to standard output; anything that needs the user's attention goes to
@@ -59,15 +65,19 @@ pub(super) fn conclude(
     let report = &document.report;
     let exit = exit_of(report);
     let problem = problem(report, exit, confirm, &limit.cause());
+    if options.dry_run && report.outcome == Outcome::Interrupted {
+        if options.json {
+            let outcome = report.outcome.into();
+            context.console.answer(&Answer::new(exit, problem, document).with_outcome(outcome))?;
+        }
+        context.console.error(&plan_cut_short(limit));
+        return Ok(exit);
+    }
     let mut words = Vec::new();
     words.extend(pull_report::failures(report));
     words.extend(pull_report::held_back(report, confirm));
     words.extend(pull_report::not_taken_back(report));
-    // With -q the warnings of the run were not printed.
-    let is_doubtful = report.older_vault.is_some() || report.doubt.is_some() || report.vault_restored;
-    if is_doubtful && context.console.is_quiet() {
-        words.extend(report.warnings.iter().map(|warning| format!("obsync: {warning}")));
-    }
+    words.extend(doubtful(report, &context.console));
     if report.outcome == Outcome::Interrupted {
         words.push(cut_short(limit));
     }
@@ -86,6 +96,19 @@ pub(super) fn conclude(
         context.console.result(&summary)?;
     }
     Ok(exit)
+}
+
+/// True if a run does not trust the vault or the destination.
+pub(in crate::commands) fn is_doubtful(report: &Report) -> bool {
+    report.older_vault.is_some() || report.doubt.is_some() || report.vault_restored
+}
+
+/// The warnings of such a run, with -q, which kept them from being printed.
+pub(in crate::commands) fn doubtful(report: &Report, console: &Console) -> Vec<String> {
+    match is_doubtful(report) && console.is_quiet() {
+        true => report.warnings.iter().map(|warning| format!("obsync: {warning}")).collect(),
+        false => Vec::new(),
+    }
 }
 
 pub(in crate::commands) fn exit_of(report: &Report) -> Exit {

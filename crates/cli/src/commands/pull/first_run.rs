@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use obsync_core::{Direction, NoProgress, PullOptions, PullSource};
+use obsync_core::{Direction, NoProgress, Outcome, PullOptions, PullSource};
 
 use super::Manner;
 use super::end::failed;
@@ -43,6 +43,9 @@ pub(super) async fn may_begin(
     let (progress, stop) = (Arc::new(NoProgress), context.stop.child_token());
     let plan = way.run(source, destination, state.store(), pull_options, progress, stop).await;
     let plan = plan.map_err(|error| failed(error, true))?;
+    if plan.outcome == Outcome::Interrupted {
+        return Err(Failed::new(Exit::Unfinished, "interrupted; nothing was done"));
+    }
     context.say(&pull_report::plan(&plan))?;
     context.or_stopped(ask::yes("The first run deletes nothing on either side. Continue?")).await
 }
