@@ -24,6 +24,7 @@ mod refusal_pauses;
 mod refusals;
 mod sending;
 mod settlement;
+mod unreadable;
 mod unseen;
 mod upload_progress;
 mod vault_change;
@@ -48,7 +49,7 @@ use crate::progress::{Phase, Progress};
 use crate::reconcile::Mode;
 use crate::report::Report;
 use crate::run::{PullOptions, PullSource, Run};
-use crate::scan::{LocalTree, ScanInput, grouped, sentences, some_of, stays_here};
+use crate::scan::{LocalTree, ScanInput, grouped, some_of, stays_here};
 use crate::state::{Commit, StateStore, VaultState, commit_beside};
 
 use crate::quiet::shrank;
@@ -401,7 +402,7 @@ impl TwoWay<'_, '_> {
         let records = self.note_witness(records, &tree).await?;
         let clock = &run.source.client.options().clock;
         let looked = clock.steady();
-        self.tell_unknown(&tree, report);
+        self.tell_unknown(&tree, &records, report);
         let unapplied = self.unapplied(&report.foreseen).await?;
         if self.forget_unseen(&records, &tree, &unapplied.paths).await? {
             return Ok(Decided::Relisted);
@@ -526,10 +527,6 @@ impl TwoWay<'_, '_> {
         let location = self.run.destination.location();
         let code = ProblemCode::Destination;
         Ok(Some(scanned?.ok_or(DestinationError::Unavailable { location, reason, code })?))
-    }
-
-    fn tell_unknown(&self, tree: &LocalTree, report: &mut Report) {
-        sentences(&tree.unknown).into_iter().for_each(|sentence| self.run.warn(sentence, report));
     }
 
     /// Loads the paths of the vault's changes that were not applied here.

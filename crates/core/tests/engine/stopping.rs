@@ -160,6 +160,26 @@ async fn a_run_that_is_told_to_stop_sets_no_more_times_and_the_next_sets_them() 
     bench.assert_exact().await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dry_run_that_is_told_to_stop_ends_as_interrupted() {
+    let bench = in_step(&[("a.md", "a")]).await;
+    bench.vault.write("new.md", "new", T).unwrap();
+    bench.edit("a.md", "edited here");
+    let dry = SyncOptions {
+        pull: PullOptions { dry_run: true, ..bench.options.clone() },
+        ..SyncOptions::default()
+    };
+    let stop = CancellationToken::new();
+    let progress = Arc::new(StopAtScanNumber(stop.clone(), AtomicUsize::new(1)));
+    let report = sync(&bench.source, bench.store(), bench.state(), &dry, progress, stop).await.unwrap();
+    let steps: Vec<&str> = report.steps.iter().map(|step| step.path.as_str()).collect();
+    assert_eq!(
+        (report.outcome, steps),
+        (Outcome::Interrupted, vec!["new.md"]),
+        "half of the plan is missing"
+    );
+}
+
 /// Stops a pull as soon as a file is in place.
 pub(crate) struct StopAtFirstPlaced(pub(crate) CancellationToken);
 

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 
 use obsync_core::{
-    Doubt, Filter, MaxDelete, Mode, NoProgress, Outcome, PullError, Report, StateStore, SyncDirection,
-    SyncOptions,
+    Doubt, Failure, Filter, MaxDelete, Mode, NoProgress, Outcome, PullError, PullOptions, Report, StateStore,
+    SyncDirection, SyncOptions, sync,
 };
 use obsync_folder::{FolderDestination, ListingFault};
 use obsync_protocol::VaultPath;
@@ -265,12 +265,47 @@ fn folders_that_are_not_there_half_of_a_folder_that_cannot_be_read_is_not_missin
         let done = (report.deleted_in_vault.files, report.pushed.files, report.deleted.files);
         assert_eq!(done, (1, 1, 0), "{report:#?}");
         for (path, ..) in closed {
-            let is_said = |warning: &String| warning.contains(path) && warning.contains("denied");
-            assert!(report.warnings.iter().any(is_said), "{path}: {report:#?}");
+            let is_said =
+                |failure: &Failure| failure.path.starts_with(path) && failure.reason.contains("denied");
+            assert!(report.failures.iter().any(is_said), "{path}: {report:#?}");
         }
         assert!(bench.sync().await.is_unchanged());
         bench.assert_in_step().await;
         assert_eq!(paths_in_vault(&bench).len(), 5);
+    });
+}
+
+#[test]
+fn a_sync_that_cannot_read_files_of_the_vault_is_not_complete() {
+    as_a_mere_user(async {
+        let bench = in_step(&["closed/c.md", "closed/deep/d.md", "locked.md"].map(|path| (path, path))).await;
+        let checked = bench.state().last_check().await.unwrap();
+        bench.edit("closed/c.md", "edited here");
+        bench.edit("locked.md", "edited here");
+        fs::create_dir(bench.dest().join("of mine")).unwrap();
+        let set_modes = |mode| {
+            for path in ["closed", "locked.md", "of mine"] {
+                fs::set_permissions(bench.dest().join(path), fs::Permissions::from_mode(mode)).unwrap();
+            }
+        };
+        set_modes(0o000);
+        let dry = SyncOptions {
+            pull: PullOptions { dry_run: true, ..bench.options.clone() },
+            ..SyncOptions::default()
+        };
+        let (none, stop) = (Arc::new(NoProgress), CancellationToken::new());
+        let planned = sync(&bench.source, bench.store(), bench.state(), &dry, none, stop).await;
+        let report = bench.try_sync().await;
+        set_modes(0o700);
+        for report in [planned.unwrap(), report.unwrap()] {
+            let failed: Vec<&str> = report.failures.iter().map(|failure| failure.path.as_str()).collect();
+            assert_eq!(failed, ["closed", "locked.md"], "{report:#?}");
+            assert!(report.failures.iter().all(|failure| failure.uid.0 > 0), "{report:#?}");
+            assert!(report.warnings.iter().any(|warning| warning.contains("\"of mine\"")), "{report:#?}");
+        }
+        assert_eq!(bench.state().last_check().await.unwrap(), checked, "no such run is a successful check");
+        let report = bench.sync().await;
+        assert_eq!((report.outcome, report.pushed.files), (Outcome::Complete, 2), "{report:#?}");
     });
 }
 
@@ -302,9 +337,10 @@ async fn folders_that_are_not_there_for_a_disk_that_fails_midway_are_not_missing
         let first = u64::from(entries == 0);
         let done = (report.deleted_in_vault.files, report.pushed.files, report.deleted.files);
         assert_eq!(done, (first, first, 0), "{report:#?}");
-        assert_eq!((report.outcome, report.folders_deleted_in_vault), (Outcome::Complete, 0));
-        let is_said = |warning: &String| warning.starts_with("\"bad\" cannot be read (Input/output error");
-        assert!(report.warnings.iter().any(is_said), "{report:#?}");
+        assert_eq!((report.outcome, report.folders_deleted_in_vault), (Outcome::Failures, 0));
+        let [failure] = report.failures.as_slice() else { panic!("{report:#?}") };
+        let is_said = failure.reason.starts_with("it cannot be read (Input/output error");
+        assert!(failure.path == "bad" && is_said, "{failure:?}");
         assert_eq!(paths_in_vault(&bench), expected, "after {entries} entries");
         assert!(has(&bench, "bad/a.md", "bad/a.md") && has(&bench, "good/e.md", "edited here"));
     }
