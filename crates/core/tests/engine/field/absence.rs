@@ -159,7 +159,7 @@ async fn settings_lost_say_the_direction_and_are_never_more_dangerous() {
     let bench = with_notes(12).await;
     let report = bench.pull().await;
     assert!(
-        report.warnings[0].contains("earlier runs synced both ways; this one only brought"),
+        report.warnings[0].contains("earlier runs synced both ways; this one only brings"),
         "{report:#?}"
     );
     bench.vault.write("more.md", "more", T).unwrap();
