@@ -123,7 +123,7 @@ enum Event {
         at: usize,
     },
     /// A replica and another device change the configuration, once in a history: settings that change more
-    /// often are reported as a fight.
+    /// often count as a fight.
     Configure {
         on: usize,
     },
