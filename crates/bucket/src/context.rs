@@ -36,8 +36,8 @@ pub(super) struct Context {
     pub(super) stages: Stages,
     pub(super) budget: MemoryBudget,
     pub(super) cache: ObjectCache,
-    /// What is recorded of objects that are to be replaced. Nobody looked whether they are so still, so that it is good for writes
-    /// with a condition alone.
+    /// Recorded facts of objects that are to be replaced. The objects were not checked, so these facts are
+    /// only for conditional writes.
     pub(super) recorded: ObjectCache,
     pub(super) listing: Listing,
     pub(super) marker: MarkerSeen,
@@ -89,8 +89,9 @@ impl Context {
         })
     }
 
-    /// Takes note of what is recorded of an object that is to be replaced, if the condition of the write will tell whether it is so
-    /// still, as far as that is known before the first one. A look costs little beside an upload.
+    /// Notes the recorded facts of an object that is to be replaced, if the write will be conditional on
+    /// them, or if that is unknown before the first write. Returns true if it did. Uploads in parts are left
+    /// out: a check costs little in comparison.
     pub(super) fn suppose(&self, recorded: Supposed) -> bool {
         let Supposed { path, content, facts, to_come } = recorded;
         let LocalFacts::Object { size, entity_tag } = facts else { return false };

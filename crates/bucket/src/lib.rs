@@ -288,7 +288,7 @@ impl Scan for BucketDestination {
         scan::scan(&self.context, &input).await.map(Some)
     }
 
-    /// One request for 1,000 objects.
+    /// Sends one request per 1,000 objects.
     async fn digest(&self) -> Result<Option<ContentHash>, DestinationError> {
         scan::digest(&self.context).await
     }

@@ -114,7 +114,7 @@ impl Facts {
         Facts { version, size: meta.size, metadata: Some(ObjectMetadata::of(meta, vault)), read: None }
     }
 
-    /// The facts of an object that obsync wrote, as they were recorded: what it says of itself is not.
+    /// The facts of an object that obsync wrote, from its record, which does not have the object's metadata.
     pub(super) fn of_recorded(e_tag: String, content: KnownContent) -> Self {
         let version = UpdateVersion { e_tag: Some(e_tag), version: None };
         Facts { version, size: content.size, metadata: None, read: Some(content.hash) }

@@ -53,12 +53,12 @@ impl ObjectCache {
         lock(&self.0).remove(path);
     }
 
-    /// The same, and tells what was known.
+    /// Removes an entry and returns it.
     pub(super) fn take(&self, path: &VaultPath) -> Option<Occupant> {
         lock(&self.0).remove(path)
     }
 
-    /// Whether there is room for one more.
+    /// True if there is room for another entry.
     pub(super) fn has_room(&self) -> bool {
         lock(&self.0).len() < MOST
     }

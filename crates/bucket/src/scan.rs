@@ -40,15 +40,15 @@ enum Outcome {
     Unknown(Unknown),
 }
 
-/// Digests a list of objects: another key, size or entity tag makes another digest.
+/// Digest of a list of objects. Any other key, size or entity tag changes it.
 struct ListDigest {
     hasher: ContentHasher,
-    /// Whether every object had an entity tag.
+    /// True if every object has an entity tag.
     is_whole: bool,
 }
 
 impl ListDigest {
-    /// For scans with the options of this context.
+    /// Starts a digest for scans with the options of this context.
     fn new(context: &Context) -> Self {
         let mut hasher = ContentHasher::new();
         hasher.update(&[u8::from(context.options.misses_deleted)]);
@@ -70,7 +70,7 @@ impl ListDigest {
     }
 }
 
-/// The digest of the list that a scan would go through.
+/// Returns the digest of the list that a scan would read.
 pub(super) async fn digest(context: &Context) -> Result<Option<ContentHash>, DestinationError> {
     let mut digest = ListDigest::new(context);
     let mut objects = context.objects.list(context.keys.prefix(), PAGE);
@@ -132,7 +132,7 @@ pub(super) async fn scan(context: &Context, input: &ScanInput) -> Result<LocalTr
             unread.push(Unread { path, listed, recorded, was_never_looked_at });
         }
     }
-    // Where a rule may expire objects, that is said in every run.
+    // No digest if a lifecycle rule may expire objects: every run has to warn of that.
     let tells_all = misses_deleted || !context.options.misses_deleted;
     tree.digest = digest.finish().filter(|_| tells_all);
     tree.read = unread.len() as u64;

@@ -137,8 +137,8 @@ impl Failed {
         Failed { hint, ..self }
     }
 
-    /// The failure for people: since when a process holds a lock is said in local time. The rest of the
-    /// sentence has names, which are left as they are.
+    /// The failure for people, with times in local time. Only the part about the process that holds a lock
+    /// has a time; the rest can contain names of files, and is unchanged.
     pub(crate) fn for_people(&self) -> String {
         match self.message.split_once(HELD_BY) {
             Some((before, holder)) if self.exit == Exit::AlreadyRunning => {

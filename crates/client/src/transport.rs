@@ -182,7 +182,7 @@ impl Socket {
         self.websocket.get_ref().last_write
     }
 
-    /// How many bytes the system took from us so far.
+    /// Number of bytes that the system has accepted from us so far.
     pub(crate) fn written(&self) -> u64 {
         self.websocket.get_ref().written
     }

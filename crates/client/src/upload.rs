@@ -68,7 +68,8 @@ pub trait UploadSource: Send + Sync + 'static {
         Ok(())
     }
 
-    /// While a file is sent: so many bytes of its content were sent in this attempt.
+    /// Called while a file is sent, with the number of bytes of its content that this attempt has sent so
+    /// far.
     fn sent(&self, job: &Self::Job, bytes: u64) {
         let _ = (job, bytes);
     }

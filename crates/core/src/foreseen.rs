@@ -13,7 +13,8 @@ use crate::scan::{LocalFile, LocalTree};
 pub(crate) struct Foreseen {
     /// Records that would be written for files and folders that are here already.
     pub(crate) records: Vec<Record>,
-    /// What would be recorded of files before the vault's changes are applied, which is an earlier version than is recorded.
+    /// Records that would be written before the vault's changes are applied, of files at an earlier version
+    /// than the recorded one.
     pub(crate) taken_back: Vec<Record>,
     /// Paths whose records would be removed.
     pub(crate) forgotten: HashSet<VaultPath>,

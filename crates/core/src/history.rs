@@ -32,7 +32,7 @@ pub(crate) struct Historian {
     link: Mutex<SessionLink>,
     /// Number of sessions opened.
     connections: AtomicU64,
-    /// Where that can be a user's doing: what is recorded, and what is here.
+    /// The state and the destination, to recognise files that a user renamed; only in a two-way sync.
     moves: Option<(Arc<dyn StateStore>, Arc<dyn Destination>)>,
 }
 
@@ -77,13 +77,13 @@ impl Historian {
         false
     }
 
-    /// Whether a content is recorded at a path where nothing is any more: its user gave that file another name, and this may be
-    /// all that is left of it.
+    /// True if a content is recorded at a path that no longer has it: its user renamed that file, and this
+    /// may be the only copy.
     async fn was_moved(&self, content: KnownContent) -> bool {
         let Some((state, destination)) = self.moves.as_ref().filter(|_| content.size > 0) else {
             return false;
         };
-        // What cannot be found out is kept.
+        // If that cannot be determined, the file is kept.
         let Ok(mut recorded) = state.sources(&[content.hash]).await else { return true };
         let Some(path) = recorded.pop().flatten() else { return false };
         let wanted = Wanted { path, hash: content.hash, size: content.size };
@@ -127,7 +127,7 @@ impl Historian {
 }
 
 impl Run<'_> {
-    /// Looks up what the vault had, for a listing of this version.
+    /// Looks up earlier contents of the vault's paths, for a listing of this version.
     pub(crate) fn historian(&self, version: u64) -> Historian {
         let historian = Historian::new(self.source.client.clone(), self.target(), version);
         let moves =

@@ -25,8 +25,9 @@ pub trait Progress: Send + Sync {
     /// This many of the bytes of one content, that of this entry, have arrived.
     fn receiving(&self, _uid: Uid, _received: u64, _bytes: u64) {}
 
-    /// So many bytes are on their way to the vault: what was sent so far of files that are not in place there yet. It falls when
-    /// one of them is [`placed`](Self::placed), and when a file is sent anew.
+    /// This many bytes are on their way to the vault: the bytes sent so far of files that are not in place
+    /// there yet. The number falls when one of them is [`placed`](Self::placed), and when a file is sent
+    /// again.
     fn sending(&self, _bytes: u64) {}
 
     /// A file is in place: downloaded, copied or found there, or in the vault.

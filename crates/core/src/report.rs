@@ -448,7 +448,7 @@ impl Report {
         self.code.sort();
         self.code.dedup();
         self.outcome = match (dry_run, stopped, self.failures.is_empty()) {
-            // First: the plan of a stopped dry run is not whole.
+            // First, because the plan of a stopped dry run is incomplete.
             (_, true, _) => Outcome::Interrupted,
             (true, ..) => Outcome::DryRun,
             _ if self.older_vault.is_some() => Outcome::VaultOlder,
@@ -527,7 +527,7 @@ impl Report {
         self.note_change(action, path, Some(size), from);
     }
 
-    /// Has the files that change listed, as many as so many bytes of JSON have room for.
+    /// Lists changed files in the report, up to this many bytes of JSON.
     pub(crate) fn list_changes(&mut self, room: Option<u64>) {
         self.changes = room.map(|_| Vec::new());
         self.changes_room = room.unwrap_or_default();
@@ -542,7 +542,7 @@ impl Report {
     ) {
         let Some(changes) = &mut self.changes else { return };
         let room = STEP_ROOM + room_of(path) + from.map_or(0, room_of);
-        // The list is the first of them: after one that was left out comes no smaller one.
+        // The list ends at the first change that does not fit, even if a later one is smaller.
         match self.changes_room.checked_sub(room).filter(|_| self.changes_unlisted == 0) {
             Some(left) => {
                 self.changes_room = left;

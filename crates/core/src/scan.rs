@@ -49,7 +49,7 @@ pub struct LocalTree {
     /// True if a program is rewriting the folder as a whole (`.git/index.lock` is at its root), so absence
     /// does not count.
     pub is_in_flux: bool,
-    /// The [digest](crate::Scan::digest) of the place as it was scanned.
+    /// The [digest](crate::Scan::digest) of the destination as scanned.
     pub digest: Option<ContentHash>,
 }
 
@@ -162,7 +162,7 @@ impl LocalTree {
             && self.respelled.is_empty()
     }
 
-    /// True if all that is recorded was found, and all that was found can be recorded.
+    /// True if every recorded entry was found, and every found entry can be recorded.
     pub(crate) fn differs_by_files_alone(&self) -> bool {
         self.absent.is_empty()
             && self.missing.is_empty()
@@ -171,7 +171,7 @@ impl LocalTree {
             && !self.is_in_flux
     }
 
-    /// Whether a scan of a few paths is reliable: nothing is missing, and no name is in doubt.
+    /// True if a scan of a few paths is reliable: nothing is missing, and no name is in doubt.
     pub(crate) fn is_certain(&self) -> bool {
         self.absent.is_empty() && self.respelled.is_empty() && self.unknown.is_empty() && !self.is_in_flux
     }

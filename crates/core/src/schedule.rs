@@ -373,7 +373,7 @@ impl Scheduler {
             Some(known) => self.vanish(known.hash, target.path.clone()),
             None => {}
         }
-        // Of what is replaced, only objects have facts that something can be made conditional on.
+        // Of files that are replaced, only objects have facts that a write can be conditional on.
         let counts =
             |facts: &LocalFacts| target.is_recorded_as(hash) || matches!(facts, LocalFacts::Object { .. });
         let facts = base.and_then(|record| record.facts).filter(counts);

@@ -134,13 +134,15 @@ pub trait StateStore: Send + Sync + 'static {
         None
     }
 
-    /// What was [noted](Self::note_in_step) of the destination, if no record was changed since, by nobody.
+    /// Returns the text that [`note_in_step`](Self::note_in_step) stored, if no process changed a record
+    /// since.
     async fn in_step(&self) -> Option<String> {
         None
     }
 
-    /// Notes by which text the destination is known as it is now, and is recorded. Nothing depends on it: it is lost rather than
-    /// worth an error. A database where it is cheap to read all records need not keep it.
+    /// Stores a text that identifies the destination in its present state, which is the recorded one. Nothing
+    /// depends on the text: if it cannot be stored, that is no error. A database that can read all records
+    /// cheaply need not store it.
     async fn note_in_step(&self, known_by: String) {
         let _ = known_by;
     }

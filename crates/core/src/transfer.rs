@@ -75,14 +75,14 @@ enum Arrival {
     Fatal(DestinationError),
 }
 
-/// What is asked about a target before its content is downloaded.
+/// The check of a target before its content is downloaded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Question {
-    /// What is there: nothing is recorded.
+    /// Look at the path, because nothing is recorded there.
     Look,
-    /// Whether the content is there.
+    /// Check for the content.
     Holds,
-    /// Nothing: what is recorded is replaced on the condition that it is still there.
+    /// No check: the recorded file is replaced on the condition that it is still there.
     Nothing,
 }
 
@@ -164,7 +164,7 @@ impl Scout {
         Ok(present)
     }
 
-    /// What is asked about each target.
+    /// Returns the check of each target.
     fn questions(&self, transfers: &[Transfer]) -> Vec<Question> {
         let targets = || {
             transfers

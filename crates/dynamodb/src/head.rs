@@ -145,24 +145,25 @@ pub(super) struct Holder {
     pub(super) expires: i64,
 }
 
-/// What a destination is known by that is in step with the records, as long as nobody changes one. Every lease has a number,
-/// one higher than the last, in every release of obsync: so what was noted under one says nothing if there was another one
-/// since that did not note it again.
+/// Text that identifies the destination while it is in step with the records. It is valid only under the
+/// lease after the one under which it was noted, because any run in between that did not note it again may
+/// have changed records. Every release of obsync raises the number of the lease by one when it takes the
+/// lease.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct InStep {
-    /// The number of the lease under which it was noted.
+    /// Number of the lease under which it was noted.
     pub(super) fencing: u64,
     pub(super) known_by: String,
 }
 
 impl InStep {
-    /// `None` for what no obsync wrote: nothing depends on it.
+    /// Returns `None` for text that obsync did not write; nothing depends on it.
     fn parse(text: &str) -> Option<Self> {
         let (fencing, known_by) = text.split_once(' ')?;
         Some(InStep { fencing: fencing.parse().ok()?, known_by: known_by.to_owned() })
     }
 
-    /// As the head has it.
+    /// The form in the head.
     pub(super) fn text(&self) -> String {
         format!("{} {}", self.fencing, self.known_by)
     }
@@ -189,7 +190,8 @@ pub(super) struct Head {
     pub(super) intent_pages: u32,
     /// When a run last found the destination up to date, milliseconds since the epoch.
     pub(super) checked: Option<i64>,
-    /// By what the destination was known when it was last found in step with the records, and under which lease that was.
+    /// Text that identified the destination when it was last in step with the records, with the number of the
+    /// lease at that time.
     pub(super) in_step: Option<InStep>,
     /// The number of the last lease granted.
     pub(super) fencing: u64,

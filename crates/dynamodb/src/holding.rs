@@ -47,7 +47,7 @@ pub(super) struct Holding {
     released: AtomicBool,
     /// When the run found the destination up to date, milliseconds since the epoch; 0: it did not.
     checked: AtomicI64,
-    /// What the destination is known by, as long as no record is changed.
+    /// Text that identifies the destination, as long as no record changes.
     in_step: Mutex<Option<String>>,
 }
 
@@ -138,12 +138,12 @@ impl Holding {
         self.checked.store(at, Ordering::Relaxed);
     }
 
-    /// What the destination is known by, if no record was changed since that was noted.
+    /// Returns the text that identifies the destination, if no record changed since it was noted.
     pub(super) fn in_step(&self) -> Option<String> {
         lock(&self.in_step).clone()
     }
 
-    /// Has that written when the lease is let go. `None`: a record is changed.
+    /// Sets the text to write when the lease is released; `None` if a record changes.
     pub(super) fn note_in_step(&self, known_by: Option<String>) {
         *lock(&self.in_step) = known_by;
     }

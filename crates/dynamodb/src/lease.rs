@@ -417,7 +417,8 @@ pub(super) struct Noted {
     pub(super) in_step: Option<InStep>,
 }
 
-/// Releases a lease, with its holder's notes and the state of its chain. `false`: it was not ours any more.
+/// Releases a lease, with its holder's notes and the state of its chain. Returns false if another run has the
+/// lease already.
 pub(super) async fn release(
     table: &DynamoTable,
     keys: &ItemKeys,

@@ -42,8 +42,9 @@
 //! files in batches of 100 costs 204: each batch is recorded, in two requests, with the announcement of the
 //! next. Batches of at most 97 files take one.
 //!
-//! Reading *all* records ([`StateStore::all_records`](obsync_core::StateStore::all_records), in full runs, and in syncs of a
-//! bucket that is not [in step](obsync_core::StateStore::in_step)) scans the table, with the items of all vaults in it. There is no index by content: a copy of a file that the same listing does
+//! Reading *all* records ([`StateStore::all_records`](obsync_core::StateStore::all_records), in full runs,
+//! and in syncs of a bucket that is not [in step](obsync_core::StateStore::in_step)) scans the table, with
+//! the items of all vaults in it. There is no index by content: a copy of a file that the same listing does
 //! not move is downloaded.
 //!
 //! # Rights

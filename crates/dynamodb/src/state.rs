@@ -104,7 +104,7 @@ impl DynamoState {
         let chain = is_step.then(|| taken.head.chain.clone());
         let holding = Arc::new(Holding::new(taken.lease, chain, asked));
         let in_step = taken.head.in_step.clone();
-        // Under the lease before this one, or nobody knows what was recorded since.
+        // Only from the lease before this one: a run in between may have changed records.
         let in_step = in_step.filter(|noted| noted.fencing.checked_add(1) == Some(holding.lease.fencing));
         holding.note_in_step(in_step.map(|noted| noted.known_by));
         let keeper = Keeper::of(table, &taken.keys, &holding);
@@ -507,12 +507,12 @@ impl StateStore for DynamoState {
         self.read_intents().await
     }
 
-    /// Costs nothing: it came with the lease.
+    /// Sends no request: the text was read with the lease.
     async fn in_step(&self) -> Option<String> {
         self.lease.as_ref().and_then(|(holding, _)| holding.in_step())
     }
 
-    /// Costs nothing: it is written when the lease is let go.
+    /// Sends no request: the text is written when the lease is released.
     async fn note_in_step(&self, known_by: String) {
         if let Some((holding, _)) = &self.lease {
             holding.note_in_step(Some(known_by));

@@ -9,8 +9,9 @@ use super::rename::rename_new;
 
 /// Prefix of the names of taken files in the staging folder.
 const TAKEN: &str = "taken-";
-/// The same of files that go to the trash once they are judged. The name has it, because the next run judges
-/// the files of a killed one and may not use a trash itself. As long as the other: names have a limit.
+/// The same for files that go to the trash once they are judged. The name says so, because the next run
+/// judges the files of a killed one and may not use a trash itself. Both prefixes have the same length,
+/// because the length of names is limited.
 const FOR_TRASH: &str = "trash-";
 /// Files of one path and one expected content that can wait in the staging folder to be judged.
 const MOST: usize = 100;

@@ -75,7 +75,7 @@ pub(crate) struct SyncRequest {
     pub(crate) prefix: Option<String>,
     /// The direction, if the event has one.
     pub(crate) direction: Option<Direction>,
-    /// The answer names the files that changed.
+    /// The answer lists the changed files.
     pub(crate) list_changes: bool,
     /// The step of a chain: number of self-invocations up to here.
     pub(crate) continuation: u32,
@@ -245,8 +245,7 @@ impl EventFields {
 impl SyncRequest {
     /// The event that requests the rest of this: these vaults, at this step. Older and newer releases of the
     /// function must understand it, so it has only fields that always existed, and a direction if the event
-    /// itself had one. Nobody reads its
-    /// answer, so it asks for no list of changes.
+    /// itself had one. Nobody reads its answer, so it does not request a list of changes.
     pub(crate) fn continued(&self, vaults: impl IntoIterator<Item = String>, step: u32) -> Value {
         let mut event = serde_json::json!({
             "action": "sync",

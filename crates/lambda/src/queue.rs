@@ -308,7 +308,7 @@ fn is_for_several(request: &SyncRequest) -> bool {
 
 /// True if two requests differ only in the vaults. A request for every vault is combined only with its like.
 fn go_together(one: &SyncRequest, other: &SyncRequest) -> bool {
-    // Nobody reads what a queue's messages have changed, so it does not matter whether that is listed.
+    // Nobody reads the answers to a queue's messages, so the list of changes does not matter.
     let SyncRequest { vaults, mode, bucket, prefix, direction, list_changes: _, continuation } = one;
     vaults.is_empty() == other.vaults.is_empty()
         && *mode == other.mode

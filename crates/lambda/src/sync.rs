@@ -58,7 +58,8 @@ pub(crate) struct Invocation {
     /// The name of the mode.
     pub(crate) sync_type: &'static str,
     pub(crate) direction: Direction,
-    /// How many bytes of each vault's report may name files that changed, if that is asked for.
+    /// Maximum size of the list of changed files in each vault's report, in bytes, if the event requests that
+    /// list.
     pub(crate) list_changes: Option<u64>,
     /// The owner of leases, shown to others.
     pub(crate) owner: String,

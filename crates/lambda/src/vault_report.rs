@@ -15,8 +15,8 @@ use crate::closing::Stages;
 
 /// Most paths of a kind listed for a vault; Lambda allows answers of 6 MB.
 pub(crate) const MOST_LISTED: usize = 100;
-/// How many bytes of an answer may name files that changed, where that is asked for: what those 6 MB have room for beside the
-/// rest. The vaults of an event have equal parts of it.
+/// Maximum size of the lists of changed files in an answer, in bytes: the part of 6 MB that the rest of the
+/// answer leaves. Each vault of an event gets an equal share.
 pub(crate) const MOST_CHANGES: u64 = 4 << 20;
 
 /// The outcome for a vault.

@@ -68,10 +68,10 @@ async fn a_digest_is_that_of_the_scan_and_another_for_any_change_of_a_key_a_size
         assert!(digest.is_some() && !seen.contains(&digest), "{path}");
         seen.push(digest);
     }
-    // It is about what is there, not about how it came there.
+    // The digest depends on the objects, not on how they got there.
     bucket.put("a.md", b"one");
     assert_eq!(store.digest().await.unwrap(), seen[3]);
-    // What obsync keeps beside the files is none of them.
+    // obsync's own objects beside the files are not part of it.
     bucket.put(".obsync/probe", b"");
     assert_eq!(store.digest().await.unwrap(), seen[3]);
 }

@@ -247,7 +247,7 @@ async fn a_changed_note_costs_one_request_where_the_service_keeps_conditions() {
         write(&bench, "first", TIME);
         bench.pull().await;
         write(&bench, "second", TIME + 1000);
-        // One is what it was, as far as its record tells, and two are not.
+        // Two objects are not as recorded any more.
         bench.bucket.put("0.md", b"edited by hand");
         bench.bucket.delete("1.md");
         let before = bench.bucket.cloud.counts();

@@ -38,7 +38,7 @@ struct Said {
     failures: Vec<Failure>,
     /// Files whose deletion waits for confirmation.
     held_back: Vec<VaultPath>,
-    /// A report could not be printed, and that was said.
+    /// A report could not be printed, and the user was informed.
     is_unprinted: bool,
 }
 
@@ -53,7 +53,7 @@ struct News {
     is_held_back: bool,
     /// Its status differs from the previous run's.
     is_other_ending: bool,
-    /// It does not trust the vault or the destination, in another way than the previous run.
+    /// It does not trust the vault or the destination, for other reasons than the previous run.
     has_doubts: bool,
 }
 
@@ -119,7 +119,7 @@ impl Teller {
         failures.into_iter().chain(held_back).for_each(|words| self.console.error(&words));
     }
 
-    /// Says once that reports cannot be printed: the follower goes on, as its work matters more.
+    /// Reports once that reports cannot be printed. The follower continues, because syncing matters more.
     fn tell_unprinted(&self, error: &Failed) {
         if !std::mem::replace(&mut self.lock().is_unprinted, true) {
             let message = &error.message;

@@ -260,11 +260,11 @@ struct Usual {
     direction: Direction,
     /// The filter's options; `None` if unknown.
     choice: Option<Vec<String>>,
-    /// Files here that it does not send, though it sends others.
+    /// Files here that it does not send, although it sends others.
     never_sends: Vec<String>,
 }
 
-/// Those of these files that no run sends: symbolic links, and files whose names the vault must not get.
+/// Returns those files that no run sends: symbolic links, and files whose names the vault must not get.
 fn never_sent(destination: &Destination, extra: &[String]) -> Vec<String> {
     let is_link = |name: &str| match destination {
         Destination::Folder(folder) => folder.join(name).is_symlink(),

@@ -186,7 +186,7 @@ impl Writer<'_> {
     fn state(&mut self, values: &Values) -> fmt::Result {
         let now = Timestamp::now().as_millisecond();
         let help = "When the destination was last found in step with the vault, or brought so; 0 if that is in the future";
-        // A check of the future would look fresh for years, and an absent one rings no alarm.
+        // A check in the future would look recent for years, and a missing metric triggers no alert.
         let checked =
             values.last_check.map(|checked| if is_in_the_future(checked, now) { 0 } else { checked });
         self.time("last_check_timestamp_seconds", help, checked)?;
@@ -297,7 +297,7 @@ mod tests {
 
     const HOUR: i64 = 3_600_000;
 
-    /// The value of a metric of a follower whose last check was so long ago.
+    /// The value of a metric of a follower whose last check was this many milliseconds ago.
     fn value_after(passed: i64, name: &str) -> f64 {
         let labels = Labels { vault: "v".to_owned(), destination: "d".to_owned(), command: "sync" };
         let metrics = Metrics::new(labels, true);
@@ -313,7 +313,7 @@ mod tests {
             let age = value_after(passed, "obsync_last_check_age_seconds");
             let checked = value_after(passed, "obsync_last_check_timestamp_seconds");
             assert_eq!(checked > 0.0, is_believed, "{passed}");
-            // A test may take its time; an alarm is for a day or more.
+            // Generous, because a test may be slow; alerts use a day or more.
             assert_eq!(age < 7200.0, is_believed, "{passed}: {age}");
         }
     }

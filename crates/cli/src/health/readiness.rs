@@ -229,7 +229,7 @@ mod tests {
         readiness.progressed(later);
         assert!(readiness.is_alive(later + NO_PROGRESS - second));
         assert!(!readiness.is_alive(later + NO_PROGRESS));
-        // A large file that is sent shows some.
+        // Sending shows progress, even of a single large file.
         readiness.phase(Phase::Sending, (begin, noon));
         assert!(!readiness.is_alive(begin + NO_PROGRESS));
         readiness.phase(Phase::Scanning, (begin, noon));

@@ -442,8 +442,8 @@ impl AtWork {
         AtWork { owner: Some(holder.owner.clone()), since: None, until }
     }
 
-    /// The holder of a lock, with its time if that is in the form that JSON has. Earlier releases wrote it in
-    /// another one, which stays with the name.
+    /// The holder of a lock, with its time if that has the form of times in JSON. Earlier releases wrote
+    /// another form, which stays part of the name.
     fn of_lock(holder: Option<String>) -> Self {
         let parts = holder.as_deref().and_then(|holder| holder.rsplit_once(" since "));
         match parts.filter(|(_, since)| since.parse::<jiff::Timestamp>().is_ok()) {
@@ -467,8 +467,8 @@ impl AtWork {
     }
 }
 
-/// Whether a check is said to have been at a time that is yet to come: the clock was wrong then, or is now. Nobody can tell how
-/// old it is.
+/// True if the recorded time of a check is in the future. The clock was wrong then or is wrong now, so the
+/// age of the check is unknown.
 pub(crate) fn is_in_the_future(checked: i64, now: i64) -> bool {
     let ahead = Duration::from_millis(checked.saturating_sub(now).try_into().unwrap_or_default());
     ahead > CLOCK_DIFFERENCE

@@ -51,7 +51,7 @@ pub(crate) struct Display {
     files_placed: AtomicU64,
     bytes_placed: AtomicU64,
     bytes_received: AtomicU64,
-    /// On their way to the vault, of files that are not placed.
+    /// Bytes on their way to the vault, of files that are not placed.
     bytes_sending: AtomicU64,
     rate: Mutex<Rate>,
     /// The notices of the last day: the runs of a follower repeat theirs.
@@ -166,8 +166,8 @@ impl Display {
         Shown::Moving { done, total, speed: rate.speed(now), left: time }
     }
 
-    /// The finished part, and the total. A file counts while it arrives or is sent, and one that needs neither once
-    /// it is in place.
+    /// The finished part, and the total. A file counts while it arrives or is sent; a file that needs neither
+    /// counts once it is in place.
     fn amounts(&self) -> (Amount, Amount) {
         let of = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         let before = Amount { files: of(&self.files_before), bytes: of(&self.bytes_before) };
@@ -232,7 +232,7 @@ impl Progress for Display {
         self.files_placed.fetch_add(1, Ordering::Relaxed);
         self.bytes_placed.fetch_add(bytes, Ordering::Relaxed);
         if self.phase.load(Ordering::Relaxed) == SENDING {
-            // So it is beside whatever of the two counts.
+            // Sent bytes have to be added to both counters, because the larger one is shown.
             self.bytes_received.fetch_add(bytes, Ordering::Relaxed);
         }
     }
@@ -334,7 +334,7 @@ mod tests {
         let display = display();
         display.phase(Phase::Transferring);
         display.planned(1, 1_000_000);
-        // What had to be asked for twice does not hide what is sent after it.
+        // Content that was downloaded twice does not hide the bytes sent after it.
         display.received(2_000_000);
         display.placed(1_000_000);
         display.phase(Phase::Sending);
@@ -347,7 +347,7 @@ mod tests {
             at(second);
         }
         assert_eq!(at(10), "1 of 2 files, 14 s left, 42.0 MB of 101.0 MB, 4.0 MB/s");
-        // The connection broke: the file begins anew.
+        // The connection broke, and the upload starts again.
         display.sending(0);
         assert_eq!(display.amounts().0, Amount { files: 1, bytes: 2_000_000 });
         display.sending(99_000_000);

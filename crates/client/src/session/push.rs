@@ -18,7 +18,8 @@ const PIECE: usize = 2 << 20;
 /// Bytes of content read at a time.
 const READ: usize = 64 << 10;
 
-/// Gets, while a file is sent, how many bytes of its content were sent in this attempt. A content that the vault has is not.
+/// Called while a file is sent, with the number of bytes of its content that this attempt has sent so far.
+/// Not called for content that the vault already has.
 pub type OnSent<'a> = dyn Fn(u64) + Sync + 'a;
 
 /// A file to upload.
@@ -185,7 +186,7 @@ impl Session {
         self.reply(change, 0).await.map_err(PushFailure::Unknown)
     }
 
-    /// A content, to be encrypted under a nonce of its own.
+    /// Prepares a content for encryption under a nonce of its own.
     fn pieces<R: AsyncRead + Unpin>(
         &self,
         hash: ContentHash,
@@ -228,7 +229,7 @@ impl Session {
         }
     }
 
-    /// Sends a piece; meanwhile `on_sent` gets how many of its bytes the system took.
+    /// Sends a piece. Calls `on_sent` meanwhile with the number of bytes that the system has accepted.
     async fn send_piece(
         &mut self,
         change: &mut Change<'_>,

@@ -189,7 +189,7 @@ impl Wire {
         self.socket.queue_binary(piece)
     }
 
-    /// How many bytes the system took from us so far.
+    /// Number of bytes that the system has accepted from us so far.
     pub(super) fn written(&self) -> u64 {
         self.socket.written()
     }
@@ -199,7 +199,7 @@ impl Wire {
         self.flush_noting(&mut |_| {}).await
     }
 
-    /// The same; meanwhile `note` gets what [`Wire::written`] has risen to.
+    /// The same. Calls `note` meanwhile with the new values of [`Wire::written`].
     pub(super) async fn flush_noting(
         &mut self,
         note: &mut (dyn FnMut(u64) + Send),

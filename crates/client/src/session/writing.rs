@@ -159,7 +159,7 @@ impl WritingSession {
         self.push_file_noting(file, size, content, &|_| {}).await
     }
 
-    /// The same; meanwhile `on_sent` gets how much was sent.
+    /// The same. Calls `on_sent` meanwhile with the number of bytes sent.
     ///
     /// # Errors
     /// As for [`WritingSession::push_file_from`].
@@ -176,8 +176,9 @@ impl WritingSession {
     }
 
     /// Uploads a file that was at `from` before, and then the deletion of `from` unless the service recorded
-    /// that by itself; which of the two the service does was not observed (docs/PROTOCOL.md section 3).
-    /// `may_delete` is called right before the deletion: the upload may have taken long. `on_sent` gets how much was sent meanwhile.
+    /// that by itself; the behaviour of the service was not observed (docs/PROTOCOL.md section 3).
+    /// `may_delete` is called right before the deletion, because the upload may have taken long. `on_sent` is
+    /// called meanwhile with the number of bytes sent.
     ///
     /// # Errors
     /// As for [`WritingSession::push_file_from`], and only if the upload to the new path failed.

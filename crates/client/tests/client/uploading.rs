@@ -40,7 +40,7 @@ fn parse(path: &str) -> VaultPath {
     VaultPath::parse(path).unwrap()
 }
 
-/// Notes how much of each job was sent.
+/// Records how many bytes of each job were sent.
 #[derive(Default)]
 struct AtHand(Mutex<BTreeMap<VaultPath, Vec<u64>>>);
 
@@ -260,7 +260,8 @@ async fn each_attempt_tells_how_much_it_has_sent_and_a_known_content_is_not_sent
     uploads.taken(&bed).await;
     let sent = std::mem::take(&mut *source.0.lock().unwrap());
     assert!(!sent.contains_key(&parse("same.bin")), "{sent:?}");
-    // Each attempt begins from nothing: one that was cut after its second piece, one that went through, and one of the next text.
+    // Each attempt counts from zero: one that was cut after its second piece, one that succeeded, and one for
+    // the next text.
     let mut attempts: Vec<u64> = Vec::new();
     for (at, bytes) in sent[&parse("large.bin")].iter().enumerate() {
         match attempts.last_mut() {

@@ -17,7 +17,7 @@ pub enum DestinationError {
         path: String,
         /// The destination.
         location: String,
-        /// The place's own words, where it was asked.
+        /// The service's own message, if the service refused the name.
         said: Option<String>,
     },
     /// The destination cannot have a name like this (for reasons other than its length).
@@ -69,7 +69,7 @@ pub enum DestinationError {
         path: String,
         /// The destination.
         location: String,
-        /// The place's own words.
+        /// The destination's own message.
         reason: String,
     },
     /// No right to write or read.

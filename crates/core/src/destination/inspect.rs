@@ -65,13 +65,13 @@ pub enum Found {
 /// A recorded file that is to be replaced ([`Inspect::suppose`]).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Supposed {
-    /// Where it is.
+    /// Its path.
     pub path: VaultPath,
-    /// The content that is recorded.
+    /// Its recorded content.
     pub content: KnownContent,
-    /// What the destination said of it then.
+    /// Its recorded facts.
     pub facts: LocalFacts,
-    /// The size of the content that is to come, in bytes.
+    /// Size of the new content, in bytes.
     pub to_come: u64,
 }
 
@@ -137,9 +137,10 @@ pub trait Inspect: Describe {
             .collect())
     }
 
-    /// Takes note of what is recorded of files that are to be replaced, and tells, in order, for which of them nobody has to look
-    /// whether they are so still, or have their new content already: they are replaced on the condition that they are. A place
-    /// without such conditions has none.
+    /// Remembers the records of files that are to be replaced. Returns, in order, true for each file that
+    /// need not be checked before, because its write is conditional on the recorded facts. Such a file is
+    /// checked neither for changes nor for its new content. All are false for a destination without
+    /// conditional writes.
     fn suppose(&self, recorded: Vec<Supposed>) -> Vec<bool> {
         vec![false; recorded.len()]
     }

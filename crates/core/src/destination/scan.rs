@@ -31,8 +31,8 @@ pub trait Scan: Describe {
         Ok(None)
     }
 
-    /// A digest of everything that a scan compares with records, where that is had without reading a file: as long as it is the
-    /// same, a scan with the same records and the same filter finds the same. `None`: there is none.
+    /// Digest of everything that a scan compares with records, if it is available without reading files. A
+    /// scan with the same digest, records and filter has the same result. `None` if there is no digest.
     async fn digest(&self) -> Result<Option<ContentHash>, DestinationError> {
         Ok(None)
     }

@@ -173,7 +173,8 @@ impl Run<'_> {
         let announced = self.state.intents().await?;
         let mut intents = announced.clone();
         intents.push(Intent::Remove { path: old.path.clone(), content: old.content });
-        // What an earlier run left out or could not apply is done with, of each path once it is as the vault has it.
+        // A change that an earlier run filtered or could not apply is resolved once its path is as in the
+        // vault.
         let done = |path: &VaultPath| vec![DeferredKey::plain(path)];
         let (resolved, state) = (done(&carried.path), survey.known.clone());
         let records = vec![carried];

@@ -32,7 +32,7 @@ struct WaitingChange {
 }
 
 impl Waiting {
-    /// Whether nothing waits.
+    /// True if no change waits and no deletion is confirmed.
     pub(super) fn is_empty(&self) -> bool {
         self.changes.is_empty() && self.confirmed.is_empty()
     }

@@ -169,7 +169,7 @@ impl Run<'_> {
         let line = JournalEntry::new(Side::Here, JournalChange::Merge, path.clone(), entry.uid);
         let device = Some(self.source.client.options().device.clone());
         let journal = vec![JournalEntry { device, size: Some(wanted.size), ..line }];
-        // What an earlier run left out or could not apply is done with.
+        // A change that an earlier run filtered or could not apply is resolved.
         let (records, resolved) = (vec![record], vec![DeferredKey::plain(&path)]);
         let commit = Commit { records, resolved, journal, state: known.clone(), ..Commit::default() };
         commit_beside(self.state.as_ref(), commit).await?;

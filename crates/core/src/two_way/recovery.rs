@@ -49,7 +49,7 @@ impl Run<'_> {
         Ok(settle(sent, &self.source.client.options().device, &seen))
     }
 
-    /// What the vault had at a path above a version, in the order of versions, and perhaps a part of what it had before.
+    /// Returns the vault's versions of a path above a version, in order, and possibly some earlier ones.
     pub(super) async fn past(
         &self,
         session: &mut Session,

@@ -1,7 +1,8 @@
-//! Sends changes to the vault, in an order that is safe, and records each once it is known what became of it.
+//! Sends changes to the vault in a safe order, and records each once its outcome is known.
 //!
-//! Every change is announced in the state before it is sent. One session hears everything that the vault tells from before the
-//! first change to the echo of the last; where it breaks, the history of a path says what happened ([`super::settlement`]).
+//! Every change is announced in the state before it is sent. One session receives all changes of the vault
+//! from before the first sent change to the echo of the last. If that session breaks, the history of a path
+//! shows the outcome ([`super::settlement`]).
 
 mod outcomes;
 mod pushing;
@@ -25,58 +26,60 @@ use super::refusal_pauses::{Refusal, Refusals};
 use super::settlement::Seen;
 use super::vault_change::{VaultChange, failure};
 
-/// How many changes are announced and sent before they are recorded.
+/// Number of changes that are announced and sent before they are recorded.
 const PORTION: usize = 256;
-/// Up to so many changes go over the session that is open anyway: further ones would take longer to open.
+/// Up to this many changes are sent over the open session: opening further ones would take longer.
 const FEW: usize = 4;
 
-/// What sending came to.
+/// The result of sending.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Sent {
-    /// The vault has changes of others that are not applied here yet, or something was put here that is to be sent.
+    /// The vault has changes of other devices that are not applied here yet, or something was put here that
+    /// has to be sent.
     pub(super) needs_another_round: bool,
-    /// What ended a connection before everything was sent.
+    /// The error that ended a connection before everything was sent.
     pub(super) lost: Option<ClientError>,
 }
 
-/// A session to write with, and what it hears.
+/// The session for sending, and the changes that it receives.
 pub(super) struct Outbox<'s, 'r> {
     run: &'s Run<'r>,
     session: WritingSession,
     live: LiveChanges,
-    /// All that it heard, where the session is to stay open.
+    /// All messages that it received, if the session stays open afterwards.
     messages: Vec<PushMessage>,
     known: VaultState,
-    /// What the next commit adds to the journal.
+    /// Entries that the next commit adds to the journal.
     journal: Vec<JournalEntry>,
-    /// When the vault took what it answered for, in milliseconds since the epoch.
+    /// When the vault answered that it accepted a change, in milliseconds since the epoch.
     taken: HashMap<VaultPath, i64>,
     heard: HashMap<VaultPath, Vec<Seen>>,
-    /// What changed since and is not from here.
+    /// The session received changes of other devices.
     has_foreign: bool,
-    /// Something of another device was put here, to be sent in turn.
+    /// Content of another device was put here, and has to be sent.
     has_restored: bool,
     /// Everything that was sent is settled.
     is_settled: bool,
-    /// What is not: it stays announced until the history of its path tells what became of it.
+    /// Changes that are not settled. They stay announced until the history of their paths shows the outcome.
     unsettled: Vec<Intent>,
-    /// What earlier runs sent, over a text of another device that cannot be had for the moment: it stays announced.
+    /// Changes that earlier runs sent over a text of another device that is temporarily unavailable. They
+    /// stay announced.
     waiting: Vec<Intent>,
     newest: u64,
     cursor: Option<CursorEntry>,
-    /// Why no further content is taken, where that is so.
+    /// Why the vault accepts no further content, if that is so.
     full: Option<String>,
     refusals: Refusals,
-    /// The refusals that the next commit remembers.
+    /// Refusals that the next commit stores.
     refused: Vec<Deferred>,
-    /// The files that the run before was sending when its time was over.
+    /// Files that the previous run was sending when its time ran out.
     slow: HashSet<(VaultPath, ContentHash)>,
-    /// What ended a connection before everything was sent.
+    /// The error that ended a connection before everything was sent.
     lost: Option<ClientError>,
 }
 
 impl Outbox<'_, '_> {
-    /// Sends everything, in the order that the fields of [`Outgoing`] are in.
+    /// Sends everything, in the order of the fields of [`Outgoing`].
     pub(super) async fn send(mut self, outgoing: Outgoing, report: &mut Report) -> Result<Sent, PullError> {
         let Outgoing { replaced, folders, files, deletions, folder_deletions, refusals, .. } = outgoing;
         self.refusals = refusals;
@@ -102,7 +105,7 @@ impl Outbox<'_, '_> {
         self.close(report).await
     }
 
-    /// Takes out the files that are larger than the vault takes.
+    /// Takes out files that exceed the vault's size limit.
     fn within_limit(&mut self, files: Vec<SendFile>, report: &mut Report) -> Vec<SendFile> {
         let limit = self.session.file_limit();
         let (fit, large): (Vec<_>, Vec<_>) =
@@ -119,7 +122,7 @@ impl Outbox<'_, '_> {
         fit
     }
 
-    /// Sends changes in portions: each is announced durably, sent, settled and recorded.
+    /// Sends changes in batches: each batch is announced durably, sent, settled and recorded.
     async fn send_all(
         &mut self,
         changes: Vec<VaultChange>,
@@ -154,7 +157,7 @@ impl Outbox<'_, '_> {
         }
     }
 
-    /// Takes out the files once the vault has no room for them.
+    /// Takes out files if the vault has no room for them.
     fn without_content(&mut self, changes: Vec<VaultChange>, report: &mut Report) -> Vec<VaultChange> {
         let Some(full) = self.full.clone() else { return changes };
         let (files, others): (Vec<_>, Vec<_>) =
@@ -163,7 +166,7 @@ impl Outbox<'_, '_> {
         others
     }
 
-    /// Takes in a change that the vault does not take. A file is sent again after a pause.
+    /// Reports a change that the vault did not accept. A file is sent again after a pause.
     fn refuse(&mut self, change: &VaultChange, reason: &str, report: &mut Report) {
         report.fail(failure(change, reason.to_owned()));
         if let VaultChange::File(file) = change {
@@ -175,8 +178,8 @@ impl Outbox<'_, '_> {
         }
     }
 
-    /// Takes out what is not so any more: a file or folder that is to be deleted and is there again, or that a listing without its
-    /// end did not have.
+    /// Takes out changes that no longer apply: deletions of files and folders that are there again, or that
+    /// were missing only from an incomplete listing.
     async fn still_so(&self, changes: Vec<VaultChange>) -> Result<Vec<VaultChange>, PullError> {
         let changes = self.without_folders_that_are_there(changes).await?;
         let gone = |change: &VaultChange| match change {
@@ -205,7 +208,7 @@ impl Outbox<'_, '_> {
             .collect())
     }
 
-    /// Takes out the deletions of folders that are there.
+    /// Takes out deletions of folders that exist.
     async fn without_folders_that_are_there(
         &self,
         changes: Vec<VaultChange>,
@@ -214,7 +217,7 @@ impl Outbox<'_, '_> {
             |change: &VaultChange| matches!(change, VaultChange::Deletion(absent) if absent.is_folder());
         let folders: Vec<VaultPath> =
             changes.iter().filter(|change| is_folder(change)).map(|change| change.path().clone()).collect();
-        // Where case is folded, a folder is there under any spelling of the name that it had.
+        // If case is folded, an old spelling of a renamed folder's name still finds the folder.
         let destination = &self.run.destination;
         if folders.is_empty()
             || !destination.traits().has_folders
@@ -238,8 +241,8 @@ impl Outbox<'_, '_> {
         mut intents: Vec<Intent>,
     ) -> Result<(), PullError> {
         intents.extend(self.unsettled.iter().chain(&self.waiting).cloned());
-        // What was sent takes the place of an earlier change of the vault that waits, a deletion that is held back above all, and
-        // waits no longer itself.
+        // A sent change replaces an earlier change of the vault that waits, such as a held-back deletion, and
+        // no longer waits itself.
         let settled = records.iter().map(|record| &record.path).chain(&forgotten);
         let resolved =
             settled.flat_map(|path| [DeferredKey::plain(path), DeferredKey::outgoing(path)]).collect();

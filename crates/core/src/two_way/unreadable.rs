@@ -1,5 +1,5 @@
-//! Reports the places that a scan could not look at. Unreadable ones with files of the vault are failures:
-//! changes there are not sent, and a run that says nothing of them would seem complete.
+//! Reports the places that a scan could not examine. Unreadable places with files of the vault are failures:
+//! changes there are not sent, and without a failure the run would seem complete.
 
 use std::collections::HashMap;
 
@@ -29,7 +29,7 @@ impl TwoWay<'_, '_> {
 
 impl Report {
     fn fail_unreadable(&mut self, unknown: &Unknown, uid: Uid, reason: &str) {
-        // The way from the vault may have failed there, too.
+        // Applying the vault's change may have failed there already.
         if self.failures.iter().any(|failure| failure.path == unknown.path) {
             return;
         }
@@ -38,7 +38,7 @@ impl Report {
     }
 }
 
-/// The newest version recorded at or below each of these places. Places without records are left out.
+/// Newest recorded version at or below each of these places. Places without records are left out.
 fn versions_in<'u>(unknown: &'u [Unknown], records: &[Record]) -> HashMap<&'u str, Uid> {
     if unknown.is_empty() {
         return HashMap::new();

@@ -1,10 +1,11 @@
-//! Recognises versions of other devices whose writers had not seen what this device sent just before, and merges them from the
-//! version that both had seen.
+//! Recognises versions of other devices whose writers had not seen a version that this device sent shortly
+//! before, and merges both from the version that both writers had seen.
 //!
-//! A client that sends without looking (docs/PROTOCOL.md section 6) replaces what came a moment before. To whoever hears both, its
-//! version looks like a later one that was made from ours. The journal says when the vault took ours; a file that was saved
-//! before that, or within [`AFTER`] of it, was made without it. Its path is then recorded as of the version before ours, so that
-//! the two are what they are: changes of both sides.
+//! A client that sends without checking (docs/PROTOCOL.md section 6) replaces a version that arrived a moment
+//! before. To devices that receive both, its version looks like a later one that was based on ours. The
+//! journal says when the vault accepted ours. A file that was saved before that, or within [`AFTER`] of it,
+//! was made without ours. Its path is then recorded at the version before ours, so that the merge sees
+//! changes of both sides.
 
 use std::cmp::Reverse;
 use std::collections::HashMap;
@@ -26,22 +27,24 @@ use crate::survey::Survey;
 use super::contents::Version;
 use super::settlement::Seen;
 
-/// How long before the vault took ours a file can have been saved that is sent without a look at ours, in milliseconds. An older
-/// time is that of a file that was put there with its times, from a backup or another folder.
+/// Longest time from the saving of such a file until the vault accepted ours, in milliseconds. An older file
+/// was put there with its times, from a backup or another folder.
 const BEFORE: i64 = 5 * 60 * 1000;
-/// How long after that a file can have been saved and be sent before its device hears of ours, in milliseconds.
+/// Longest time after the vault accepted ours in which such a file can be saved and sent, because its device
+/// has not received ours yet, in milliseconds.
 const AFTER: i64 = 1000;
-/// How many lines of the journal are looked at. A run sends last, so the newest ones are those of the run before.
+/// Number of journal entries read. A run sends at its end, so the newest entries are those of the previous
+/// run.
 const LINES: usize = 2000;
-/// How many paths are looked up in a run.
+/// Maximum number of paths whose history a run requests.
 const LOOKED_UP: usize = 100;
 
 /// A version that this device sent.
 #[derive(Clone, Copy, Debug)]
 struct SentVersion {
-    /// When the vault had taken it, in milliseconds since the epoch.
+    /// When the vault had accepted it, in milliseconds since the epoch.
     at: i64,
-    /// The version that it was made from.
+    /// The version that it was based on.
     base: Uid,
 }
 
@@ -49,8 +52,8 @@ struct SentVersion {
 type SentVersions = HashMap<Uid, SentVersion>;
 
 impl Run<'_> {
-    /// Takes the records of files back to the version that the writer of what the vault lists had seen, where that is not the
-    /// recorded one.
+    /// Records files at the version that the writer of the listed version had seen, if that is not the
+    /// recorded version.
     pub(super) async fn take_back_unseen(
         &self,
         changed: &mut [(Record, RemoteEntry)],
@@ -89,8 +92,8 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// The version that the writer of what the vault lists had seen, if that is not the recorded one and text of that one is
-    /// missing.
+    /// Returns the version that the writer of the listed version had seen, if that is not the recorded
+    /// version and text of the recorded version is missing from the listed one.
     async fn seen_version(
         &self,
         record: &Record,
@@ -100,7 +103,7 @@ impl Run<'_> {
         report: &mut Report,
     ) -> Result<Option<FileMeta>, PullError> {
         let (Some(ours), Some(listed)) = (record.file(), file_of(entry)) else { return Ok(None) };
-        // Another obsync that sent over ours has kept it.
+        // Another obsync that overwrote ours has kept it as a conflicted copy.
         let is_copy = |copy: &RemoteEntry| {
             file_of(copy).is_some_and(|copy| copy.hash == ours.hash)
                 && conflicted_copy::is_of(&copy.path, &record.path)
@@ -112,7 +115,7 @@ impl Run<'_> {
         let past = self.past_of(&record.path, oldest, survey, report).await?;
         let device = &self.source.client.options().device;
         let Some(seen) = last_seen(ours.uid, sent, &past, device) else { return Ok(None) };
-        // A file that was new on both sides was made from nothing.
+        // A file that is new on both sides has an empty base.
         let nothing = FileMeta { hash: ContentHash::EMPTY, size: 0, uid: Uid(0), ..ours.clone() };
         let found = past.iter().find(|past| past.entry.uid == seen);
         let base = found.and_then(|past| file_of(&past.entry)).unwrap_or(nothing);
@@ -123,7 +126,8 @@ impl Run<'_> {
         Ok((!has_all_that_is_new(base_text, ours, theirs)).then_some(base))
     }
 
-    /// What the vault had at a path above a version, over the session of the listing, or over another one where that is lost.
+    /// Returns the vault's versions of a path above a version, over the session of the listing, or over
+    /// another one if that session is lost.
     async fn past_of(
         &self,
         path: &VaultPath,
@@ -154,13 +158,13 @@ impl Run<'_> {
 }
 
 impl SentVersion {
-    /// Whether a file that was saved at this time can have been made without it.
+    /// True if a file that was saved at this time may have been made without this version.
     fn may_be_unseen_at(self, mtime: i64) -> bool {
         (self.at.saturating_sub(BEFORE)..=self.at.saturating_add(AFTER)).contains(&mtime)
     }
 }
 
-/// The contents that this device sent, by path. A file that it renamed had no other text at its new path.
+/// Versions that this device sent, by path. Renamed files are left out: their new paths had no earlier text.
 fn sent_versions(lines: Vec<JournalEntry>) -> HashMap<VaultPath, SentVersions> {
     let mut sent: HashMap<VaultPath, SentVersions> = HashMap::new();
     for line in lines {
@@ -172,8 +176,9 @@ fn sent_versions(lines: Vec<JournalEntry>) -> HashMap<VaultPath, SentVersions> {
     sent
 }
 
-/// The version that the writer of what came after `ours` had seen last, by the past of the path in the order of versions; 0: none.
-/// `None`: it had seen ours, nothing came after it, or what came is an earlier content that somebody put back.
+/// Returns the last version that the writer of the version after `ours` had seen; 0 for none. `past` is in
+/// the order of versions. `None` if the writer had seen ours, if no version follows ours, or if the next
+/// version is this device's, not a file, or an earlier content that a user restored.
 fn last_seen(ours: Uid, sent: &SentVersions, past: &[Seen], device: &str) -> Option<Uid> {
     let next = past.iter().find(|past| past.entry.uid > ours).filter(|next| next.device != device)?;
     let EntryKind::File { hash, .. } = next.entry.kind else { return None };
@@ -191,7 +196,8 @@ fn last_seen(ours: Uid, sent: &SentVersions, past: &[Seen], device: &str) -> Opt
     (seen < ours).then_some(seen)
 }
 
-/// Whether each word that `ours` has oftener than `base` is in `theirs` as often as in `ours`. What is no text has no words.
+/// True if `theirs` has each word that `ours` has more often than `base`, as often as `ours`. Also true if
+/// `ours` or `theirs` is not text.
 fn has_all_that_is_new(base: &[u8], ours: &[u8], theirs: &[u8]) -> bool {
     let (Ok(ours), Ok(theirs)) = (str::from_utf8(ours), str::from_utf8(theirs)) else { return true };
     let (base, theirs) = (words(str::from_utf8(base).unwrap_or_default()), words(theirs));
@@ -199,7 +205,8 @@ fn has_all_that_is_new(base: &[u8], ours: &[u8], theirs: &[u8]) -> bool {
     words(ours).into_iter().all(|(word, count)| count <= times(&base, word) || count <= times(&theirs, word))
 }
 
-/// How often each word is in a text. Marks, which programs rewrite, are none; other signs beyond ASCII are.
+/// Number of occurrences of each word. ASCII punctuation does not count, because formatters rewrite it;
+/// symbols outside ASCII do.
 fn words(text: &str) -> HashMap<&str, usize> {
     let mut counts = HashMap::new();
     let is_between = |c: char| c.is_whitespace() || (c.is_ascii() && !c.is_ascii_alphanumeric());
@@ -209,7 +216,6 @@ fn words(text: &str) -> HashMap<&str, usize> {
     counts
 }
 
-/// The file that an entry tells of.
 fn file_of(entry: &RemoteEntry) -> Option<FileMeta> {
     let EntryKind::File { hash, size } = entry.kind else { return None };
     Some(FileMeta { hash, size, mtime: entry.mtime, ctime: entry.ctime, uid: entry.uid })
@@ -235,7 +241,8 @@ mod tests {
         Seen { entry, device: device.to_owned() }
     }
 
-    /// The version that the writer had seen, of a vault that has a base of version 5 and ours of version 8, sent at [`TAKEN`].
+    /// Returns the version that the writer had seen, for a base of version 5 and ours of version 8, accepted
+    /// at [`TAKEN`].
     fn seen(after: &[Seen]) -> Option<u64> {
         let sent = HashMap::from([(Uid(8), SentVersion { at: TAKEN, base: Uid(5) })]);
         let before = [version(5, "there", Some("base"), 0), version(8, "here", Some("ours"), TAKEN - 9000)];

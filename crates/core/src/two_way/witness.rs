@@ -100,8 +100,9 @@ impl TwoWay<'_, '_> {
         Ok(true)
     }
 
-    /// Forgets what is not here any more and what nobody had seen here before it went: nobody's deletion, which the vault is to
-    /// bring again. It went since this run began, or while an earlier one was at work. Tells whether there is such.
+    /// Forgets records of files and folders that are missing here and were not seen here before they
+    /// disappeared: no user deleted them, so the vault restores them. They disappeared since this run began,
+    /// or during an earlier run. Returns true if there are any.
     pub(super) async fn forget_unseen(
         &self,
         records: &[Record],
@@ -121,7 +122,8 @@ impl TwoWay<'_, '_> {
                 && !tree.is_unknown(&record.path)
         };
         let is_unseen = |record: &Record| {
-            // What was seen may go in the first run, too: the next one sends that. A folder would take its place at once.
+            // A witnessed file that disappears during the first run is not forgotten: the next run sends the
+            // deletion. A folder in its place would replace it in the vault at once.
             !record.witnessed || (self.is_first && tree.absent.binary_search(&record.path).is_err())
         };
         let forgotten = records.iter().filter(|record| is_gone(tree, record));
@@ -147,7 +149,7 @@ impl Run<'_> {
             Direction::Push => "only sent what is here",
             Direction::Both => "synced both ways",
         };
-        // In the present: it has not begun, and a dry run never does.
+        // In the present tense, because the run has not begun, and a dry run never does.
         let now = match self.direction {
             Direction::Pull => "only brings what the vault has",
             Direction::Push => "only sends what is here",
@@ -157,13 +159,14 @@ impl Run<'_> {
     }
 }
 
-/// True if what is recorded is not there any more. A folder in the place of a file would take that from the vault, too.
+/// True if a recorded file or folder is no longer there. A folder in the place of a file counts, because it
+/// would replace the file in the vault, too.
 fn is_gone(tree: &LocalTree, record: &Record) -> bool {
     tree.absent.binary_search(&record.path).is_ok()
         || (record.file().is_some() && tree.folders.binary_search(&record.path).is_ok())
 }
 
-/// Whether a scan found the recorded file or folder in its place.
+/// True if a scan found the recorded file or folder in its place.
 fn sees(tree: &LocalTree, record: &Record) -> bool {
     let path = &record.path;
     let has_other_kind = match record.file() {

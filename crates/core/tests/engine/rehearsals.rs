@@ -220,7 +220,7 @@ fn text(number: u8) -> String {
         .collect()
 }
 
-/// `OBSYNC_DRY_RUNS=2000` tries more than usual.
+/// `OBSYNC_DRY_RUNS=2000` runs more cases than usual.
 fn cases() -> u32 {
     std::env::var("OBSYNC_DRY_RUNS").map_or(40, |number| number.parse().unwrap())
 }

@@ -308,7 +308,7 @@ async fn lost_late_and_repeated_echoes_lose_and_repeat_nothing() {
     }
 }
 
-/// How much was on its way to the vault, and in place there, whenever the former changed.
+/// Bytes on their way to the vault, and bytes in place there, at each change of the former.
 #[derive(Default)]
 struct SentBytes(Mutex<(u64, Vec<(u64, u64)>)>);
 
@@ -326,7 +326,7 @@ impl Progress for SentBytes {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn large_files_are_counted_while_they_are_sent_and_once_though_connections_break() {
-    // One goes over the session that is there, six over connections of their own.
+    // One file is sent over the existing session, six over connections of their own.
     for (files, cuts) in [(1, 0), (6, 0), (6, 3)] {
         let bench = in_step(&[("a.md", "a")]).await;
         let size = 5 << 20;

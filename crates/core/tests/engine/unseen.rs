@@ -1,4 +1,4 @@
-//! Another client sends a text without having looked, right after ours of the same note: neither text is lost.
+//! Another client sends a text of a note right after ours, without having seen ours: neither text is lost.
 
 use std::sync::{Arc, Mutex};
 
@@ -12,7 +12,7 @@ use crate::two_way::{has, in_step};
 
 const BASE: &str = "a\nb\nc\nd\n";
 const OURS: &str = "a milk\nb\nc\nd\n";
-/// Has another line changed, and the same one.
+/// Edits of another line than in [`OURS`], and of the same line.
 const BESIDE: &str = "a\nb\nc\nd eggs\n";
 const ACROSS: &str = "a bread\nb\nc\nd\n";
 
@@ -20,7 +20,7 @@ fn now() -> i64 {
     jiff::Timestamp::now().as_millisecond()
 }
 
-/// A bench that has just sent [`OURS`], and a moment before that.
+/// Returns a bench that has just sent [`OURS`], and a time right before that.
 async fn just_sent() -> (Bench, i64) {
     let bench = in_step(&[("note.md", BASE)]).await;
     let before = now();
@@ -35,7 +35,7 @@ fn official(bench: &Bench, path: &str, text: &str, saved: i64) {
     bench.vault.as_device("phone").write(path, text, saved).unwrap();
 }
 
-/// The report of a sync, after which both sides are the same and nothing is left to do.
+/// Returns the report of a sync, and checks that both sides are then equal and that nothing is left to do.
 async fn settled(bench: &Bench) -> Report {
     let report = bench.sync().await;
     assert_eq!(report.outcome, Outcome::Complete, "{report:#?}");
@@ -92,7 +92,7 @@ async fn sent_without_a_look_at_ours_all_that_was_sent_in_that_time_is_merged() 
     let (bench, before) = just_sent().await;
     bench.edit("note.md", "a milk\nb butter\nc\nd\n");
     bench.sync().await;
-    // And edited once more, before anything is heard.
+    // Edited once more, before this device receives anything.
     bench.edit("note.md", "a milk, two\nb butter\nc\nd\n");
     official(&bench, "note.md", BESIDE, before);
     let report = settled(&bench).await;
@@ -103,13 +103,13 @@ async fn sent_without_a_look_at_ours_all_that_was_sent_in_that_time_is_merged() 
 #[tokio::test(flavor = "multi_thread")]
 async fn whoever_saw_ours_takes_text_out_of_it() {
     let (bench, before) = just_sent().await;
-    // Saved once its device had heard of ours.
+    // Saved after its device had received ours.
     let later = now() + 60_000;
     official(&bench, "note.md", BESIDE, later);
     let report = settled(&bench).await;
     assert_eq!((report.merged.len(), report.conflicts.len()), (0, 0), "{report:#?}");
     assert_eq!(bench.read("note.md"), BESIDE);
-    // By a clock that is behind, but with all that is new in ours.
+    // Saved with a clock that is behind, but with all new words of ours.
     bench.edit("note.md", "a milk\nb\nc\nd eggs\n");
     bench.sync().await;
     for text in ["- a milk\n- b\n- c\n- d eggs\n", "a milk\nc\nd eggs\nbread\n"] {
@@ -140,7 +140,7 @@ async fn what_another_obsync_sent_over_and_kept_is_not_kept_twice() {
     assert_eq!(bench.files().len(), 2);
 }
 
-/// The official client sends its text as soon as ours was taken, while the run that sent it is at work.
+/// Lets the official client send its text as soon as ours is accepted, during the run that sent ours.
 struct RightAfter {
     act: Mutex<Option<Box<dyn FnOnce() + Send>>>,
 }
@@ -170,7 +170,7 @@ async fn sent_without_a_look_at_ours_while_the_run_goes_on_lines_are_merged_too(
     assert_eq!(bench.read("note.md"), "a milk\nb\nc\nd eggs\n");
 }
 
-/// A run dies after so many pieces of news.
+/// Kills a run after this many events.
 struct Dies {
     left: Mutex<u32>,
     dies: CancellationToken,
@@ -204,7 +204,7 @@ impl Progress for Dies {
     }
 }
 
-/// A sync that is killed after so many pieces of news.
+/// Runs a sync that is killed after this many events.
 async fn killed_after(bench: &Bench, news: u32) {
     let dies = CancellationToken::new();
     let progress = Arc::new(Dies { left: Mutex::new(news), dies: dies.clone() });
@@ -228,7 +228,7 @@ async fn sent_without_a_look_at_ours_nothing_is_lost_wherever_a_run_is_killed() 
     let bench = in_step(&[("other.md", "other")]).await;
     let forms = [(BESIDE, &["a milk\nb\nc\nd eggs\n"][..]), (ACROSS, &[OURS, ACROSS][..])];
     for (theirs, expected) in forms {
-        // The run that sends ours is killed, or the one that hears of theirs.
+        // Either the run that sends ours is killed, or the one that receives theirs.
         for (first, news) in (0..28).map(|n| (n % 2 == 0, n / 2)) {
             let note = format!("{} {first} {news:02}", theirs.len());
             let path = format!("{note}.md");

@@ -1,4 +1,4 @@
-//! What a destination is known by as long as no record is changed, so that they need not be read.
+//! The text that identifies a destination as long as no record changes, so that records need not be read.
 
 use obsync_core::StateStore;
 use obsync_dynamodb::DynamoState;
@@ -6,7 +6,7 @@ use serde_json::json;
 
 use crate::scene::{DESTINATION, Scene, VAULT, commit_of, file, files, key};
 
-/// A state in which that is noted.
+/// A state with a noted text.
 async fn noted() -> Scene {
     let scene = Scene::new().await;
     let state = scene.state().await;
@@ -27,7 +27,7 @@ async fn it_lasts_over_runs_that_change_no_record() {
     for at_version in 4..7 {
         let state = scene.state().await;
         assert_eq!(known_by(&state).await.as_deref(), Some("a digest"));
-        // Changes of the vault that are none here.
+        // Changes of the vault that change no record here.
         state.commit(commit_of(Vec::new(), at_version)).await.unwrap();
         state.close().await.unwrap();
     }
@@ -64,7 +64,8 @@ async fn nothing_is_known_after_a_run_that_died_or_was_one_of_another_release() 
     state.close().await.unwrap();
 
     let scene = noted().await;
-    // A release that knows nothing of it takes the lease, as all do by raising this number, and leaves the rest as it is.
+    // A release without this feature takes the lease, as all do by raising this number, and leaves the rest
+    // unchanged.
     let fencing: u64 = scene.item(VAULT).unwrap()["fencing"]["N"].as_str().unwrap().parse().unwrap();
     scene.spoil(VAULT, "fencing", json!({ "N": (fencing + 1).to_string() }));
     assert_eq!(known_by(&scene.state().await).await, None);

@@ -70,7 +70,7 @@ async fn as_long_as_the_bucket_is_as_it_was_left_no_record_is_read() {
     write_notes(&vault, 5);
     let function = world.function_with(&[SYNC]);
     let event = |direction: &str| json!({ "action": "sync", "vault_id": "Notes", "direction": direction });
-    // The report, and whether the table was read as a whole.
+    // Returns the report, and true if the whole table was read.
     let run = async |direction: &str| {
         let before = world.cloud.counts().of(Service::DynamoDb, "Scan");
         let done = report(answered(&invoke(&function, &event(direction)).await)).clone();
@@ -96,7 +96,8 @@ async fn as_long_as_the_bucket_is_as_it_was_left_no_record_is_read() {
     assert!(has_read && brought["pulled"]["files"] == 1, "{brought}");
     assert!(is_quiet().await);
 
-    // Byte for byte the list that it was, of other records: the vault deleted it, and somebody put it back.
+    // The list is the same as before, byte for byte, but the records are not: the vault deleted the note, and
+    // a user put it back into the bucket.
     let text = text_in_bucket(&world, "folder 2/note 2.md").unwrap();
     vault.delete("folder 2/note 2.md").unwrap();
     assert_eq!(run("pull").await.0["deleted"]["files"], 1);
@@ -105,7 +106,7 @@ async fn as_long_as_the_bucket_is_as_it_was_left_no_record_is_read() {
     assert!(has_read && sent["pushed"]["files"] == 1, "{sent}");
     assert_eq!(text_in_vault(&vault, "folder 2/note 2.md"), Some(text));
 
-    // What a vault cannot have is told in every run.
+    // Every run warns of a name that a vault cannot have.
     put(&world, "e\u{301}.md", "a name in another form");
     for _ in 0..2 {
         let (told, has_read) = run("sync").await;
@@ -114,7 +115,7 @@ async fn as_long_as_the_bucket_is_as_it_was_left_no_record_is_read() {
     world.cloud.s3().delete(BUCKET, &key("e\u{301}.md"));
     assert!(is_quiet().await, "it is what it was");
 
-    // Under another filter a scan looks at other files.
+    // A scan with another filter examines other files.
     let without = world.function_with(&[SYNC, ("OBSYNC_EXCLUDE", "folder 3")]);
     let before = world.cloud.counts().of(Service::DynamoDb, "Scan");
     answered(&invoke(&without, &event("sync")).await);

@@ -346,7 +346,7 @@ async fn ten_changes_in_a_large_vault_cost_few_requests() {
     assert!(requests <= 50, "{since}");
 }
 
-/// What a report says was done with which path, sorted.
+/// Action and path of each change in a report, sorted.
 fn changes(report: &Value) -> Vec<(&str, &str)> {
     let steps = report["changes"].as_array().unwrap().iter();
     let mut changes: Vec<_> =
@@ -382,7 +382,7 @@ async fn an_answer_names_every_file_that_changed_if_the_event_asks_for_it() {
 async fn an_answer_that_names_what_changed_is_no_longer_than_lambda_takes() {
     let world = World::new().await;
     let vault = world.vault("Notes");
-    // A request's answer has JSON as a text in it, where each of these takes four bytes.
+    // The answer to a request contains JSON as a string, in which each quotation mark takes four bytes.
     let folder = vec!["\"".repeat(240); 4].join("/");
     let count = 1200;
     for number in 0..count {

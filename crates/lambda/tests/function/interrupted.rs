@@ -26,7 +26,7 @@ fn slow(world: &World) {
 const WIDTH: [u64; 2] = [16, 64];
 /// Duration of one write, in milliseconds.
 const WRITE_MS: u64 = 400;
-/// How long an invocation has. A fifth of it is kept for its end.
+/// Time limit of an invocation, in milliseconds. A fifth of it is reserved for its end.
 const TIME_MS: u64 = 5000;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -35,12 +35,12 @@ async fn a_vault_that_needs_about_ten_invocations_gets_there_in_about_that_many(
     let world = World::new().await;
     write_notes(&world.vault("Notes"), FILES as usize);
     let function = world.function();
-    // The first start of the program is no part of this.
+    // The first start of the program is not measured.
     answered(&invoke(&function, &sync("Private")).await);
     let (mut files, mut invocations, mut put) = (0, 0, 0);
     loop {
         invocations += 1;
-        // Where the machine does much else, all times are longer, so that their proportion is the same.
+        // On a busy machine, all times are stretched by the same factor.
         let stretch = stretch(idle(&world, &function).await, Duration::from_millis(TIME_MS / 20));
         let stretched = |milliseconds: u64| Duration::from_millis(milliseconds).mul_f64(stretch);
         world.cloud.faults().update(|faults| {

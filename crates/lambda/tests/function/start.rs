@@ -21,10 +21,10 @@ const STARTS: usize = 20;
 const READY: Duration = Duration::from_millis(15);
 /// Time limit until its first answer, about the state of a vault: 19 ms were measured (docs/PERFORMANCE.md).
 const ANSWERED: Duration = Duration::from_millis(40);
-/// How long a shell takes until it asked for its first event, where the machine does nothing else. By how much it takes longer,
-/// the program may.
+/// Time until a shell requests its first event, on an idle machine. The limits of the program are stretched
+/// by the same factor as this time.
 const SHELL_READY: Duration = Duration::from_millis(3);
-/// A program that does nothing but that.
+/// A program that only does that.
 const SHELL: &str = "#!/bin/bash\n\
     exec 3<>\"/dev/tcp/${AWS_LAMBDA_RUNTIME_API%:*}/${AWS_LAMBDA_RUNTIME_API##*:}\"\n\
     printf 'GET /2018-06-01/runtime/invocation/next HTTP/1.1\\r\\nHost: lambda\\r\\n\\r\\n' >&3\n\

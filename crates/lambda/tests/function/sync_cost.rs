@@ -1,8 +1,8 @@
 //! The cost of a function that syncs both ways (`OBSYNC_DIRECTION=sync`), counted as in `cost`.
 //!
-//! Each run lists the bucket, and one that finds it otherwise than the last one left it, or brings something, reads the records of
-//! the whole table, so its cost grows with the vault: it
-//! is counted for two sizes, and extrapolated linearly.
+//! Each run lists the bucket. If the list differs from that of the last run, or if the run brings changes, it
+//! reads the records of the whole table, so its cost grows with the vault: it is counted for two sizes, and
+//! extrapolated linearly.
 
 use std::collections::BTreeMap;
 use std::ops::Range;

@@ -78,7 +78,7 @@ fn after_ctrl_c_no_part_of_the_bar_is_left() {
 #[test]
 fn a_resumed_pull_shows_the_whole_vault() {
     let world = ten_files(gives(4));
-    // Stopped when these are in place, however long that takes.
+    // The pull is stopped once four files are in place, however long that takes.
     let mut first = Terminal::sized(USUAL, &world, &PULL, &CREDENTIALS);
     first.until_shown("4 of 10 files");
     first.press("\u{3}");

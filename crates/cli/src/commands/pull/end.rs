@@ -48,7 +48,8 @@ fn cut_short(limit: &TimeLimit) -> String {
     format!("obsync: {cause}; pulled files are kept, and the next run continues from here")
 }
 
-/// The message about a dry run that was cut short. What it found until then could be taken for all of it.
+/// The message about a dry run that was cut short. Its plan is not printed, because it could be mistaken for
+/// a complete one.
 fn plan_cut_short(limit: &TimeLimit) -> String {
     format!("obsync: {}; nothing was done, and the plan is not complete", limit.cause())
 }
@@ -103,7 +104,7 @@ pub(in crate::commands) fn is_doubtful(report: &Report) -> bool {
     report.older_vault.is_some() || report.doubt.is_some() || report.vault_restored
 }
 
-/// The warnings of such a run, with -q, which kept them from being printed.
+/// The warnings of such a run with `-q`, which otherwise suppresses them.
 pub(in crate::commands) fn doubtful(report: &Report, console: &Console) -> Vec<String> {
     match is_doubtful(report) && console.is_quiet() {
         true => report.warnings.iter().map(|warning| format!("obsync: {warning}")).collect(),

@@ -1,4 +1,4 @@
-//! Finds out what became of changes that were sent, and records them.
+//! Determines the outcome of each sent change, and records it.
 
 use std::time::Duration;
 
@@ -20,13 +20,13 @@ use crate::two_way::vault_change::{VaultChange, failure};
 use super::Outbox;
 use super::pushing::NotTaken;
 
-/// How long to wait for an echo that did not come with its answer.
+/// Longest wait for an echo that did not arrive with its answer.
 const ECHO: Duration = Duration::from_secs(10);
-/// The same once the run is to stop.
+/// The same while the run is stopping.
 const LAST_ECHO: Duration = Duration::from_millis(250);
 
 impl Outbox<'_, '_> {
-    /// Finds out what became of a portion, and records it.
+    /// Determines the outcomes of a batch of changes, and records them.
     pub(super) async fn take_in(
         &mut self,
         outcomes: Vec<(VaultChange, Option<NotTaken>)>,
@@ -41,7 +41,7 @@ impl Outbox<'_, '_> {
                 Some(NotTaken::Refused(reason)) => self.refuse(&change, &reason, report),
                 Some(NotTaken::Overtaken) => report.was_overtaken = true,
                 Some(NotTaken::Lost(error)) => self.lost = Some(error),
-                // It stays announced, for the next run to settle by the history.
+                // It stays announced; the next run settles it by the history.
                 Some(NotTaken::Stopped) => {
                     self.is_settled = false;
                     self.unsettled.push(change.intent());
@@ -69,7 +69,8 @@ impl Outbox<'_, '_> {
                     let reason = "the vault took it and does not tell of it; the next run looks again";
                     report.fail(failure(&change, reason.to_owned()));
                 }
-                // The vault does not have it yet: it may still take it, or the next scan finds it again.
+                // The vault does not have it yet. It may still accept it; otherwise the next scan finds the
+                // change again.
                 false => {
                     self.is_settled = false;
                     self.unsettled.push(change.intent());
@@ -79,14 +80,14 @@ impl Outbox<'_, '_> {
         self.commit(records, forgotten, Vec::new()).await
     }
 
-    /// Whether a change is a file that two runs in a row were sending when their time was over.
+    /// True if a change is a file that two consecutive runs were sending when their time ran out.
     fn is_slow(&self, change: &VaultChange) -> bool {
         let VaultChange::File(file) = change else { return false };
         let (path, hash) = (&file.local.path, file.local.content.hash);
         self.slow.contains(&(path.clone(), hash)) || self.refusals.knows(path)
     }
 
-    /// Takes in what the session heard, and waits a little for echoes that did not come yet.
+    /// Processes the messages that the session received, and waits briefly for missing echoes.
     async fn hear(&mut self, pending: &[(VaultChange, bool)]) {
         let patience = self.run.patience();
         tokio::pin!(patience);
@@ -134,18 +135,19 @@ impl Outbox<'_, '_> {
         settle(sent, &self.run.source.client.options().device, seen)
     }
 
-    /// What became of each path of a change.
+    /// Determines the outcome for each path of a change.
     async fn settle(&mut self, change: &VaultChange) -> Result<Vec<(VaultPath, Settlement)>, PullError> {
         let mut settlements = Vec::new();
         for (path, sent) in change.sent(Uid(self.known.version)) {
             let mut settlement = self.seen(&path, sent);
             if settlement.ours.is_none() {
                 let by_history = Box::pin(self.run.settle_by_history(&path, sent, self.newest));
-                // A run that is to stop leaves it announced.
+                // A run that is stopping leaves it announced.
                 let told = self.run.stop.run_until_cancelled(by_history).await;
                 settlement = told.transpose()?.unwrap_or_default();
             }
-            // What is told of the path is accounted for; whatever else was heard is another device's.
+            // All messages about the path are accounted for. Any that remain in the end are about changes of
+            // other devices.
             self.has_foreign |= settlement.has_later;
             self.heard.remove(&path);
             settlements.push((path, settlement));
@@ -223,7 +225,7 @@ impl Outbox<'_, '_> {
 }
 
 impl Run<'_> {
-    /// Waits as long as for an echo, which is not long once the run is to stop.
+    /// Waits as long as an echo may take; only briefly while the run is stopping.
     async fn patience(&self) {
         let clock = &self.source.client.options().clock;
         let until_stopped = async {
@@ -237,13 +239,13 @@ impl Run<'_> {
     }
 }
 
-/// Whether a file that a run was sending at its end may be what kept it from sending anything else.
+/// True if a file that a run was sending at its end may have kept it from sending anything else.
 fn is_held_up(outcomes: &[(VaultChange, Option<NotTaken>)]) -> bool {
     let count = |is_it: fn(&Option<NotTaken>) -> bool| outcomes.iter().filter(|(_, of)| is_it(of)).count();
     count(|not_taken| matches!(not_taken, Some(NotTaken::Stopped))) == 1 || count(Option::is_none) == 0
 }
 
-/// Why a file waits that two runs in a row were sending at their end.
+/// The reason reported for a file that two consecutive runs were sending when their time ran out.
 fn too_slow(size: u64) -> String {
     format!(
         "its {size} bytes could not be sent in the time that a run has, twice in a row; it is tried again after pauses that grow, \

@@ -1,4 +1,5 @@
-//! Sends announced changes: in turn over the session that hears everything, or over several connections at once.
+//! Sends announced changes: one by one over the session that receives all changes, or over several
+//! connections in parallel.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -18,28 +19,28 @@ use crate::two_way::vault_change::{Contents, VaultChange};
 
 use super::Outbox;
 
-/// Why a change was not taken.
+/// Why a change was not accepted.
 pub(super) enum NotTaken {
-    /// For a reason of its own; it is tried again by the next run.
+    /// For a reason that concerns this change; the next run tries again.
     Refused(String),
-    /// Nobody knows.
+    /// It is unknown whether the vault has the change.
     Unknown,
-    /// It was changed again before it was sent: the next scan finds it.
+    /// It was changed again before it was sent; the next scan finds it.
     Overtaken,
-    /// The connection did not last: it is found again by the next scan.
+    /// The connection was lost; the next scan finds the change again.
     Lost(ClientError),
-    /// The run was told to stop while it was sent: nobody knows, and there is no time to find out.
+    /// The run was stopped while it was sent; the outcome is unknown, and there is no time to determine it.
     Stopped,
     /// The vault is full.
     Full(String),
 }
 
-/// What came of changes that were sent in turn, and those that were not sent.
+/// The outcomes of changes that were sent one by one, and the changes that were not sent.
 pub(super) type InTurn = (Vec<(VaultChange, Option<NotTaken>)>, Vec<VaultChange>);
 
 impl Outbox<'_, '_> {
-    /// Sends one change after the other over the session that hears everything. Tells what is left where a file that changed
-    /// while it was read ended that session: the others have to do without.
+    /// Sends changes one by one over the session that receives all changes. If a file that changes while it
+    /// is read ends that session, returns the remaining changes, to be sent without it.
     pub(super) async fn push_in_turn(&mut self, changes: Vec<VaultChange>) -> Result<InTurn, PullError> {
         let run = self.run;
         let contents = Contents::of(run);
@@ -51,7 +52,7 @@ impl Outbox<'_, '_> {
                 continue;
             }
             require_lease(run)?;
-            // Boxed, as the others here: a run is large enough for a thread's stack.
+            // Boxed, like the others here, because a run is large for a thread's stack.
             let pushed = Box::pin(push(&mut self.session, &contents, &change));
             let Some(not_taken) = run.stop.run_until_cancelled(pushed).await.transpose()? else {
                 outcomes.push((change, Some(NotTaken::Stopped)));
@@ -70,8 +71,8 @@ impl Outbox<'_, '_> {
         Ok((outcomes, changes.collect()))
     }
 
-    /// Sends changes over several connections, or one after the other over one more, while the session hears what comes of
-    /// them.
+    /// Sends changes over several connections, or one by one over one additional connection, while the
+    /// session receives their echoes.
     pub(super) async fn push_at_once(
         &mut self,
         changes: Vec<VaultChange>,
@@ -84,7 +85,7 @@ impl Outbox<'_, '_> {
         let (jobs, job_queue) = mpsc::channel(count);
         let (results, mut result_queue) = mpsc::channel(count);
         for change in changes {
-            // There is room for all of them.
+            // The channel has room for all of them.
             let _ = jobs.try_send(change);
         }
         drop(jobs);
@@ -148,7 +149,7 @@ impl Outbox<'_, '_> {
     }
 }
 
-/// Sends one change, and says why it was not taken.
+/// Sends one change. Returns the reason if it was not accepted.
 async fn push(
     session: &mut WritingSession,
     contents: &Contents,
@@ -184,10 +185,10 @@ fn now() -> i64 {
     jiff::Timestamp::now().as_millisecond()
 }
 
-/// What a failed push means for its change.
+/// Maps a failed push to the reason for its change.
 ///
 /// # Errors
-/// What no change is to blame for.
+/// Failures that no single change causes.
 fn not_taken(failure: &PushFailure) -> Result<NotTaken, PullError> {
     match failure {
         PushFailure::Refused(
@@ -206,7 +207,7 @@ fn not_taken(failure: &PushFailure) -> Result<NotTaken, PullError> {
     }
 }
 
-/// Nothing is sent once another run may have the destination.
+/// Fails once another run may have the destination, so that nothing more is sent.
 fn require_lease(run: &Run<'_>) -> Result<(), PullError> {
     match run.state.is_held() {
         true => Ok(()),

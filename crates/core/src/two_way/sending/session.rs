@@ -1,4 +1,5 @@
-//! The session that changes are sent over: opened for a run, or taken from a follower and left to it again.
+//! The session for sending changes: opened for a run, or taken over from a follower and returned to it
+//! afterwards.
 
 use std::collections::{HashMap, HashSet};
 
@@ -17,8 +18,9 @@ use crate::two_way::refusal_pauses::Refusals;
 use super::{Outbox, Sent};
 
 impl<'s, 'r> Outbox<'s, 'r> {
-    /// Opens a session from what the last round left. `None`: the vault has changed since, so that nothing may be sent yet.
-    /// `slow`: the files that the run before was sending when its time was over, if this one has no more.
+    /// Opens a session with the state that the last round left. `None` if the vault has changed since: its
+    /// changes are applied before anything is sent. `slow`: the files that the previous run was sending when
+    /// it ended, if this run has a deadline.
     pub(in crate::two_way) async fn open(
         run: &'s Run<'r>,
         known: VaultState,
@@ -65,7 +67,8 @@ impl<'s, 'r> Outbox<'s, 'r> {
         }))
     }
 
-    /// Ends the session. Where everything that was heard is from here, and settled, the destination is complete up to there.
+    /// Ends the session. If all received changes are this device's and are settled, the destination is
+    /// complete up to the newest of them.
     pub(super) async fn close(mut self, report: &mut Report) -> Result<Sent, PullError> {
         while let Ok(Some(message)) = self.live.try_next() {
             self.take_note(&message);
@@ -91,7 +94,8 @@ impl<'s, 'r> Outbox<'s, 'r> {
         Ok(sent)
     }
 
-    /// Leaves the session open for the next run. What it heard and that is not accounted for is that one's listing.
+    /// Leaves the session open for the next run. Received messages that are not accounted for become part of
+    /// that run's listing.
     fn keep(self, is_whole: bool) {
         let Some((session, permit)) = self.session.into_reading() else { return };
         let backlog = if is_whole { Vec::new() } else { self.messages };
@@ -103,14 +107,15 @@ impl<'s, 'r> Outbox<'s, 'r> {
 /// The session of a follower, for sending.
 enum Kept {
     Open(Box<WritingSession>, LiveChanges),
-    /// It told of changes that are to be applied here first.
+    /// It received changes that have to be applied here first.
     News,
     /// There is none.
     None,
 }
 
 impl Run<'_> {
-    /// A session that was opened and listed, and whether the vault has something that is not known.
+    /// Opens a session and receives its listing. The last value is true if the vault has a change that is not
+    /// known.
     async fn opened(&self, known: &VaultState) -> Result<(WritingSession, LiveChanges, bool), PullError> {
         let (client, target) = (&self.source.client, self.target());
         let session = WritingSession::open(client, &target, known.version, !known.listed).await?;
@@ -126,7 +131,7 @@ impl Run<'_> {
         if !line.gather() {
             return Kept::None;
         }
-        // A late echo of what is recorded is no news.
+        // A late echo of a recorded change is not news.
         line.backlog.retain(|change| change.uid.0 >= known.version);
         if line.has_news() {
             self.lines.put(line);

@@ -1,4 +1,4 @@
-//! What happens while a run is at work, by the news that it gives of itself, and what it tells that no report has.
+//! Acts at a chosen event of a run, and counts decisions that no report contains.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -13,7 +13,7 @@ use super::counted::Counted;
 use super::user::{Done, User};
 use super::world::{vault_texts, with_word, write};
 
-/// A run at work.
+/// Follows the progress of a run.
 #[derive(Default)]
 pub(super) struct AtWork {
     midway: Option<Midway>,
@@ -23,22 +23,22 @@ pub(super) struct AtWork {
     put_back: AtomicU64,
 }
 
-/// What comes over a run after so many pieces of news.
+/// An action that follows the run's event of this number.
 struct Midway {
     left: AtomicU64,
     what: WhatHappens,
 }
 
 enum WhatHappens {
-    /// It dies, or is told to stop: who waits for this token says which.
+    /// The run is killed or stopped, depending on who waits for this token.
     End(CancellationToken),
     /// Its clocks jump.
     Jump(Arc<JumpingClock>, i64),
-    /// Its user does something.
+    /// Its user acts.
     Act(User),
 }
 
-/// Another device writes once a session to write with is open and nothing is sent yet.
+/// Another device, which writes once the session for sending is open and nothing is sent yet.
 struct Rival {
     vault: VaultHandle,
     path: &'static str,
@@ -49,26 +49,26 @@ struct Rival {
 }
 
 impl AtWork {
-    /// After so many pieces of news `ends` is cancelled.
+    /// Cancels `ends` after this many events.
     pub(super) fn that_ends(mut self, after: u64, ends: &CancellationToken) -> Self {
         self.midway = Some(Midway { left: AtomicU64::new(after), what: WhatHappens::End(ends.clone()) });
         self
     }
 
-    /// After so many pieces of news the clock jumps by so many hours.
+    /// Makes the clock jump by this many hours, after this many events.
     pub(super) fn with_jump(mut self, after: u64, clock: &Arc<JumpingClock>, hours: i64) -> Self {
         let what = WhatHappens::Jump(clock.clone(), hours);
         self.midway = Some(Midway { left: AtomicU64::new(after), what });
         self
     }
 
-    /// After so many pieces of news its user does something.
+    /// Lets the user act after this many events.
     pub(super) fn with_user(mut self, after: u64, user: User) -> Self {
         self.midway = Some(Midway { left: AtomicU64::new(after), what: WhatHappens::Act(user) });
         self
     }
 
-    /// What its user did.
+    /// Returns the result of the user's action.
     pub(super) fn done(&self) -> Done {
         match self.midway.as_ref().map(|midway| &midway.what) {
             Some(WhatHappens::Act(user)) => user.done(),
@@ -76,7 +76,7 @@ impl AtWork {
         }
     }
 
-    /// Another device writes a word into this file meanwhile.
+    /// Lets another device write a word into this file during the run.
     pub(super) fn with_rival(
         mut self,
         vault: &VaultHandle,
@@ -95,21 +95,21 @@ impl AtWork {
         self
     }
 
-    /// The path and the word that another device wrote meanwhile, if it did.
+    /// Returns the path and the word that another device wrote during the run, if it did.
     pub(super) fn written(&self) -> Option<(&'static str, &str)> {
         let rival = self.rival.as_ref()?;
         let has_written = rival.has_written.lock().unwrap().unwrap_or_default();
         has_written.then_some((rival.path, rival.word.as_str()))
     }
 
-    /// Counts what it told.
+    /// Counts the decisions of the run.
     pub(super) fn count(&self, counted: &mut Counted) {
         counted.add("decision: times set", self.times_set.load(Ordering::Relaxed));
         counted.add("decision: gave way to a folder", self.gave_way.load(Ordering::Relaxed));
         counted.add("decision: put back after a deletion", self.put_back.load(Ordering::Relaxed));
     }
 
-    /// Something is told.
+    /// Called at each event.
     pub(super) fn news(&self) {
         if let Some(Midway { left, what }) = &self.midway
             && left.fetch_sub(1, Ordering::Relaxed) == 1

@@ -1,4 +1,4 @@
-//! A computer's clocks, which jump.
+//! Clocks of a computer that can jump.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -6,8 +6,8 @@ use std::time::{Duration, Instant, SystemTime};
 
 use obsync_core::{Clock, Sleep, SystemClock};
 
-/// The system's clocks, but for how far they are off. Forward both jump, as where a process was stopped; back the time of day
-/// alone does, as somebody sets it.
+/// The system's clocks with an offset. A jump forward moves both, as after a process was suspended; a jump
+/// back moves only the time of day, as if a user set it.
 #[derive(Debug, Default)]
 pub(super) struct JumpingClock {
     wall: AtomicI64,
@@ -19,13 +19,13 @@ impl JumpingClock {
         Arc::default()
     }
 
-    /// Is right again.
+    /// Removes the offset.
     pub(super) fn set_right(&self) {
         self.wall.store(0, Ordering::Relaxed);
         self.steady.store(0, Ordering::Relaxed);
     }
 
-    /// Jumps by so many hours.
+    /// Jumps by this many hours.
     pub(super) fn jump(&self, hours: i64) {
         self.wall.fetch_add(hours, Ordering::Relaxed);
         self.steady.fetch_add(hours.max(0), Ordering::Relaxed);

@@ -1,4 +1,4 @@
-//! What occurred over all histories: a history in which nothing happens proves nothing.
+//! Counts the events of all histories: a history in which nothing happens proves nothing.
 
 use std::collections::BTreeMap;
 
@@ -6,7 +6,7 @@ use obsync_core::{Intent, JournalChange, JournalEntry, Report, Side};
 
 use super::FAULTS;
 
-/// Every kind of decision, race and recovery that is to occur. (Those that occur only now and then have tests of their own.)
+/// Every kind of decision, race and recovery that has to occur. Rare kinds have tests of their own.
 const KINDS: [&str; 54] = [
     "decision: downloaded",
     "decision: copied here",
@@ -64,7 +64,7 @@ const KINDS: [&str; 54] = [
     "clock: jumped in a run",
 ];
 
-/// How often each kind occurred.
+/// Number of occurrences of each kind.
 #[derive(Debug, Default)]
 pub(super) struct Counted(BTreeMap<String, u64>);
 
@@ -111,7 +111,7 @@ impl Counted {
         self.add("decision: the folder is doubted", u64::from(report.doubt.is_some()));
     }
 
-    /// Notes what only the journal of a replica tells.
+    /// Counts decisions that only the journal of a replica shows.
     pub(super) fn journal(&mut self, entries: &[JournalEntry]) {
         let renames =
             entries.iter().filter(|entry| entry.from.is_some() && entry.change == JournalChange::Write);
@@ -123,7 +123,7 @@ impl Counted {
         }
     }
 
-    /// Notes what a run that did not finish left announced.
+    /// Counts the changes that an unfinished run left announced.
     pub(super) fn announced(&mut self, intents: &[Intent]) {
         let is_push = |intent: &Intent| matches!(intent, Intent::Push { .. });
         self.add("recovery: announced pushes", u64::from(intents.iter().any(is_push)));
@@ -132,7 +132,7 @@ impl Counted {
         self.add("recovery: announced an exchange", u64::from(intents.iter().any(is_exchange)));
     }
 
-    /// Every kind occurred, and every fault struck.
+    /// Fails unless every kind occurred and every fault struck.
     pub(super) fn assert_all(&self) {
         let faults = FAULTS.iter().map(|fault| format!("fault: {fault}"));
         let kinds = KINDS.iter().map(|kind| (*kind).to_owned()).chain(faults);

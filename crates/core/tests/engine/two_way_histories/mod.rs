@@ -1,13 +1,14 @@
-//! Random histories of three replicas and a vault that another device writes to, with kills, stops, cuts, lost answers, rivals,
-//! users who are at work while a run is, an official client that sends in its own order, clocks that jump, filters that change and deletions that are held back: in
-//! the end all are equal, and no text is lost.
+//! Random histories of three replicas and a vault that another device writes to, with kills, stops, cuts,
+//! lost answers, rivals, users who work during a run, an official client that sends in its own order, clocks
+//! that jump, filters that change and deletions that are held back. In the end all sides are equal, and no
+//! text is lost.
 //!
-//! Every edit adds a word that was never used before to the text that its author sees. A word may be missing in the end only if
-//! a user took it out, or deleted the file, while it was there to be seen. Nothing else excuses it: that the vault's history has
-//! it is no excuse, for every push is in there.
+//! Every edit adds a word that was never used before to the text that its author sees. A word may be missing
+//! in the end only if a user who could see it took it out or deleted the file. A word that is only in the
+//! vault's history counts as lost, because every push is in there.
 //!
-//! `OBSYNC_HISTORIES=5000` tries more than the usual [`USUAL`]; `OBSYNC_HISTORY=17` tries one again, and makes it smaller if it
-//! fails.
+//! `OBSYNC_HISTORIES=5000` runs more than the usual [`USUAL`]; `OBSYNC_HISTORY=17` runs one again, and
+//! reduces it if it fails.
 
 mod at_work;
 mod clock;
@@ -34,7 +35,7 @@ use world::World;
 const PATHS: [&str; 6] = ["a.md", "b.md", "x/c.md", "x/y/d.md", "picture.png", "x"];
 const FOLDERS: [&str; 2] = ["x", "x/y"];
 
-/// The replicas, and the vault itself as a device of its own behind them.
+/// The replicas, and the vault as one more device after them.
 const REPLICAS: usize = 3;
 const DEVICES: usize = 4;
 
@@ -55,13 +56,13 @@ const FAULTS: [&str; 14] = [
     "init-error",
 ];
 
-/// How many histories are tried where nobody says otherwise.
+/// Number of histories that are run by default.
 const USUAL: u64 = 500;
 
-/// One thing that happens.
+/// An event of a history.
 #[derive(Clone, Debug)]
 enum Event {
-    /// Somebody adds a word to a file, at its beginning or at its end.
+    /// A user adds a word to a file, at its beginning or at its end.
     Edit(Edit),
     Delete {
         on: usize,
@@ -72,110 +73,112 @@ enum Event {
         from: usize,
         to: usize,
     },
-    /// A run of a replica, perhaps under a fault, perhaps while another device writes just before it sends.
+    /// A run of a replica, possibly with a fault, possibly while another device writes right before the run
+    /// sends.
     Sync {
         on: usize,
         fault: Option<usize>,
         meanwhile: Option<usize>,
     },
-    /// A pull in between: the next sync is the first of its direction.
+    /// A pull. The next sync is the first in its direction.
     Pull {
         on: usize,
     },
-    /// A run of a replica that dies after so many pieces of news. Perhaps a pull comes next.
+    /// A run of a replica that is killed after this many events. A pull may follow.
     Killed {
         on: usize,
         after: u64,
         then_pulls: bool,
     },
-    /// A run of a replica that is told to stop after so many pieces of news, perhaps under a fault, perhaps while another device
-    /// writes just before it sends.
+    /// A run of a replica that is stopped after this many events, possibly with a fault, possibly while
+    /// another device writes right before the run sends.
     Stopped {
         on: usize,
         after: u64,
         fault: Option<usize>,
         meanwhile: Option<usize>,
     },
-    /// A run of a replica in the midst of which its clock jumps by so many hours.
+    /// A run of a replica during which its clock jumps by this many hours.
     Jump {
         on: usize,
         after: u64,
         hours: i64,
     },
-    /// A run of a replica in the midst of which, after so many pieces of news, its user does something.
+    /// A run of a replica during which its user acts, after this many events.
     UserAtWork {
         on: usize,
         deed: Deed,
         after: u64,
     },
-    /// A replica and another device change a file that they agreed on, and the run that merges it is killed after so many pieces
-    /// of news.
+    /// A replica and another device change a file that was equal on both sides, and the run that merges it is
+    /// killed after this many events.
     KilledMerge {
         on: usize,
         at: usize,
         after: u64,
     },
-    /// A file that a replica deletes is changed by another device while that is sent.
+    /// Another device changes a file while a replica sends its deletion.
     DeletedMeanwhile {
         on: usize,
         at: usize,
     },
-    /// A replica and another device change the configuration, once in a history: settings that change oftener are a fight.
+    /// A replica and another device change the configuration, once in a history: settings that change more
+    /// often count as a fight.
     Configure {
         on: usize,
     },
-    /// A run of a replica finds an empty folder in the place of its own, which then comes back.
+    /// A run of a replica finds an empty folder in place of its own, which is then put back.
     Swapped {
         on: usize,
     },
-    /// A run of a replica leaves a folder out, a file in it goes, and the folder is left out no more.
+    /// A run of a replica filters a folder, a file in it is removed, and the filter ends.
     LeftOut {
         on: usize,
         at: usize,
     },
-    /// A file has a name for the length of a run that no vault can have.
+    /// During a run, a file has a name that no vault can have.
     BadName {
         on: usize,
         at: usize,
     },
-    /// The user of the official client does these things.
+    /// The user of the official client acts.
     Official(Vec<Act>),
-    /// The official client sends so many changes.
+    /// The official client sends this many changes.
     OfficialSends(usize),
-    /// The official client sends an edit right after a replica sent one of the same file, which it has not seen. The run that hears
-    /// of it is killed after so many pieces of news.
+    /// The official client sends an edit right after a replica sent one of the same file, which it has not
+    /// seen. The run that receives it is killed after this many events.
     Unseen {
         on: usize,
         at: usize,
         in_front: (bool, bool),
         after: u64,
     },
-    /// Somebody removes a folder with everything in it.
+    /// A user removes a folder with everything in it.
     RemoveFolder {
         on: usize,
         at: usize,
     },
-    /// From now on runs of a replica leave a folder out, or do not.
+    /// From now on, runs of a replica filter a folder, or do not.
     Choose {
         on: usize,
         narrow: bool,
     },
-    /// From now on runs of a replica hold every deletion back, on both sides.
+    /// From now on, runs of a replica hold back every deletion, on both sides.
     Careful {
         on: usize,
     },
-    /// A file is removed, which a replica holds back, and somebody confirms what it holds back.
+    /// A file is removed, a replica holds the deletion back, and its user confirms it.
     Confirm {
         on: usize,
         at: usize,
     },
-    /// Another device renames a file that a user changes here.
+    /// Another device renames a file that a user edits here.
     Carry {
         on: usize,
         from: usize,
         to: usize,
     },
-    /// Another device gives a file another time, and its text stays as it is.
+    /// Another device changes the time of a file, but not its text.
     Touch {
         at: usize,
     },
@@ -186,7 +189,7 @@ struct Edit {
     on: usize,
     at: usize,
     in_front: bool,
-    /// By how many hours the author's clock is off.
+    /// Error of the author's clock, in hours.
     clock: i64,
 }
 
@@ -262,7 +265,7 @@ fn deed() -> impl Strategy<Value = Deed> {
     ]
 }
 
-/// The history of a seed, always the same.
+/// Returns the history of a seed, always the same one.
 fn history(seed: u64) -> Vec<Event> {
     let mut bytes = [0; 32];
     bytes[..8].copy_from_slice(&seed.to_le_bytes());
@@ -271,7 +274,7 @@ fn history(seed: u64) -> Vec<Event> {
     prop::collection::vec(event(), 4..32).new_tree(&mut runner).unwrap().current()
 }
 
-/// Plays a history to its end. The error says what was lost.
+/// Runs a history to its end. The error names the lost words.
 fn play(world: &mut World, runtime: &tokio::runtime::Runtime, events: &[Event]) -> Result<(), String> {
     let played = catch_unwind(AssertUnwindSafe(|| {
         runtime.block_on(async {
@@ -289,7 +292,7 @@ fn play(world: &mut World, runtime: &tokio::runtime::Runtime, events: &[Event]) 
     })
 }
 
-/// Leaves events out as long as the rest still fails.
+/// Removes events as long as the rest still fails.
 fn smaller(world: &mut World, runtime: &tokio::runtime::Runtime, mut events: Vec<Event>) -> Vec<Event> {
     let mut at = 0;
     while at < events.len() {

@@ -1,5 +1,5 @@
-//! A device with the official client: its user changes several things while it is not connected, and it sends them afterwards one
-//! by one, in its own order: deletions of files, deletions of folders, new folders, files (the smallest first).
+//! A device with the official client. Its user changes several things offline. Later it sends them one by
+//! one, in its own order: deletions of files, deletions of folders, new folders, files (the smallest first).
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -8,7 +8,7 @@ use obsync_testkit::VaultHandle;
 use super::world::{vault_texts, with_word, words, write};
 use super::{FOLDERS, PATHS};
 
-/// One thing that its user does.
+/// An action of its user.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Act {
     Edit { at: usize },
@@ -18,10 +18,10 @@ pub(super) enum Act {
 
 type Files = BTreeMap<String, String>;
 
-/// What it has still to send.
+/// A change that it has not sent yet.
 #[derive(Debug)]
 enum Op {
-    /// A file that had this text when its user removed it here.
+    /// Deletion of a file that had this text when its user removed it.
     Delete {
         path: &'static str,
         text: String,
@@ -48,7 +48,8 @@ impl Official {
         self.pending.clear();
     }
 
-    /// Its user does all that, seeing what the vault has now. Tells the words that are new, and those that are removed.
+    /// Performs these actions of its user, who sees the present content of the vault. Returns the new and the
+    /// removed words.
     pub(super) fn act(
         &mut self,
         vault: &VaultHandle,
@@ -110,14 +111,15 @@ impl Official {
         );
     }
 
-    /// Sends so many of its changes. Each looks at what the vault has at that moment, as the client does with what it hears.
+    /// Sends this many of its changes. It compares each with the vault's content at that moment, as the
+    /// client does with the changes that it received.
     pub(super) fn send(&mut self, vault: &VaultHandle, most: usize, time: i64) -> u64 {
         let mut sent = 0;
         for _ in 0..most {
             let Some(op) = self.pending.pop_front() else { break };
             let there = vault_texts(vault);
             let is_done = match op {
-                // What was changed since is not deleted.
+                // A file that was changed since is not deleted.
                 Op::Delete { path, text } => there.get(path) == Some(&text) && vault.delete(path).is_ok(),
                 Op::DeleteFolder(folder) => {
                     let below = format!("{folder}/");
@@ -132,7 +134,7 @@ impl Official {
                 }
                 Op::Write { path, text } => {
                     if !Self::write(vault, path, &text, time) {
-                        // Something else has the place by now: its user takes another name.
+                        // The path is in use by now, so its user takes another name.
                         let beside = PATHS[0];
                         assert!(
                             Self::write(vault, beside, &text, time),
@@ -147,7 +149,7 @@ impl Official {
         sent
     }
 
-    /// Writes a text, with all that is there and not in it.
+    /// Writes a text, with the lines of the vault's file whose words it lacks.
     fn write(vault: &VaultHandle, path: &str, text: &str, time: i64) -> bool {
         let there = vault_texts(vault).remove(path).unwrap_or_default();
         let known = words(text);
@@ -157,7 +159,7 @@ impl Official {
     }
 }
 
-/// Whether no file is in the way of one at this path, as a folder above it or the other way round.
+/// True if no file is in the way of one at this path, as a folder above it or the other way round.
 fn is_free(files: &Files, path: &str) -> bool {
     let is_below = |path: &str, above: &str| path.starts_with(&format!("{above}/"));
     !files.keys().any(|other| is_below(other, path) || is_below(path, other))

@@ -27,7 +27,7 @@ pub(super) struct Replica {
     pub(super) clock: Arc<JumpingClock>,
 }
 
-/// A place whose files need not survive the computer: flushing them costs nothing there.
+/// Returns a folder in memory, if possible: flushing files costs nothing there.
 fn new_home() -> TempDir {
     let memory = Path::new("/dev/shm");
     match memory.is_dir() {
@@ -58,7 +58,7 @@ impl Replica {
         Replica { home, source, is_narrow: false, is_careful: false, clock }
     }
 
-    /// Forgets everything: a new folder.
+    /// Starts again with a new folder.
     pub(super) fn begin(&mut self) {
         self.home = new_home();
         std::fs::create_dir(self.dest()).unwrap();
@@ -99,7 +99,7 @@ impl Replica {
         self.sync_recorded_by(Arc::new(self.state().unwrap()), progress, stop).await
     }
 
-    /// The same with a state that is given.
+    /// The same with this state.
     pub(super) async fn sync_recorded_by(
         &self,
         state: Arc<dyn StateStore>,
@@ -110,7 +110,7 @@ impl Replica {
         sync(&self.source, destination, state, &self.options(), progress, stop).await
     }
 
-    /// Has an empty folder in the place of this one, until [`its own is put back`](Self::put_back).
+    /// Replaces the folder with an empty one, until [`put_back`](Self::put_back) restores it.
     pub(super) fn take_away(&self) {
         std::fs::rename(self.dest(), self.home.path().join("away")).unwrap();
         std::fs::create_dir(self.dest()).unwrap();
@@ -127,24 +127,24 @@ impl Replica {
         pull(&self.source, destination, state, &self.options().pull, progress, stop).await
     }
 
-    /// Confirms what is held back; how much that was.
+    /// Confirms the held-back deletions, and returns their number.
     pub(super) async fn confirm(&self) -> u64 {
         let state = self.state().unwrap();
         let waiting = held_back(&state).await.unwrap();
         confirm(&state, &waiting, jiff::Timestamp::now()).await.unwrap().len() as u64
     }
 
-    /// What its journal has.
+    /// Returns the entries of its journal.
     pub(super) async fn journal(&self) -> Vec<JournalEntry> {
         self.state().unwrap().journal(None, 10_000).await.unwrap()
     }
 
-    /// Whether anything that a run announced is not settled.
+    /// Returns the announced changes that are not settled.
     pub(super) async fn intents(&self) -> Vec<obsync_core::Intent> {
         self.state().unwrap().intents().await.unwrap()
     }
 
-    /// Waits until nothing of a run whose future was dropped runs on: a process that dies takes its calls with it.
+    /// Waits until all calls of a dropped run have ended, as they do when a process dies.
     pub(super) async fn until_dead(&self) {
         while FolderDestination::open(&self.dest(), FolderOptions::default()).unwrap().lock().is_err()
             || self.state().is_err()

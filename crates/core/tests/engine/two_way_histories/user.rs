@@ -1,4 +1,5 @@
-//! A user at work in a folder while a run is: edits, saves by rename, deletes, renames, moves trees, checks out another branch.
+//! A user who works in a folder during a run: edits, saves by rename, deletes, renames, moves trees, checks
+//! out another branch.
 
 use std::fs;
 use std::io::{self, Write};
@@ -8,14 +9,14 @@ use std::sync::Mutex;
 use super::PATHS;
 use super::world::{with_word, words};
 
-/// What a user does.
+/// An action of a user.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Deed {
-    /// Adds a line to a file: what came to it since its user looked stays.
+    /// Appends a line to a file, and keeps text that arrived since the user last looked.
     Append {
         at: usize,
     },
-    /// Writes a file beside the old one and gives it its name.
+    /// Writes a new file beside the old one, and renames it to the old one's name.
     SaveByRename {
         at: usize,
     },
@@ -26,9 +27,9 @@ pub(super) enum Deed {
         from: usize,
         to: usize,
     },
-    /// Gives a folder with all that is in it another name, or the first one again.
+    /// Renames a folder with everything in it, or renames it back.
     MoveTree,
-    /// Of many files at once some go and others change or appear, each by a bit.
+    /// Removes some of the files, and changes or creates others; one bit for each file.
     CheckOut {
         gone: u8,
         changed: u8,
@@ -36,7 +37,7 @@ pub(super) enum Deed {
 }
 
 impl Deed {
-    /// What is counted of it.
+    /// The name under which the action is counted.
     pub(super) fn name(self) -> &'static str {
         match self {
             Deed::Append { .. } => "edited",
@@ -49,7 +50,7 @@ impl Deed {
     }
 }
 
-/// A user who does something once.
+/// A user who acts once.
 pub(super) struct User {
     folder: PathBuf,
     deed: Deed,
@@ -58,12 +59,12 @@ pub(super) struct User {
     done: Mutex<Done>,
 }
 
-/// What a user did.
+/// The result of an action.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Done {
     pub(super) is_done: bool,
     pub(super) written: Vec<String>,
-    /// The words of files at the moment at which they were deleted.
+    /// Words of files at the moment of their deletion.
     pub(super) removed: Vec<String>,
 }
 
@@ -76,7 +77,7 @@ impl User {
         self.done.lock().unwrap().clone()
     }
 
-    /// Does it, if it can be done.
+    /// Performs the action, if it is possible.
     pub(super) fn act(&self) {
         let mut done = self.done.lock().unwrap();
         done.is_done = match self.deed {
@@ -111,7 +112,7 @@ impl User {
         is_written
     }
 
-    /// Takes a file away, and looks at what that was then.
+    /// Moves a file away before it reads its words, so that they are those at the moment of deletion.
     fn delete(&self, at: usize, done: &mut Done) -> bool {
         let (file, gone) = (self.at(at), self.folder.with_file_name("gone"));
         let is_gone = file.is_file() && fs::rename(&file, &gone).is_ok();

@@ -21,7 +21,7 @@ use super::replica::Replica;
 use super::user::{Deed, Done, User};
 use super::{Edit, Event, FAULTS, FOLDERS, PATHS, REPLICAS};
 
-/// What users did, and what there is.
+/// The actions of users, and the state of all sides.
 pub(super) struct World {
     bench: Bench,
     replicas: Vec<Replica>,
@@ -29,10 +29,10 @@ pub(super) struct World {
     official: Official,
     words: u64,
     written: BTreeSet<String>,
-    /// Words that a user removed while they were there to be seen.
+    /// Words that a user who could see them removed.
     removed: BTreeSet<String>,
-    /// What a replica's user removed while it was left out, of which the vault has a copy: that is to stay, unless its user writes
-    /// something else in its place.
+    /// Words that a replica's user removed while they were filtered there, and that the vault has. They have
+    /// to stay, unless that user writes something else in their place.
     left_out: BTreeMap<(usize, String), BTreeSet<String>>,
     time: i64,
     pub(super) counted: Counted,
@@ -50,7 +50,7 @@ pub(super) fn with_word(before: &str, word: &str, in_front: bool) -> String {
     if in_front { format!("{word}\n{before}") } else { format!("{before}{word}\n") }
 }
 
-/// Settings with a word as one more key.
+/// Returns settings with a word as an additional key.
 fn with_key(settings: &str, word: &str) -> String {
     let mut keys: BTreeMap<String, u64> = serde_json::from_str(settings).unwrap();
     keys.insert(word.to_owned(), 1);
@@ -60,7 +60,7 @@ fn with_key(settings: &str, word: &str) -> String {
 impl World {
     pub(super) async fn new() -> Self {
         let bench = Bench::new().await;
-        // Two folders of one computer, and another computer.
+        // Two folders on one computer, and one on another.
         let name = |number: usize| format!("computer {}", number / 2);
         let replicas = (0..REPLICAS).map(|number| Replica::new(&bench, &name(number))).collect();
         let other = bench.vault.as_device("other");
@@ -78,7 +78,7 @@ impl World {
         }
     }
 
-    /// A history begins: nothing is anywhere.
+    /// Starts a history with all sides empty.
     pub(super) fn begin(&mut self) {
         self.bench.server.faults().clear();
         self.bench.vault.roll_back(Uid(0)).unwrap();
@@ -90,7 +90,7 @@ impl World {
         self.time = 1_700_000_000_000;
     }
 
-    /// The files that a device sees, by path.
+    /// Returns the files that a device sees, by path.
     fn files(&self, on: usize) -> BTreeMap<String, String> {
         match self.replicas.get(on) {
             Some(replica) => texts(&replica.dest()),
@@ -98,7 +98,7 @@ impl World {
         }
     }
 
-    /// Writes a file as a device does. `false`: something is in its way.
+    /// Writes a file as a device does. Returns false if something is in its way.
     fn put(&mut self, on: usize, path: &str, text: &str, clock: i64) -> bool {
         self.time += 1000;
         let Some(replica) = self.replicas.get(on) else {
@@ -209,7 +209,7 @@ impl World {
         };
         if is_here && there.contains_key(PATHS[from]) && !there.keys().any(is_in_the_way) {
             self.edit(Edit { on, at: from, in_front: false, clock: 0 });
-            // A folder may have the name, of which no file tells.
+            // A folder without files may have the name.
             let is_renamed = self.other.rename(PATHS[from], PATHS[to]).is_ok();
             self.counted.add("renamed there, edited here", u64::from(is_renamed));
         }
@@ -245,7 +245,7 @@ impl World {
         let was_stopped = outcome.is_none_or(|outcome| outcome == Outcome::Interrupted);
         if was_stopped && stop.is_cancelled() {
             self.counted.note("recovery: stopped at work");
-            // Calls that were under way may hold the state for a moment still.
+            // Pending calls may still have the state open.
             self.replicas[on].until_dead().await;
             let intents = self.replicas[on].intents().await;
             self.counted.announced(&intents);
@@ -268,7 +268,7 @@ impl World {
         let outcome = self.run_as(on, at_work.clone(), None, CancellationToken::new()).await;
         let Done { is_done, written, removed } = at_work.done();
         if !written.is_empty() {
-            // Nobody knows whether the file was there again.
+            // It is unknown whether the file had been restored by then.
             let of_this = self.left_out.extract_if(.., |(replica, _), _| *replica == on);
             self.removed.extend(of_this.flat_map(|(_, words)| words));
         }
@@ -297,7 +297,7 @@ impl World {
         self.other.write(SETTINGS, "{}", self.time).unwrap();
         self.sync(on, None, None).await;
         let file = self.replicas[on].dest().join(SETTINGS);
-        // A run that was held up has not brought it.
+        // A run that was held up did not download it.
         let Ok(settings) = fs::read_to_string(&file) else { return };
         let (here, there) = (self.new_word(), self.new_word());
         fs::write(&file, with_key(&settings, &here)).unwrap();
@@ -329,7 +329,7 @@ impl World {
         }
     }
 
-    /// Runs a replica. What it could not do the next one does. `None`: it ended by an error.
+    /// Runs a replica. The next run does the rest. `None` if the run ended with an error.
     async fn run(
         &mut self,
         on: usize,
@@ -339,7 +339,7 @@ impl World {
         stop: CancellationToken,
     ) -> Option<Outcome> {
         let word = self.new_word();
-        // The server's rival would write over that without having seen it, which is no fault of a replica.
+        // The server's rival would overwrite that without having seen it, which is not a replica's fault.
         let path =
             meanwhile.filter(|_| fault.is_none_or(|fault| FAULTS[fault] != "rival-push")).map(|at| PATHS[at]);
         let at_work = Arc::new(at_work.with_rival(&self.other, path, &word, self.time));
@@ -357,7 +357,8 @@ impl World {
         if let Some(fault) = fault {
             faults.update(|faults| {
                 faults.set(&format!("{}=next:1", FAULTS[fault])).unwrap();
-                // Looked for when its connection is lost, and again before the vault is listed; then it is there.
+                // The change is looked up when its connection is lost, and again before the vault is listed;
+                // then it is there.
                 faults.late_after = 2;
             });
         }
@@ -403,14 +404,15 @@ impl World {
         }
     }
 
-    /// Whether a run merged or kept what another device wrote to a path while it sent the same one.
+    /// True if a run merged or kept the text that another device wrote to a path while the run sent the same
+    /// path.
     fn has_found(&self, on: usize, report: &Report, path: &str, word: &str) -> bool {
         let conflicts = report.conflicts.iter().map(|conflict| &conflict.path);
         report.merged.iter().chain(conflicts).any(|at| at.as_str() == path)
             && self.files(on).values().any(|text| words(text).contains(word))
     }
 
-    /// What went while the filter left it out is nobody's deletion: what the vault has of it is to stay.
+    /// A file that is removed while it is filtered is not a deletion: the vault's copy has to stay.
     async fn left_out(&mut self, on: usize, path: &'static str) {
         self.replicas[on].is_narrow = true;
         let outcome = self.run(on, AtWork::default(), None, None, CancellationToken::new()).await;
@@ -429,7 +431,7 @@ impl World {
         self.replicas[on].is_narrow = false;
     }
 
-    /// A file has a name that no vault can have, until its user sees that.
+    /// A file has a name that no vault can have, until its user notices.
     async fn bad_name(&mut self, on: usize, path: &'static str) {
         let dest = self.replicas[on].dest();
         let Some(text) = self.files(on).remove(path) else { return };
@@ -438,7 +440,7 @@ impl World {
         let said = |report: &Report| report.warnings.iter().any(|warning| warning.contains("no: name.md"));
         let outcome = self.replicas[on].sync(Arc::new(NoProgress)).await;
         self.counted.add("decision: name refused", u64::from(outcome.as_ref().is_ok_and(said)));
-        // What the vault brought meanwhile is there, too.
+        // The run may have downloaded the vault's file meanwhile.
         let files = self.files(on);
         let Some(there) = files.get(path) else {
             let back = dest.join(path);
@@ -453,7 +455,7 @@ impl World {
     }
 
     fn official(&mut self, acts: &[Act]) {
-        // It sends what it has before its user goes on.
+        // It sends its pending changes before its user continues.
         self.official_sends(usize::MAX);
         let mut words = self.words;
         let new_word = || {
@@ -485,7 +487,7 @@ impl World {
         self.written.insert(theirs);
         self.counted.note("official client: sent without a look at what came just before");
         self.killed(on, after).await;
-        // Nobody else knows what it took the place of.
+        // Only this replica knows which text the other one replaced.
         self.sync(on, None, None).await;
     }
 
@@ -522,7 +524,7 @@ impl World {
         let replica = &self.replicas[on];
         let dies = CancellationToken::new();
         let at_work = Arc::new(AtWork::default().that_ends(after, &dies));
-        // Commits are news, too.
+        // Commits count as events, too.
         let watch = at_work.clone();
         let state = WatchedState::with(Arc::new(replica.state().unwrap()), move || watch.news());
         let is_killed = tokio::select! {
@@ -538,7 +540,7 @@ impl World {
         }
     }
 
-    /// Runs all until nothing changes any more. What was left out and held back is so no longer.
+    /// Runs all replicas until nothing changes any more, without filters and without holding deletions back.
     pub(super) async fn come_to_rest(&mut self) {
         self.official_sends(usize::MAX);
         for replica in &mut self.replicas {
@@ -589,7 +591,7 @@ impl World {
     }
 }
 
-/// Writes a file as another device does. `false`: something is in its way.
+/// Writes a file as another device does. Returns false if something is in its way.
 pub(super) fn write(vault: &VaultHandle, path: &str, text: &str, time: i64) -> bool {
     let is_in_the_way =
         |other: &String| other.starts_with(&format!("{path}/")) || path.starts_with(&format!("{other}/"));
