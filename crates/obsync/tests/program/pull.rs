@@ -44,7 +44,7 @@ fn a_first_pull_brings_everything_but_workspace_files() {
     exit status 0
     --- stdout
     Pulled 10 files (69 bytes) from "Notes" to notes in [TIME] s (version 15).
-    Made 4 folders.
+    Created 4 folders.
     Code with new content, which Obsidian runs or applies when it opens the vault: 1 file.
       .obsidian/plugins/dataview/main.js
     Left out: 1 file (15 bytes): 1 never synced by Obsidian.
@@ -233,7 +233,7 @@ fn later_pulls_bring_what_is_new_and_tell_what_was_done() {
     Pulled 1 file (14 bytes) from "Notes" to notes in [TIME] s (version 22).
     Moved, as in the vault: 1 file.
       Daily/2026-01-01.md is now Daily/New year.md
-    Made 1 folder.
+    Created 1 folder.
     Deleted, as in the vault: 1 file and 2 folders.
       Archive/2020/Old.md
     "#);
@@ -258,7 +258,7 @@ fn what_is_there_is_adopted_and_what_differs_is_kept() {
     --- stdout
     Pulled 9 files (60 bytes) from "Notes" to notes in [TIME] s (version 15).
     Found in place, so not downloaded: 1 file (9 bytes).
-    Made 2 folders.
+    Created 2 folders.
     In the way of a file of the vault, so kept under another name: 1 file.
       Archive/2020/Old.md is now [CONFLICTED COPY]
     Code with new content, which Obsidian runs or applies when it opens the vault: 1 file.

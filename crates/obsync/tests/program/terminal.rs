@@ -258,11 +258,11 @@ fn the_first_run_that_sends_shows_its_plan_and_does_nothing_without_a_yes() {
         }
         let in_time = [way, way, way, "--max-time", "3s"];
         let mut terminal = Terminal::run(&world, &in_time, &CREDENTIALS);
-        terminal.expect("Go on? [y/N] ");
+        terminal.expect("Continue? [y/N] ");
         let (code, shown) = terminal.end();
         assert!(code == Some(6) && shown.contains("--max-time"), "{way}: {shown}");
         let mut terminal = Terminal::run(&world, &command, &CREDENTIALS);
-        terminal.expect("Go on? [y/N] ");
+        terminal.expect("Continue? [y/N] ");
         terminal.press("yes\n");
         assert_eq!(terminal.end().0, Some(0), "{way}");
         assert_eq!(in_vault(), ["here.md", "there.md"], "{way}");
@@ -270,7 +270,7 @@ fn the_first_run_that_sends_shows_its_plan_and_does_nothing_without_a_yes() {
         // It is asked once.
         fs::write(&here, "changed here").unwrap();
         let (code, shown) = Terminal::run(&world, &command, &CREDENTIALS).end();
-        assert!(code == Some(0) && !shown.contains("Go on?"), "{way}: {shown}");
+        assert!(code == Some(0) && !shown.contains("Continue?"), "{way}: {shown}");
     }
 }
 
@@ -300,7 +300,7 @@ fn of_a_long_plan_the_beginning_and_the_sum_are_shown_before_the_question() {
     terminal.expect("  send           0000.md");
     terminal.expect("  … and 1,234 more (--dry-run names them all)");
     terminal.expect("would take 1,254 steps: send 1,254 files.");
-    terminal.expect("Go on? [y/N] ");
+    terminal.expect("Continue? [y/N] ");
     terminal.press("n\n");
     let (code, shown) = terminal.end();
     assert_eq!((code, shown.matches("  send ").count()), (Some(0), 20), "{shown}");

@@ -173,7 +173,7 @@ fn of_a_synced_folder_verify_names_what_sends_before_what_takes_it_back() {
     let told = world.run(&["verify", "notes"]).expect(5).stdout;
     for words in [
         "` sends local changes, additions and deletions to the vault.",
-        "--full` restores the vault's files instead;",
+        "--full` restores the vault's files instead,",
     ] {
         assert!(told.contains(words), "{told}");
     }
@@ -544,7 +544,7 @@ fn a_destination_inside_another_is_told_as_what_it_is() {
     world.vault("Work").write(".obsidian/app.json", "{}", NOON).unwrap();
     world.must(&["pull", "Notes", "notes"]);
     let inner = world.must(&["pull", "Work", "notes/work"]);
-    assert!(inner.stderr.contains("lies around this destination"), "{}", inner.stderr);
+    assert!(inner.stderr.contains("is around this destination"), "{}", inner.stderr);
     let verified = world.must(&["verify", "notes"]);
     assert!(verified.stdout.contains("Another destination, not checked: "), "{}", verified.stdout);
     assert!(verified.stdout.contains("/notes/work (2 files of the vault \"Work\")"), "{}", verified.stdout);

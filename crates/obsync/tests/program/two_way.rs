@@ -146,7 +146,7 @@ fn a_mirror_takes_local_changes_back_into_the_trash() {
     fs::remove_file(world.path("notes/2.md")).unwrap();
     let plan = world.must(&["pull", "Notes", "notes", "--mirror", "--dry-run"]).stdout;
     assert!(plan.contains("Would be reverted") && plan.contains("added.md"), "{plan}");
-    assert!(plan.contains("take back 2 files") && !plan.contains("change nothing"), "{plan}");
+    assert!(plan.contains("revert 2 files") && !plan.contains("change nothing"), "{plan}");
     let told = world.must(&["pull", "Notes", "notes", "--mirror"]).stdout;
     assert!(told.contains("Reverted, as they were changed or added here: 2 files"), "{told}");
     let differences = world.differences("Notes", "notes");
