@@ -180,7 +180,7 @@ fn what_the_cloud_cannot_be_told_is_refused_with_a_sentence() {
     let port = taken.local_addr().unwrap().port().to_string();
     for (args, status, sentence) in [
         (&["--bucket", "No Bucket"][..], 2, "lower-case letters"),
-        (&["--port", "65533"], 2, "three more ports"),
+        (&["--port", "65533"], 2, "the next three ports"),
         (&["--fill", "10"], 2, "--server"),
         (&["--port", "0", "--table", "t"], 1, "cannot make the table"),
         (&["--port", "0", "--secret", bad.to_str().unwrap()], 1, "is not JSON (line 1"),

@@ -262,7 +262,7 @@ async fn a_full_pull_removes_nothing_unlisted_while_a_path_cannot_be_read() {
     bench.vault.write_raw(RawEntry { path: "00ff".into(), ..RawEntry::default() }).unwrap();
     let report = bench.pull_full().await;
     assert_eq!((report.failures.len(), report.deleted.files), (1, 1), "{report:#?}");
-    assert!(report.warnings[0].contains("was kept (1 paths)"), "{report:#?}");
+    assert!(report.warnings[0].contains("were kept (1)"), "{report:#?}");
     assert_eq!(bench.files(), ["a.md", "b.md"]);
     let raw = RawEntry { path: "00ff".into(), deleted: true, ..RawEntry::default() };
     bench.vault.write_raw(raw).unwrap();
