@@ -77,6 +77,8 @@ impl Run<'_> {
             return Ok(Vec::new());
         }
         let records = self.recover_placed(&announced).await?;
+        let placed = announced.iter().filter_map(Intent::placed).map(|record| record.path.clone());
+        self.destination.sweep_beside(placed.collect()).await;
         let Recovered { forgotten, unclear } = self.recover_removed(&announced).await?;
         let is_unclear =
             |intent: &Intent| matches!(intent, Intent::Remove { path, .. } if unclear.contains(path));

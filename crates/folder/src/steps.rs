@@ -36,6 +36,25 @@ pub enum Step {
     CopyFound,
 }
 
+impl Step {
+    /// All steps.
+    pub const ALL: [Step; 13] = [
+        Step::Copied,
+        Step::Prepared,
+        Step::Compared,
+        Step::Renamed,
+        Step::Exchanged,
+        Step::Placed,
+        Step::Flushed,
+        Step::Released,
+        Step::ToBeRemoved,
+        Step::TakenOut,
+        Step::Recognized,
+        Step::Timed,
+        Step::CopyFound,
+    ];
+}
+
 /// Called at each step before the next one, with the path if it concerns one file.
 type StepWatch = Arc<dyn Fn(Step, Option<&VaultPath>) + Send + Sync>;
 

@@ -1,17 +1,21 @@
 //! Publishes into another file system that is mounted below the root, which a rename from staging cannot
 //! reach: the content is first copied to a hidden file beside the target.
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io;
 use std::sync::Arc;
 
 use cap_std::fs::Dir;
 use obsync_core::{DestinationError, FileMeta};
+use obsync_protocol::VaultPath;
 use rustix::fs::{AtFlags, Mode, OFlags};
 use rustix::io::Errno;
 
+use super::context::Context;
 use super::entry::{hash, open_file, set_file_time};
 use super::error::{Action, ErrorContext};
+use super::parents::Parents;
 use super::staging::StagingFolder;
 
 /// Prefix of a copy's name; the content hash and [`SUFFIX`] follow. (Shorter than any file system's limit.)
@@ -60,6 +64,25 @@ pub(super) fn transplant(
         return Err(failed(io::Error::other("the staged file was changed by something else")));
     }
     Ok(part)
+}
+
+impl Context {
+    /// Removes copies that a killed run left in the folders of these paths. An unmounted file system keeps
+    /// them until files come there again.
+    pub(super) fn sweep_beside(&self, paths: &[VaultPath]) -> Result<(), DestinationError> {
+        let Some(root) = self.root_to_write()? else { return Ok(()) };
+        let folders: BTreeSet<Option<VaultPath>> = paths.iter().map(VaultPath::parent).collect();
+        let mut parents = Parents::new(&root);
+        for folder in &folders {
+            let shown = folder.as_ref().map_or("", |folder| folder.as_str());
+            let swept = parents.find(folder.as_ref()).and_then(|dir| match dir {
+                Some(dir) => sweep(&dir).map_err(|error| root.errors.error(Action::List, shown, error)),
+                None => Ok(()),
+            });
+            swept.unwrap_or_else(|error| tracing::warn!(%error, "copies of a killed run may stay"));
+        }
+        Ok(())
+    }
 }
 
 /// Removes copies that interrupted runs left in `dir`.

@@ -76,6 +76,12 @@ pub trait Destination: Describe + Naming + Inspect + Scan + Receive {
         Ok(Vec::new())
     }
 
+    /// Removes temporary copies that a killed run may have left beside these paths, in folders where the
+    /// staging area cannot be used. What cannot be removed stays.
+    async fn sweep_beside(&self, paths: Vec<VaultPath>) {
+        let _ = paths;
+    }
+
     /// Ends the run, whatever its result: a destination drops staged content that no later run could
     /// [recover](Receive::recover), and waits (not long) for its background work.
     async fn end_run(&self) {}

@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::io::ErrorKind;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, abort};
@@ -11,6 +12,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use obsync_client::FetchOptions;
 use obsync_conformance::WatchedState;
+use obsync_conformance::confined::{Confinement, confined};
 use obsync_core::{
     Commit, DestinationError, Intent, KnownContent, MaxDelete, NoProgress, Outcome, PullError, PullOptions,
     StateStore, pull,
@@ -35,22 +37,6 @@ const REACHED: &str = "reached: ";
 const USERS: &str = "a user's text";
 const FORMATTED: &str = "formatted.md";
 const FORMATTERS: &str = "as a formatter writes it";
-/// All steps of the folder.
-const STEPS: [Step; 13] = [
-    Step::Copied,
-    Step::Prepared,
-    Step::Compared,
-    Step::Renamed,
-    Step::Exchanged,
-    Step::Placed,
-    Step::Flushed,
-    Step::Released,
-    Step::ToBeRemoved,
-    Step::TakenOut,
-    Step::Recognized,
-    Step::Timed,
-    Step::CopyFound,
-];
 const TIME: i64 = 1_700_000_000_000;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -58,42 +44,60 @@ async fn a_run_that_is_killed_at_any_of_its_steps_is_made_good_by_the_next() {
     if let Ok(dies_at) = std::env::var(DIES_AT) {
         return die(dies_at.parse().unwrap()).await;
     }
-    kill_at_each_step(Bench::new().await).await;
+    kill_at_each_step(Bench::new().await, "", &Step::ALL).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_the_vault_deletes_or_replaces_is_in_the_trash_at_whatever_step_a_run_is_killed() {
     let mut bench = Bench::new().await;
     bench.folder.trash = true;
-    kill_at_each_step(bench).await;
+    kill_at_each_step(bench, "", &Step::ALL).await;
 }
 
-async fn kill_at_each_step(bench: Bench) {
+/// No file can be renamed or exchanged between the staging area and such a folder.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_that_is_killed_below_a_mounted_file_system_is_made_good_by_the_next() {
+    let test = "kills::a_run_that_is_killed_below_a_mounted_file_system_is_made_good_by_the_next";
+    let Some(disk) = confined(test, Confinement::Disk("size=64m")) else { return };
+    let bench = Bench::new().await.at(&disk);
+    let mounted = bench.dest().join("disk");
+    fs::create_dir_all(&mounted).unwrap();
+    let mount = Command::new("mount").args(["-t", "tmpfs", "none"]).arg(&mounted).status().unwrap();
+    assert!(mount.success());
+    let exchanges = [Step::Renamed, Step::Exchanged, Step::Released, Step::TakenOut];
+    let reached: Vec<Step> = Step::ALL.into_iter().filter(|step| !exchanges.contains(step)).collect();
+    kill_at_each_step(bench, "disk/", &reached).await;
+}
+
+/// `below` is the folder of all notes, with a slash at its end; `all` are the steps of the folder there.
+async fn kill_at_each_step(bench: Bench, below: &str, all: &[Step]) {
     for (path, text) in BEFORE {
-        bench.vault.write(path, text.as_bytes(), TIME).unwrap();
+        bench.vault.write(&format!("{below}{path}"), text.as_bytes(), TIME).unwrap();
     }
     bench.pull().await;
+    let formatted = format!("{below}{FORMATTED}");
     // This edit has a conflicted copy already when it comes in the way again.
-    bench.edit(FORMATTED, FORMATTERS);
-    bench.vault.write(FORMATTED, "changed once", TIME + 500).unwrap();
+    bench.edit(&formatted, FORMATTERS);
+    bench.vault.write(&formatted, "changed once", TIME + 500).unwrap();
     assert_eq!(bench.pull().await.conflicts.len(), 1);
     let pristine = tempfile::tempdir().unwrap();
     let kept = pristine.path().join("home");
     copy(bench.home(), &kept);
-    change(&bench);
+    change(&bench, below);
     let (mut steps, mut reached) = (0, BTreeSet::new());
     loop {
         copy(&kept, bench.home());
-        bench.edit("edited.md", USERS);
-        bench.edit("edited and deleted.md", USERS);
-        bench.edit(FORMATTED, FORMATTERS);
+        for (path, text) in [("edited.md", USERS), ("edited and deleted.md", USERS), (FORMATTED, FORMATTERS)]
+        {
+            bench.edit(&format!("{below}{path}"), text);
+        }
         let (is_killed, reached_by_it) = dies_after(&bench, steps);
         reached.extend(reached_by_it);
         if !is_killed {
             break;
         }
         bench.pull().await;
-        assert_files(&bench, steps);
+        assert_files(&bench, below, steps);
         let verification = bench.verify().await;
         assert_eq!((verification.missing, verification.changed), (vec![], vec![]), "step {steps}");
         assert!(!bench.dest().join(".obsync/staging").exists(), "step {steps}");
@@ -101,8 +105,8 @@ async fn kill_at_each_step(bench: Bench) {
         assert!(next.is_unchanged(), "step {steps}: {next:#?}");
         steps += 1;
     }
-    let all = STEPS.map(|step| format!("{step:?}"));
-    assert_eq!(reached, BTreeSet::from(all), "a step that is not reached is not tried");
+    let all: BTreeSet<String> = all.iter().map(|step| format!("{step:?}")).collect();
+    assert_eq!(reached, all, "a step that is not reached is not tried");
     assert!(steps >= 30, "{steps} steps: commits and steps of the folder are counted");
     println!("{steps} kills");
 }
@@ -244,18 +248,18 @@ const AFTER: &[(&str, &str)] = &[
 ];
 
 /// Changes the vault in every way that a run handles.
-fn change(bench: &Bench) {
+fn change(bench: &Bench, below: &str) {
     let vault = &bench.vault;
     for path in ["deleted.md", "edited and deleted.md", "renamed.md", "moved/a.md"] {
-        vault.delete(path).unwrap();
+        vault.delete(&format!("{below}{path}")).unwrap();
     }
     for (path, text) in AFTER {
-        vault.write(path, text.as_bytes(), TIME + 1000).unwrap();
+        vault.write(&format!("{below}{path}"), text.as_bytes(), TIME + 1000).unwrap();
     }
 }
 
 /// Asserts that the folder has the vault's files, each of the user's two texts once, and nothing else.
-fn assert_files(bench: &Bench, step: usize) {
+fn assert_files(bench: &Bench, below: &str, step: usize) {
     let expected: BTreeMap<String, String> =
         bench.vault.expected().unwrap().files.into_iter().map(|file| (file.path, file.sha256)).collect();
     let mut others = bench.contents();
@@ -263,14 +267,15 @@ fn assert_files(bench: &Bench, step: usize) {
     for (path, content) in &expected {
         assert_eq!(others.remove(path).as_ref(), Some(content), "step {step}: {path}");
     }
+    let is_formatted = format!("{below}formatted (");
     let formatted: Vec<String> =
-        others.extract_if(.., |path, _| path.starts_with("formatted (")).map(|(path, _)| path).collect();
+        others.extract_if(.., |path, _| path.starts_with(&is_formatted)).map(|(path, _)| path).collect();
     let texts: Vec<String> = formatted.iter().map(|path| bench.read(path)).collect();
     assert_eq!(texts, [FORMATTERS], "step {step}");
     let texts: Vec<String> = others.keys().map(|path| bench.read(path)).collect();
     assert!(texts.iter().all(|text| text == USERS), "step {step}: {others:?}");
     for name in ["edited (", "edited and deleted"] {
-        let kept = others.keys().filter(|path| path.starts_with(name)).count();
+        let kept = others.keys().filter(|path| path.starts_with(&format!("{below}{name}"))).count();
         assert_eq!(kept, 1, "step {step}: {name}: {others:?}");
     }
     assert_eq!(others.len(), 2, "step {step}: {others:?}");
@@ -354,15 +359,26 @@ async fn die(at: usize) {
     pull(&source, Arc::new(destination), state, &options, Arc::new(NoProgress), stop).await.unwrap();
 }
 
-/// Makes `to` a copy of `from`, with the times of the files.
+/// Makes `to` a copy of `from`, with the times of the files. File systems mounted below `to` stay.
 pub(crate) fn copy(from: &Path, to: &Path) {
-    if to.exists() {
-        for entry in fs::read_dir(to).unwrap() {
-            let path = entry.unwrap().path();
-            if path.is_dir() { fs::remove_dir_all(path).unwrap() } else { fs::remove_file(path).unwrap() }
-        }
-    }
     fs::create_dir_all(to).unwrap();
+    empty(to);
     let copied = Command::new("cp").arg("-a").arg(from.join(".")).arg(to).status().unwrap();
     assert!(copied.success());
+}
+
+/// Removes everything in a folder but mounted file systems, which are emptied.
+fn empty(folder: &Path) {
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if !path.is_dir() || path.is_symlink() {
+            fs::remove_file(path).unwrap();
+            continue;
+        }
+        empty(&path);
+        match fs::remove_dir(&path) {
+            Err(error) if error.kind() == ErrorKind::ResourceBusy => {}
+            removed => removed.unwrap(),
+        }
+    }
 }
