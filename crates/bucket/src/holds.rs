@@ -18,7 +18,11 @@ pub(super) async fn check(context: &Context, wanted: Vec<Wanted>) -> Result<Vec<
         .map(|wanted| async move {
             match check_one(context, &wanted).await {
                 Err(error) if error.is_fatal() => Err(error),
-                answer => Ok(answer.unwrap_or(Checked { holds: false, by: CheckedBy::Metadata })),
+                answer => Ok(answer.unwrap_or(Checked {
+                    holds: false,
+                    is_unreadable: true,
+                    by: CheckedBy::Metadata,
+                })),
             }
         })
         .buffered(context.options.concurrency)
@@ -58,7 +62,8 @@ async fn look_at(context: &Context, wanted: &Wanted) -> Result<Found, Destinatio
 }
 
 async fn check_one(context: &Context, wanted: &Wanted) -> Result<Checked, DestinationError> {
-    let by_metadata = |holds| Checked { holds, by: CheckedBy::Metadata };
+    let checked = |holds, by| Checked { holds, is_unreadable: false, by };
+    let by_metadata = |holds| checked(holds, CheckedBy::Metadata);
     let key = context.keys.of(&wanted.path)?;
     if !context.listing.may_hold(&key, wanted.size) {
         return Ok(by_metadata(false));
@@ -68,7 +73,7 @@ async fn check_one(context: &Context, wanted: &Wanted) -> Result<Checked, Destin
     };
     let is_read = facts.is_content(content_of(wanted)).is_none();
     let holds = context.has(&wanted.path, &key, &facts, content_of(wanted)).await?;
-    Ok(if is_read { Checked { holds, by: CheckedBy::Read } } else { by_metadata(holds) })
+    Ok(if is_read { checked(holds, CheckedBy::Read) } else { by_metadata(holds) })
 }
 
 fn content_of(wanted: &Wanted) -> KnownContent {

@@ -52,7 +52,8 @@ pub struct Verification {
     pub never_synced_files: Vec<String>,
     /// Folders that cannot be read.
     pub unreadable: Vec<String>,
-    /// Files of the vault in unreadable folders, which may or may not exist.
+    /// Files of the vault that could not be read, or are in unreadable folders: they may be as recorded, or
+    /// not.
     #[cfg_attr(feature = "schema", schemars(with = "Vec<String>"))]
     pub unverified: Vec<VaultPath>,
     /// Why the destination is not the whole vault, although its files may be as recorded.
@@ -90,7 +91,7 @@ pub struct VerifiedFile {
     /// Its path.
     #[cfg_attr(feature = "schema", schemars(with = "String"))]
     pub path: VaultPath,
-    /// True if the file is as recorded in the state.
+    /// True if the file is as recorded in the state. A file that could not be read is also in `unverified`.
     pub intact: bool,
     /// How the file was compared.
     pub checked_by: CheckedBy,
@@ -286,7 +287,7 @@ impl Verification {
         killed: &mut Killed,
         destination: &dyn Destination,
     ) -> Result<(), DestinationError> {
-        let Checked { holds, by } = checked;
+        let Checked { holds, is_unreadable, by } = checked;
         if let Some(files) = &mut self.files {
             files.push(VerifiedFile { path: wanted.path.clone(), intact: holds, checked_by: by });
         }
@@ -298,6 +299,8 @@ impl Verification {
             }
         } else if let Some(path) = killed.put(wanted.path.as_str(), destination).await? {
             self.left_by_killed_run.push(path);
+        } else if is_unreadable {
+            self.unverified.push(wanted.path.clone());
         } else {
             self.changed.push(ChangedFile { path: wanted.path.clone(), checked_by: by });
         }

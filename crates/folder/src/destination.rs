@@ -144,13 +144,13 @@ impl Inspect for FolderDestination {
     }
 
     async fn check(&self, wanted: Vec<Wanted>) -> Result<Vec<Checked>, DestinationError> {
-        let read = |holds| Checked { holds, by: CheckedBy::Read };
         self.run(move |context| {
             let Some(root) = context.root()? else {
-                return Ok(vec![read(false); wanted.len()]);
+                let absent = Checked { holds: false, is_unreadable: false, by: CheckedBy::Read };
+                return Ok(vec![absent; wanted.len()]);
             };
             let mut parents = Parents::new(&root);
-            Ok(wanted.iter().map(|wanted| read(holds(context, &mut parents, wanted))).collect())
+            Ok(wanted.iter().map(|wanted| check(context, &mut parents, wanted)).collect())
         })
         .await
     }
@@ -309,6 +309,12 @@ impl Destination for FolderDestination {
         self.run(move |context| context.return_taken(&known)).await
     }
 
+    async fn sweep_beside(&self, paths: Vec<VaultPath>) {
+        if let Err(error) = self.run(move |context| context.sweep_beside(&paths)).await {
+            tracing::warn!(%error, "temporary copies of a killed run cannot be removed");
+        }
+    }
+
     async fn end_run(&self) {
         if let Err(error) = self.run(Context::end_trash_run).await {
             tracing::warn!(%error, "the trash cannot be swept");
@@ -361,20 +367,26 @@ fn find(context: &Context, parents: &mut Parents<'_>, wanted: &Wanted) -> Found 
     }
 }
 
-/// True if a file has the wanted content. An unreadable file does not.
-fn holds(context: &Context, parents: &mut Parents<'_>, wanted: &Wanted) -> bool {
+/// Reads a file to compare its content with the wanted one.
+fn check(context: &Context, parents: &mut Parents<'_>, wanted: &Wanted) -> Checked {
     let Wanted { path, hash, size } = wanted;
-    let Ok(Some(dir)) = parents.find(path.parent().as_ref()) else {
-        return false;
+    let found = match parents.find(path.parent().as_ref()) {
+        Ok(Some(dir)) if !is_own(path) => {
+            entry::content_of(&*dir, path.file_name(), &[*size]).map_err(|error| error.to_string())
+        }
+        Ok(_) => Ok(None),
+        Err(error) => Err(error.to_string()),
     };
-    if is_own(path) {
-        return false;
-    }
-    match entry::content_of(&*dir, path.file_name(), &[*size]) {
-        Ok(Some((Some(content), facts))) if content == *hash => {
-            context.hashes.note(path, content, facts);
+    let holds = match &found {
+        Ok(Some((Some(content), facts))) if content == hash => {
+            context.hashes.note(path, *content, *facts);
             true
         }
-        _ => false,
-    }
+        Ok(_) => false,
+        Err(error) => {
+            tracing::debug!(%path, error, "cannot be read");
+            false
+        }
+    };
+    Checked { holds, is_unreadable: found.is_err(), by: CheckedBy::Read }
 }

@@ -410,7 +410,7 @@ fn tell(
         let count = human::counted(verification.accepted_failures, "change", "changes");
         lines.push(format!("Accepted failures: {count}; `obsync status` lists them."));
     }
-    lines.extend(verification.files.iter().flatten().map(looked_at));
+    lines.extend(verification.files.iter().flatten().map(|file| looked_at(file, &verification.unverified)));
     if verification.is_clean() {
         lines.push(format!("All is well: {intact}"));
         return context.say(&lines.join("\n"));
@@ -422,10 +422,14 @@ fn tell(
     context.console.result(&lines.join("\n"))
 }
 
-/// A file of the vault, with the way of its comparison.
-fn looked_at(file: &VerifiedFile) -> String {
+/// A file of the vault, with the way of its comparison. `unread` has, sorted, those that could not be read.
+fn looked_at(file: &VerifiedFile, unread: &[VaultPath]) -> String {
     let (how, path) = (file.checked_by.as_str(), shown_name(file.path.as_str()));
-    let note = if file.intact { "" } else { " (changed)" };
+    let note = match file.intact {
+        true => "",
+        false if unread.binary_search(&file.path).is_ok() => " (could not be read)",
+        false => " (changed)",
+    };
     format!("  {how:8}  {path}{note}")
 }
 
@@ -458,7 +462,7 @@ fn faults(verification: &Verification, lines: &mut Vec<String>) {
     list("Missing", paths(&verification.missing).into_iter(), lines);
     list("Changed", verification.changed.iter().map(|file| file.path.to_string()), lines);
     list("Left by an unfinished run", paths(&verification.left_by_killed_run).into_iter(), lines);
-    list("In folders that cannot be read", paths(&verification.unverified).into_iter(), lines);
+    list("Could not be read", paths(&verification.unverified).into_iter(), lines);
     list("Not part of the vault", verification.extra.iter().cloned(), lines);
     if !verification.failures.is_empty() {
         let count = human::counted(verification.failures.len() as u64, "change", "changes");

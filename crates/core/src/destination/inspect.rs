@@ -24,6 +24,8 @@ pub struct Wanted {
 pub struct Checked {
     /// True if the content is the wanted one.
     pub holds: bool,
+    /// True if the file cannot be read, so that the content may be the wanted one.
+    pub is_unreadable: bool,
     /// Method of the check.
     pub by: CheckedBy,
 }

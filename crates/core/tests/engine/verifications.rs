@@ -8,7 +8,7 @@ use obsync_core::{
     Commit, Intent, MaxDelete, NoProgress, Outstanding, StateStore, Unfinished, VaultState, confirm,
     held_back, verify,
 };
-use obsync_protocol::Redactor;
+use obsync_protocol::{Redactor, VaultPath};
 
 use crate::bench::Bench;
 
@@ -151,16 +151,22 @@ async fn files_of_the_vault_in_a_folder_that_cannot_be_read_are_neither_missing_
     let bench = Bench::new().await.at(&place);
     bench.vault.write("a.md", "text", T).unwrap();
     bench.vault.write("folder/c.md", "text", T).unwrap();
+    bench.vault.write("locked.md", "text", T).unwrap();
     bench.pull().await;
-    fs::set_permissions(bench.dest().join("folder"), fs::Permissions::from_mode(0o000)).unwrap();
+    let set_mode = |path, mode| {
+        fs::set_permissions(bench.dest().join(path), fs::Permissions::from_mode(mode)).unwrap();
+    };
+    set_mode("folder", 0o000);
+    set_mode("locked.md", 0o000);
     let verification = bench.verify().await;
-    fs::set_permissions(bench.dest().join("folder"), fs::Permissions::from_mode(0o755)).unwrap();
+    set_mode("folder", 0o755);
     assert_eq!(
         (verification.missing.len(), verification.unreadable.as_slice()),
         (0, &["folder".to_owned()][..])
     );
-    assert_eq!(verification.unverified[0].as_str(), "folder/c.md");
     assert!(!verification.is_clean());
+    let unverified: Vec<&str> = verification.unverified.iter().map(VaultPath::as_str).collect();
+    assert_eq!((unverified, verification.changed), (vec!["folder/c.md", "locked.md"], vec![]));
 }
 
 #[tokio::test(flavor = "multi_thread")]
