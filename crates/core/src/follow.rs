@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
+use futures_util::future::BoxFuture;
 use obsync_client::{ClientError, RetryPolicy};
 use obsync_protocol::VaultPath;
 use tokio::sync::Notify;
@@ -232,7 +233,21 @@ impl<'a> Pauses<'a> {
 /// Errors that a later attempt cannot fix: a refused sign-in, an ended subscription, a damaged state, another
 /// process in the same place.
 #[expect(clippy::too_many_arguments, reason = "a run's, and those of the loop around it")]
-pub async fn follow(
+pub fn follow<'a>(
+    source: &'a PullSource,
+    destination: Arc<dyn Destination>,
+    state: Arc<dyn StateStore>,
+    options: &'a FollowOptions,
+    watch: Option<Box<dyn Watch>>,
+    progress: Arc<dyn Progress>,
+    observer: &'a dyn Observer,
+    stop: CancellationToken,
+) -> BoxFuture<'a, Result<(), PullError>> {
+    Box::pin(follow_here(source, destination, state, options, watch, progress, observer, stop))
+}
+
+#[expect(clippy::too_many_arguments, reason = "those of `follow`")]
+async fn follow_here(
     source: &PullSource,
     destination: Arc<dyn Destination>,
     state: Arc<dyn StateStore>,

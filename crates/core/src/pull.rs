@@ -4,6 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Instant;
 
+use futures_util::future::BoxFuture;
 use obsync_protocol::{ContentHash, VaultPath};
 use tokio_util::sync::CancellationToken;
 
@@ -42,15 +43,20 @@ const LOOKED_UP: usize = 10_000;
 ///
 /// When the run as a whole cannot continue. Finished work is recorded, and the next pull continues from
 /// there.
-pub async fn pull(
-    source: &PullSource,
+///
+/// Boxed, as the other entry points are: an `async fn` is compiled anew in each crate that awaits it, with all
+/// that it awaits.
+pub fn pull<'a>(
+    source: &'a PullSource,
     destination: Arc<dyn Destination>,
     state: Arc<dyn StateStore>,
-    options: &PullOptions,
+    options: &'a PullOptions,
     progress: Arc<dyn Progress>,
     stop: CancellationToken,
-) -> Result<Report, PullError> {
-    pull_over(&Lines::none(), source, destination, state, options, progress, stop).await
+) -> BoxFuture<'a, Result<Report, PullError>> {
+    Box::pin(
+        async move { pull_over(&Lines::none(), source, destination, state, options, progress, stop).await },
+    )
 }
 
 /// [`pull`] over a session that stays open.

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use futures_util::future::BoxFuture;
 use obsync_client::{
     Client, ClientError, Content, FetchOptions, FetchPool, LiveChanges, OldPath, PullRequest, PushFailure,
     PushFile, Receiver, Session, SessionTarget, WritingSession,
@@ -62,7 +63,11 @@ pub struct ServiceFact {
 type Looked = Result<(Finding, String), ClientError>;
 
 /// Runs all checks over sessions of two devices. `target` must be a vault that nobody uses.
-pub async fn check_service(client: &Client, target: &SessionTarget) -> Vec<ServiceFact> {
+pub fn check_service<'a>(client: &'a Client, target: &'a SessionTarget) -> BoxFuture<'a, Vec<ServiceFact>> {
+    Box::pin(check_here(client, target))
+}
+
+async fn check_here(client: &Client, target: &SessionTarget) -> Vec<ServiceFact> {
     let mut facts = Vec::new();
     let mut check = match Check::open(client, target).await {
         Ok(check) => check,

@@ -4,6 +4,7 @@
 
 use std::collections::{HashMap, HashSet};
 
+use futures_util::future::BoxFuture;
 use obsync_protocol::{Filter, VaultPath, Verdict};
 use serde::Serialize;
 
@@ -211,7 +212,16 @@ pub enum VerifyError {
 
 /// Checks every file of the destination, while no run is at work, and compares it with the state. Changes
 /// nothing. With `lists` every file is named.
-pub async fn verify(
+pub fn verify<'a>(
+    destination: &'a dyn Destination,
+    state: &'a dyn StateStore,
+    lists: bool,
+    progress: &'a dyn Progress,
+) -> BoxFuture<'a, Result<Verification, VerifyError>> {
+    Box::pin(verify_here(destination, state, lists, progress))
+}
+
+async fn verify_here(
     destination: &dyn Destination,
     state: &dyn StateStore,
     lists: bool,

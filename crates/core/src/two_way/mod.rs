@@ -34,6 +34,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use futures_util::future::BoxFuture;
 use obsync_protocol::{ContentHash, VaultPath, normalize_local_name};
 use tokio_util::sync::CancellationToken;
 
@@ -138,15 +139,17 @@ impl Default for SyncOptions {
 /// # Errors
 ///
 /// When the run as a whole cannot continue. Finished work is recorded, and the next run continues from there.
-pub async fn sync(
-    source: &PullSource,
+pub fn sync<'a>(
+    source: &'a PullSource,
     destination: Arc<dyn Destination>,
     state: Arc<dyn StateStore>,
-    options: &SyncOptions,
+    options: &'a SyncOptions,
     progress: Arc<dyn Progress>,
     stop: CancellationToken,
-) -> Result<Report, PullError> {
-    sync_over(&Lines::none(), source, destination, state, options, progress, stop).await
+) -> BoxFuture<'a, Result<Report, PullError>> {
+    Box::pin(
+        async move { sync_over(&Lines::none(), source, destination, state, options, progress, stop).await },
+    )
 }
 
 /// [`sync`] over a session that stays open.

@@ -173,7 +173,7 @@ impl ServerBuilder {
         let host = self.public_host.clone().unwrap_or_else(|| host_of(address));
         let state = Arc::new(self.build(host, shutdown.clone()).await?);
         let tasks = Tasks { tracker: TaskTracker::new(), shutdown };
-        tasks.tracker.spawn(http::accept(listener, Arc::clone(&state), tasks.clone()));
+        serve(listener, &state, &tasks);
         tracing::info!(%address, "the development server listens");
         Ok(Server { address, state, tasks })
     }
@@ -216,6 +216,12 @@ impl ServerBuilder {
         }
         Ok(state)
     }
+}
+
+/// A function of its own: the code of a task is compiled where it is spawned, and `start` is compiled in each
+/// test program.
+fn serve(listener: TcpListener, state: &Arc<ServerState>, tasks: &Tasks) {
+    tasks.tracker.spawn(http::accept(listener, Arc::clone(state), tasks.clone()));
 }
 
 /// The vaults of a data folder, which is created if it does not exist.
