@@ -203,6 +203,10 @@ impl Naming for BucketDestination {
         self.context.keys.of(path).map(drop)
     }
 
+    fn longest_name_beside(&self, path: &VaultPath) -> usize {
+        self.context.keys.room_beside(path)
+    }
+
     async fn repository_parts(
         &self,
         folders: Vec<Option<VaultPath>>,

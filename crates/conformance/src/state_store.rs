@@ -1,5 +1,7 @@
 //! The contract of [`StateStore`].
 
+use std::collections::BTreeSet;
+
 use async_trait::async_trait;
 use obsync_core::{
     Commit, CursorEntry, Deferred, DeferredCause, DeferredKey, DeferredKind, Deletions, DestinationIdentity,
@@ -40,6 +42,8 @@ pub async fn check_state_store<S: StateStoreUnderTest>(fresh: impl AsyncFn() -> 
     a_commit_is_applied_in_its_order(&fresh().await).await;
     a_source_has_the_content_that_is_asked_for(&fresh().await).await;
     deferred_changes_come_by_kind_and_version(&fresh().await).await;
+    deferred_changes_come_in_parts_also_while_they_are_removed(&fresh().await).await;
+    a_folder_has_something_below_it_or_not(&fresh().await).await;
     a_later_change_takes_the_place_of_a_deferred_one(&fresh().await).await;
     what_is_about_to_be_done_is_known_until_the_next_commit(&fresh().await).await;
     facts_and_witness_stay_with_a_record(&fresh().await).await;
@@ -193,6 +197,57 @@ async fn deferred_changes_come_by_kind_and_version(scene: &impl StateStoreUnderT
     };
     assert_eq!(uids(DeferredKind::Failed).await, [20, 30]);
     assert_eq!(uids(DeferredKind::Filtered).await, [1, 4]);
+}
+
+/// More than any database returns at once.
+async fn deferred_changes_come_in_parts_also_while_they_are_removed(scene: &impl StateStoreUnderTest) {
+    const MANY: u64 = 12_000;
+    let state = scene.open().await;
+    let cause = |uid: u64| match uid % 4000 {
+        0 => DeferredCause::Retained,
+        1 => failed(),
+        _ => DeferredCause::Filtered,
+    };
+    let change = |uid: u64| deferred(DeferredKey::encoded(&uid.to_string()), uid, cause(uid));
+    let all = (0..MANY).map(change).collect();
+    commit(&state, Commit { deferred: all, ..Commit::default() }).await;
+    for is_removing in [false, true] {
+        let (mut uids, mut parts, mut from) = (BTreeSet::new(), 0, None);
+        loop {
+            let part = state.deferred_part(DeferredKind::Filtered, from).await.expect("part");
+            parts += 1;
+            uids.extend(part.changes.iter().map(|change| change.message.uid.0));
+            if is_removing {
+                let resolved = part.changes.into_iter().map(|change| change.key).collect();
+                commit(&state, Commit { resolved, ..Commit::default() }).await;
+            }
+            from = part.next;
+            if from.is_none() {
+                break;
+            }
+        }
+        assert!(parts > 1, "{parts} parts");
+        assert!((0..MANY).filter(|uid| uid % 4000 != 1).eq(uids), "removing: {is_removing}");
+    }
+    assert_eq!(state.deferred(DeferredKind::Filtered).await.expect("deferred"), []);
+    assert_eq!(state.deferred(DeferredKind::Failed).await.expect("deferred").len(), 3);
+    let retained = (0..3).map(|n| deferred(DeferredKey::encoded(&n.to_string()), n, DeferredCause::Retained));
+    let filtered = deferred(DeferredKey::encoded("9"), 9, DeferredCause::Filtered);
+    let few = retained.clone().chain([filtered]).collect();
+    commit(&state, Commit { deferred: few, ..Commit::default() }).await;
+    let mut part = state.retained_part(None).await.expect("part");
+    part.changes.sort_by_key(|change| change.message.uid);
+    assert_eq!((part.changes, part.next), (retained.collect(), None));
+}
+
+async fn a_folder_has_something_below_it_or_not(scene: &impl StateStoreUnderTest) {
+    let state = scene.open().await;
+    let records = vec![folder("a", 1), file("b.md", b"b", 2), file("c/d.md", b"d", 3), folder("e/f", 4)];
+    commit(&state, Commit { records, ..Commit::default() }).await;
+    for (path, has) in [("a", false), ("b", false), ("b.md", false), ("c", true), ("e", true), ("e/f", false)]
+    {
+        assert_eq!(state.has_below(&at(path)).await.expect("has_below"), has, "{path}");
+    }
 }
 
 async fn a_later_change_takes_the_place_of_a_deferred_one(scene: &impl StateStoreUnderTest) {

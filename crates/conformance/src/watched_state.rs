@@ -1,11 +1,11 @@
 //! A state that records its commits.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 use obsync_core::{
-    Commit, Deferred, DeferredKind, Intent, JournalEntry, LastRun, ProblemCode, Record, StateError,
+    Commit, DeferredKind, DeferredPart, Intent, JournalEntry, LastRun, ProblemCode, Record, StateError,
     StateStore, VaultState,
 };
 use obsync_protocol::{ContentHash, VaultPath};
@@ -18,6 +18,7 @@ pub struct WatchedState {
     has_texts: bool,
     is_held: Box<dyn Fn() -> bool + Send + Sync>,
     is_lost: AtomicBool,
+    whole_reads: AtomicUsize,
 }
 
 impl WatchedState {
@@ -37,6 +38,7 @@ impl WatchedState {
             has_texts: true,
             is_held,
             is_lost: AtomicBool::new(false),
+            whole_reads: AtomicUsize::new(0),
         }
     }
 
@@ -51,6 +53,11 @@ impl WatchedState {
     #[must_use]
     pub fn held_while(self, is_held: impl Fn() -> bool + Send + Sync + 'static) -> Self {
         WatchedState { is_held: Box::new(is_held), ..self }
+    }
+
+    /// Number of times that all records were read.
+    pub fn whole_reads(&self) -> usize {
+        self.whole_reads.load(Ordering::Relaxed)
     }
 
     /// The commits, in order.
@@ -74,6 +81,7 @@ impl StateStore for WatchedState {
     }
 
     async fn all_records(&self) -> Result<Vec<Record>, StateError> {
+        self.whole_reads.fetch_add(1, Ordering::Relaxed);
         self.state.all_records().await
     }
 
@@ -85,8 +93,16 @@ impl StateStore for WatchedState {
         self.state.sample(most).await
     }
 
-    async fn deferred(&self, kind: DeferredKind) -> Result<Vec<Deferred>, StateError> {
-        self.state.deferred(kind).await
+    async fn has_below(&self, folder: &VaultPath) -> Result<bool, StateError> {
+        self.state.has_below(folder).await
+    }
+
+    async fn deferred_part(
+        &self,
+        kind: DeferredKind,
+        from: Option<String>,
+    ) -> Result<DeferredPart, StateError> {
+        self.state.deferred_part(kind, from).await
     }
 
     async fn intents(&self) -> Result<Vec<Intent>, StateError> {

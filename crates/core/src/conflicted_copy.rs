@@ -60,7 +60,10 @@ pub fn label(device: DeviceName) -> String {
 }
 
 /// The longest name that common file systems accept, in bytes.
-const LONGEST_NAME: usize = 255;
+pub(crate) const LONGEST_NAME: usize = 255;
+/// The shortest name, in bytes, that was shortened for its mark: eCryptfs has the smallest limit in use, 143
+/// bytes, and a name is cut between two characters.
+const SHORTEST_SHORTENED: usize = 143 - 3;
 /// Copies of one file per minute, at most.
 pub(crate) const COPIES: u32 = 1000;
 
@@ -76,10 +79,17 @@ pub fn name(name: &str, ends_with_mark: bool, label: &str, copy: u32, limit: usi
     marked(name, ends_with_mark, &number, limit)
 }
 
-/// Path of the copy of a file or folder, beside it. `None` if there is no such path.
-pub(crate) fn path(of: &VaultPath, is_folder: bool, label: &str, copy: u32) -> Option<VaultPath> {
+/// Path of the copy of a file or folder, beside it, with a name of at most `limit` bytes. `None` if there is
+/// no such path.
+pub(crate) fn path(
+    of: &VaultPath,
+    is_folder: bool,
+    label: &str,
+    copy: u32,
+    limit: usize,
+) -> Option<VaultPath> {
     let ends_with_mark = is_folder || is_configuration(of);
-    let name = name(of.file_name(), ends_with_mark, label, copy, LONGEST_NAME);
+    let name = name(of.file_name(), ends_with_mark, label, copy, limit);
     let path = of.parent().map_or_else(|| name.clone(), |folder| format!("{folder}/{name}"));
     VaultPath::parse(&path).ok()
 }
@@ -120,10 +130,12 @@ pub fn is_copy_of(copy: &str, name: &str, ends_with_mark: bool, limit: usize) ->
     })
 }
 
-/// True if a path is that of a copy of a file, beside it.
+/// True if a path is that of a copy of a file, beside it: one made here, or on a system with other limits.
 pub(crate) fn is_of(copy: &VaultPath, file: &VaultPath) -> bool {
     let is_copy = |limit| is_copy_of(copy.file_name(), file.file_name(), is_configuration(file), limit);
-    copy.parent() == file.parent() && is_copy(LONGEST_NAME)
+    let length = copy.file_name().len();
+    copy.parent() == file.parent()
+        && (is_copy(LONGEST_NAME) || (length >= SHORTEST_SHORTENED && is_copy(length)))
 }
 
 /// The original's name, if this is the name of a copy that was not shortened for its mark.
@@ -219,6 +231,19 @@ mod tests {
             );
             assert!(!is_copy_of(&copy_name, &format!("{long}x"), false, 255));
         }
+    }
+
+    #[test]
+    fn a_copy_is_known_whatever_limit_it_was_shortened_for() {
+        let path = |name: &str| VaultPath::parse(&format!("folder/{name}")).unwrap();
+        let long = format!("{}.md", "語".repeat(40));
+        for limit in [143, 255, 700] {
+            let copy = super::path(&path(&long), false, TIMESTAMP, 1, limit).unwrap();
+            assert!(copy.file_name().len() <= limit && is_of(&copy, &path(&long)), "{copy}");
+            assert!(!is_of(&copy, &path(&format!("x{long}"))), "{copy}");
+        }
+        let short = super::path(&path("a.md"), false, TIMESTAMP, 1, 143).unwrap();
+        assert!(is_of(&short, &path("a.md")) && !is_of(&short, &path("ab.md")), "nothing was cut off");
     }
 
     #[test]

@@ -14,6 +14,7 @@ use crate::ledger::Remembered;
 use crate::model::{Deferred, DeferredCause, DeferredKey, DeferredKind};
 use crate::report::Report;
 use crate::run::Run;
+use crate::state::DeferredParts;
 use crate::survey::Survey;
 
 /// Changes that earlier runs deferred.
@@ -26,9 +27,8 @@ pub(crate) struct Earlier {
     pub(crate) accepted: Accepted,
     /// Paths of confirmed deletions.
     pub(crate) confirmed: HashSet<VaultPath>,
-    /// Deletions that are not made because the destination keeps deleted files. `None` if they were not
-    /// loaded.
-    pub(crate) retained: Option<HashSet<DeferredKey>>,
+    /// The listing has a newer entry for everything that a filter excluded.
+    pub(crate) forgets_filtered: bool,
 }
 
 impl Run<'_> {
@@ -40,50 +40,76 @@ impl Run<'_> {
     ) -> Result<Earlier, PullError> {
         let remembered = Remembered::within(self.options.listing_memory.unwrap_or(LISTING_MEMORY) / 5);
         let accepted = Accepted { all: self.options.accept_failures, ..Accepted::default() };
-        let mut earlier =
-            Earlier { obsolete: Vec::new(), remembered, accepted, confirmed: HashSet::new(), retained: None };
-        let lets_go = self.options.max_delete == MaxDelete::Unlimited;
-        let mut failed = self.state.deferred(DeferredKind::Failed).await?;
-        if !self.options.dry_run {
-            confirmation::take_over(self.state.as_ref(), &mut failed).await?;
-        }
-        let refiltered = survey.known.filter.as_deref() != Some(self.options.filter.fingerprint().as_str());
-        let is_looked_at = survey.is_whole() || refiltered;
-        let filtered = match is_looked_at || self.destination.traits().keeps_deleted {
-            true => {
-                earlier.retained = Some(HashSet::new());
-                self.state.deferred(DeferredKind::Filtered).await?
-            }
-            false => Vec::new(),
+        let mut earlier = Earlier {
+            obsolete: Vec::new(),
+            remembered,
+            accepted,
+            confirmed: HashSet::new(),
+            forgets_filtered: survey.is_whole(),
         };
-        let incoming = failed.into_iter().chain(filtered).filter(|deferred| !deferred.key.is_outgoing());
-        for deferred in incoming {
-            match deferred.cause {
-                DeferredCause::Filtered if !is_looked_at => continue,
-                DeferredCause::Acknowledged { .. } => {
-                    earlier.accepted.known.insert(deferred.key.clone(), deferred.message.uid);
-                }
-                DeferredCause::HeldBack { confirmed } if confirmed.is_some() || lets_go => {
-                    earlier.confirmed.extend(self.source.keys.decode_path(&deferred.message.path));
-                }
-                // The file stays whatever the options of this run are: it belongs to the user alone from then
-                // on.
-                DeferredCause::Retained => {
-                    earlier.retained.get_or_insert_default().insert(deferred.key);
-                    continue;
-                }
-                _ => {}
-            }
-            match survey.is_whole() || survey.disbelieved {
-                // The listing has a newer entry for it.
+        let is_replaced = survey.is_whole() || survey.disbelieved;
+        for deferred in self.failed_before().await? {
+            self.note_decisions(&deferred, &mut earlier);
+            match is_replaced {
                 true => earlier.obsolete.push(deferred.key),
                 false => self.add_one(deferred, survey, &mut earlier, report),
             }
         }
-        if !survey.is_whole() && !survey.disbelieved && !earlier.obsolete.is_empty() {
+        let is_refiltered =
+            survey.known.filter.as_deref() != Some(self.options.filter.fingerprint().as_str());
+        if is_refiltered && !is_replaced {
+            self.add_filtered(survey, &mut earlier, report).await?;
+        }
+        if let Some(excess) = survey.listing.too_large() {
+            return Err(self.too_large(excess, &survey.listing));
+        }
+        if !is_replaced && !earlier.obsolete.is_empty() {
             self.warn(forgotten(earlier.obsolete.len()), report);
         }
         Ok(earlier)
+    }
+
+    /// Changes of the vault that failed in earlier runs, are held back or accepted.
+    async fn failed_before(&self) -> Result<Vec<Deferred>, PullError> {
+        let mut failed = self.state.deferred(DeferredKind::Failed).await?;
+        if !self.options.dry_run {
+            confirmation::take_over(self.state.as_ref(), &mut failed).await?;
+        }
+        failed.retain(|deferred| !deferred.key.is_outgoing());
+        Ok(failed)
+    }
+
+    /// Notes what users decided about a change.
+    fn note_decisions(&self, deferred: &Deferred, earlier: &mut Earlier) {
+        let lets_go = self.options.max_delete == MaxDelete::Unlimited;
+        match deferred.cause {
+            DeferredCause::Acknowledged { .. } => {
+                earlier.accepted.known.insert(deferred.key.clone(), deferred.message.uid);
+            }
+            DeferredCause::HeldBack { confirmed } if confirmed.is_some() || lets_go => {
+                earlier.confirmed.extend(self.source.keys.decode_path(&deferred.message.path));
+            }
+            _ => {}
+        }
+    }
+
+    /// Adds what another filter excluded: this one may not. Nothing is added beyond the listing's memory, but
+    /// counted. A file that is kept although the vault deleted it stays whatever the options of this run are:
+    /// it belongs to the user alone from then on.
+    async fn add_filtered(
+        &self,
+        survey: &mut Survey,
+        earlier: &mut Earlier,
+        report: &mut Report,
+    ) -> Result<(), PullError> {
+        let mut parts = DeferredParts::of(self.state.as_ref(), DeferredKind::Filtered);
+        while let Some(part) = parts.next().await? {
+            let filtered = part.into_iter().filter(|deferred| deferred.cause == DeferredCause::Filtered);
+            for deferred in filtered.filter(|deferred| !deferred.key.is_outgoing()) {
+                self.add_one(deferred, survey, earlier, report);
+            }
+        }
+        Ok(())
     }
 
     fn add_one(&self, deferred: Deferred, survey: &mut Survey, earlier: &mut Earlier, report: &mut Report) {
@@ -113,12 +139,6 @@ impl Run<'_> {
             earlier.obsolete.push(key);
         }
     }
-}
-
-/// Keys of the deletions that were not made because the destination keeps deleted files.
-pub(crate) fn retained(deferred: Vec<Deferred>) -> HashSet<DeferredKey> {
-    let retained = deferred.into_iter().filter(|deferred| deferred.cause == DeferredCause::Retained);
-    retained.map(|deferred| deferred.key).collect()
 }
 
 /// Warning about deferred changes that cannot be read and are too many.

@@ -109,8 +109,10 @@ impl Run<'_> {
     ) -> Result<Option<VaultPath>, DestinationError> {
         let device = DeviceName::new(&self.source.client.options().device);
         let label = conflicted_copy::label(device);
+        let limit = self.destination.longest_name_beside(path);
         for copy in 1..COPIES {
-            let Some(name) = conflicted_copy::path(path, is_folder, &label, copy) else { return Ok(None) };
+            let name = conflicted_copy::path(path, is_folder, &label, copy, limit);
+            let Some(name) = name else { return Ok(None) };
             let facts = self.destination.facts(vec![name.clone()]).await?;
             let is_free = facts.is_none_or(|facts| facts.iter().all(Option::is_none));
             if is_free && !report.foreseen.takes(&name) {

@@ -17,8 +17,8 @@ use crate::state::StateStore;
 
 /// Timeout of the lookup of one path, all pages together.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// Attempts per lookup before the history is given up.
-const ATTEMPTS: usize = 3;
+/// Attempts per lookup before the history is given up: the server may have closed an idle session.
+const ATTEMPTS: usize = 2;
 /// Pages of one path's history read at most.
 const PAGES: usize = 100;
 
@@ -59,13 +59,18 @@ impl Historian {
     /// True if the vault once had this content at this path. If that cannot be looked up, the content counts
     /// as a user's and is kept.
     pub(crate) async fn had(&self, path: &VaultPath, content: KnownContent) -> bool {
+        self.lists(path, content).await && !self.was_moved(content).await
+    }
+
+    /// True if the vault's history has this content at this path.
+    pub(crate) async fn lists(&self, path: &VaultPath, content: KnownContent) -> bool {
         let mut link = self.link.lock().await;
         for _ in 0..ATTEMPTS {
             if matches!(*link, SessionLink::Broken) {
                 return false;
             }
             match timeout(PATIENCE, self.ask(&mut link, path, content)).await {
-                Ok(Ok(had)) => return had && !self.was_moved(content).await,
+                Ok(Ok(had)) => return had,
                 // The server closes an idle session.
                 Ok(Err(error)) => tracing::debug!(%error, "what the vault had before cannot be looked up"),
                 Err(_) => tracing::debug!("the history of a path does not come in time"),

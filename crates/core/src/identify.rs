@@ -18,7 +18,7 @@ use crate::report::Report;
 use crate::run::Run;
 use crate::scan::ScanInput;
 use crate::schedule::Schedule;
-use crate::state::{Commit, VaultState};
+use crate::state::{Commit, DeferredParts, VaultState};
 
 /// Recorded files that a run checks when those of the first sample are all lost.
 const LARGER_SAMPLE: usize = 200;
@@ -145,14 +145,18 @@ impl Run<'_> {
         if self.options.dry_run {
             return Ok(());
         }
-        let forgotten = self.state.all_records().await?.into_iter().map(|record| record.path).collect();
-        let mut resolved = Vec::new();
-        for kind in [DeferredKind::Failed, DeferredKind::Filtered] {
-            resolved.extend(self.state.deferred(kind).await?.into_iter().map(|deferred| deferred.key));
-        }
-        // First commit that nothing is known: a database may need several transactions for the rest.
+        // First commit that nothing is known: the rest needs several transactions.
         self.state.commit(Commit { state: known.clone(), ..Commit::default() }).await?;
-        let commit = Commit { forgotten, resolved, state: known.clone(), ..Commit::default() };
+        for kind in [DeferredKind::Failed, DeferredKind::Filtered] {
+            let mut parts = DeferredParts::of(self.state.as_ref(), kind);
+            while let Some(part) = parts.next().await? {
+                let resolved = part.into_iter().map(|deferred| deferred.key).collect();
+                let commit = Commit { resolved, state: known.clone(), ..Commit::default() };
+                self.state.commit(commit).await?;
+            }
+        }
+        let forgotten = self.state.all_records().await?.into_iter().map(|record| record.path).collect();
+        let commit = Commit { forgotten, state: known.clone(), ..Commit::default() };
         Ok(self.state.commit(commit).await?)
     }
 

@@ -15,11 +15,17 @@ use crate::entry::{EntryKind, RemoteEntry};
 use crate::identity::DestinationIdentity;
 use crate::journal::{Devices, JournalChange, JournalEntry, Side};
 use crate::listing::Refused;
-use crate::model::{CursorEntry, Deferred, DeferredCause, DeferredKey, Deletions, Direction, Intent, Record};
+use crate::model::{
+    CursorEntry, Deferred, DeferredCause, DeferredKey, DeferredKind, Deletions, Direction, Intent, Record,
+};
 use crate::report::{Failure, Report};
 use crate::schedule::Transfer;
-use crate::state::{Commit, StateError, StateStore, VaultState};
+use crate::state::{Commit, DeferredParts, StateError, StateStore, VaultState};
 use crate::watermark::Watermark;
+
+/// Deferred changes stored or removed at a time: in their stored form they take several times the memory of
+/// an entry. (A table charges for each write.)
+pub(crate) const NOTED: usize = 50_000;
 
 /// The stored failures, including those of earlier runs. Limited: a server can list millions of changes that
 /// cannot be applied, and every later run would load all of them.
@@ -88,8 +94,8 @@ pub(crate) struct Ledger<'a> {
     pub(crate) accepted: Accepted,
     /// Paths of confirmed deletions.
     pub(crate) confirmed_deletions: HashSet<VaultPath>,
-    /// Changes deferred because the destination keeps deleted files. `None` if they were not loaded.
-    pub(crate) retained: Option<HashSet<DeferredKey>>,
+    /// Changes without work that an earlier run deferred because the destination keeps deleted files.
+    pub(crate) retained: HashSet<DeferredKey>,
     /// The device of each version.
     pub(crate) devices: Devices,
     /// A commit has failed.
@@ -125,7 +131,7 @@ impl<'a> Ledger<'a> {
             failures: HashSet::new(),
             remembered,
             accepted: Accepted::default(),
-            retained: None,
+            retained: HashSet::new(),
             confirmed_deletions: HashSet::new(),
             devices: Devices::default(),
             failed: false,
@@ -208,7 +214,7 @@ impl<'a> Ledger<'a> {
     /// A change needs no work (any more). A file that the destination keeps stays stored as such.
     pub(crate) fn unneeded(&mut self, path: &VaultPath) {
         let key = DeferredKey::plain(path);
-        if !self.retained.as_ref().is_some_and(|retained| retained.contains(&key)) {
+        if !self.retained.contains(&key) {
             self.resolve(path);
         }
     }
@@ -479,6 +485,24 @@ impl<'a> Ledger<'a> {
             self.next.filter = None;
         }
         self.commit().await
+    }
+
+    /// Removes what earlier runs deferred because of their filter, if it was not deferred again: a listing of
+    /// the whole vault takes its place.
+    pub(crate) async fn forget_filtered(&mut self) -> Result<(), StateError> {
+        let state = self.state.clone();
+        let mut parts = DeferredParts::of(state.as_ref(), DeferredKind::Filtered);
+        while let Some(part) = parts.next().await? {
+            let obsolete = part.into_iter().filter(|deferred| {
+                let is_filtered = deferred.cause == DeferredCause::Filtered && !deferred.key.is_outgoing();
+                is_filtered && !self.deferred.contains(&deferred.key)
+            });
+            self.pending.resolved.extend(obsolete.map(|deferred| deferred.key));
+            if self.pending.resolved.len() >= NOTED {
+                self.commit().await?;
+            }
+        }
+        Ok(())
     }
 
     /// Commits the rest, and that the listing was handled completely under this filter. `obsolete` are

@@ -110,4 +110,4 @@ pub use model::{
 };
 pub use scan::{LocalFile, LocalTree, OpenFile, Respelled, ScanInput, Spelling, Unknown, UnknownCause};
 pub use service_check::{Finding, ServiceFact, check_service};
-pub use state::{Commit, StateError, StateStore, VaultState};
+pub use state::{Commit, DeferredPart, StateError, StateStore, VaultState};

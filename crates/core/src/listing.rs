@@ -149,6 +149,8 @@ pub(crate) struct Listing {
     pub(crate) impossible: Vec<(Failure, Place)>,
     /// Number of received entries.
     pub(crate) received: u64,
+    /// Number of changes that earlier runs deferred, among the entries.
+    pub(crate) recalled: u64,
     /// The highest received uid.
     pub(crate) newest: u64,
     /// The device of each version.
@@ -180,6 +182,7 @@ impl Listing {
             impossible: Vec::new(),
             devices: Devices::default(),
             received: 0,
+            recalled: 0,
             newest: 0,
             excess: None,
             paths_memory: 0,
@@ -197,10 +200,7 @@ impl Listing {
             self.excess = Some(Excess::Received);
         }
         if self.excess.is_some() {
-            // Only counted, to report how much memory it would have used.
-            let path = message.path.as_str().len() as u64 / 2;
-            self.paths_memory = self.paths_memory.saturating_add(PATH + LIVE + path);
-            return;
+            return self.count_only(&message);
         }
         if message.has_sound_uid() {
             self.newest = self.newest.max(message.uid.0);
@@ -213,6 +213,17 @@ impl Listing {
         }
     }
 
+    /// Counts an entry that is not added, to report how much memory it would have used.
+    fn count_only(&mut self, message: &PushMessage) {
+        let path = message.path.as_str().len() as u64 / 2;
+        self.paths_memory = self.paths_memory.saturating_add(PATH + LIVE + path);
+    }
+
+    /// The reason why no more entries are accepted, if it is their number or memory.
+    pub(crate) fn too_large(&self) -> Option<Excess> {
+        self.excess.filter(|excess| matches!(excess, Excess::Paths | Excess::Memory))
+    }
+
     fn add_sound(&mut self, entry: RemoteEntry) {
         if !self.refused.is_empty() {
             let key = DeferredKey::plain(&entry.path);
@@ -223,8 +234,14 @@ impl Listing {
         }
         // A rename can give the deletion and the new entry one uid (docs/PROTOCOL.md section 3): for one
         // path, the last in the listing counts.
-        let (uid, cost) = (entry.uid, PATH + entry.path.as_str().len() as u64);
-        if self.entries.put(entry, |known| known.uid <= uid) {
+        let uid = entry.uid;
+        self.put(entry, |known| known.uid <= uid);
+    }
+
+    /// Inserts an entry as [`Latest::put`] does, and counts its memory.
+    fn put(&mut self, entry: RemoteEntry, yields: impl FnOnce(&RemoteEntry) -> bool) {
+        let cost = PATH + entry.path.as_str().len() as u64;
+        if self.entries.put(entry, yields) {
             self.paths_memory += cost;
         }
         if self.memory() > self.memory_limit {
@@ -339,6 +356,11 @@ impl Listing {
     /// Adds a change that an earlier run deferred, unless a later one is listed for its path. Returns whether
     /// there was room for it: the number of stored unreadable entries is limited.
     pub(crate) fn add_deferred(&mut self, deferred: Deferred, keys: &VaultKeys) -> bool {
+        self.recalled += 1;
+        if self.too_large().is_some() {
+            self.count_only(&deferred.message);
+            return true;
+        }
         let uid = deferred.message.uid;
         let decoded = RemoteEntry::decode(&deferred.message, keys);
         let path = match &decoded {
@@ -349,9 +371,7 @@ impl Listing {
             return true;
         }
         match decoded {
-            Ok(entry) => {
-                self.entries.put(entry, |_| true);
-            }
+            Ok(entry) => self.put(entry, |_| true),
             Err(_) if !self.has_room_for_unreadable() => return false,
             Err(error) => {
                 let mut deferred = deferred.bounded();

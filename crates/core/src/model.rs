@@ -2,7 +2,9 @@
 
 use std::borrow::Cow;
 
-use obsync_protocol::limits::{LARGEST_NUMBER, UNREADABLE_HASH, UNREADABLE_PATH};
+use obsync_protocol::limits::{
+    DEFERRED_CHANGES, FILTERED_CHANGES, LARGEST_NUMBER, UNREADABLE_HASH, UNREADABLE_PATH,
+};
 use obsync_protocol::{ContentHash, PushMessage, Uid, VaultPath};
 use serde::{Deserialize, Serialize};
 
@@ -319,6 +321,16 @@ pub enum DeferredKind {
     Filtered,
     /// Changes that failed, are held back or were acknowledged. They matter in every run.
     Failed,
+}
+
+impl DeferredKind {
+    /// Most changes that a state has of it.
+    pub(crate) fn most(self) -> usize {
+        match self {
+            DeferredKind::Filtered => FILTERED_CHANGES,
+            DeferredKind::Failed => DEFERRED_CHANGES,
+        }
+    }
 }
 
 /// An announced change. It is committed before it is made, so that a run after a crash can tell its own work

@@ -559,16 +559,8 @@ impl<'a, 'r> Publisher<'a, 'r> {
             return Ok(cleared);
         }
         self.ledger.commit().await?;
-        // Files are in the way only rarely, so that reading all records is cheap enough; a folder may contain
-        // files of the vault without being one of its folders.
-        let records = self.state.all_records().await?;
         for occupant in occupants {
-            let is_vaults = records.iter().any(|record| {
-                let is_at =
-                    record.path == occupant && !(places.contains(&occupant) && record.file().is_some());
-                is_at || record.path.is_below(&occupant)
-            });
-            if is_vaults {
+            if self.is_vaults(&occupant, places.contains(&occupant)).await? {
                 continue;
             }
             match self.destination.set_aside(&occupant).await {
@@ -582,6 +574,14 @@ impl<'a, 'r> Publisher<'a, 'r> {
             }
         }
         Ok(cleared)
+    }
+
+    /// True if something of the vault is recorded at this path or below it: a folder may contain files of the
+    /// vault without being one of its folders. At the place of a file only a folder counts.
+    async fn is_vaults(&self, occupant: &VaultPath, is_place: bool) -> Result<bool, PullError> {
+        let record = self.state.records(std::slice::from_ref(occupant)).await?.pop().flatten();
+        let is_at = record.is_some_and(|record| !(is_place && record.file().is_some()));
+        Ok(is_at || self.state.has_below(occupant).await?)
     }
 
     fn conflict(&mut self, path: VaultPath, kept_as: VaultPath) {

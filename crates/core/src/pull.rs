@@ -11,13 +11,13 @@ use tokio_util::sync::CancellationToken;
 use crate::brake::{self, MaxDelete};
 use crate::catch_up::{Remainder, SEQUELS};
 use crate::destination::{Destination, DestinationError, FoldingProbe};
-use crate::earlier::{Earlier, retained};
+use crate::earlier::Earlier;
 use crate::entry::{EntryKind, RemoteEntry};
 use crate::error::PullError;
 use crate::foreseen::Foreseen;
 use crate::ledger::Ledger;
 use crate::line::Lines;
-use crate::model::{DeferredKey, DeferredKind, Deletions, Direction, Record};
+use crate::model::{DeferredKey, Deletions, Direction, Record};
 use crate::progress::{Phase, Progress};
 use crate::publish::Publisher;
 use crate::reconcile::{Mode, Reach};
@@ -26,7 +26,7 @@ use crate::report::{Report, Tally};
 use crate::repositories::Repositories;
 use crate::run::{PullOptions, PullSource, Run};
 use crate::schedule::{Schedule, ScheduleInput, Transfer};
-use crate::state::StateStore;
+use crate::state::{self, StateStore};
 use crate::survey::{CatchesUp, Survey};
 use crate::transfer::{Link, Scout};
 use crate::watermark::Watermark;
@@ -304,7 +304,6 @@ impl Run<'_> {
         ledger.carry_pushes().await?;
         ledger.accepted = earlier.accepted;
         ledger.confirmed_deletions = earlier.confirmed;
-        ledger.retained = earlier.retained;
         let mut link = Link {
             client: self.source.client.clone(),
             target: self.target(),
@@ -337,7 +336,7 @@ impl Run<'_> {
         if self.lines.keeps() {
             self.lines.give_back(link.session.take());
         }
-        self.finish(ledger, earlier.obsolete, &survey).await
+        self.finish(ledger, earlier.obsolete, earlier.forgets_filtered, &survey).await
     }
 
     /// Adds a plan and its listing to the account. Returns the remaining work.
@@ -347,11 +346,14 @@ impl Run<'_> {
         mut plan: Schedule,
         survey: &mut Survey,
     ) -> Result<Schedule, PullError> {
-        if !plan.unchanged.is_empty() && publisher.ledger.retained.is_none() {
+        if !plan.unchanged.is_empty() {
             // Some changes without work may be deletions of files that an earlier run kept. They stay stored
-            // as such.
-            let filtered = self.state.deferred(DeferredKind::Filtered).await?;
-            publisher.ledger.retained = Some(retained(filtered));
+            // as such. (A sorted list needs no memory beside the plan.)
+            plan.unchanged.sort_unstable();
+            let is_among = |key: &DeferredKey| {
+                plan.unchanged.binary_search_by(|path| path.as_str().cmp(key.as_str())).is_ok()
+            };
+            publisher.ledger.retained.extend(state::retained(self.state.as_ref(), is_among).await?);
         }
         let listing = &mut survey.listing;
         let refused = listing.refused.values().map(|refused| refused.deferred.message.uid);
@@ -463,6 +465,7 @@ impl Run<'_> {
         &self,
         mut ledger: Ledger<'_>,
         obsolete: Vec<DeferredKey>,
+        forgets_filtered: bool,
         survey: &Survey,
     ) -> Result<(), PullError> {
         self.progress.phase(Phase::Finishing);
@@ -478,6 +481,9 @@ impl Run<'_> {
         };
         if !self.options.is_narrowed {
             ledger.direct(self.direction);
+        }
+        if forgets_filtered {
+            ledger.forget_filtered().await?;
         }
         Ok(ledger.close(self.options.filter.fingerprint(), obsolete, cursor).await?)
     }

@@ -10,12 +10,13 @@ use tokio_util::sync::CancellationToken;
 use crate::destination::{DestinationError, DestinationExt, Staged, Wanted};
 use crate::entry::{EntryKind, RemoteEntry};
 use crate::error::PullError;
+use crate::ledger::NOTED;
 use crate::model::{Record, RecordKind};
 use crate::publish::{Origin, Publisher, Ready};
 use crate::schedule::{FileRemoval, Schedule, Source, Target, Transfer};
 use crate::shrinking::Shrinking;
 use crate::space::NextRescues;
-use crate::transfer::{Scout, wanted};
+use crate::transfer::{Scout, Surveyed, wanted};
 
 /// Contents rescued before their sources may be removed. Limits the space that a large rename takes. Not
 /// fewer: ext4 searches long for an inode if a file is created right after others were removed
@@ -23,10 +24,6 @@ use crate::transfer::{Scout, wanted};
 const BATCH: usize = 1024;
 /// Times set between two checks for cancellation.
 const TOUCHES: usize = 256;
-
-/// Deferred changes stored at a time: in their stored form they take several times the memory of an entry. (A
-/// table charges for each write.)
-const NOTED: usize = 50_000;
 
 /// Remaining rescues when the sources may be removed.
 #[derive(Default)]
@@ -102,8 +99,8 @@ impl Publisher<'_, '_> {
             if self.stop.is_cancelled() {
                 break;
             }
-            let mut changed = batch.to_vec();
-            let ready = scout.survey(&mut changed).await?;
+            let Surveyed { ready, missing: mut changed, unclear } = scout.survey(batch.to_vec()).await?;
+            changed.extend(unclear.into_iter().map(|unclear| unclear.transfer));
             self.publish(ready).await?;
             // Changed after they were checked.
             changed.append(&mut self.refetch);

@@ -98,13 +98,19 @@ impl Run<'_> {
         mut report: Report,
         begun: Instant,
     ) -> Result<Report, PullError> {
-        report.warnings.extend(self.destination.warnings());
+        let warnings = self.destination.warnings();
         self.destination.end_run().await;
         report.duration_ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
         match outcome {
             Err(PullError::Store(DestinationError::Stopped { .. })) if self.stop.is_cancelled() => {}
-            outcome => outcome?,
+            Err(error) => {
+                // Without a report nothing else says where a user's text was kept.
+                warnings.iter().for_each(|warning| self.progress.notice(warning));
+                return Err(error);
+            }
+            Ok(()) => {}
         }
+        report.warnings.extend(warnings);
         report.conclude(self.options.dry_run, self.stop.is_cancelled());
         if report.outcome == Outcome::Complete {
             self.state.note_check(jiff::Timestamp::now().as_millisecond()).await;

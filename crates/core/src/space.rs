@@ -7,7 +7,11 @@ use crate::destination::{Destination, DestinationExt, Wanted};
 use crate::error::PullError;
 use crate::publish::Publisher;
 use crate::schedule::Transfer;
-use crate::transfer::{BACKLOG, Scout};
+use crate::transfer::{BACKLOG, Scout, wanted};
+
+/// Transfers compared with the destination at a time: the paths of all of them would take as much memory as
+/// the plan.
+const COMPARED: usize = 4096;
 
 /// The next batch of rescues.
 #[derive(Default)]
@@ -154,17 +158,16 @@ async fn missing_space(
     destination: &dyn Destination,
     transfers: &[Transfer],
 ) -> Result<Vec<Need>, PullError> {
-    let wanted = |transfer: &Transfer| -> Vec<Wanted> {
-        let one = |path| Wanted { path, hash: transfer.hash, size: transfer.size };
-        transfer.targets.iter().map(|target| one(target.path.clone())).collect()
-    };
-    let mut present = destination.holds(transfers.iter().flat_map(wanted).collect()).await?.into_iter();
-    let missing = |transfer: &Transfer| {
-        let mut missing = transfer.clone();
-        missing.targets.retain(|_| !present.next().unwrap_or(false));
-        Need::of(&missing)
-    };
-    Ok(transfers.iter().map(missing).collect())
+    let mut needs = Vec::with_capacity(transfers.len());
+    for transfers in transfers.chunks(COMPARED) {
+        let mut present = destination.holds(wanted(transfers)).await?.into_iter();
+        needs.extend(transfers.iter().map(|transfer| {
+            let mut missing = transfer.clone();
+            missing.targets.retain(|_| !present.next().unwrap_or(false));
+            Need::of(&missing)
+        }));
+    }
+    Ok(needs)
 }
 
 /// Divides transfers into those that fit and those that do not, in any order of execution: beside the added

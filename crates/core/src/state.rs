@@ -3,13 +3,17 @@
 //! The state never claims anything that is not durable: the engine commits a [`Commit`] only after the
 //! destination has published its files. One commit is one transaction.
 
+use std::collections::{BTreeMap, HashSet};
+
 use async_trait::async_trait;
 use obsync_protocol::{ContentHash, VaultPath};
 
 use crate::identity::DestinationIdentity;
 use crate::journal::JournalEntry;
 use crate::last_run::LastRun;
-use crate::model::{CursorEntry, Deferred, DeferredKey, DeferredKind, Deletions, Direction, Intent, Record};
+use crate::model::{
+    CursorEntry, Deferred, DeferredCause, DeferredKey, DeferredKind, Deletions, Direction, Intent, Record,
+};
 use crate::problem::ProblemCode;
 
 /// The state of the vault as a whole.
@@ -68,6 +72,40 @@ pub struct Commit {
     pub state: VaultState,
 }
 
+/// A part of the deferred changes of one kind.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct DeferredPart {
+    /// The changes.
+    pub changes: Vec<Deferred>,
+    /// Mark of the next part, in the database's own form; `None` after the last one.
+    pub next: Option<String>,
+}
+
+/// Reads the deferred changes of one kind in parts.
+pub(crate) struct DeferredParts<'a> {
+    state: &'a dyn StateStore,
+    kind: DeferredKind,
+    from: Option<String>,
+    is_over: bool,
+}
+
+impl<'a> DeferredParts<'a> {
+    pub(crate) fn of(state: &'a dyn StateStore, kind: DeferredKind) -> Self {
+        DeferredParts { state, kind, from: None, is_over: false }
+    }
+
+    /// The next part; `None` after the last one.
+    pub(crate) async fn next(&mut self) -> Result<Option<Vec<Deferred>>, StateError> {
+        if self.is_over {
+            return Ok(None);
+        }
+        let part = self.state.deferred_part(self.kind, self.from.take()).await?;
+        self.is_over = part.next.is_none();
+        self.from = part.next;
+        Ok(Some(part.changes))
+    }
+}
+
 /// A database with the state of one (vault, destination). An open store has the destination's lock or lease.
 #[async_trait]
 pub trait StateStore: Send + Sync + 'static {
@@ -96,8 +134,41 @@ pub trait StateStore: Send + Sync + 'static {
         Ok(Vec::new())
     }
 
-    /// Deferred changes of one kind, by ascending uid.
-    async fn deferred(&self, kind: DeferredKind) -> Result<Vec<Deferred>, StateError>;
+    /// True if a file or folder is recorded below this folder.
+    async fn has_below(&self, folder: &VaultPath) -> Result<bool, StateError> {
+        Ok(self.all_records().await?.iter().any(|record| record.path.is_below(folder)))
+    }
+
+    /// A part of the deferred changes of one kind, in no order, that takes little memory: the first, or the
+    /// one from the mark of the part before it on. Commits between two parts are allowed. A change that is
+    /// there all the time is in at least one part.
+    async fn deferred_part(
+        &self,
+        kind: DeferredKind,
+        from: Option<String>,
+    ) -> Result<DeferredPart, StateError>;
+
+    /// Deferred changes of one kind, by ascending uid; not more than a run stores. A vault can have millions
+    /// of filtered ones: a run reads those [in parts](DeferredParts).
+    async fn deferred(&self, kind: DeferredKind) -> Result<Vec<Deferred>, StateError> {
+        let (mut all, mut from, most) = (BTreeMap::new(), None, kind.most());
+        loop {
+            let DeferredPart { changes, next } = self.deferred_part(kind, from).await?;
+            all.extend(changes.into_iter().map(|change| ((change.message.uid, change.key.clone()), change)));
+            if next.is_none() || all.len() >= most {
+                return Ok(all.into_values().take(most).collect());
+            }
+            from = next;
+        }
+    }
+
+    /// The same, only of the deletions that are not made because the destination keeps deleted files. Its
+    /// marks are its own.
+    async fn retained_part(&self, from: Option<String>) -> Result<DeferredPart, StateError> {
+        let mut part = self.deferred_part(DeferredKind::Filtered, from).await?;
+        part.changes.retain(|change| change.cause == DeferredCause::Retained);
+        Ok(part)
+    }
 
     /// The changes that the last commit announced.
     async fn intents(&self) -> Result<Vec<Intent>, StateError>;
@@ -201,6 +272,23 @@ pub trait StateStore: Send + Sync + 'static {
     /// Stores such a time. Nothing depends on it, so it need not be durable when this returns, and a failed
     /// write is no error.
     async fn note_check(&self, at: i64);
+}
+
+/// Keys of the deletions that are not made because the destination keeps deleted files, as far as they are
+/// wanted.
+pub(crate) async fn retained(
+    state: &dyn StateStore,
+    wanted: impl Fn(&DeferredKey) -> bool,
+) -> Result<HashSet<DeferredKey>, StateError> {
+    let (mut keys, mut from) = (HashSet::new(), None);
+    loop {
+        let part = state.retained_part(from).await?;
+        keys.extend(part.changes.into_iter().map(|change| change.key).filter(&wanted));
+        if part.next.is_none() {
+            return Ok(keys);
+        }
+        from = part.next;
+    }
 }
 
 /// Commits without changing the announced changes.

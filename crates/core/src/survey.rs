@@ -380,14 +380,15 @@ impl Run<'_> {
         }
     }
 
-    fn too_large(&self, excess: Excess, listing: &Listing) -> PullError {
+    pub(crate) fn too_large(&self, excess: Excess, listing: &Listing) -> PullError {
         match excess {
             Excess::Received => PullError::TooManyEntries { limit: ENTRIES_RECEIVED },
             Excess::Unreadable => PullError::TooManyUnreadable { limit: UNREADABLE_ENTRIES },
             Excess::Paths => PullError::TooManyPaths { limit: ENTRIES_KEPT },
             Excess::Memory => {
                 let allowed = self.options.listing_memory.unwrap_or(LISTING_MEMORY);
-                PullError::ListingTooLarge { entries: listing.received, needed: listing.memory(), allowed }
+                let entries = listing.received.saturating_add(listing.recalled);
+                PullError::ListingTooLarge { entries, needed: listing.memory(), allowed }
             }
         }
     }

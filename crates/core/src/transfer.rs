@@ -86,6 +86,61 @@ enum Question {
     Nothing,
 }
 
+/// The answer to it.
+enum Looked {
+    /// Whether the path has the content.
+    Holds(bool),
+    /// What is at the path.
+    At(Found),
+}
+
+/// A transfer some of whose paths have unrecorded files. The vault's history says whether they are its own.
+pub(crate) struct Unclear {
+    pub(crate) transfer: Transfer,
+    files: Vec<(VaultPath, KnownContent)>,
+}
+
+/// Results of a look at the targets of transfers.
+#[derive(Default)]
+pub(crate) struct Surveyed {
+    /// Targets that have their content already.
+    pub(crate) ready: Vec<Ready>,
+    /// Transfers for the other targets.
+    pub(crate) missing: Vec<Transfer>,
+    /// Those of them about which the vault's history has to be asked.
+    pub(crate) unclear: Vec<Unclear>,
+}
+
+impl Surveyed {
+    /// Adds a transfer without its targets that are `there`, and those.
+    fn add(&mut self, mut transfer: Transfer, there: Vec<Target>, files: Vec<(VaultPath, KnownContent)>) {
+        if let Some(target) = there.first() {
+            transfer.source = Source::Local(target.path.clone());
+        }
+        self.ready.extend(there.into_iter().map(|target| {
+            // A file that obsync wrote and that is still there is no news.
+            let known = target.is_recorded_as(transfer.hash);
+            Ready::in_place(target, if known { Origin::Touched } else { Origin::Adopted }, &transfer)
+        }));
+        match (transfer.targets.is_empty(), files.is_empty()) {
+            (true, _) => {}
+            (false, true) => self.missing.push(transfer),
+            (false, false) => self.unclear.push(Unclear { transfer, files }),
+        }
+    }
+}
+
+impl Target {
+    /// Decides about an unrecorded path. Returns true if it has its content already.
+    fn is_in_place(&mut self, local: Local, content: KnownContent) -> bool {
+        let action = decide_content(None, local, content);
+        if let Action::Put { replaces } = action {
+            self.replaces = replaces;
+        }
+        action == Action::Adopt
+    }
+}
+
 /// Checks the destination before anything is downloaded.
 pub(crate) struct Scout {
     pub(crate) destination: Arc<dyn Destination>,
@@ -101,34 +156,33 @@ impl Scout {
         self.historian.as_ref().map_or(0, Historian::connections)
     }
 
-    /// Takes out the targets of these transfers that have their content already, and returns them.
-    pub(crate) async fn survey(&self, transfers: &mut Vec<Transfer>) -> Result<Vec<Ready>, DestinationError> {
+    /// Looks at the targets of these transfers.
+    pub(crate) async fn survey(&self, transfers: Vec<Transfer>) -> Result<Surveyed, DestinationError> {
         if self.is_empty {
-            return Ok(Vec::new());
+            return Ok(Surveyed { missing: transfers, ..Surveyed::default() });
         }
-        let mut present = self.are_present(transfers).await?.into_iter();
-        let mut ready = Vec::new();
-        for transfer in transfers.iter_mut() {
-            let (there, missing): (Vec<Target>, Vec<Target>) = std::mem::take(&mut transfer.targets)
-                .into_iter()
-                .partition(|_| present.next().unwrap_or(false));
-            if let Some(target) = there.first() {
-                transfer.source = Source::Local(target.path.clone());
+        let mut looked = self.look(&transfers).await?.into_iter();
+        let mut surveyed = Surveyed::default();
+        for mut transfer in transfers {
+            let content = KnownContent { hash: transfer.hash, size: transfer.size };
+            let (mut there, mut unclear) = (Vec::new(), Vec::new());
+            for mut target in std::mem::take(&mut transfer.targets) {
+                let is_there = match looked.next().unwrap_or(Looked::At(Found::Unknown)) {
+                    Looked::Holds(holds) => holds,
+                    Looked::At(found) => {
+                        unclear.extend(self.unclear(&target.path, found));
+                        target.is_in_place(local(found, content), content)
+                    }
+                };
+                if is_there { &mut there } else { &mut transfer.targets }.push(target);
             }
-            transfer.targets = missing;
-            ready.extend(there.into_iter().map(|target| {
-                // A file that obsync wrote and that is still there is no news.
-                let known = target.is_recorded_as(transfer.hash);
-                Ready::in_place(target, if known { Origin::Touched } else { Origin::Adopted }, transfer)
-            }));
+            surveyed.add(transfer, there, unclear);
         }
-        transfers.retain(|transfer| !transfer.targets.is_empty());
-        Ok(ready)
+        Ok(surveyed)
     }
 
-    /// For each target, true if it has its content. An unrecorded target with another content that the vault
-    /// once had there is marked to be replaced.
-    async fn are_present(&self, transfers: &mut [Transfer]) -> Result<Vec<bool>, DestinationError> {
+    /// Looks at each target.
+    async fn look(&self, transfers: &[Transfer]) -> Result<Vec<Looked>, DestinationError> {
         let (all, questions) = (wanted(transfers), self.questions(transfers));
         let part = |of: Question| {
             let asked = all.iter().zip(&questions).filter(move |(_, question)| **question == of);
@@ -136,32 +190,33 @@ impl Scout {
         };
         let mut recorded = self.destination.holds(part(Question::Holds)).await?.into_iter();
         let mut looked = self.destination.look(part(Question::Look)).await?.into_iter();
-        let mut questions = questions.iter();
-        let mut present = Vec::with_capacity(all.len());
-        for transfer in transfers {
-            let content = KnownContent { hash: transfer.hash, size: transfer.size };
-            for target in &mut transfer.targets {
-                match questions.next() {
-                    Some(Question::Nothing) => {
-                        present.push(false);
-                        continue;
-                    }
-                    Some(Question::Holds) => {
-                        present.push(recorded.next().unwrap_or(false));
-                        continue;
-                    }
-                    Some(Question::Look) | None => {}
-                }
-                let found = looked.next().unwrap_or(Found::Unknown);
-                let local = self.local(&target.path, found, content).await;
-                let action = decide_content(None, local, content);
-                if let Action::Put { replaces } = action {
-                    target.replaces = replaces;
-                }
-                present.push(action == Action::Adopt);
+        let answer = |question: &Question| match question {
+            Question::Nothing => Looked::Holds(false),
+            Question::Holds => Looked::Holds(recorded.next().unwrap_or(false)),
+            Question::Look => Looked::At(looked.next().unwrap_or(Found::Unknown)),
+        };
+        Ok(questions.iter().map(answer).collect())
+    }
+
+    /// A file of an unrecorded path, if the vault's history may say that it is the vault's own.
+    fn unclear(&self, path: &VaultPath, found: Found) -> Option<(VaultPath, KnownContent)> {
+        match found {
+            Found::Other(content) if self.historian.is_some() => Some((path.clone(), content)),
+            Found::Other(_) | Found::Nothing | Found::Wanted | Found::Unknown => None,
+        }
+    }
+
+    /// Asks the vault's history about unrecorded files: those with a content that the vault once had there
+    /// are marked to be replaced.
+    async fn settle(&self, Unclear { mut transfer, files }: Unclear) -> Transfer {
+        let Some(historian) = &self.historian else { return transfer };
+        for (path, content) in files {
+            if historian.had(&path, content).await {
+                let target = transfer.targets.iter_mut().find(|target| target.path == path);
+                target.into_iter().for_each(|target| target.replaces = Some(content));
             }
         }
-        Ok(present)
+        transfer
     }
 
     /// Returns the check of each target.
@@ -184,19 +239,6 @@ impl Scout {
             _ => Question::Holds,
         };
         targets().map(question).collect()
-    }
-
-    /// State of a path without a record, for a decision.
-    async fn local(&self, path: &VaultPath, found: Found, wanted: KnownContent) -> Local {
-        match (found, &self.historian) {
-            (Found::Nothing, _) => Local::Absent,
-            (Found::Wanted, _) => Local::File(wanted),
-            (Found::Other(content), Some(historian)) if historian.had(path, content).await => {
-                Local::Earlier(content)
-            }
-            (Found::Other(content), _) => Local::File(content),
-            (Found::Unknown, _) => Local::Other,
-        }
     }
 
     /// Marks targets of rescues that seem to have their content already as obstructed, and returns them. They
@@ -262,6 +304,16 @@ impl Scout {
             return Ok(Some((staged, Origin::Copied)));
         }
         Ok(None)
+    }
+}
+
+/// State of a path without a record, for a decision.
+fn local(found: Found, wanted: KnownContent) -> Local {
+    match found {
+        Found::Nothing => Local::Absent,
+        Found::Wanted => Local::File(wanted),
+        Found::Other(content) => Local::File(content),
+        Found::Unknown => Local::Other,
     }
 }
 
@@ -439,31 +491,65 @@ struct Feeder<'a> {
 }
 
 impl Feeder<'_> {
+    /// The vault's history is asked beside the others: it may not answer.
     async fn feed(self, transfers: Vec<Transfer>, halt: &CancellationToken) {
-        // Not more than is published at once: files that were checked and not committed are checked again
-        // after an interrupted run.
-        let at_once = SURVEY.min(self.scout.destination.traits().batch_limit.portion).max(1);
-        let mut rest = transfers.into_iter().peekable();
-        while rest.peek().is_some() && !halt.is_cancelled() && !self.jobs.is_closed() {
-            let chunk = rest.by_ref().take(at_once).collect();
-            // Cancellation does not wait for a queue to empty.
-            let outcome = tokio::select! {
-                biased;
-                () = halt.cancelled() => return,
-                outcome = self.feed_chunk(chunk) => outcome,
-            };
-            if let Err(error) = outcome {
-                self.arrive(Arrival::Fatal(error)).await;
-                return;
-            }
+        let (unclear, queue) = mpsc::channel(BACKLOG);
+        tokio::join!(
+            self.until_halted(halt, self.feed_all(transfers, unclear)),
+            self.until_halted(halt, self.feed_unclear(queue)),
+        );
+    }
+
+    /// Cancellation does not wait for a queue to empty.
+    async fn until_halted(
+        &self,
+        halt: &CancellationToken,
+        feeding: impl Future<Output = Result<(), DestinationError>>,
+    ) {
+        if let Some(Err(error)) = halt.run_until_cancelled(feeding).await {
+            self.arrive(Arrival::Fatal(error)).await;
         }
     }
 
-    async fn feed_chunk(&self, mut chunk: Vec<Transfer>) -> Result<(), DestinationError> {
-        for ready in self.scout.survey(&mut chunk).await? {
-            self.arrive(Arrival::Ready(vec![ready])).await;
+    /// Transfers checked at a time. Not more than are published at once: files that were checked and not
+    /// committed are checked again after an interrupted run.
+    fn at_once(&self) -> usize {
+        SURVEY.min(self.scout.destination.traits().batch_limit.portion).max(1)
+    }
+
+    async fn feed_all(
+        &self,
+        transfers: Vec<Transfer>,
+        unclear: mpsc::Sender<Unclear>,
+    ) -> Result<(), DestinationError> {
+        let mut rest = transfers.into_iter().peekable();
+        while rest.peek().is_some() && !self.jobs.is_closed() {
+            let surveyed = self.scout.survey(rest.by_ref().take(self.at_once()).collect()).await?;
+            for ready in surveyed.ready {
+                self.arrive(Arrival::Ready(vec![ready])).await;
+            }
+            for transfer in surveyed.unclear {
+                let _ = unclear.send(transfer).await;
+            }
+            self.feed_missing(surveyed.missing).await?;
         }
-        for (transfer, staged) in self.scout.stage_all(chunk).await {
+        Ok(())
+    }
+
+    async fn feed_unclear(&self, mut queue: mpsc::Receiver<Unclear>) -> Result<(), DestinationError> {
+        let mut some = Vec::new();
+        while queue.recv_many(&mut some, self.at_once()).await > 0 && !self.jobs.is_closed() {
+            let mut settled = Vec::with_capacity(some.len());
+            for unclear in some.drain(..) {
+                settled.push(self.scout.settle(unclear).await);
+            }
+            self.feed_missing(settled).await?;
+        }
+        Ok(())
+    }
+
+    async fn feed_missing(&self, transfers: Vec<Transfer>) -> Result<(), DestinationError> {
+        for (transfer, staged) in self.scout.stage_all(transfers).await {
             self.feed_one(transfer, staged).await?;
         }
         Ok(())

@@ -8,6 +8,7 @@ use crate::error::PullError;
 use crate::model::DeferredKind;
 use crate::report::Report;
 use crate::run::Run;
+use crate::state::DeferredParts;
 use crate::survey::Survey;
 
 /// Similarity of two names, up to 1, above which one is suggested for the other.
@@ -38,12 +39,14 @@ impl Run<'_> {
         survey.listing.entries.iter().for_each(|entry| see(&entry.path));
         if survey.floor > 0 && !survey.is_whole() {
             self.state.all_records().await?.iter().for_each(|record| see(&record.path));
-            let mut left_out = self.state.deferred(DeferredKind::Filtered).await?;
-            left_out.extend(self.state.deferred(DeferredKind::Failed).await?);
-            left_out
-                .iter()
-                .filter_map(|deferred| VaultPath::parse(deferred.key.shown()).ok())
-                .for_each(|path| see(&path));
+            for kind in [DeferredKind::Filtered, DeferredKind::Failed] {
+                let mut parts = DeferredParts::of(self.state.as_ref(), kind);
+                while let Some(part) = parts.next().await? {
+                    part.iter()
+                        .filter_map(|deferred| VaultPath::parse(deferred.key.shown()).ok())
+                        .for_each(|path| see(&path));
+                }
+            }
         }
         // Nothing is known of an empty vault yet.
         for excluded in

@@ -5,7 +5,6 @@ use obsync_protocol::{ContentHash, Uid, VaultPath};
 use crate::destination::{DestinationError, Found, Wanted};
 use crate::entry::{EntryKind, RemoteEntry};
 use crate::error::PullError;
-use crate::history::Historian;
 use crate::model::{FileMeta, KnownContent, Record, RecordKind};
 use crate::records::Records;
 use crate::run::Run;
@@ -24,7 +23,7 @@ impl Run<'_> {
         records: &Records,
         survey: &Survey,
     ) -> Result<Vec<Record>, PullError> {
-        let historian = Historian::new(self.source.client.clone(), self.target(), survey.version);
+        let Some(historian) = &survey.scout.historian else { return Ok(Vec::new()) };
         let deleted = |entry: &&RemoteEntry| matches!(entry.kind, EntryKind::Deleted { folder: false });
         let unrecorded = entries.iter().filter(deleted).filter(|entry| records.get(&entry.path).is_none());
         let paths: Vec<&VaultPath> = unrecorded.map(|entry| &entry.path).collect();
@@ -47,7 +46,7 @@ impl Run<'_> {
                         let location = self.destination.location();
                         return Err(DestinationError::Stopped { location }.into());
                     }
-                    had = historian.had(path, content) => had,
+                    had = historian.lists(path, content) => had,
                 };
                 if had {
                     let KnownContent { hash, size } = content;

@@ -10,10 +10,10 @@ use serde::Serialize;
 
 use crate::conflicted_copy::is_configuration;
 use crate::destination::{Checked, CheckedBy, Destination, DestinationError, Inventory, StoredFile, Wanted};
-use crate::model::{DeferredCause, DeferredKind, Direction, FileMeta, Intent, KnownContent};
+use crate::model::{DeferredCause, DeferredKey, DeferredKind, Direction, FileMeta, Intent, KnownContent};
 use crate::progress::Progress;
 use crate::report::{Failure, Tally};
-use crate::state::{StateError, StateStore, VaultState};
+use crate::state::{self, StateError, StateStore, VaultState};
 
 /// Files checked at once: enough to keep a disk busy, few enough for progress to move.
 const BATCH: usize = 256;
@@ -266,14 +266,15 @@ async fn verify_here(
             verification.take(wanted, checked, &mut killed, destination).await?;
         }
     }
-    let known_as_retained = retained_paths(state).await?;
+    let known_as_retained = state::retained(state, |_| true).await?;
+    let known_as_retained: HashSet<&str> = known_as_retained.iter().map(DeferredKey::shown).collect();
     let rest: Vec<StoredFile> = found.into_iter().map(|(path, size)| StoredFile { path, size }).collect();
     for batch in rest.chunks(BATCH) {
         let retained = destination.retained(batch.to_vec()).await?;
         for (file, is_retained) in batch.iter().zip(retained) {
             match killed.put(&file.path, destination).await? {
                 Some(path) => verification.left_by_killed_run.push(path),
-                None if is_retained || known_as_retained.contains(&file.path) => {
+                None if is_retained || known_as_retained.contains(file.path.as_str()) => {
                     verification.retained.push(file.path.clone())
                 }
                 None if left_out.covers(&file.path) => {
@@ -369,13 +370,6 @@ impl LeftOut {
         let Ok(path) = VaultPath::parse(path) else { return false };
         self.filter.verdict(&path, false) != Verdict::Sync || (self.sends && is_configuration(&path))
     }
-}
-
-/// Paths of files that were kept when the vault deleted them.
-async fn retained_paths(state: &dyn StateStore) -> Result<HashSet<String>, StateError> {
-    let mut deferred = state.deferred(DeferredKind::Filtered).await?;
-    deferred.retain(|deferred| deferred.cause == DeferredCause::Retained);
-    Ok(deferred.into_iter().map(|deferred| deferred.key.shown().to_owned()).collect())
 }
 
 /// The announced changes of a killed run.

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::AtomicU64;
 
-use obsync_core::{Commit, Deferred, DeferredKind, StateError};
+use obsync_core::{Commit, DeferredKind, DeferredPart, StateError};
 use obsync_protocol::limits::{DEFERRED_CHANGES, FILTERED_CHANGES};
 
 use super::attributes::Reader;
@@ -141,18 +141,24 @@ impl<'a> DeferredPages<'a> {
         DeferredPages { table, keys, kind, pages, count }
     }
 
-    /// All changes, by ascending uid.
-    pub(super) async fn all(&self, index: &mut Index) -> Result<Vec<Deferred>, StateError> {
-        let mut all = Vec::new();
-        let numbers: Vec<u32> = (0..self.pages).collect();
-        for numbers in numbers.chunks(AT_A_TIME) {
-            for (number, page) in self.read(numbers).await? {
-                index.learn(number, &page);
-                all.extend(page.into_values().map(DeferredRow::deferred));
-            }
+    /// The changes of some pages, from the page of this mark on. If they were divided anew since, the first
+    /// ones.
+    pub(super) async fn part(
+        &self,
+        from: Option<&str>,
+        index: &mut Index,
+    ) -> Result<DeferredPart, StateError> {
+        let division = format!("{}/", self.pages);
+        let first = from.and_then(|mark| mark.strip_prefix(&division)?.parse().ok()).unwrap_or(0);
+        let numbers: Vec<u32> = (first..self.pages).take(AT_A_TIME).collect();
+        let Some(last) = numbers.last() else { return Ok(DeferredPart::default()) };
+        let next = (last + 1 < self.pages).then(|| format!("{division}{}", last + 1));
+        let mut changes = Vec::new();
+        for (number, page) in self.read(&numbers).await? {
+            index.learn(number, &page);
+            changes.extend(page.into_values().map(DeferredRow::deferred));
         }
-        all.sort_by(|one, other| (one.message.uid, &one.key).cmp(&(other.message.uid, &other.key)));
-        Ok(all)
+        Ok(DeferredPart { changes, next })
     }
 
     /// Plans the writes for changed changes.

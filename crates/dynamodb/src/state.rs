@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex as Slot};
 
 use async_trait::async_trait;
 use obsync_core::{
-    Commit, Deferred, DeferredKind, Intent, LastRun, Record, StateError, StateStore, VaultState,
+    Commit, DeferredKind, DeferredPart, Intent, LastRun, Record, StateError, StateStore, VaultState,
 };
 use obsync_protocol::{ContentHash, VaultPath};
 use tokio::sync::{Mutex, MutexGuard};
@@ -309,11 +309,15 @@ impl DynamoState {
         Ok(records)
     }
 
-    async fn read_deferred(&self, kind: DeferredKind) -> Result<Vec<Deferred>, StateError> {
+    async fn read_deferred(
+        &self,
+        kind: DeferredKind,
+        from: Option<&str>,
+    ) -> Result<DeferredPart, StateError> {
         let mut known = self.known().await?;
         let known = known.get();
         let pages = DeferredPages::new(&self.table, &self.keys, kind, &known.head);
-        pages.all(known.index(kind)).await
+        pages.part(from, known.index(kind)).await
     }
 
     async fn read_intents(&self) -> Result<Vec<Intent>, StateError> {
@@ -486,14 +490,18 @@ impl StateStore for DynamoState {
     }
 
     /// No request if there are none.
-    async fn deferred(&self, kind: DeferredKind) -> Result<Vec<Deferred>, StateError> {
+    async fn deferred_part(
+        &self,
+        kind: DeferredKind,
+        from: Option<String>,
+    ) -> Result<DeferredPart, StateError> {
         for _ in 1..LOOKS {
-            match self.read_deferred(kind).await {
+            match self.read_deferred(kind, from.as_deref()).await {
                 Err(StateError::Corrupt { .. }) if self.is_overtaken().await? => {}
                 outcome => return outcome,
             }
         }
-        self.read_deferred(kind).await
+        self.read_deferred(kind, from.as_deref()).await
     }
 
     /// No request if the last run ended well.

@@ -1,6 +1,6 @@
 //! A state at a glance, for `obsync status` and the function's `status`.
 
-use obsync_core::{DeferredCause, DeferredKind, StateError, StateStore as _};
+use obsync_core::{StateError, StateStore as _};
 use obsync_protocol::VaultId;
 
 use super::attributes::{Item, Reader};
@@ -158,7 +158,14 @@ impl DynamoState {
         if summary.filtered == 0 {
             return Ok(0);
         }
-        let deferred = self.deferred(DeferredKind::Filtered).await?;
-        Ok(deferred.iter().filter(|deferred| deferred.cause == DeferredCause::Retained).count() as u64)
+        let (mut count, mut from) = (0, None);
+        loop {
+            let part = self.retained_part(from).await?;
+            count += part.changes.len() as u64;
+            if part.next.is_none() {
+                return Ok(count);
+            }
+            from = part.next;
+        }
     }
 }

@@ -8,8 +8,9 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use obsync_core::{
-    Bringing, Commit, Deferred, DeferredKind, Direction, Hurdle, Intent, LastRun, Outcome, Phase, Problem,
-    ProblemCode, Progress, Record, Report, RunError, RunOutcome, StateError, StateStore, Tally, VaultState,
+    Bringing, Commit, DeferredKind, DeferredPart, Direction, Hurdle, Intent, LastRun, Outcome, Phase,
+    Problem, ProblemCode, Progress, Record, Report, RunError, RunOutcome, StateError, StateStore, Tally,
+    VaultState,
 };
 use obsync_protocol::{ContentHash, Uid, VaultId, VaultPath};
 
@@ -397,8 +398,12 @@ impl StateStore for TrackedState {
         self.state.all_records().await
     }
 
-    async fn deferred(&self, kind: DeferredKind) -> Result<Vec<Deferred>, StateError> {
-        self.state.deferred(kind).await
+    async fn deferred_part(
+        &self,
+        kind: DeferredKind,
+        from: Option<String>,
+    ) -> Result<DeferredPart, StateError> {
+        self.state.deferred_part(kind, from).await
     }
 
     async fn intents(&self) -> Result<Vec<Intent>, StateError> {

@@ -173,12 +173,17 @@ impl Context {
         }
         // A missing folder is not looked up again for every path.
         let root = lock(&self.root).clone();
-        let name_max = root.as_ref().map_or(COMMON_NAME_MAX, |root| root.name_max());
+        let name_max = self.name_max();
         root.map_or(Ok(()), |root| self.mounts(&root)?.check(&root, path, Action::Write))?;
         match path.segments().any(|segment| segment.len() > name_max) {
             true => Err(self.errors.too_long(path.as_str())),
             false => Ok(()),
         }
+    }
+
+    /// Limit of a name here, in bytes, as far as known: the folder may not exist yet.
+    pub(super) fn name_max(&self) -> usize {
+        lock(&self.root).as_ref().map_or(COMMON_NAME_MAX, |root| root.name_max())
     }
 
     /// The known mounts below the root.

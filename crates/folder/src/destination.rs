@@ -92,6 +92,10 @@ impl Naming for FolderDestination {
         self.context.admit(path)
     }
 
+    fn longest_name_beside(&self, _path: &VaultPath) -> usize {
+        self.context.name_max()
+    }
+
     async fn repository_parts(
         &self,
         folders: Vec<Option<VaultPath>>,

@@ -10,6 +10,7 @@ use rusqlite::{Connection, params_from_iter};
 
 use super::error::Database;
 use super::identity::{self, StateIdentity};
+use super::rows::Changes;
 use super::{commit, rows, schema, summary};
 use obsync_protocol::fuzzing::Input;
 
@@ -110,13 +111,17 @@ fn read_all(connection: &Connection, database: &Database) -> Result<VaultState, 
         all.iter().flatten().filter_map(|record| record.file()).map(|file| file.hash).collect();
     let sources = rows::sources(connection, &contents).map_err(sound);
     let empty = rows::sources(connection, &[ContentHash::EMPTY]).map_err(sound);
-    let filtered = rows::deferred(connection, DeferredKind::Filtered).map_err(sound);
-    let failed = rows::deferred(connection, DeferredKind::Failed).map_err(sound);
+    let deferred = |changes| rows::deferred_part(connection, changes, None).map_err(sound);
+    let filtered = deferred(Changes::Of(DeferredKind::Filtered));
+    let failed = deferred(Changes::Of(DeferredKind::Failed));
+    let retained = deferred(Changes::Retained);
+    let below = all.iter().flatten().take(1).map(|record| rows::has_below(connection, &record.path));
+    let below: Result<Vec<bool>, _> = below.collect::<Result<_, _>>().map_err(sound);
     if let Ok(summary) = summary::summary(connection).map_err(sound) {
         assert!(all.is_err() || summary.files + summary.folders >= asked.len() as u64);
     }
     let state = rows::vault_state(connection).map_err(sound)?;
-    let _ = (all?, intents?, found?, sources?, empty?, filtered?, failed?);
+    let _ = (all?, intents?, found?, sources?, empty?, filtered?, failed?, retained?, below?);
     Ok(state)
 }
 

@@ -32,7 +32,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use obsync_core::{
-    Commit, Deferred, DeferredKind, Intent, JournalEntry, LastRun, Record, StateError, StateStore, VaultState,
+    Commit, DeferredKind, DeferredPart, Intent, JournalEntry, LastRun, Record, StateError, StateStore,
+    VaultState,
 };
 use obsync_protocol::{ContentHash, VaultPath};
 use rusqlite::Connection;
@@ -43,6 +44,7 @@ pub use self::summary::StateSummary;
 
 use self::error::Database;
 use self::lock::StateLock;
+use self::rows::Changes;
 use self::schema::Access;
 use obsync_core::blocking::{Stopped, blocking, lock};
 
@@ -185,6 +187,16 @@ impl SqliteState {
         })
         .await
     }
+
+    /// A part of some deferred changes.
+    async fn deferred_changes(
+        &self,
+        changes: Changes,
+        from: Option<String>,
+    ) -> Result<DeferredPart, StateError> {
+        let read = move |connection: &Connection| rows::deferred_part(connection, changes, from.as_deref());
+        self.query(DeferredPart::default(), read).await
+    }
 }
 
 /// Reads in one transaction: one lock for a query of a thousand paths instead of one for each, which cost
@@ -266,8 +278,21 @@ impl StateStore for SqliteState {
         self.query(Vec::new(), move |connection| rows::sample(connection, most)).await
     }
 
-    async fn deferred(&self, kind: DeferredKind) -> Result<Vec<Deferred>, StateError> {
-        self.query(Vec::new(), move |connection| rows::deferred(connection, kind)).await
+    async fn has_below(&self, folder: &VaultPath) -> Result<bool, StateError> {
+        let folder = folder.clone();
+        self.query(false, move |connection| rows::has_below(connection, &folder)).await
+    }
+
+    async fn deferred_part(
+        &self,
+        kind: DeferredKind,
+        from: Option<String>,
+    ) -> Result<DeferredPart, StateError> {
+        self.deferred_changes(Changes::Of(kind), from).await
+    }
+
+    async fn retained_part(&self, from: Option<String>) -> Result<DeferredPart, StateError> {
+        self.deferred_changes(Changes::Retained, from).await
     }
 
     async fn intents(&self) -> Result<Vec<Intent>, StateError> {

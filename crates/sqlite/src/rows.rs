@@ -3,10 +3,9 @@
 use std::collections::HashMap;
 
 use obsync_core::{
-    CursorEntry, Deferred, DeferredCause, DeferredKey, DeferredKind, DestinationIdentity, Direction,
-    FileMeta, Intent, KnownContent, LocalFacts, RandomId, Record, RecordKind, VaultState,
+    CursorEntry, Deferred, DeferredCause, DeferredKey, DeferredKind, DeferredPart, DestinationIdentity,
+    Direction, FileMeta, Intent, KnownContent, LocalFacts, RandomId, Record, RecordKind, VaultState,
 };
-use obsync_protocol::limits::{DEFERRED_CHANGES, FILTERED_CHANGES};
 use obsync_protocol::{ContentHash, PushMessage, Uid, VaultPath};
 use rusqlite::{Connection, OptionalExtension, Row};
 
@@ -247,19 +246,43 @@ fn sources_by_reading(connection: &Connection, contents: &[ContentHash]) -> Read
     Ok(contents.iter().map(|content| found.get(content).cloned().flatten()).collect())
 }
 
-/// The deferred changes of one kind; of failed ones not more than any run stores.
-pub(super) fn deferred(connection: &Connection, kind: DeferredKind) -> Read<Vec<Deferred>> {
-    let (causes, most) = match kind {
-        DeferredKind::Failed => ("cause NOT IN (0, 4)", i64::try_from(DEFERRED_CHANGES).unwrap_or(i64::MAX)),
-        DeferredKind::Filtered => ("cause IN (0, 4)", i64::try_from(FILTERED_CHANGES).unwrap_or(i64::MAX)),
-    };
+/// The deferred changes that a part is read of.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Changes {
+    Of(DeferredKind),
+    Retained,
+}
+
+impl Changes {
+    /// Condition of SQL. The plus keeps the index by cause out: to be sorted by key, all of it would be read
+    /// for every part.
+    fn condition(self) -> &'static str {
+        match self {
+            Changes::Of(DeferredKind::Failed) => "+cause NOT IN (0, 4)",
+            Changes::Of(DeferredKind::Filtered) => "+cause IN (0, 4)",
+            Changes::Retained => "+cause = 4",
+        }
+    }
+}
+
+/// Changes in a part.
+const PART: usize = 10_000;
+
+/// A part of the deferred changes, by key; the mark of the next part is the last key of this one.
+pub(super) fn deferred_part(
+    connection: &Connection,
+    changes: Changes,
+    from: Option<&str>,
+) -> Read<DeferredPart> {
     let sql = format!(
         "SELECT key, cause, reason, confirmed, uid, path, related_path, hash, size, ctime, mtime, folder, deleted, device,
                 user
-         FROM deferred WHERE {causes} ORDER BY uid, key LIMIT ?1"
+         FROM deferred WHERE {} AND key > ?1 ORDER BY key LIMIT {PART}",
+        changes.condition()
     );
     let mut statement = connection.prepare_cached(&sql)?;
-    let mut rows = statement.query([most])?;
+    // No key is empty.
+    let mut rows = statement.query([from.unwrap_or_default()])?;
     let mut deferred = Vec::new();
     while let Some(row) = rows.next()? {
         let cause = match row.get::<_, i64>(1)? {
@@ -273,7 +296,17 @@ pub(super) fn deferred(connection: &Connection, kind: DeferredKind) -> Read<Vec<
         let key = DeferredKey::from_stored(row.get(0)?);
         deferred.push(Deferred { key, message: message(row, 4)?, cause });
     }
-    Ok(deferred)
+    let is_full = deferred.len() == PART;
+    let next = deferred.last().filter(|_| is_full).map(|last| last.key.as_str().to_owned());
+    Ok(DeferredPart { changes: deferred, next })
+}
+
+/// True if something is recorded below a folder.
+pub(super) fn has_below(connection: &Connection, folder: &VaultPath) -> Read<bool> {
+    let mut statement =
+        connection.prepare_cached("SELECT 1 FROM records WHERE path > ?1 AND path < ?2 LIMIT 1")?;
+    // The character after the slash is a zero.
+    Ok(statement.exists([format!("{folder}/"), format!("{folder}0")])?)
 }
 
 /// The stored form of a deferred change's cause.

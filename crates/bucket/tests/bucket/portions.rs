@@ -8,7 +8,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 use obsync_bucket::BucketOptions;
 use obsync_core::{
-    Commit, Deferred, DeferredKind, Intent, NoProgress, Outcome, Record, StateError, StateStore, VaultState,
+    Commit, DeferredKind, DeferredPart, Intent, NoProgress, Outcome, Record, StateError, StateStore,
+    VaultState,
 };
 use obsync_protocol::{ContentHash, VaultPath};
 use obsync_sqlite::SqliteState;
@@ -77,8 +78,12 @@ impl StateStore for Witness {
         self.state.all_records().await
     }
 
-    async fn deferred(&self, kind: DeferredKind) -> Result<Vec<Deferred>, StateError> {
-        self.state.deferred(kind).await
+    async fn deferred_part(
+        &self,
+        kind: DeferredKind,
+        from: Option<String>,
+    ) -> Result<DeferredPart, StateError> {
+        self.state.deferred_part(kind, from).await
     }
 
     async fn intents(&self) -> Result<Vec<Intent>, StateError> {

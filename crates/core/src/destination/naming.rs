@@ -7,6 +7,7 @@ use obsync_protocol::{NameFolding, RepositoryPart, VaultPath};
 
 use super::error::DestinationError;
 use super::inspect::Inspect;
+use crate::conflicted_copy::LONGEST_NAME;
 use crate::repositories::repository_parts_among;
 
 /// Effort allowed to find out which names are equal.
@@ -31,6 +32,12 @@ pub trait Naming: Inspect {
     fn admits(&self, path: &VaultPath) -> Result<(), DestinationError> {
         let _ = path;
         Ok(())
+    }
+
+    /// The longest name, in bytes, that something beside this path can have.
+    fn longest_name_beside(&self, path: &VaultPath) -> usize {
+        let _ = path;
+        LONGEST_NAME
     }
 
     /// For each folder (`None`: the root of the place), its direct entries that are parts of a bare git

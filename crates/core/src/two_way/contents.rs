@@ -177,7 +177,7 @@ impl Run<'_> {
         let KnownContent { hash, size } = version.content;
         let meta = FileMeta { hash, size, mtime: times.0, ctime: times.1, uid: version.uid };
         if hash == ContentHash::EMPTY {
-            return Ok(Some(self.destination.begin(path, &meta).await?.finish().await?));
+            return self.stage_empty(path, &meta).await;
         }
         let (destination, keys) = (self.destination.clone(), self.source.keys.clone());
         let receiver = StagedReceiver { destination, keys, path: path.clone(), meta };
@@ -195,6 +195,19 @@ impl Run<'_> {
                 Ok(None)
             }
             None => Ok(None),
+        }
+    }
+
+    /// Stages an empty file. `None` if it cannot be stored here.
+    async fn stage_empty(&self, path: &VaultPath, meta: &FileMeta) -> Result<Option<Staged>, PullError> {
+        let staged = async { self.destination.begin(path, meta).await?.finish().await };
+        match staged.await {
+            Ok(staged) => Ok(Some(staged)),
+            Err(error) if error.is_fatal() => Err(error.into()),
+            Err(error) => {
+                tracing::debug!(%error, uid = meta.uid.0, "a version cannot be had");
+                Ok(None)
+            }
         }
     }
 

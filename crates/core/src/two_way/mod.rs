@@ -51,7 +51,7 @@ use crate::reconcile::Mode;
 use crate::report::Report;
 use crate::run::{PullOptions, PullSource, Run};
 use crate::scan::{LocalTree, ScanInput, grouped, some_of, stays_here};
-use crate::state::{Commit, StateStore, VaultState, commit_beside};
+use crate::state::{Commit, DeferredParts, StateStore, VaultState, commit_beside};
 
 use crate::quiet::shrank;
 pub(crate) use outgoing::Outgoing;
@@ -221,6 +221,19 @@ struct Unapplied {
     held_back: HashSet<VaultPath>,
     /// Files that were kept when the vault deleted them; also in `paths`.
     retained: HashSet<VaultPath>,
+}
+
+impl Unapplied {
+    fn add(&mut self, cause: DeferredCause, path: Option<VaultPath>) {
+        match cause {
+            DeferredCause::HeldBack { .. } => self.held_back.extend(path),
+            DeferredCause::Retained => {
+                self.retained.extend(path.clone());
+                self.paths.extend(path);
+            }
+            _ => self.paths.extend(path),
+        }
+    }
 }
 
 /// A scan without differences from the records, once these files are recorded with these facts.
@@ -537,19 +550,12 @@ impl TwoWay<'_, '_> {
         let keys = &self.run.source.keys;
         let mut unapplied = Unapplied { paths: foreseen.left.clone(), ..Unapplied::default() };
         for kind in [DeferredKind::Failed, DeferredKind::Filtered] {
-            let deferred = self.run.state.deferred(kind).await?;
-            for deferred in deferred.into_iter().filter(|deferred| !deferred.key.is_outgoing()) {
-                let path = keys.decode_path(&deferred.message.path);
-                if path.as_ref().is_ok_and(|path| foreseen.merged.contains_key(path)) {
-                    continue;
-                }
-                match deferred.cause {
-                    DeferredCause::HeldBack { .. } => unapplied.held_back.extend(path),
-                    DeferredCause::Retained => {
-                        unapplied.retained.extend(path.clone());
-                        unapplied.paths.extend(path);
-                    }
-                    _ => unapplied.paths.extend(path),
+            let mut parts = DeferredParts::of(self.run.state.as_ref(), kind);
+            while let Some(part) = parts.next().await? {
+                for deferred in part.into_iter().filter(|deferred| !deferred.key.is_outgoing()) {
+                    let path = keys.decode_path(&deferred.message.path);
+                    unapplied
+                        .add(deferred.cause, path.ok().filter(|path| !foreseen.merged.contains_key(path)));
                 }
             }
         }

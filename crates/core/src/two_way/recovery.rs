@@ -273,8 +273,9 @@ impl Run<'_> {
         report: &mut Report,
     ) -> Result<Option<JournalEntry>, PullError> {
         let label = conflicted_copy::label(DeviceName::new(&self.source.client.options().device));
+        let limit = self.destination.longest_name_beside(path);
         for copy in 1..COPIES {
-            let Some(kept_as) = conflicted_copy::path(path, false, &label, copy) else { break };
+            let Some(kept_as) = conflicted_copy::path(path, false, &label, copy, limit) else { break };
             let put = match self.put_version(&kept_as, lost, after).await {
                 // The folder of a push may be read-only.
                 Err(PullError::Store(error @ DestinationError::Unavailable { .. }))

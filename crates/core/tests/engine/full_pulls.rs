@@ -5,7 +5,11 @@ use std::fs;
 use std::sync::Arc;
 
 use obsync_conformance::WatchedState;
-use obsync_core::{Commit, Intent, Mode, NoProgress, Record, Report, pull};
+use obsync_core::{
+    Commit, Deferred, DeferredCause, DeferredKey, DeferredKind, Filter, Intent, Mode, NoProgress, Outcome,
+    Record, Report, StateStore, pull,
+};
+use obsync_protocol::{PushMessage, VaultPath};
 use tokio_util::sync::CancellationToken;
 
 use crate::bench::Bench;
@@ -105,4 +109,51 @@ fn paths(commits: &[Commit], of: fn(&Commit) -> Vec<&Record>) -> BTreeSet<String
 
 fn set<const N: usize>(paths: [&str; N]) -> BTreeSet<String> {
     paths.map(str::to_owned).into()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_pull_forgets_what_was_left_out_and_is_no_more_and_not_what_is_kept() {
+    let mut bench = Bench::new().await;
+    bench.filter(Filter { file_types: "none".parse().unwrap(), ..Filter::default() });
+    bench.vault.write("picture.png", "p", T).unwrap();
+    bench.vault.write("note.md", "text", T).unwrap();
+    bench.pull().await;
+    let deferred = |name: &str, cause| {
+        let path = VaultPath::parse(name).unwrap();
+        let message = PushMessage { path: bench.source.keys.encode_path(&path), ..PushMessage::default() };
+        Deferred { key: DeferredKey::plain(&path), message, cause }
+    };
+    let deferred =
+        vec![deferred("gone.png", DeferredCause::Filtered), deferred("kept.md", DeferredCause::Retained)];
+    let state = bench.state();
+    let known = state.load().await.unwrap();
+    state.commit(Commit { deferred, state: known, ..Commit::default() }).await.unwrap();
+    drop(state);
+    bench.pull().await;
+    assert_eq!(left_out(&bench).await, ["gone.png", "kept.md", "picture.png"]);
+    assert_eq!(bench.pull_full().await.outcome, Outcome::Complete);
+    assert_eq!(left_out(&bench).await, ["kept.md", "picture.png"]);
+}
+
+async fn left_out(bench: &Bench) -> Vec<String> {
+    let left = bench.state().deferred(DeferredKind::Filtered).await.unwrap();
+    left.iter().map(|deferred| deferred.key.as_str().to_owned()).collect()
+}
+
+/// All records of a vault take more memory than a folder in the way is worth.
+#[tokio::test(flavor = "multi_thread")]
+async fn for_a_folder_in_the_way_not_all_records_are_read() {
+    let bench = Bench::new().await;
+    bench.vault.write("folder/note.md", "text", T).unwrap();
+    bench.pull().await;
+    bench.vault.write("new.md", "new", T).unwrap();
+    bench.vault.write("below/new.md", "new", T).unwrap();
+    bench.edit("new.md/mine.md", "mine");
+    bench.edit("below", "mine");
+    let state = Arc::new(WatchedState::new(bench.state()));
+    let (progress, stop) = (Arc::new(NoProgress), CancellationToken::new());
+    let pulled = pull(&bench.source, bench.store(), state.clone(), &bench.options, progress, stop).await;
+    let report = pulled.unwrap();
+    assert_eq!((report.outcome, report.conflicts.len()), (Outcome::Complete, 2), "{report:#?}");
+    assert_eq!(state.whole_reads(), 0);
 }

@@ -86,6 +86,10 @@ impl Describe for MeddledFolder {
     fn traits(&self) -> PlaceTraits {
         self.destination.traits()
     }
+
+    fn warnings(&self) -> Vec<String> {
+        self.destination.warnings()
+    }
 }
 
 #[async_trait]
@@ -96,6 +100,10 @@ impl Naming for MeddledFolder {
 
     fn admits(&self, path: &VaultPath) -> Result<(), DestinationError> {
         self.destination.admits(path)
+    }
+
+    fn longest_name_beside(&self, path: &VaultPath) -> usize {
+        self.destination.longest_name_beside(path)
     }
 
     async fn repository_parts(

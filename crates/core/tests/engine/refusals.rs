@@ -253,3 +253,33 @@ async fn a_file_that_is_never_answered_costs_two_limits_and_the_others_are_in_pl
     bench.pull().await;
     bench.assert_exact().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_history_that_is_never_answered_costs_two_limits_and_the_others_are_in_place_meanwhile() {
+    let mut bench = Bench::new().await;
+    let clock = bench.set_clock().await;
+    let limit = bench.source.client.options().timeouts.answer;
+    // Listed first.
+    bench.vault.write("mine.md", "the vault's", T).unwrap();
+    for number in 0..100 {
+        bench.vault.write(&format!("{number}.md"), format!("file {number}"), T).unwrap();
+    }
+    bench.edit("mine.md", "mine");
+    bench.server.faults().set("stall-history=always".parse().unwrap());
+    let strikes = || bench.server.faults().strikes("stall-history");
+    let time = async {
+        until("it is asked", || strikes() == 1).await;
+        let are_others_here = || (0..100).all(|number| bench.dest().join(format!("{number}.md")).exists());
+        until("the others are in place", are_others_here).await;
+        until_recorded(&bench, 100).await;
+        clock.advance(limit);
+        until("it is asked once more", || strikes() == 2).await;
+        clock.advance(limit);
+    };
+    let (report, ()) = tokio::join!(bench.pull(), time);
+    assert_eq!((report.outcome, report.pulled.files), (Outcome::Complete, 101), "{report:#?}");
+    assert_eq!(strikes(), 2);
+    let [conflict] = &report.conflicts[..] else { panic!("{report:#?}") };
+    assert_eq!(bench.read(conflict.kept_as.as_str()), "mine");
+    assert_eq!(bench.read("mine.md"), "the vault's");
+}

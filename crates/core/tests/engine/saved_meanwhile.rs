@@ -2,10 +2,10 @@
 
 use std::fs;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use obsync_core::{NoProgress, Outcome, Report, pull};
+use obsync_core::{NoProgress, Outcome, Progress, Report, pull};
 use tokio_util::sync::CancellationToken;
 
 use crate::bench::Bench;
@@ -89,4 +89,32 @@ async fn a_content_has_one_conflicted_copy_and_none_that_obsidian_loads() {
     let report = bench.pull().await;
     assert_eq!(bench.read(report.conflicts[0].kept_as.as_str()), "another");
     assert_eq!(bench.files().len(), 7);
+}
+
+/// Collects what a user is told during a run.
+#[derive(Default)]
+struct Notices(Mutex<Vec<String>>);
+
+impl Progress for Notices {
+    fn notice(&self, text: &str) {
+        self.0.lock().unwrap().push(text.to_owned());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn where_a_text_stays_is_said_also_by_a_run_that_ends_with_an_error() {
+    let mut bench = Bench::new().await;
+    bench.folder.trash = true;
+    bench.vault.write("old.md", "old", T).unwrap();
+    bench.pull().await;
+    fs::write(bench.dest().join(".obsync/trash"), "not a folder").unwrap();
+    bench.vault.delete("old.md").unwrap();
+    bench.vault.write("new.md", "new", T).unwrap();
+    let destination = Arc::new(MeddledFolder::full_at_first(bench.store()));
+    let (notices, stop) = (Arc::new(Notices::default()), CancellationToken::new());
+    let pulled = pull(&bench.source, destination, bench.state(), &bench.options, notices.clone(), stop).await;
+    let error = pulled.unwrap_err();
+    assert!(error.to_string().contains("is full"), "{error}");
+    let said = notices.0.lock().unwrap();
+    assert!(said.iter().any(|text| text.starts_with("old.md cannot be put into the trash")), "{said:?}");
 }

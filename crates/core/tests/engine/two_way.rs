@@ -240,6 +240,25 @@ async fn what_another_device_wrote_in_between_is_kept() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_another_device_wrote_in_between_is_kept_where_names_are_short() {
+    let mut bench = Bench::new().await;
+    // As in eCryptfs.
+    bench.folder.name_max = Some(143);
+    let path = format!("{}.md", "n".repeat(120));
+    bench.vault.write(&path, "a\n", T).unwrap();
+    bench.sync().await;
+    bench.edit(&path, "mine\n");
+    bench.server.faults().update(|faults| faults.rival_push = Chance::next(1));
+    let report = bench.sync().await;
+    bench.server.faults().clear();
+    assert_eq!(report.outcome, Outcome::Complete, "{report:#?}");
+    let [conflict] = &report.conflicts[..] else { panic!("{report:#?}") };
+    assert!(conflict.kept_as.file_name().len() <= 143, "{}", conflict.kept_as);
+    assert!(bench.read(conflict.kept_as.as_str()).starts_with(RIVAL));
+    bench.assert_in_step().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_edit_that_came_between_survives_a_deletion_and_a_rename() {
     let bench = in_step(&[("a.md", "a"), ("b.md", "bb"), ("kept.md", "k")]).await;
     fs::remove_file(bench.dest().join("a.md")).unwrap();

@@ -10,7 +10,8 @@ use std::fs;
 use std::time::Duration;
 
 use obsync_conformance::not_tested;
-use obsync_core::{DeferredKind, Mode, Outcome, PullError, StateStore};
+use obsync_core::{DeferredKind, Filter, Mode, Outcome, PullError, StateStore};
+use obsync_protocol::VaultPath;
 use tokio::sync::Mutex;
 
 use bench::Bench;
@@ -123,6 +124,50 @@ async fn a_listing_that_takes_more_memory_than_it_may_says_how_much_is_needed() 
     assert!(taken < MOST, "it took {} MB", taken >> 20);
 }
 
+/// Changes that a filter leaves out are stored in their listed form, which takes twice the memory of an
+/// entry: no run has all of them in memory, and those that another filter brings back count like listed ones.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_filter_leaves_out_costs_no_run_more_than_the_same_number_of_listed_entries() {
+    const LEFT_OUT: u64 = 200_000;
+    let _alone = ALONE.lock().await;
+    let mut bench = Bench::new().await;
+    bench.vault.write("note.md", "text", 1_700_000_000_000).unwrap();
+    for number in 0..LEFT_OUT {
+        let path = format!("Media/{}/picture {number}.md", number % 100);
+        bench.vault.write(&path, "x", 1_700_000_000_000).unwrap();
+    }
+    let without = |folders: &[&str]| {
+        let excluded = folders.iter().map(|folder| VaultPath::parse(folder).unwrap()).collect();
+        Filter { excluded, ..Filter::default() }
+    };
+    let within = async |what: &str, bench: &Bench, most: u64| {
+        let (result, taken) = measured(bench).await;
+        let report = result.unwrap();
+        assert_eq!(report.outcome, Outcome::Complete, "{what}: {report:#?}");
+        println!("{what}: {} MB", taken / 1_000_000);
+        assert!(taken < most, "{what} took {} MB", taken / 1_000_000);
+    };
+    let as_listed = LEFT_OUT * 400 + (20 << 20);
+    bench.filter(without(&["Media"]));
+    within("the first pull", &bench, as_listed).await;
+    bench.vault.delete("Media/0/picture 0.md").unwrap();
+    within("the deletion of a file that is left out", &bench, 40 << 20).await;
+    bench.options.mode = Mode::Full;
+    within("a full pull", &bench, as_listed).await;
+    bench.options.mode = Mode::Incremental;
+    bench.filter(without(&["Media", "Other"]));
+    within("another filter", &bench, as_listed).await;
+    bench.filter(without(&["Media"]));
+    bench.options.listing_memory = Some(16 << 20);
+    let (result, taken) = measured(&bench).await;
+    let error = result.unwrap_err();
+    assert!(matches!(error, PullError::ListingTooLarge { entries: 199_000.., .. }), "{error}");
+    assert!(taken < 60 << 20, "it took {} MB", taken >> 20);
+    bench.options.listing_memory = None;
+    assert_eq!(bench.pull().await.outcome, Outcome::Complete);
+    assert_eq!(bench.files(), ["note.md"]);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn contents_that_are_not_what_was_listed_take_neither_memory_nor_time() {
     let _alone = ALONE.lock().await;
@@ -228,6 +273,31 @@ async fn a_million_folders_are_pulled_and_looked_at_again_within_400_mb() {
         assert_eq!(report.outcome, Outcome::Complete, "{:?}", report.warnings);
         println!("{mode:?}: {} MB, {} s", taken / 1_000_000, report.duration_ms / 1000);
         assert!(taken < 400_000_000, "{mode:?} took {} MB", taken / 1_000_000);
+    }
+}
+
+/// A first pull that downloads them, and one that checks each again. It takes minutes: set
+/// `OBSYNC_TEST_LARGE`. The number of files can be set by `OBSYNC_TEST_FILES`.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_million_files_are_pulled_and_looked_at_again_within_400_mb() {
+    if std::env::var_os("OBSYNC_TEST_LARGE").is_none() {
+        not_tested("it takes minutes");
+        return;
+    }
+    let _alone = ALONE.lock().await;
+    let files = std::env::var("OBSYNC_TEST_FILES").map_or(1_000_000, |files| files.parse().unwrap());
+    let mut bench = Bench::new().await;
+    for number in 0..files {
+        let path = format!("flood/{}/note {number}.md", number % 1000);
+        bench.vault.write(&path, format!("{number}"), 1_700_000_000_000).unwrap();
+    }
+    for mode in [Mode::Incremental, Mode::Full] {
+        bench.options.mode = mode;
+        let (result, taken) = measured(&bench).await;
+        let report = result.unwrap();
+        assert_eq!(report.outcome, Outcome::Complete, "{:?}", report.warnings);
+        println!("{mode:?}: {files} files, {} MB, {} s", taken / 1_000_000, report.duration_ms / 1000);
+        assert!(taken < 400 * files.max(250_000), "{mode:?} took {} MB", taken / 1_000_000);
     }
 }
 

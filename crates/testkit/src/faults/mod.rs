@@ -184,6 +184,8 @@ faults! {
     stall_request StallRequest "stall-request",
     /// The same for the pull of a content.
     stall_pull StallPull "stall-pull",
+    /// The same for the history of a path.
+    stall_history StallHistory "stall-history",
     /// The content stops in the middle of a file and nothing more comes.
     stall_in_content StallInContent "stall-in-content",
     /// The listing stops in the middle and `ready` never comes.

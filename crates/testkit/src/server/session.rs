@@ -356,7 +356,10 @@ impl Session {
         if faults.strikes_at(FaultKind::DropOnRequest, self.number) {
             return Err(End::Dropped);
         }
-        if faults.strikes_at(FaultKind::StallRequest, self.number) {
+        let is_stalled = faults.strikes_at(FaultKind::StallRequest, self.number)
+            || (matches!(request, ClientMessage::History { .. })
+                && faults.strikes_at(FaultKind::StallHistory, self.number));
+        if is_stalled {
             return Err(discard_everything(&mut self.wire).await);
         }
         match request {
