@@ -8,7 +8,7 @@
 use std::time::Duration;
 
 use obsync_testcloud::{InvokeOptions, LambdaRuntime, Service};
-use obsync_testkit::VaultHandle;
+use obsync_testkit::{Chance, VaultHandle};
 use serde_json::{Value, json};
 
 use crate::handing_on::{ON, continuation};
@@ -205,5 +205,40 @@ async fn a_file_of_199_mib_arrives_through_invocations_of_ten_seconds_in_128_mb(
     let last = answers.last().unwrap();
     assert_eq!((&last["status"], &report(last)["failures"]), (&json!("complete"), &json!([])), "{last}");
     assert!((2..10).contains(&answers.len()), "{} invocations", answers.len());
+    world.assert_exact("Notes");
+}
+
+/// The service stalls for the length of a chain, and a file is given up. The next run has no more time, and
+/// brings it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_that_was_given_up_while_the_service_stalled_comes_with_the_next_run() {
+    const SECONDS: u64 = 5;
+    const MIB: u32 = 24;
+    let world = World::new().await;
+    let function = world.function_with(&ON);
+    answered(&invoke(&function, &sync("Private")).await);
+    write_large(&world.vault("Private"), MIB << 20, 7);
+    let tried = invoke(&function, &sync("Private")).await;
+    assert_eq!(answered(&tried)["status"], "complete", "{}", answered(&tried));
+    let stretch = stretch(tried.duration, Duration::from_secs(SECONDS) / 2);
+    let timeout = Some(Duration::from_secs(SECONDS).mul_f64(stretch));
+    let options = InvokeOptions { timeout, ..InvokeOptions::default() };
+
+    let vault = world.vault("Notes");
+    write_large(&vault, MIB << 20, 0);
+    write_notes(&vault, 20);
+    world.cloud.faults().update(|faults| {
+        faults.s3.operations = vec!["UploadPart".to_owned()];
+        faults.s3.hang = Chance::always();
+    });
+    let lambda = world.cloud.lambda();
+    let chain = function.invoke_chain(lambda, &sync("Notes"), options.clone(), 10).await.unwrap();
+    let last = answered(&chain[chain.len() - 1]);
+    assert_eq!(last["status"], "partial", "{last}");
+    let failures = report(last)["failures"].as_array().unwrap();
+    assert_eq!((failures.len(), &failures[0]["path"]), (1, &json!("large.bin")), "{last}");
+    world.cloud.faults().clear();
+    let next = function.invoke(&sync("Notes"), options).await.unwrap();
+    assert_eq!(answered(&next)["status"], "complete", "{}", answered(&next));
     world.assert_exact("Notes");
 }
