@@ -4,6 +4,9 @@
 //! one. So the rate at which the destination's contents become visible is measured, and only as many
 //! transfers are admitted as it can publish until the end at that rate. Requests are no measure: a content
 //! may need several, and refused ones publish nothing.
+//!
+//! Admitted transfers are not taken back if the rate falls. So the lower of the present rate and that of a
+//! longer period counts, and half of it at first: contents become visible in bursts.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, Weak};
@@ -22,14 +25,17 @@ const EVERY: Duration = Duration::from_millis(25);
 /// The share of the publishable contents that is admitted: the rate varies.
 const SHARE: f64 = 0.95;
 /// Contents that are left out of it: their requests would be under way at the end.
-const UNDER_WAY: f64 = 4.0;
-/// The period over which contents count.
+const UNDER_WAY: f64 = 2.0;
+/// The shortest period over which the present rate is measured, and the longest for any rate.
 const WINDOW: Duration = Duration::from_millis(1500);
-/// The longest such period, if fewer contents than one became visible in a shorter one.
 const WINDOW_MOST: Duration = Duration::from_secs(15);
+/// Contents by which a rate is known in less time.
+const FEWEST: u64 = 8;
+/// A rate measured for less time than this may be that of a burst.
+const YOUNG: Duration = Duration::from_secs(1);
 /// With less time than this, fewer than [`FIRST`] are admitted.
 const SHORT: Duration = Duration::from_secs(3);
-/// A rate is known after this time.
+/// A rate is known after this time at the earliest.
 const LEAST: Duration = Duration::from_millis(100);
 
 /// The destinations of an invocation, watched until this is dropped.
@@ -97,19 +103,26 @@ impl Rate {
             self.0.clear();
         }
         self.0.push_back((now, published));
-        let is_over = |(at, before): &(Instant, u64)| {
-            let age = now - *at;
-            age >= WINDOW && *before < published || age >= WINDOW_MOST
-        };
-        while self.0.get(1).is_some_and(is_over) {
+        while self.0.get(1).is_some_and(|(at, _)| now - *at >= WINDOW_MOST) {
             self.0.pop_front();
         }
     }
 
+    /// The rate that can be relied on.
     fn per_second(&self, now: Instant) -> Option<f64> {
-        let ((begin, before), (_, after)) = (self.0.front()?, self.0.back()?);
-        let passed = now - *begin;
-        (passed >= LEAST && after > before).then(|| (after - before) as f64 / passed.as_secs_f64())
+        let (begin, (_, latest)) = (self.0.front()?, self.0.back()?);
+        let published = |(_, before): &(Instant, u64)| latest.saturating_sub(*before);
+        let passed = |(at, _): &(Instant, u64)| now - *at;
+        let is_known = match published(begin) {
+            0 => false,
+            FEWEST.. => passed(begin) >= LEAST,
+            _ => passed(begin) >= WINDOW,
+        };
+        let is_recent = |since: &&(Instant, u64)| passed(since) >= WINDOW && published(since) >= FEWEST;
+        let recent = self.0.iter().rev().find(is_recent).unwrap_or(begin);
+        let speed = |since| published(since) as f64 / passed(since).as_secs_f64();
+        let trust = if passed(begin) < YOUNG { 0.5 } else { 1.0 };
+        is_known.then(|| speed(begin).min(speed(recent)) * trust)
     }
 }
 
@@ -119,12 +132,29 @@ mod tests {
 
     #[test]
     fn as_many_are_admitted_as_can_be_published_in_the_time_that_is_left() {
-        assert_eq!(most(None, Duration::from_secs(900)), FIRST);
-        assert_eq!(most(None, Duration::from_secs(1)), FIRST / 3);
-        assert_eq!(most(Some(30.0), Duration::from_secs(3)), 81);
-        assert_eq!(most(Some(30.0), Duration::from_millis(100)), 0);
-        assert_eq!(most(Some(30.0), Duration::ZERO), 0);
-        assert_eq!(most(Some(f64::NAN), Duration::from_secs(3)), 0);
+        let most = |rate, milliseconds| most(rate, Duration::from_millis(milliseconds));
+        assert_eq!(most(None, 900_000), FIRST);
+        assert_eq!(most(None, 1000), FIRST / 3);
+        assert_eq!(most(Some(30.0), 3000), 83);
+        assert_eq!(most(Some(30.0), 50), 0);
+        assert_eq!(most(Some(30.0), 0), 0);
+        assert_eq!(most(Some(f64::NAN), 3000), 0);
+    }
+
+    #[test]
+    fn a_burst_is_no_rate() {
+        let begun = Instant::now();
+        let mut rate = Rate::default();
+        // For a second 30 contents, for the next one none, and so on.
+        let published = |ms: u64| ms / 2000 * 30 + (ms % 2000).min(1000) * 30 / 1000;
+        let at = |ms: u64| begun + Duration::from_millis(ms);
+        for ms in (0..=7000).step_by(25) {
+            rate.note(at(ms), published(ms));
+            let is_burst = ms > 0 && rate.per_second(at(ms)).is_some_and(|rate| rate > 32.0);
+            assert!(!is_burst, "after {ms} ms");
+        }
+        let per_second = rate.per_second(at(7000)).unwrap();
+        assert!((15.0..18.0).contains(&per_second), "{per_second}");
     }
 
     #[test]

@@ -117,6 +117,7 @@ async fn slowly(notes: u64, asks: Asks, kind: Kind) -> Slow {
         }
         assert!(each.len() < 40, "{each:?}");
         if asks == Asks::Chain {
+            assert_eq!(answer["metadata"]["goes_on_by_itself"], json!(true), "{:?}", invocation.logs);
             event = continuation(&world);
         }
     }
