@@ -382,7 +382,6 @@ impl HttpService for Paced {
         let outcome = answer.map_err(|error| final_error(&host, proxy.as_ref(), is_unknown, error));
         let outcome = outcome.map_err(|error| by_way_of(proxy, error));
         permit.end(&outcome);
-        self.traffic.count_answer();
         match outcome {
             Ok(answer) if is_of_content && answer.status().is_success() => Ok(answer),
             Ok(answer) => bounded(answer).await,

@@ -126,9 +126,9 @@ impl BucketDestination {
         self.context.traffic.requests()
     }
 
-    /// HTTP requests answered so far.
-    pub fn answered(&self) -> u64 {
-        self.context.traffic.answered()
+    /// Contents made visible so far that were not in the bucket before: copies do not count.
+    pub fn published(&self) -> u64 {
+        self.context.traffic.published()
     }
 
     /// Total time of publishing batches.

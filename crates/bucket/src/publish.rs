@@ -150,8 +150,12 @@ async fn publish_one(
         context.errors.io(Action::Write, staged.path.as_str(), "nothing is staged for it any more")
     })?;
     let key = context.keys.of(&staged.path)?;
+    let is_new = stage.is_new();
     let mut place = Place { context, staged, key, stage };
     let outcome = place.take(&publication.expect).await;
+    if is_new && outcome.is_ok() {
+        context.traffic.count_published();
+    }
     let Place { key, stage, .. } = place;
     if stays {
         rest.further = match &outcome {

@@ -52,6 +52,11 @@ pub(super) struct Original {
 }
 
 impl Stage {
+    /// True for a content that the bucket does not have at another key.
+    pub(super) fn is_new(&self) -> bool {
+        matches!(self, Stage::Content { .. } | Stage::Upload { .. })
+    }
+
     /// The same content for one more path. `None`: it can be published only at its own path.
     pub(super) fn share(&self) -> Option<Stage> {
         Some(match self {

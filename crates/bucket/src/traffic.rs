@@ -1,4 +1,5 @@
-//! Counts requests, which cost money, and publishes the limit of concurrent ones.
+//! Counts requests, which cost money, and contents made visible, and publishes the limit of concurrent
+//! requests.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -11,7 +12,8 @@ pub(super) struct Traffic(Arc<Numbers>);
 #[derive(Debug)]
 struct Numbers {
     requests: AtomicU64,
-    answered: AtomicU64,
+    /// New contents made visible.
+    published: AtomicU64,
     at_a_time: AtomicUsize,
     /// Microseconds.
     publishing: AtomicU64,
@@ -22,7 +24,7 @@ impl Traffic {
     pub(super) fn new(at_a_time: usize) -> Self {
         Traffic(Arc::new(Numbers {
             requests: AtomicU64::new(0),
-            answered: AtomicU64::new(0),
+            published: AtomicU64::new(0),
             at_a_time: AtomicUsize::new(at_a_time),
             publishing: AtomicU64::new(0),
         }))
@@ -33,9 +35,14 @@ impl Traffic {
         self.0.requests.load(Ordering::Relaxed)
     }
 
-    /// Requests answered.
-    pub(super) fn answered(&self) -> u64 {
-        self.0.answered.load(Ordering::Relaxed)
+    /// Contents made visible that were not in the bucket before.
+    pub(super) fn published(&self) -> u64 {
+        self.0.published.load(Ordering::Relaxed)
+    }
+
+    /// Counts a content that was made visible.
+    pub(super) fn count_published(&self) {
+        self.0.published.fetch_add(1, Ordering::Relaxed);
     }
 
     /// The present limit of concurrent requests.
@@ -58,11 +65,6 @@ impl Traffic {
     #[cfg(feature = "http")]
     pub(super) fn count(&self) {
         self.0.requests.fetch_add(1, Ordering::Relaxed);
-    }
-
-    #[cfg(feature = "http")]
-    pub(super) fn count_answer(&self) {
-        self.0.answered.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Sets the limit of concurrent requests.

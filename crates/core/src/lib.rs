@@ -77,7 +77,7 @@ pub use brake::{MaxDelete, MaxDeleteError};
 pub use error::PullError;
 pub use follow::{FollowOptions, FollowWay, Following, Observer, Watch, follow};
 pub use governor::{Governor, Reservation};
-pub use hurdle::Hurdle;
+pub use hurdle::{Handling, Hurdle};
 pub use journal::{JournalChange, JournalEntry, Side};
 pub use last_run::{Bringing, LastRun, RunError, RunOutcome, RunProgress};
 pub use obsync_client::{Clock, Sleep, SystemClock};

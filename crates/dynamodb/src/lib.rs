@@ -60,9 +60,10 @@
 //! - `head`, `records`, `rows`, `pages`, `index`, `deferred`: contents of the items.
 //! - `lease`: one run at a time; `chain`: chains of invocations; `holding`: renewal of a held lease; `state`:
 //!   the state itself; `commit`, `transaction`: the only way to write.
-//! - `progress`: progress records; `tracker`: counts for them; `durations`: times for them. `confirmations`:
-//!   messages to the lease holder. `places`: locations of vaults. `pins`: encryption of vaults. `summary`: a
-//!   state at a glance; `freshness`: ages of many states. `reset`: removal of a state.
+//! - `progress`: progress records; `tracker`: counts for them; `durations`: times for them; `slow_file`:
+//!   files that take longer than an invocation. `confirmations`: messages to the lease holder. `places`:
+//!   locations of vaults. `pins`: encryption of vaults. `summary`: a state at a glance; `freshness`: ages of
+//!   many states. `reset`: removal of a state.
 
 mod attributes;
 mod batch;
@@ -90,6 +91,7 @@ mod progress;
 mod records;
 mod reset;
 mod rows;
+mod slow_file;
 mod state;
 mod summary;
 mod table;
@@ -104,7 +106,8 @@ pub use self::lease::{LEASE_AFTER_DEADLINE, LeaseOptions};
 pub use self::options::DynamoOptions;
 pub use self::pins::TablePins;
 pub use self::places::Places;
-pub use self::progress::{ProgressRecord, ProgressStatus, Resumption, SlowFile, StoredProgress};
+pub use self::progress::{ProgressRecord, ProgressStatus, Resumption, StoredProgress};
+pub use self::slow_file::SlowFile;
 pub use self::state::DynamoState;
 pub use self::summary::{DynamoSummary, FoundState, LeaseHolder};
 pub use self::table::{DynamoTable, TableName, TableNameError};

@@ -17,6 +17,7 @@ use super::attributes::{Damage, Item, Reader, VAULT_ID, number, text};
 use super::error::CallError;
 use super::head::Counts;
 use super::keys::ItemKeys;
+use super::slow_file::SlowFile;
 use super::state::DynamoState;
 use super::table::DynamoTable;
 use super::transaction::Write;
@@ -95,17 +96,6 @@ pub struct ProgressRecord {
     /// A file that did not arrive within the available time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hurdle: Option<SlowFile>,
-}
-
-/// A file that did not arrive within the time of an invocation.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct SlowFile {
-    /// The entry's uid.
-    pub uid: u64,
-    /// Consecutive invocations in which it did not arrive.
-    pub tries: u32,
-    /// Seconds that it needs at its present speed.
-    pub seconds: u64,
 }
 
 mod rfc3339 {

@@ -3,19 +3,20 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use obsync_core::{
-    Bringing, Commit, DeferredKind, DeferredPart, Direction, Hurdle, Intent, LastRun, Outcome, Phase,
-    Problem, ProblemCode, Progress, Record, Report, RunError, RunOutcome, StateError, StateStore, Tally,
-    VaultState,
+    Bringing, Commit, DeferredKind, DeferredPart, Direction, Handling, Hurdle, Intent, LastRun, Outcome,
+    Phase, Problem, ProblemCode, Progress, Record, Report, RunError, RunOutcome, StateError, StateStore,
+    Tally, VaultState,
 };
 use obsync_protocol::{ContentHash, Uid, VaultId, VaultPath};
 
 use super::durations::{RunDurations, Stopwatch};
-use super::progress::{ProgressRecord, ProgressStatus, Resumption, SlowFile, StoredProgress};
+use super::progress::{ProgressRecord, ProgressStatus, Resumption, StoredProgress};
+use super::slow_file::{LARGE, Receiving, SlowFile, TRIES};
 use super::state::DynamoState;
 use obsync_core::blocking::lock;
 
@@ -37,8 +38,10 @@ pub struct Tracker {
     receiving: Mutex<HashMap<Uid, Receiving>>,
     /// The file that did not arrive in time before.
     hurdle: Option<SlowFile>,
-    /// It is skipped.
-    gave_up: AtomicBool,
+    /// Its treatment in this run, once that is decided.
+    handling: OnceLock<Handling>,
+    /// It arrived.
+    arrived: AtomicBool,
     bringing: Mutex<Bringing>,
     versions: Mutex<Versions>,
     stopwatch: Stopwatch,
@@ -50,19 +53,10 @@ struct Versions {
     /// When the run began; `None` before that.
     before: Option<u64>,
     now: u64,
-}
-
-/// Contents of this size and more may take all the available time.
-const LARGE: u64 = 1 << 20;
-/// Consecutive invocations after which a file that does not arrive is given up.
-const TRIES: u32 = 2;
-
-/// A content under way.
-#[derive(Clone, Copy, Debug)]
-struct Receiving {
-    begun: Instant,
-    received: u64,
-    bytes: u64,
+    /// The versions up to which a full run had checked everything (see [`VaultState::full_up_to`]); 0 outside
+    /// of one.
+    checked_before: Option<u64>,
+    checked: u64,
 }
 
 /// Data from the progress record of an earlier invocation.
@@ -153,7 +147,8 @@ impl Tracker {
                 StoredProgress::Found(record) => record.hurdle,
                 _ => None,
             },
-            gave_up: AtomicBool::new(false),
+            handling: OnceLock::new(),
+            arrived: AtomicBool::new(false),
             bringing: Mutex::new(Bringing::begin(direction, cut_short)),
             versions: Mutex::default(),
             stopwatch: Stopwatch::start(),
@@ -168,6 +163,12 @@ impl Tracker {
     /// That version at the beginning of the run.
     pub fn previous_version(&self) -> u64 {
         lock(&self.versions).before.unwrap_or_default()
+    }
+
+    /// True if a full run has recorded checks in this invocation.
+    pub fn has_checked(&self) -> bool {
+        let versions = lock(&self.versions);
+        versions.checked > versions.checked_before.unwrap_or_default()
     }
 
     /// Recorded results of this invocation.
@@ -189,20 +190,12 @@ impl Tracker {
         }
     }
 
-    /// The file that did not arrive in the invocation before, and how a run with this much time treats it:
-    /// first and alone; if it failed that way before, it is given up, unless the time suffices.
+    /// The file that did not arrive in earlier invocations, and its treatment in a run with this much time.
     pub fn hurdle(&self, time: Duration) -> Option<Hurdle> {
-        let SlowFile { uid, tries, seconds } = self.hurdle?;
-        let gives_up = tries >= TRIES && time.as_secs() < seconds;
-        self.gave_up.store(gives_up, Ordering::Relaxed);
-        let give_up = gives_up.then(|| {
-            format!(
-                "it did not come through in {tries} invocations: at the pace at which it came it needs about {seconds} s, \
-                 and an invocation has {}; give the function more time, or more memory, with which it is faster",
-                time.as_secs()
-            )
-        });
-        Some(Hurdle { uid: Uid(uid), give_up })
+        let file = self.hurdle?;
+        let now = jiff::Timestamp::now().as_second();
+        let handling = self.handling.get_or_init(|| file.handling(time, self.goes_on(), now));
+        Some(Hurdle { uid: Uid(file.uid), handling: handling.clone() })
     }
 
     /// The file that took at least half of the time until now and has not arrived.
@@ -213,9 +206,14 @@ impl Tracker {
         if took * 2 < time {
             return None;
         }
-        let seconds = took.as_secs_f64() * slowest.bytes as f64 / slowest.received.max(1) as f64;
         let before = self.hurdle.filter(|before| before.uid == uid.0).map_or(0, |before| before.tries);
-        Some(SlowFile { uid: uid.0, tries: before + 1, seconds: seconds.ceil() as u64 })
+        Some(SlowFile {
+            uid: uid.0,
+            tries: before.saturating_add(1),
+            // This invocation's time did not suffice.
+            seconds: slowest.seconds(Instant::now()).map(|seconds| seconds.max(time.as_secs() + 1)),
+            tried: jiff::Timestamp::now().as_second(),
+        })
     }
 
     /// True if the next invocation gives up a file that did not arrive in this one.
@@ -225,11 +223,17 @@ impl Tracker {
 
     /// The slow file to record for the next invocation.
     fn next_hurdle(&self, status: ProgressStatus) -> Option<SlowFile> {
-        let given_up = self.hurdle.filter(|_| self.gave_up.load(Ordering::Relaxed));
+        let handling = self.handling.get();
+        let missing = self.hurdle.filter(|_| !self.arrived.load(Ordering::Relaxed));
         match status {
-            ProgressStatus::Running => self.hurdle,
-            ProgressStatus::Interrupted => self.slow_file().or(given_up),
-            ProgressStatus::Complete | ProgressStatus::Failed => given_up,
+            // If the function is killed now, this was an attempt.
+            ProgressStatus::Running => self.slow_file().or(missing.map(|file| match handling {
+                Some(Handling::First) => SlowFile { tries: file.tries.saturating_add(1), ..file },
+                _ => file,
+            })),
+            ProgressStatus::Interrupted => self.slow_file().or(missing),
+            ProgressStatus::Failed => missing,
+            ProgressStatus::Complete => missing.filter(|_| matches!(handling, Some(Handling::GiveUp(_)))),
         }
     }
 
@@ -342,15 +346,14 @@ impl Progress for Tracker {
         let mut receiving = lock(&self.receiving);
         if received >= bytes {
             receiving.remove(&uid);
+            if self.hurdle.is_some_and(|hurdle| hurdle.uid == uid.0) {
+                self.arrived.store(true, Ordering::Relaxed);
+            }
             return;
         }
-        let fresh = Receiving { begun: Instant::now(), received, bytes };
-        match receiving.get_mut(&uid) {
-            Some(known) if known.received <= received => known.received = received,
-            // It begins anew.
-            _ => {
-                receiving.insert(uid, fresh);
-            }
+        let now = Instant::now();
+        if !receiving.get_mut(&uid).is_some_and(|known| known.note(received, now)) {
+            receiving.insert(uid, Receiving::begin(received, bytes, now));
         }
     }
 
@@ -380,8 +383,10 @@ impl StateStore for TrackedState {
     async fn load(&self) -> Result<VaultState, StateError> {
         let state = self.state.load().await?;
         let mut versions = lock(&self.tracker.versions);
+        let checked = state.full_up_to.unwrap_or_default();
         versions.before.get_or_insert(state.version);
-        versions.now = state.version;
+        versions.checked_before.get_or_insert(checked);
+        (versions.now, versions.checked) = (state.version, checked);
         drop(versions);
         Ok(state)
     }
@@ -456,7 +461,7 @@ impl StateStore for TrackedState {
 
     /// The record is part of the same transaction, so it costs no further request.
     async fn commit(&self, commit: Commit) -> Result<(), StateError> {
-        let version = commit.state.version;
+        let (version, checked) = (commit.state.version, commit.state.full_up_to);
         if self.notes {
             self.state.note_progress(self.tracker.record(ProgressStatus::Running, version, None));
         }
@@ -467,7 +472,9 @@ impl StateStore for TrackedState {
         self.tracker.stopwatch.committed(begun.elapsed());
         committed?;
         *lock(&self.tracker.durable) = placed;
-        lock(&self.tracker.versions).now = version;
+        let mut versions = lock(&self.tracker.versions);
+        versions.now = version;
+        versions.checked = checked.unwrap_or(versions.checked);
         Ok(())
     }
 }
@@ -539,32 +546,90 @@ mod tests {
         assert_eq!(done.failures_in_a_row, 0);
     }
 
-    #[test]
-    fn a_file_that_does_not_come_through_is_tried_alone_and_then_given_up_unless_there_is_more_time() {
+    fn found(record: ProgressRecord) -> StoredProgress {
+        StoredProgress::Found(Box::new(record))
+    }
+
+    /// A large file is under way for most of the available time.
+    fn receive_slowly(tracker: &Tracker) {
+        tracker.receiving(Uid(7), 1 << 20, 100 << 20);
+        tracker.receiving(Uid(8), 10, 100);
+        std::thread::sleep(Duration::from_millis(20));
+    }
+
+    /// The record of the runs that try a file once and then again alone.
+    fn tried_twice() -> ProgressRecord {
         let mut stored = StoredProgress::Missing;
         for tries in 1..=TRIES {
             let tracker = tracker(&stored);
-            let alone = (tries > 1).then_some(Hurdle { uid: Uid(7), give_up: None });
+            let alone = (tries > 1).then_some(Hurdle { uid: Uid(7), handling: Handling::First });
             assert_eq!(tracker.hurdle(Duration::ZERO), alone);
-            tracker.receiving(Uid(7), 1 << 20, 100 << 20);
-            tracker.receiving(Uid(8), 10, 100);
-            // Most of the available time.
-            std::thread::sleep(Duration::from_millis(20));
+            receive_slowly(&tracker);
             let record = tracker.record(ProgressStatus::Interrupted, 0, None);
             assert_eq!(record.hurdle.map(|slow| (slow.uid, slow.tries)), Some((7, tries)));
-            let hurdle = Some(SlowFile { uid: 7, tries, seconds: 900 });
-            stored = StoredProgress::Found(Box::new(ProgressRecord { hurdle, ..record }));
+            stored = found(record);
         }
+        match stored {
+            StoredProgress::Found(record) => *record,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_file_that_does_not_come_through_is_tried_alone_and_given_up_for_the_rest_of_the_chain() {
+        let record = tried_twice();
+        let hurdle = record.hurdle.map(|slow| SlowFile { seconds: Some(900), ..slow });
+        let stored = found(ProgressRecord { hurdle, ..record });
+        let handling = |time| tracker(&stored).hurdle(Duration::from_secs(time)).unwrap().handling;
+        assert_eq!(handling(901), Handling::First);
+        assert!(matches!(handling(60), Handling::GiveUp(_)));
         let last = tracker(&stored);
-        assert_eq!(last.hurdle(Duration::from_secs(901)).unwrap().give_up, None);
-        let reason = last.hurdle(Duration::from_secs(60)).unwrap().give_up.unwrap();
-        assert!(reason.contains("needs about 900 s, and an invocation has 60;"), "{reason}");
-        let known = last.record(ProgressStatus::Complete, 0, None).hurdle;
-        assert!(known.is_some(), "the next run need not try it again");
+        last.hurdle(Duration::ZERO);
+        let interrupted = last.record(ProgressStatus::Interrupted, 0, None);
+        assert_eq!(interrupted.hurdle, hurdle);
+        assert!(matches!(
+            tracker(&found(interrupted)).hurdle(Duration::ZERO).unwrap().handling,
+            Handling::GiveUp(_)
+        ));
         let through = tracker(&stored);
-        through.receiving(Uid(7), 1 << 20, 100 << 20);
+        receive_slowly(&through);
         through.receiving(Uid(7), 100 << 20, 100 << 20);
-        assert_eq!(through.record(ProgressStatus::Complete, 0, None).hurdle, None);
+        assert_eq!(through.record(ProgressStatus::Interrupted, 0, None).hurdle, None);
+    }
+
+    #[test]
+    fn the_run_after_one_that_gave_a_file_up_tries_it_last() {
+        let gives_up = tracker(&found(tried_twice()));
+        gives_up.hurdle(Duration::ZERO);
+        let given_up = gives_up.record(ProgressStatus::Complete, 0, None);
+        let anew = tracker(&found(given_up));
+        assert_eq!(anew.hurdle(Duration::ZERO).unwrap().handling, Handling::Last);
+        receive_slowly(&anew);
+        assert!(anew.gives_up_next());
+        let interrupted = anew.record(ProgressStatus::Interrupted, 0, None);
+        assert_eq!(interrupted.hurdle.unwrap().tries, TRIES + 1);
+        let other = tracker(&found(ProgressRecord { hurdle: given_up_before(2), ..interrupted }));
+        other.hurdle(Duration::ZERO);
+        assert_eq!(other.record(ProgressStatus::Failed, 0, None).hurdle, given_up_before(2));
+    }
+
+    fn given_up_before(tries: u32) -> Option<SlowFile> {
+        Some(SlowFile { uid: 7, tries, seconds: None, tried: 0 })
+    }
+
+    #[test]
+    fn a_file_that_gets_the_function_killed_counts_as_tried() {
+        let first = tracker(&StoredProgress::Missing);
+        receive_slowly(&first);
+        let killed = first.record(ProgressStatus::Running, 0, None);
+        assert_eq!(killed.hurdle.unwrap().tries, 1);
+        let alone = tracker(&found(killed));
+        assert_eq!(alone.hurdle(Duration::ZERO).unwrap().handling, Handling::First);
+        let killed = alone.record(ProgressStatus::Running, 0, None);
+        assert_eq!(killed.hurdle.unwrap().tries, 2);
+        let without = tracker(&found(killed));
+        assert!(matches!(without.hurdle(Duration::ZERO).unwrap().handling, Handling::GiveUp(_)));
+        assert_eq!(without.record(ProgressStatus::Running, 0, None).hurdle.unwrap().tries, 2);
     }
 
     #[test]

@@ -14,6 +14,7 @@ use aws_sdk_lambda::primitives::Blob;
 use aws_sdk_lambda::types::InvocationType;
 use aws_sdk_sqs::types::SendMessageBatchRequestEntry;
 use obsync_dynamodb::{ChainEnd, ChainStep};
+use obsync_protocol::limits::EVENT_VAULTS;
 use serde_json::Value;
 use tokio::time::{Instant, sleep, timeout_at};
 
@@ -105,7 +106,8 @@ pub(crate) fn rest(
     rest
 }
 
-/// The events that request these vaults, each short enough to be sent.
+/// The events that request these vaults, each short enough to be sent and with no more vaults than an event
+/// may name.
 pub(crate) fn events(request: &SyncRequest, step: u32, vaults: &[String]) -> Vec<(Vec<String>, Value)> {
     let mut events: Vec<Vec<String>> = Vec::new();
     let mut bytes = 0;
@@ -114,7 +116,9 @@ pub(crate) fn events(request: &SyncRequest, step: u32, vaults: &[String]) -> Vec
         let length = 6 * vault.len() + 3;
         bytes += length;
         match events.last_mut() {
-            Some(names) if bytes + EVENT_FRAME <= EVENT_BYTES => names.push(vault.clone()),
+            Some(names) if names.len() < EVENT_VAULTS && bytes + EVENT_FRAME <= EVENT_BYTES => {
+                names.push(vault.clone());
+            }
             _ => {
                 bytes = length;
                 events.push(vec![vault.clone()]);
@@ -259,9 +263,13 @@ fn is_passing<E>(error: &SdkError<E>) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use obsync_core::Tally;
 
     use super::*;
+    use crate::event::{Action, Event};
+    use crate::spread::deduplication_id;
 
     const LIMITS: Limits = Limits { steps: 3, daily: 100 };
 
@@ -329,6 +337,31 @@ mod tests {
         assert_eq!(rest(&request, &reports, LIMITS), wanted);
         let waiting = [at("b", 0, FollowUp::SameStep)];
         assert!(rest(&request, &waiting, LIMITS).is_empty(), "nothing gets anywhere");
+    }
+
+    #[test]
+    fn a_chain_that_checks_goes_on() {
+        let report = VaultReport { has_checked: true, ..incomplete("a", 0) };
+        let (end, _) = end_of(&step(1, 1, 1), &report, true, LIMITS);
+        assert_eq!(end, ChainEnd::HandOn { idle: 0, is_quiet: true });
+    }
+
+    #[test]
+    fn no_continuation_names_more_vaults_than_an_event_may() {
+        let vaults: Vec<String> = (0..=2 * EVENT_VAULTS).map(|number| format!("{number:032}")).collect();
+        let events = events(&SyncRequest::default(), 0, &vaults);
+        assert_eq!(events.len(), 3);
+        for (names, event) in &events {
+            let Ok(Event::Direct(Action::Sync(request))) = Event::parse(&event.to_string()) else {
+                panic!("{event}")
+            };
+            assert!(request.vaults.iter().eq(names));
+        }
+        let id = |event: &Value| deduplication_id("r", &event.to_string());
+        let ids: BTreeSet<String> = events.iter().map(|(_, event)| id(event)).collect();
+        assert_eq!(ids.len(), 3, "a FIFO queue takes each of them");
+        let sent: Vec<String> = events.into_iter().flat_map(|(names, _)| names).collect();
+        assert_eq!(sent, vaults);
     }
 
     #[test]

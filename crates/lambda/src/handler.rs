@@ -29,7 +29,7 @@ use crate::memory::{Allowance, Watch};
 use crate::nesting::Neighbours;
 use crate::pacing::Pacing;
 use crate::queue::{self, Refused, Synced};
-use crate::spread::{Letter, Spread, Spreading};
+use crate::spread::{Letter, Spread, Spreading, deduplication_id};
 use crate::sync::{Invocation, Job};
 use crate::vault_report::{MOST_CHANGES, VaultReport, VaultStatus};
 use crate::warm::{Account, AccountError, Warm};
@@ -157,13 +157,7 @@ impl Call<'_> {
             Action::Sync(request) => {
                 let Synced { mut reports, rest, queued, notice } =
                     self.sync_all(request, Spreading::Vaults).await?;
-                for (step, vaults) in rest {
-                    for (vaults, event) in chain::events(request, step, &vaults) {
-                        if self.send(&event, None).await {
-                            queue::note_sent(&mut reports, &vaults);
-                        }
-                    }
-                }
+                self.go_on(request, rest, &mut reports).await;
                 let goes_on = reports.iter().any(VaultReport::goes_on);
                 let mut answer = Answer::of_sync(&reports).with_queued(queued);
                 if let Some(notice) = notice {
@@ -490,6 +484,28 @@ impl Call<'_> {
         fan_out::sync_all(invocation, jobs, width, measure).await
     }
 
+    /// Has other invocations continue with these vaults, and notes that in the reports.
+    async fn go_on(
+        &self,
+        request: &SyncRequest,
+        rest: BTreeMap<u32, Vec<String>>,
+        reports: &mut [VaultReport],
+    ) {
+        let mut stranded = 0;
+        for (step, vaults) in rest {
+            for (vaults, event) in chain::events(request, step, &vaults) {
+                match self.send(&event, None).await {
+                    true => queue::note_sent(reports, &vaults),
+                    false => stranded += vaults.len(),
+                }
+            }
+        }
+        // Nothing else would raise an alarm before the vaults are old.
+        if stranded > 0 {
+            logging::line(&metrics::stranded_line(stranded, self.warm.config.metrics));
+        }
+    }
+
     /// Sends a continuation the way that the event came: to its queue, or by invoking the function. Returns
     /// true if that succeeded; if not, the next event continues.
     async fn send(&self, event: &Value, origin: Option<&Message>) -> bool {
@@ -501,8 +517,8 @@ impl Call<'_> {
         let sent = match queue {
             None => chain::invoke(aws, &self.context.invoked_function_arn, event, until).await,
             Some(queue) => {
-                let own = origin.and_then(|message| message.id.as_deref()).unwrap_or_default();
-                let id = format!("{}-{own}-{}", self.context.request_id, event["continuation"]);
+                // Several events of one step differ in their vaults.
+                let id = deduplication_id(&self.context.request_id, &event.to_string());
                 chain::enqueue(aws, queue, event, &id, until).await
             }
         };

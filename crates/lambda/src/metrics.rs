@@ -28,6 +28,9 @@ const OF_VAULT: [(&str, &str); 8] = [
     ("ended_chains", "Count"),
 ];
 
+/// The metric that counts chains which ended with work left.
+const ENDED_CHAINS: &str = "ended_chains";
+
 /// The metrics of all vaults together.
 const OF_ALL: [(&str, &str); 1] = [("oldest_success_age_s", "Seconds")];
 
@@ -83,6 +86,15 @@ pub(crate) fn oldest_line(oldest: &OldestSuccess, metrics: Metrics) -> Option<St
     line.insert("vaults".to_owned(), json!(oldest.vaults));
     line.insert("not_begun".to_owned(), json!(oldest.not_begun));
     Some(Value::Object(line).to_string())
+}
+
+/// The line about vaults whose next invocation could not be started, so that their chains end.
+pub(crate) fn stranded_line(vaults: usize, metrics: Metrics) -> String {
+    let measured: Vec<_> = OF_VAULT.into_iter().filter(|(name, _)| *name == ENDED_CHAINS).collect();
+    let mut line = frame("Stranded chains", metrics.without_vaults(), &measured, Timestamp::now());
+    line.insert("metric_type".to_owned(), json!("stranded_chains"));
+    line.insert(ENDED_CHAINS.to_owned(), json!(vaults));
+    Value::Object(line).to_string()
 }
 
 impl Metrics {
@@ -213,6 +225,15 @@ mod tests {
         assert_eq!((&line["oldest_success_age_s"], &line["vault_id"]), (&json!(90_000), &json!("v")));
         oldest.oldest = None;
         assert_eq!(oldest_line(&oldest, Metrics::Function), None);
+    }
+
+    #[test]
+    fn chains_whose_next_invocation_could_not_be_started_count_as_ended() {
+        let line: Value = serde_json::from_str(&stranded_line(3, Metrics::Vaults)).unwrap();
+        assert_valid(&line);
+        let directive = &line["_aws"]["CloudWatchMetrics"][0];
+        assert_eq!(directive["Metrics"], json!([{ "Name": "ended_chains", "Unit": "Count" }]));
+        assert_eq!((&line["ended_chains"], &line["level"]), (&json!(3), &json!("INFO")));
     }
 
     #[test]

@@ -140,7 +140,7 @@ fn group_id(vault: &str) -> String {
 }
 
 /// A deduplication id: the same for a message that is sent twice, and different for each other request.
-fn deduplication_id(request_id: &str, body: &str) -> String {
+pub(crate) fn deduplication_id(request_id: &str, body: &str) -> String {
     let hash = ContentHash::of(body.as_bytes()).to_string();
     format!("{request_id}-{}", hash.get(..32).unwrap_or_default())
 }

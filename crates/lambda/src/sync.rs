@@ -357,6 +357,7 @@ impl Invocation {
             invocations: tracker.invocations(),
             is_held_up: self.warm.config.progress && tracker.gives_up_next()
                 || self.direction.sends().is_some() && is_held_up_there(&report),
+            has_checked: tracker.has_checked(),
             ..report
         };
         (Ok(report), is_quiet)

@@ -217,6 +217,9 @@ pub(crate) struct VaultReport {
     /// A file took all the time, and is not tried again by the next invocation.
     #[serde(skip)]
     pub(crate) is_held_up: bool,
+    /// A complete sync recorded checks: a later invocation does not repeat them.
+    #[serde(skip)]
+    pub(crate) has_checked: bool,
     /// It failed, and will fail again until somebody does something: another attempt is of no use.
     #[serde(skip)]
     pub(crate) is_final: bool,
@@ -296,6 +299,7 @@ impl VaultReport {
             step: 0,
             follow_up: FollowUp::default(),
             is_held_up: false,
+            has_checked: false,
             is_final: false,
             is_of_place: false,
         }
@@ -411,7 +415,9 @@ impl VaultReport {
     /// True if there was any result.
     pub(crate) fn is_progress(&self) -> bool {
         let there = self.pushed.files + self.deleted_in_vault.files;
-        self.files() + self.deleted.files + there > 0 || self.version > self.previous_version
+        self.files() + self.deleted.files + there > 0
+            || self.version > self.previous_version
+            || self.has_checked
     }
 }
 

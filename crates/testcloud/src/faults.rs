@@ -20,6 +20,8 @@ pub struct ServiceFaults {
     pub latency: Duration,
     /// The least interval between two of these requests: faster ones wait for their turn, in order.
     pub pace: Duration,
+    /// With a `pace`: a request whose turn is later than this is throttled at once instead.
+    pub patience: Option<Duration>,
     /// The request is never answered.
     pub hang: Chance,
     /// The connection is closed without an answer, and nothing is done.
@@ -118,15 +120,19 @@ impl FaultState {
         }
     }
 
-    /// The wait of a request for its turn.
-    fn turn(&mut self, service: Service, pace: Duration) -> Duration {
-        if pace.is_zero() {
-            return Duration::ZERO;
+    /// The wait of a request for its turn; `None` if that is longer than requests may wait.
+    fn turn(&mut self, service: Service, faults: &ServiceFaults) -> Option<Duration> {
+        if faults.pace.is_zero() {
+            return Some(Duration::ZERO);
         }
         let now = Instant::now();
         let turn = self.next_at.get(&service).copied().unwrap_or(now).max(now);
-        self.next_at.insert(service, turn + pace);
-        turn - now
+        let wait = turn - now;
+        if faults.patience.is_some_and(|most| wait > most) {
+            return None;
+        }
+        self.next_at.insert(service, turn + faults.pace);
+        Some(wait)
     }
 
     fn strikes(&mut self, kind: Kind, chance: &Chance) -> bool {
@@ -204,8 +210,10 @@ impl CloudFaultControl {
         let struck = verdicts
             .into_iter()
             .find(|(verdict, chance)| state.strikes(Kind::Service(service, *verdict), chance));
-        let wait = faults.latency + state.turn(service, faults.pace);
-        (wait, struck.map_or(Verdict::Pass, |(verdict, _)| verdict))
+        match state.turn(service, &faults) {
+            Some(wait) => (faults.latency + wait, struck.map_or(Verdict::Pass, |(verdict, _)| verdict)),
+            None => (faults.latency, Verdict::Throttled),
+        }
     }
 
     /// The refusal of a request to S3.

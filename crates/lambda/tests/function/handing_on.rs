@@ -293,6 +293,8 @@ async fn a_throttled_continuation_is_sent_again_as_long_as_there_is_time() {
     let logs = answer.logs.join("\n");
     assert_eq!(answered(&answer)["metadata"]["goes_on_by_itself"], json!(false), "{}", answered(&answer));
     assert!(logs.contains("does not go on by itself"), "{logs}");
+    let ended = |line: &Value| line["ended_chains"].as_u64().unwrap_or_default();
+    assert_eq!(answer.json_logs().iter().map(ended).sum::<u64>(), 1, "an alarm is raised: {logs}");
     assert!(world.cloud.counts().of(Service::Lambda, "Invoke") > 4);
     world.cloud.faults().clear();
     assert_eq!(answered(&invoke(&function, &sync("Notes")).await)["status"], "complete");

@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
+use obsync_testcloud::InvokeOptions;
 use serde_json::json;
 
+use crate::handing_on::ON;
 use crate::world::{BUCKET, World, answered, invoke, invoke_for, report, sync, write_notes};
 
 /// Time of an invocation, in milliseconds: enough to answer in on a busy machine.
@@ -46,6 +48,26 @@ async fn a_complete_sync_that_takes_several_invocations_comes_to_its_end() {
         assert!(invocations < 15, "no invocation looks at everything again: {answer}");
     }
     assert!(invocations > 2, "the test wants several invocations");
+    world.assert_exact("Notes");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_chain_of_a_complete_sync_comes_to_its_end_though_its_steps_only_check() {
+    let world = World::new().await;
+    write_notes(&world.vault("Notes"), 700);
+    let function = world.function_with(&[ON[0], VARIABLES[0], VARIABLES[1]]);
+    answered(&invoke(&function, &sync("Notes")).await);
+    // Checked last, as it is the newest.
+    world.cloud.s3().delete(BUCKET, "notes/Notes/folder 6/note 699.md");
+    look_slowly(&world);
+    let event = json!({ "action": "sync", "vault_id": "Notes", "sync_type": "complete" });
+    let options = InvokeOptions { timeout: Some(Duration::from_millis(TIME_MS)), ..InvokeOptions::default() };
+    let chain = function.invoke_chain(world.cloud.lambda(), &event, options, 15).await.unwrap();
+    assert!(chain.len() > 2, "the test wants several invocations");
+    let last = answered(&chain[chain.len() - 1]);
+    assert_eq!(last["status"], "complete", "{} invocations: {last}", chain.len());
+    let lines = chain.iter().flat_map(|invocation| invocation.json_logs());
+    assert!(lines.into_iter().all(|line| line["ended_chains"].as_u64().unwrap_or_default() == 0));
     world.assert_exact("Notes");
 }
 
