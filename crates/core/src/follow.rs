@@ -362,6 +362,8 @@ async fn one_run(
 ) -> Result<Report, PullError> {
     let (destination, state, progress) = (destination.clone(), state.clone(), progress.clone());
     let run = async {
+        let known = state.load().await?.destination;
+        destination.look_at_place(known.map(|known| known.id)).await?;
         match way {
             FollowWay::Pull(options) => {
                 pull_over(lines, source, destination, state, options, progress, stop.clone()).await

@@ -12,7 +12,7 @@ use async_trait::async_trait;
 use obsync_client::RetryPolicy;
 use obsync_core::quiet::QuietRule;
 use obsync_core::{
-    FollowOptions, FollowWay, Following, MaxDelete, NoProgress, Observer, Progress, PullError, Report,
+    Doubt, FollowOptions, FollowWay, Following, MaxDelete, NoProgress, Observer, Progress, PullError, Report,
     SyncOptions, Watch, follow,
 };
 use obsync_folder::{FolderDestination, FolderWatch, Step};
@@ -24,6 +24,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::bench::Bench;
+use crate::kills::copy;
 
 const T: i64 = 1_700_000_000_000;
 
@@ -312,6 +313,71 @@ async fn what_cannot_be_mended_ends_a_follower() {
     bench.server.disconnect_all();
     let ended = tokio::time::timeout(PATIENCE, follower.task).await.unwrap().unwrap();
     assert!(matches!(ended, Err(PullError::Client(_))), "{ended:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_folder_that_is_replaced_below_a_follower_is_doubted_and_followed_on() {
+    let bench = Bench::new().await;
+    for note in ["note.md", "kept.md"] {
+        bench.vault.write(note, "old", T).unwrap();
+    }
+    bench.sync().await;
+    let (dest, backup) = (bench.dest(), bench.home().join("backup"));
+    copy(&dest, &backup);
+    std::fs::write(backup.join("mine.md"), "mine").unwrap();
+    let follower = Follower::of_folder(&bench, Duration::ZERO);
+    follower.at_rest(1).await;
+    bench.vault.write("note.md", "new", T + 1).unwrap();
+    until("it is here", || has_text(&dest.join("note.md"), "new")).await;
+    follower.at_rest(2).await;
+    // No event tells that the watched folder is another one: it is there all the time.
+    std::fs::rename(&dest, bench.home().join("aside")).unwrap();
+    std::fs::rename(&backup, &dest).unwrap();
+    until("the backup is brought up to date", || has_text(&dest.join("note.md"), "new")).await;
+    until("its note is sent", || in_vault(&bench, "mine.md", "mine")).await;
+    bench.vault.write("still.md", "still", T).unwrap();
+    until("it is followed on", || has_text(&dest.join("still.md"), "still")).await;
+    let is_doubted =
+        |report: &Report| report.doubt == Some(Doubt::OtherGeneration) && report.deleted_in_vault.files == 0;
+    assert!(follower.said.reports.lock().unwrap().iter().any(is_doubted));
+    follower.end().await;
+    bench.assert_in_step().await;
+    assert_eq!(bench.files().len(), 4, "{:?}", bench.files());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_follower_waits_for_its_folder_if_an_empty_or_another_one_is_at_its_path() {
+    let other = Bench::new().await;
+    other.edit("private.md", "private");
+    other.sync().await;
+    for (is_empty, reason) in
+        [(true, "an empty folder is at its path"), (false, "another destination is at its path")]
+    {
+        let bench = Bench::new().await;
+        bench.vault.write("note.md", "text", T).unwrap();
+        bench.sync().await;
+        let (dest, aside) = (bench.dest(), bench.home().join("aside"));
+        let follower = Follower::begin(&bench, true);
+        follower.at_rest(1).await;
+        std::fs::rename(&dest, &aside).unwrap();
+        match is_empty {
+            true => std::fs::create_dir(&dest).unwrap(),
+            false => copy(&other.dest(), &dest),
+        }
+        bench.vault.write("later.md", "later", T).unwrap();
+        until("it says so", || {
+            let states = follower.said.states.lock().unwrap();
+            states.iter().any(|state| state.starts_with("retrying: ") && state.contains(reason))
+        })
+        .await;
+        assert!(!dest.join("later.md").exists());
+        std::fs::rename(&dest, bench.home().join("not it")).unwrap();
+        std::fs::rename(&aside, &dest).unwrap();
+        until("it is here", || has_text(&dest.join("later.md"), "later")).await;
+        follower.end().await;
+        bench.assert_in_step().await;
+        assert!(!bench.vault.contents().unwrap().contains_key("private.md"));
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
