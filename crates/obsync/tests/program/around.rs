@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use obsync_testkit::VaultSpec;
+use obsync_testkit::{Chance, Faults, VaultSpec};
 
 use crate::world::{VAULT_PASSWORD, World, put, ran};
 
@@ -63,6 +63,20 @@ fn a_vault_is_not_made_twice_nor_in_a_region_that_is_not_there_nor_without_a_pas
     ran(&mut empty).expect(3);
     assert_eq!(world.server.vaults().len(), 2);
     world.must(&standard("Journal", "loopback"));
+}
+
+#[test]
+fn whoever_gets_no_answer_of_the_service_is_told_how_to_see_whether_the_vault_was_made() {
+    let world = World::new();
+    let rest_path = Some("/vault/create".to_owned());
+    for rest_status in [502, 504] {
+        let rest_path = rest_path.clone();
+        let faults =
+            Faults { rest_path, rest_status, rest_status_error: Chance::always(), ..Faults::default() };
+        world.server.faults().set(faults);
+        let told = world.run(&["create", "New", "--encryption", "standard"]).stderr;
+        assert!(told.contains("look with `obsync vaults` whether \"New\" was made"), "{told}");
+    }
 }
 
 #[test]
