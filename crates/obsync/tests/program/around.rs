@@ -1,6 +1,7 @@
 //! Creating a vault, separating a folder from one, and the status of a sync.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 
 use obsync_testkit::{Chance, Faults, VaultSpec};
 
@@ -113,6 +114,25 @@ fn a_marker_without_a_state_is_removed_which_a_reset_leaves() {
     world.must(&["unlink", "notes", "--yes"]);
     assert!(!world.path("notes/.obsync/id").exists());
     assert_eq!(world.files("notes").len(), 1);
+}
+
+#[test]
+fn a_text_that_a_killed_run_had_moved_is_returned_before_a_folder_is_unlinked_or_its_state_is_forgotten() {
+    for command in ["unlink", "reset"] {
+        let world = World::new();
+        world.vault("Notes").write("A.md", "a", NOON).unwrap();
+        world.must(&["sync", "Notes", "notes", "--yes"]);
+        // As a run leaves it that is killed just after it exchanged the file for the vault's.
+        let staging = world.path("notes/.obsync/staging");
+        fs::create_dir_all(&staging).unwrap();
+        fs::set_permissions(&staging, fs::Permissions::from_mode(0o700)).unwrap();
+        let hash = "0".repeat(64);
+        put(&staging.join(format!("taken-{hash}-{hash}")), "mine");
+        let told = world.must(&[command, "notes", "--yes"]).stderr;
+        assert!(told.contains("Recovered.md"), "{told}");
+        let returned = ("Recovered.md".to_owned(), "mine".to_owned());
+        assert_eq!(world.files("notes"), [("A.md".to_owned(), "a".to_owned()), returned]);
+    }
 }
 
 #[test]
