@@ -54,6 +54,8 @@ pub(crate) struct Health {
     confirm: String,
     metrics: Metrics,
     file: Option<MetricsFile>,
+    /// Locked while the file is written.
+    writing: tokio::sync::Mutex<()>,
     /// Somebody reads the metrics.
     is_measured: bool,
     /// Wakes the task that writes the file.
@@ -113,6 +115,7 @@ impl Health {
             metrics: Metrics::new(labels, options.follow),
             is_measured: file.is_some() || listener.is_some(),
             file,
+            writing: tokio::sync::Mutex::default(),
             changed: Arc::default(),
             ping,
             notified: Mutex::default(),
@@ -243,12 +246,16 @@ impl Health {
             Err(failed) => self.ping(Signal::Failure(failure(failed.exit, &failed.message))),
         }
         if let Some(ping) = &self.ping {
-            let limit = match self.stop.is_cancelled() {
-                true if self.follower.is_some() => Duration::ZERO,
-                true => LAST_PINGS_STOPPED,
-                false => LAST_PINGS,
-            };
-            ping.finish(limit).await;
+            ping.finish(self.patience()).await;
+        }
+    }
+
+    /// Waits as long as the last pings may take.
+    async fn patience(&self) {
+        if self.stop.run_until_cancelled(tokio::time::sleep(LAST_PINGS)).await.is_none()
+            && self.follower.is_none()
+        {
+            tokio::time::sleep(LAST_PINGS_STOPPED).await;
         }
     }
 
@@ -289,7 +296,9 @@ impl Health {
 
     async fn write_file(&self) {
         let Some(file) = self.file.clone() else { return };
-        let text = self.metrics.text();
+        // One after the other: an older text must not replace a newer one.
+        let _one = self.writing.lock().await;
+        let text = self.metrics.text_in_file();
         let written = tokio::task::spawn_blocking(move || file.write(&text)).await;
         if let Ok(Err(failed)) = written {
             self.console.warn(&failed.message);

@@ -33,6 +33,8 @@ use crate::two_way::{SyncOptions, sync_over};
 const PATIENCE: Duration = Duration::from_millis(700);
 /// Time to wait for a session to close.
 const GOODBYE: Duration = Duration::from_millis(100);
+/// Shortest wait before a refused file is sent again.
+const SHORTEST_RETRY: Duration = Duration::from_secs(1);
 /// A session that lasted this long shows that the service works: the pauses start again with the shortest.
 const LASTING: Duration = Duration::from_secs(60);
 
@@ -267,6 +269,7 @@ async fn follow_here(
     let clock = ClockWatch::new(source.client.options().clock.as_ref());
     let mut looked = clock.now();
     let mut said_blind = false;
+    let mut has_run = false;
     loop {
         let mut retry_at = None;
         observer.following(&Following::Running);
@@ -279,6 +282,7 @@ async fn follow_here(
         let outcome = match run.await {
             Ok(report) => {
                 observer.ran(&report);
+                has_run = true;
                 if is_anew {
                     looked = clock.now();
                 }
@@ -286,6 +290,8 @@ async fn follow_here(
                 retry_at = report.retry_at;
                 Ok(())
             }
+            // The stop cut it off. It continues with the next start.
+            Err(error) if has_run && stop.is_cancelled() && passes(&error) => return Ok(()),
             Err(error) => {
                 observer.failed(&error);
                 Err(error)
@@ -311,7 +317,7 @@ async fn follow_here(
                 wait(&lines, options, &state, watch, observer, &clock, times, &mut pauses, &stop).await
             }
             Err(error) if !passes(&error) => return Err(error),
-            Err(error) => Woken::Lost { reason: error.to_string(), is_failure: true },
+            Err(error) => Woken::Lost { reason: without_repetition(&error.to_string()), is_failure: true },
         };
         let woken = match woken {
             Woken::Lost { reason, is_failure } => {
@@ -343,6 +349,18 @@ fn passes(error: &PullError) -> bool {
     }
 }
 
+/// A reason without the advice to run the command again, which a follower does by itself.
+fn without_repetition(reason: &str) -> String {
+    const ADVICE: [&str; 5] = [
+        ", it goes on where it stopped",
+        ", and run the same command again",
+        " and run the same command again",
+        "; run the same command again later",
+        "; run the same command again",
+    ];
+    ADVICE.iter().fold(reason.to_owned(), |reason, advice| reason.replace(advice, ""))
+}
+
 /// True for temporary errors of the service.
 fn is_passing(error: &ClientError) -> bool {
     matches!(error, ClientError::Service { .. } | ClientError::Http { .. } | ClientError::VaultFull)
@@ -359,6 +377,8 @@ async fn one_run(
 ) -> Result<Report, PullError> {
     let (destination, state, progress) = (destination.clone(), state.clone(), progress.clone());
     let run = async {
+        let known = state.load().await?.destination;
+        destination.look_at_place(known.map(|known| known.id)).await?;
         match way {
             FollowWay::Pull(options) => {
                 pull_over(lines, source, destination, state, options, progress, stop.clone()).await
@@ -390,10 +410,10 @@ struct Times {
 }
 
 impl Times {
-    /// Time until a file is sent again. `None` if none waits.
+    /// Time until a file is sent again, a second at least. `None` if none waits.
     fn until_retry(self) -> Option<Duration> {
         let left = self.retry_at?.saturating_sub(jiff::Timestamp::now().as_millisecond());
-        Some(Duration::from_millis(u64::try_from(left).unwrap_or_default()))
+        Some(Duration::from_millis(u64::try_from(left).unwrap_or_default()).max(SHORTEST_RETRY))
     }
 }
 
@@ -509,4 +529,32 @@ fn blind(reason: &str, scan_every: Duration) -> String {
         "not every change of the folder is seen at once ({reason}); it is scanned every {} s",
         scan_every.as_secs_f32()
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_reasons_of_a_follower_do_not_ask_for_the_command_again() {
+        for (of_a_run, of_a_follower) in [
+            (
+                "it is full; free some space and run the same command again, it goes on where it stopped",
+                "it is full; free some space",
+            ),
+            ("it was removed; run the same command again", "it was removed"),
+            (
+                "it keeps failing; run the same command again later, it goes on where it stopped",
+                "it keeps failing",
+            ),
+            ("check the network, and run the same command again", "check the network"),
+            (
+                "close it and run the same command again (if there is none, wait)",
+                "close it (if there is none, wait)",
+            ),
+            ("the disk is read only", "the disk is read only"),
+        ] {
+            assert_eq!(without_repetition(of_a_run), of_a_follower);
+        }
+    }
 }

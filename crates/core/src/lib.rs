@@ -87,6 +87,7 @@ pub use problem::{Ending, Problem, ProblemCode, SCHEMA_VERSION};
 pub use progress::{FileAction, NoProgress, Phase, Progress};
 pub use pull::pull;
 pub use reconcile::Mode;
+pub use recover::return_taken;
 pub use report::{Conflict, Failure, MovedFile, Outcome, Report, Step, StepAction, Tally};
 pub use repositories::repository_parts_among;
 pub use run::{PullOptions, PullSource};

@@ -2,7 +2,9 @@
 
 use obsync_protocol::{Uid, VaultPath};
 
-use crate::destination::{DestinationExt, Expect, Found, Publication, PublicationContent, Removable, Wanted};
+use crate::destination::{
+    Destination, DestinationExt, Expect, Found, Publication, PublicationContent, Removable, Wanted,
+};
 use crate::entry::RemoteEntry;
 use crate::error::PullError;
 use crate::journal::JournalEntry;
@@ -12,7 +14,7 @@ use crate::publish::publish_announced;
 use crate::reconcile::Mode;
 use crate::report::{Conflict, Report};
 use crate::run::Run;
-use crate::state::{Commit, VaultState, commit_beside};
+use crate::state::{Commit, StateStore, VaultState, commit_beside};
 
 /// Results for files whose removal was announced.
 #[derive(Default)]
@@ -21,6 +23,41 @@ struct Recovered {
     forgotten: Vec<VaultPath>,
     /// Could not be checked.
     unclear: Vec<VaultPath>,
+}
+
+/// Returns users' files that a killed run had moved out of their places, without another run. Returns the
+/// paths of those that have another name now, with these names.
+///
+/// # Errors
+///
+/// When the state or the destination cannot be read or written.
+pub async fn return_taken(
+    destination: &dyn Destination,
+    state: &dyn StateStore,
+) -> Result<Vec<(VaultPath, VaultPath)>, PullError> {
+    match destination.has_taken(true).await? {
+        true => return_from(destination, state, &state.intents().await?).await,
+        false => Ok(Vec::new()),
+    }
+}
+
+/// The same for the run with these intents.
+async fn return_from(
+    destination: &dyn Destination,
+    state: &dyn StateStore,
+    intents: &[Intent],
+) -> Result<Vec<(VaultPath, VaultPath)>, PullError> {
+    let records = state.all_records().await?.into_iter().map(|record| (record.path, None));
+    let announced = intents.iter().filter_map(Intent::placed);
+    let announced = announced.map(|record| (record.path.clone(), record.file().map(KnownContent::from)));
+    let exchanged = intents.iter().filter_map(|intent| match intent {
+        Intent::Exchange { path, expected, .. } => Some((path.clone(), *expected)),
+        _ => None,
+    });
+    // Announced records come last: the last of two entries of one path counts.
+    let known = records.chain(announced).chain(exchanged).collect();
+    let returned = destination.return_taken(known).await?.into_iter();
+    Ok(returned.map(|(path, kept_as)| (path.unwrap_or_else(|| kept_as.clone()), kept_as)).collect())
 }
 
 impl Run<'_> {
@@ -40,19 +77,8 @@ impl Run<'_> {
         if self.options.dry_run || !self.destination.has_taken(everywhere).await? {
             return Ok(());
         }
-        let records = self.state.all_records().await?.into_iter().map(|record| (record.path, None));
-        let announced = intents.iter().filter_map(Intent::placed);
-        let announced = announced.map(|record| (record.path.clone(), record.file().map(KnownContent::from)));
-        let exchanged = intents.iter().filter_map(|intent| match intent {
-            Intent::Exchange { path, expected, .. } => Some((path.clone(), *expected)),
-            _ => None,
-        });
         let mut journal = Vec::new();
-        // Announced records come last: the last of two entries of one path counts.
-        for (path, kept_as) in
-            self.destination.return_taken(records.chain(announced).chain(exchanged).collect()).await?
-        {
-            let path = path.unwrap_or_else(|| kept_as.clone());
+        for (path, kept_as) in return_from(self.destination.as_ref(), self.state.as_ref(), intents).await? {
             self.progress.notice(&format!("kept what was at {path} as {kept_as}"));
             journal.push(JournalEntry::conflicted_copy(&path, &kept_as, Uid(0), report.device.clone()));
             report.conflicts.push(Conflict { path, kept_as });

@@ -48,6 +48,16 @@ impl VaultState {
     pub(crate) fn was_doubted(&self) -> bool {
         !self.listed && self.cursor.is_some()
     }
+
+    /// True if no run in this direction, which sends, was completed yet: the first one deletes nothing on
+    /// either side. A push says nothing about the vault's changes, so a sync after pushes is a first one.
+    pub fn is_first(&self, direction: Direction) -> bool {
+        let has_synced = match direction {
+            Direction::Both => self.direction == Direction::Both,
+            Direction::Push | Direction::Pull => self.direction != Direction::Pull,
+        };
+        !has_synced || !self.listed
+    }
 }
 
 /// One transaction, in this order: `forgotten` records are removed, `records` are written (over older ones of

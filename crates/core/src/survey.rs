@@ -134,7 +134,8 @@ impl Run<'_> {
                 known.full_up_to = None;
             }
             // The first run of a direction counts as first until its pull completes.
-            if known.direction != Direction::Pull || !known.listed {
+            let is_first_sync = self.direction == Direction::Both && known.is_first(Direction::Both);
+            if known.direction != Direction::Pull && !is_first_sync || !known.listed {
                 known.direction = self.direction;
             }
         }

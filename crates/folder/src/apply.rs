@@ -16,11 +16,11 @@ impl FolderDestination {
     pub(super) async fn put(&self, batch: Vec<Publication>) -> Vec<Result<Published, PublishFailure>> {
         // Shared with the thread, so that the batch is not lost if the thread never runs.
         let batch = Arc::new(Mutex::new(batch));
-        let (context, handed) = (self.context.clone(), batch.clone());
+        let (context, handed) = (self.context(), batch.clone());
         let published =
             blocking(move || publish::publish(&context, std::mem::take(&mut *lock(&handed)))).await;
         published.unwrap_or_else(|stopped| {
-            publish::fail_all(std::mem::take(&mut *lock(&batch)), &self.context.stopped(stopped))
+            publish::fail_all(std::mem::take(&mut *lock(&batch)), &self.context().stopped(stopped))
         })
     }
 
@@ -32,7 +32,7 @@ impl FolderDestination {
     }
 
     pub(super) async fn make_folders(&self, folders: Vec<VaultPath>) -> Vec<Result<bool, DestinationError>> {
-        let context = self.context.clone();
+        let context = self.context();
         let create = move |_: &Context, _: &Root, parents: &mut Parents<'_>, folder: &VaultPath| {
             context.admit(folder)?;
             if parents.find(Some(folder))?.is_some() {

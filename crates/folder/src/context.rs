@@ -97,6 +97,24 @@ impl Context {
         }
     }
 
+    /// The same destination, to be opened anew, with the pin that waits.
+    pub(super) fn anew(&self) -> Self {
+        let kept = Self::new(self.dest.clone(), self.options);
+        Context {
+            lock_wanted: AtomicBool::new(self.lock_wanted.load(Ordering::Acquire)),
+            pin: Mutex::new(lock(&self.pin).clone()),
+            no_exchange: AtomicBool::new(self.no_exchange.load(Ordering::Relaxed)),
+            steps: self.steps.clone(),
+            listing_faults: self.listing_faults.clone(),
+            ..kept
+        }
+    }
+
+    /// The root, if it was opened already.
+    pub(super) fn opened(&self) -> Option<Arc<Root>> {
+        lock(&self.root).clone()
+    }
+
     /// The root, if the folder exists.
     pub(super) fn root(&self) -> Result<Option<Arc<Root>>, DestinationError> {
         let mut kept = lock(&self.root);
@@ -172,7 +190,7 @@ impl Context {
             return Err(self.errors.refused(path.as_str(), &reason));
         }
         // A missing folder is not looked up again for every path.
-        let root = lock(&self.root).clone();
+        let root = self.opened();
         let name_max = self.name_max();
         root.map_or(Ok(()), |root| self.mounts(&root)?.check(&root, path, Action::Write))?;
         match path.segments().any(|segment| segment.len() > name_max) {
@@ -183,7 +201,7 @@ impl Context {
 
     /// Limit of a name here, in bytes, as far as known: the folder may not exist yet.
     pub(super) fn name_max(&self) -> usize {
-        lock(&self.root).as_ref().map_or(COMMON_NAME_MAX, |root| root.name_max())
+        self.opened().map_or(COMMON_NAME_MAX, |root| root.name_max())
     }
 
     /// The known mounts below the root.

@@ -10,8 +10,8 @@ use obsync_core::blocking::{blocking, lock};
 use obsync_core::{
     Applied, Change, ChangeBatch, ChangeOutcome, Checked, CheckedBy, Describe, Destination, DestinationError,
     Expect, FileMeta, FileWriter, FoldingProbe, Found, Inspect, Inventory, KeptBeside, KnownContent,
-    LocalFacts, LocalTree, Marked, Marker, MarkerFound, Naming, OpenFile, PlaceTraits, Receive, Rejected,
-    Scan, ScanInput, Staged, Wanted,
+    LocalFacts, LocalTree, Marked, Marker, MarkerFound, Naming, OpenFile, PlaceTraits, RandomId, Receive,
+    Rejected, Scan, ScanInput, Staged, Wanted,
 };
 use obsync_protocol::{NameFolding, RepositoryPart, VaultPath};
 use tokio_util::sync::CancellationToken;
@@ -21,16 +21,16 @@ use super::entry::{self, Kind, LARGEST_CONTENT};
 use super::error::Action;
 use super::parents::Parents;
 use super::writer::FolderWriter;
-use super::{FolderDestination, conflict, folding, marker, scan, spelling, walk};
+use super::{FolderDestination, conflict, folding, marker, place, scan, spelling, walk};
 
 #[async_trait]
 impl Describe for FolderDestination {
     fn location(&self) -> String {
-        self.context.errors.location()
+        self.context().errors.location()
     }
 
     fn traits(&self) -> PlaceTraits {
-        PlaceTraits { keeps_deleted: self.context.options.keep_deleted, ..PlaceTraits::default() }
+        PlaceTraits { keeps_deleted: self.context().options.keep_deleted, ..PlaceTraits::default() }
     }
 
     async fn free_space(&self) -> Result<Option<u64>, DestinationError> {
@@ -38,18 +38,29 @@ impl Describe for FolderDestination {
     }
 
     fn warnings(&self) -> Vec<String> {
-        let untimed = self.context.untimed.load(Ordering::Relaxed).then(|| {
+        let untimed = self.context().untimed.load(Ordering::Relaxed).then(|| {
             "some files here belong to other users, who alone can set their times; their content is the vault's".to_owned()
         });
-        untimed.into_iter().chain(std::mem::take(&mut *lock(&self.context.kept))).collect()
+        untimed.into_iter().chain(std::mem::take(&mut *lock(&self.context().kept))).collect()
     }
 
     async fn identify(&self, _known: Option<&str>) -> Result<MarkerFound, DestinationError> {
         self.run(|context| {
             let Some(root) = context.root()? else { return Ok(MarkerFound::Absent) };
             // The marker of a folder that was moved away says nothing about the one in its place.
-            scan::check_place(context, &root)?;
+            place::check(context, &root)?;
             marker::read(&root)
+        })
+        .await
+    }
+
+    async fn look_at_place(&self, known: Option<RandomId>) -> Result<(), DestinationError> {
+        let present = self.present.clone();
+        self.run(move |context| {
+            if let Some(anew) = place::find(context, known)? {
+                *lock(&present) = Arc::new(anew);
+            }
+            Ok(())
         })
         .await
     }
@@ -67,7 +78,7 @@ impl Describe for FolderDestination {
 #[async_trait]
 impl Naming for FolderDestination {
     async fn folds_names(&self, probe: FoldingProbe) -> Result<NameFolding, DestinationError> {
-        if let Some(folds) = self.context.options.folds_names {
+        if let Some(folds) = self.context().options.folds_names {
             return Ok(folds);
         }
         self.run(move |context| {
@@ -89,7 +100,7 @@ impl Naming for FolderDestination {
     }
 
     fn admits(&self, path: &VaultPath) -> Result<(), DestinationError> {
-        self.context.admit(path)
+        self.context().admit(path)
     }
 
     fn longest_name_beside(&self, _path: &VaultPath) -> usize {
@@ -195,13 +206,13 @@ impl Receive for FolderDestination {
         path: &VaultPath,
         meta: &FileMeta,
     ) -> Result<Box<dyn FileWriter>, DestinationError> {
-        self.context.admit(path)?;
-        Ok(Box::new(FolderWriter::new(self.context.clone(), path.clone(), meta.clone())))
+        self.context().admit(path)?;
+        Ok(Box::new(FolderWriter::new(self.context(), path.clone(), meta.clone())))
     }
 
     async fn recover(&self, path: &VaultPath, meta: &FileMeta) -> Result<Option<Staged>, DestinationError> {
-        self.context.admit(path)?;
-        if self.context.has_no_leftover(meta.hash) {
+        self.context().admit(path)?;
+        if self.context().has_no_leftover(meta.hash) {
             return Ok(None);
         }
         let (path, meta) = (path.clone(), meta.clone());
@@ -219,7 +230,7 @@ impl Receive for FolderDestination {
     }
 
     async fn prepare(&self, handles: Vec<String>) {
-        let context = self.context.clone();
+        let context = self.context();
         // Errors are reported when the files are published.
         let _ = blocking(move || {
             context.write_buffer.write_these(&handles);
@@ -285,7 +296,7 @@ impl Destination for FolderDestination {
         match self.set_aside(path).await {
             Ok(kept_as) => Ok(KeptBeside { kept_as, expect: Expect::Absent }),
             Err(DestinationError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
-                Err(self.context.errors.changed(path.as_str(), None))
+                Err(self.context().errors.changed(path.as_str(), None))
             }
             Err(error) => Err(error),
         }

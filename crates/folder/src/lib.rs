@@ -16,7 +16,7 @@
 //! - `trash`: keeps replaced and removed files for a while.
 //! - `sync`: durability, and `unsynced`, changes that are not durable yet. `remove`, `walk`, `folding`: as
 //!   their names say. `entry`: one entry of an open folder.
-//! - `pin`: the encryption of the vault. `marker`: the identity of the destination. `mounts`: other file
+//! - `place`: whether the open folder is still the one at its path. `pin`: the encryption of the vault. `marker`: the identity of the destination. `mounts`: other file
 //!   systems in it. `own_file`: the files of these three. `error`: errors.
 
 #![cfg(unix)]
@@ -46,6 +46,7 @@ mod own_file;
 mod own_folder;
 mod parents;
 mod pin;
+mod place;
 mod portion;
 mod publish;
 mod remove;
@@ -67,10 +68,10 @@ mod write_buffer;
 mod writer;
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use obsync_core::DestinationError;
-use obsync_core::blocking::blocking;
+use obsync_core::blocking::{blocking, lock};
 use obsync_core::pin::Pin;
 use obsync_protocol::VaultPath;
 
@@ -93,7 +94,8 @@ use self::steps::Steps;
 /// and the staged files.
 #[derive(Clone, Debug)]
 pub struct FolderDestination {
-    context: Arc<Context>,
+    /// Replaced when the folder at the path was replaced.
+    present: Arc<Mutex<Arc<Context>>>,
 }
 
 impl FolderDestination {
@@ -104,8 +106,17 @@ impl FolderDestination {
     /// [`DestinationError::Unavailable`] if something else than a folder is there, or it cannot be read.
     pub fn open(dest: &Path, options: FolderOptions) -> Result<Self, DestinationError> {
         let context = Context::new(PathBuf::from(dest), options);
+        Self::of(context)
+    }
+
+    fn of(context: Context) -> Result<Self, DestinationError> {
         context.root()?;
-        Ok(FolderDestination { context: Arc::new(context) })
+        Ok(FolderDestination { present: Arc::new(Mutex::new(Arc::new(context))) })
+    }
+
+    /// The folder as it was opened last.
+    fn context(&self) -> Arc<Context> {
+        lock(&self.present).clone()
     }
 
     /// The same with a callback that is called at each step of writing before the next one, for tests.
@@ -121,8 +132,7 @@ impl FolderDestination {
     ) -> Result<Self, DestinationError> {
         let mut context = Context::new(PathBuf::from(dest), options);
         context.steps = Steps::watched(watch);
-        context.root()?;
-        Ok(FolderDestination { context: Arc::new(context) })
+        Self::of(context)
     }
 
     /// The same on a disk whose listings fail as a test decides, by the name of the folder and the number of
@@ -139,14 +149,13 @@ impl FolderDestination {
     ) -> Result<Self, DestinationError> {
         let mut context = Context::new(PathBuf::from(dest), options);
         context.listing_faults = ListingFaults::decided(decide);
-        context.root()?;
-        Ok(FolderDestination { context: Arc::new(context) })
+        Self::of(context)
     }
 
     /// Replaces files as on a file system that cannot exchange two files, for tests.
     #[doc(hidden)]
     pub fn without_exchange(self) -> Self {
-        self.context.no_exchange.store(true, std::sync::atomic::Ordering::Relaxed);
+        self.context().no_exchange.store(true, std::sync::atomic::Ordering::Relaxed);
         self
     }
 
@@ -160,21 +169,21 @@ impl FolderDestination {
     /// [`DestinationError::Locked`] with the holder's name if another process has it,
     /// [`DestinationError::Unavailable`] if the folder cannot be opened.
     pub fn lock(&self) -> Result<(), DestinationError> {
-        self.context.lock()
+        self.context().lock()
     }
 
     /// The error for a folder that another process works on, if another lock than the folder's own showed
     /// that.
     pub fn locked(&self) -> DestinationError {
-        let root = self.context.root().ok().flatten();
-        let location =
-            root.map_or_else(|| self.context.errors.location(), |root| locking::location_with_holder(&root));
+        let root = self.context().root().ok().flatten();
+        let location = root
+            .map_or_else(|| self.context().errors.location(), |root| locking::location_with_holder(&root));
         DestinationError::Locked { location }
     }
 
     /// The present or last holder of the folder's lock, according to its file.
     pub fn holder(&self) -> Option<String> {
-        self.context.root().ok().flatten().and_then(|root| locking::holder(&root))
+        self.context().root().ok().flatten().and_then(|root| locking::holder(&root))
     }
 
     /// The encryption of the vault that was last pulled to this folder.
@@ -188,7 +197,7 @@ impl FolderDestination {
 
     /// Sets a pin to be written before this destination writes anything else.
     pub fn pin_before_writing(&self, pin: &Pin) {
-        self.context.pin_before_writing(pin.clone());
+        self.context().pin_before_writing(pin.clone());
     }
 
     /// Writes the waiting pin now, if there is one and the folder exists.
@@ -216,8 +225,8 @@ impl FolderDestination {
         T: Send + 'static,
         F: FnOnce(&Context) -> Result<T, DestinationError> + Send + 'static,
     {
-        let context = self.context.clone();
-        blocking(move || work(&context)).await.unwrap_or_else(|stopped| Err(self.context.stopped(stopped)))
+        let context = self.context();
+        blocking(move || work(&context)).await.unwrap_or_else(|stopped| Err(self.context().stopped(stopped)))
     }
 
     /// Runs `work` for each of `items`, in order, on a thread that may block. With `make` the root is created

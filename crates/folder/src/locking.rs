@@ -46,6 +46,12 @@ impl Root {
         Ok(())
     }
 
+    /// Releases the lock. Another one is taken before the next write.
+    pub(super) fn unlock(&self) {
+        *mutex::lock(&self.lock) = None;
+        self.claimed.store(false, Ordering::Release);
+    }
+
     fn take_lock(&self, access: Access) -> Result<MutexGuard<'_, Option<FolderLock>>, DestinationError> {
         let mut guard = mutex::lock(&self.lock);
         if guard.is_none() {

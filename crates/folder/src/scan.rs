@@ -17,12 +17,11 @@ use std::thread::available_parallelism;
 
 use obsync_core::{DestinationError, LocalTree, ScanInput, Unknown, UnknownCause};
 use obsync_protocol::VaultPath;
-use rustix::fs::{AtFlags, CWD};
+use rustix::fs::AtFlags;
 
 use self::walk::{Walk, open_folder};
 use crate::context::Context;
-use crate::error::Action;
-use crate::file_system::device;
+use crate::place;
 use crate::root::Root;
 
 pub(super) use self::open::open;
@@ -41,7 +40,7 @@ pub(super) fn scan(
         let why = UnknownCause::Unreadable { reason: "it is not there".to_owned() };
         return Ok(LocalTree { unknown: vec![Unknown { path: String::new(), why }], ..LocalTree::default() });
     };
-    check_place(context, &root)?;
+    place::check(context, &root)?;
     let was_in_flux = is_in_flux(&root);
     let threads = available_parallelism().map_or(THREADS, usize::from).clamp(2, THREADS);
     let pool = rayon::ThreadPoolBuilder::new()
@@ -53,24 +52,11 @@ pub(super) fn scan(
     let (mut tree, mounted) = pool.install(|| Walk::new(context, &root, input, only, &mounts, stop).run())?;
     tree.is_in_flux = was_in_flux || is_in_flux(&root);
     // The result is invalid if another disk is there now.
-    check_place(context, &root)?;
+    place::check(context, &root)?;
     if only.is_none() && mounted != *mounts && !stop.load(Ordering::Relaxed) {
         context.remember_mounts(&root, mounted);
     }
     Ok(tree)
-}
-
-/// Checks that the open folder is the one at the destination's path: it may have been unmounted or replaced.
-pub(super) fn check_place(context: &Context, root: &Root) -> Result<(), DestinationError> {
-    let failed = |error| root.errors.root_error(Action::Read, error);
-    let open = rustix::fs::fstat(&root.handle).map_err(failed)?;
-    let there = rustix::fs::statat(CWD, &context.dest, AtFlags::empty());
-    match there {
-        Ok(there) if (device(&there), there.st_ino) == (device(&open), open.st_ino) => Ok(()),
-        _ => Err(root.errors.unavailable(
-            "it was moved, unmounted or replaced while obsync was working; put it back and run the same command again",
-        )),
-    }
 }
 
 /// True if git is about to rewrite the folder.

@@ -225,10 +225,10 @@ mod tests {
         let home = tempfile::tempdir().unwrap();
         let options = FolderOptions { trash: true, ..FolderOptions::default() };
         let destination = FolderDestination::open(home.path(), options).unwrap();
-        destination.context.no_exchange.store(true, Ordering::Relaxed);
+        destination.context().no_exchange.store(true, Ordering::Relaxed);
         place(&destination, b"one", None).await;
         place(&destination, b"two", Some(b"one")).await;
-        let run = lock(&destination.context.trash_run).clone().unwrap();
+        let run = lock(&destination.context().trash_run).clone().unwrap();
         let kept = home.path().join(".obsync/trash").join(run).join("a/note.md");
         assert_eq!(std::fs::read_to_string(kept).unwrap(), "one");
         assert_eq!(std::fs::read_to_string(home.path().join("a/note.md")).unwrap(), "two");

@@ -20,6 +20,7 @@ use tokio::sync::mpsc;
 
 use crate::file_system;
 use crate::own_folder::is_own_name;
+use crate::place::{FolderId, folder_at};
 use crate::transplant::is_part;
 
 /// Events of the system that may wait. More are an overflow.
@@ -127,6 +128,10 @@ impl WatchedPlace {
 /// The watching thread.
 struct Watch {
     place: WatchedPlace,
+    /// The folder's path as it was given, which may lead through a link.
+    given: PathBuf,
+    /// The watched folder itself: another one may be put at its path.
+    root: Option<FolderId>,
     watcher: RecommendedWatcher,
     watched: BTreeSet<PathBuf>,
     most: usize,
@@ -160,14 +165,27 @@ impl Watch {
         if !wait_for(&place.root, &sender, &stop) {
             return None;
         }
+        let (given, watched_root) = (place.root.clone(), folder_at(&place.root));
         // Events have the whole path of their place, and a link would be watched itself.
         if let Ok(root) = place.root.canonicalize() {
             place.root = root;
         }
         let most = options.most_watches.unwrap_or(usize::MAX);
         let (watched, untold, has_failed) = (BTreeSet::new(), false, false);
-        let mut watch =
-            Watch { place, watcher, watched, most, raw, overflowed, sender, stop, untold, has_failed };
+        let mut watch = Watch {
+            place,
+            given,
+            root: watched_root,
+            watcher,
+            watched,
+            most,
+            raw,
+            overflowed,
+            sender,
+            stop,
+            untold,
+            has_failed,
+        };
         if std::fs::File::open(&watch.place.root).is_ok_and(file_system::is_flushed_by_file) {
             watch.fail("its file system does not report changes by other machines".to_owned());
         }
@@ -189,6 +207,7 @@ impl Watch {
                 thread::sleep(GATHERING);
                 gathered.extend(self.raw.try_iter().take(EVENTS_WAITING));
             }
+            self.look_at_root();
             self.tell(gathered);
         }
     }
@@ -222,11 +241,11 @@ impl Watch {
             let is_saved = match event.kind {
                 EventKind::Access(AccessKind::Close(AccessMode::Write))
                 | EventKind::Modify(ModifyKind::Name(RenameMode::To)) => true,
-                EventKind::Access(_) | EventKind::Modify(ModifyKind::Metadata(_)) => continue,
+                EventKind::Modify(ModifyKind::Metadata(_)) if !self.is_unwatched_folder(place) => continue,
+                EventKind::Access(_) => continue,
                 _ => false,
             };
             if *place == self.place.root {
-                self.look_at_root();
                 continue;
             }
             let Some(path) = self.place.path_of(place).filter(|path| self.place.is_of_interest(path)) else {
@@ -254,10 +273,24 @@ impl Watch {
         }
     }
 
-    /// The watched folder itself changed.
+    /// True for a folder that could not be read, and perhaps can be now.
+    fn is_unwatched_folder(&self, place: &Path) -> bool {
+        !self.watched.contains(place) && self.place.reaches(place) && place.is_dir()
+    }
+
+    /// Reports a watched folder that is no longer at its path. An unmounted one causes no event.
     fn look_at_root(&mut self) {
-        if !self.place.root.is_dir() {
-            self.fail("it was removed or moved".to_owned());
+        if self.has_failed {
+            return;
+        }
+        match folder_at(&self.given) {
+            None => self.fail("it was removed or moved".to_owned()),
+            there if there != self.root => {
+                self.fail(
+                    "another folder is at its path now; start obsync again to have it watched".to_owned(),
+                );
+            }
+            Some(_) => {}
         }
     }
 
@@ -273,7 +306,7 @@ impl Watch {
             }
             match self.watcher.watch(&folder, RecursiveMode::NonRecursive) {
                 Ok(()) => {}
-                Err(error) if is_gone(&error) && folder != self.place.root => continue,
+                Err(error) if is_gone_or_closed(&error) && folder != self.place.root => continue,
                 Err(error) => {
                     self.fail(reason(&error));
                     if matches!(error.kind, notify::ErrorKind::MaxFilesWatch) {
@@ -346,10 +379,12 @@ fn handler(raw: SyncSender<notify::Result<Event>>, overflowed: Arc<AtomicBool>) 
     }
 }
 
-fn is_gone(error: &notify::Error) -> bool {
+/// True if a folder is gone again, or may not be read: then no scan reads it either.
+fn is_gone_or_closed(error: &notify::Error) -> bool {
+    use std::io::ErrorKind::{NotFound, PermissionDenied};
     match &error.kind {
         notify::ErrorKind::PathNotFound | notify::ErrorKind::WatchNotFound => true,
-        notify::ErrorKind::Io(error) => error.kind() == std::io::ErrorKind::NotFound,
+        notify::ErrorKind::Io(error) => matches!(error.kind(), NotFound | PermissionDenied),
         _ => false,
     }
 }

@@ -218,11 +218,12 @@ mod tests {
         let destination = FolderDestination::open(home.path(), FolderOptions::default()).unwrap();
         stage(&destination, "first.md").await;
         let handle = stage(&destination, "second.md").await.handle;
-        let buffer = &destination.context.write_buffer;
+        let context = destination.context();
+        let buffer = &context.write_buffer;
         let slot = lock(&buffer.0).slots[&handle].clone();
         let mut content = lock(&slot.content);
         thread::scope(|scope| {
-            let discarding = scope.spawn(|| destination.context.discard_staged());
+            let discarding = scope.spawn(|| context.discard_staged());
             while !lock(&buffer.0).slots.is_empty() {
                 thread::yield_now();
             }

@@ -11,6 +11,8 @@ use super::rows::{Read, ReadError};
 pub(super) const LINES: i64 = 20_000;
 /// Lifetime of a line, in milliseconds: 90 days.
 const AGE: i64 = 90 * 24 * 60 * 60 * 1000;
+/// So many of the newest lines stay however old they are: a clock that is far ahead makes all of them old.
+const KEPT: i64 = 1_000;
 /// The oldest lines are removed each time that this many were added.
 const TRIMMED_EVERY: i64 = 256;
 
@@ -68,11 +70,12 @@ fn trim(transaction: &Transaction<'_>, added: usize) -> Written {
         return Ok(());
     }
     let oldest = jiff::Timestamp::now().as_millisecond().saturating_sub(AGE);
-    transaction.execute("DELETE FROM journal WHERE id <= ?1 OR at < ?2", (last - LINES, oldest))?;
+    let sql = "DELETE FROM journal WHERE id <= ?1 OR (at < ?2 AND id <= ?3)";
+    transaction.execute(sql, (last - LINES, oldest, last - KEPT))?;
     Ok(())
 }
 
-/// The newest lines, with `path` only those of it and below it.
+/// The newest lines, with `path` only those of files that are or were at it or below it.
 pub(super) fn read(
     connection: &Connection,
     path: Option<&VaultPath>,
@@ -84,6 +87,7 @@ pub(super) fn read(
     }
     let sql = "SELECT at, side, change, path, from_path, device, base, uid, size FROM journal
                WHERE ?1 IS NULL OR path = ?1 OR from_path = ?1 OR substr(path, 1, length(?1) + 1) = ?1 || '/'
+                   OR substr(from_path, 1, length(?1) + 1) = ?1 || '/'
                ORDER BY id DESC LIMIT ?2";
     let mut statement = connection.prepare_cached(sql)?;
     let limit = i64::try_from(limit).unwrap_or(i64::MAX);

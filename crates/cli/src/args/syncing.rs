@@ -29,6 +29,9 @@ pub(crate) struct Pull {
     pub(crate) destination: Destination,
     #[command(flatten)]
     pub(crate) state: StateOption,
+    /// Name of this device for the vault and in the names of conflicted copies [default: the host name]
+    #[arg(long, value_name = "NAME")]
+    pub(crate) device_name: Option<String>,
     /// Read the vault password from the first line of standard input
     #[arg(long)]
     pub(crate) password_stdin: bool,
@@ -193,9 +196,6 @@ pub(crate) struct Sync {
     /// Do not ask for confirmation of the first run; required for it without a terminal and with --json
     #[arg(long, help_heading = SENDING)]
     pub(crate) yes: bool,
-    /// Name of this device in the vault's history and in the names of conflicted copies [default: the host name]
-    #[arg(long, help_heading = SENDING, value_name = "NAME")]
-    pub(crate) device_name: Option<String>,
 }
 
 /// Send the changes of a folder or a bucket to a vault, and apply nothing here (experimental)

@@ -156,9 +156,15 @@ async fn encryption(client: &Client, password: Option<&SecretString>) -> Result<
     Ok(encryption)
 }
 
-/// A call whose answer was lost may have created the vault; it is never repeated.
+/// A call whose answer was lost, or replaced by a gateway's, may have created the vault; it is never repeated.
 fn lost(error: ClientError, name: &str) -> Failed {
-    let is_unknown = matches!(error, ClientError::ConnectionLost { .. } | ClientError::TimedOut { .. });
+    let is_unknown = matches!(
+        error,
+        ClientError::ConnectionLost { .. }
+            | ClientError::TimedOut { .. }
+            | ClientError::Protocol { .. }
+            | ClientError::Http { status: 500.. }
+    );
     let failed = Failed::from(error);
     if is_unknown { unknown(failed, name) } else { failed }
 }

@@ -117,8 +117,8 @@ async fn bring(
         return Err(Failed::new(Exit::NotFound, message).coded(ProblemCode::DestinationUnknown));
     }
     let mut objects = options.objects.for_destination(&options.destination)?;
+    objects.device = DeviceName::new(&device_name(options));
     if let Some((sync, _)) = way.sending() {
-        objects.device = DeviceName::new(&device_name(sync));
         objects.misses_deleted = misses_deleted(sync)?;
     }
     let known = context.or_stopped(Known::of(&options.destination, &options.state.place, context)).await?;
@@ -321,10 +321,7 @@ async fn or_lost(
 /// Signs in, finds the vault and opens it: all checks that can refuse, before anything is written.
 async fn source(way: Way<'_>, known: &Known, context: &Context) -> Result<Opened, Failed> {
     let options = way.options();
-    let client = match way.sending() {
-        None => context.client()?,
-        Some((sync, _)) => context.client_as(device_name(sync))?,
-    };
+    let client = context.client_as(device_name(options))?;
     let (token, vaults) =
         sign_in::with_token(context, &client, async |token| client.vault_list(token).await).await?;
     let listed: Vec<VaultId> =

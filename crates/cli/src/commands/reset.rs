@@ -57,7 +57,8 @@ pub(super) async fn run(options: &Reset, context: &Context) -> Result<Exit, Fail
     }
     let (direction, waiting) = known_of(&known, &states, context).await;
     // Locked to the end, so that no pull begins meanwhile.
-    let _opened = known.open(BucketOptions::default(), Purpose::default(), context).await?;
+    let opened = known.open(BucketOptions::default(), Purpose::default(), context).await?;
+    known.return_taken(&states, opened.as_ref(), context).await;
     for state in &states {
         context.unless_stopped(known.forget(state).await)?;
     }

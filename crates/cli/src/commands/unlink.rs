@@ -45,6 +45,7 @@ pub(super) async fn run(options: &Unlink, context: &Context) -> Result<Exit, Fai
         },
         found => found?,
     };
+    known.return_taken(&states, opened.as_ref(), context).await;
     // The marker last: as long as it is there, the command can be run again.
     for state in &states {
         context.unless_stopped(known.forget(state).await)?;

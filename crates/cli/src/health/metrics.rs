@@ -26,7 +26,17 @@ pub(super) const CONTENT_TYPE: &str = prometheus_text::CONTENT_TYPE;
 #[derive(Debug)]
 pub(super) struct Metrics {
     numbers: Arc<Numbers>,
-    registry: Registry,
+    /// All of them, as they are now.
+    live: Registry,
+    /// Without those that are true only now: nobody corrects a file after its program ended.
+    in_file: Registry,
+}
+
+/// The numbers for one kind of reader.
+#[derive(Debug)]
+struct Numbered {
+    numbers: Arc<Numbers>,
+    is_live: bool,
 }
 
 /// The labels of all metrics.
@@ -73,6 +83,14 @@ pub(super) struct Totals {
     pub(super) is_unwatched: bool,
 }
 
+impl Values {
+    /// The last check; 0 if that is in the future: it would look recent for years, and a missing metric
+    /// triggers no alert.
+    fn checked(&self, now: i64) -> Option<i64> {
+        self.last_check.map(|checked| if is_in_the_future(checked, now) { 0 } else { checked })
+    }
+}
+
 impl Metrics {
     pub(super) fn new(labels: Labels, follows: bool) -> Self {
         let values = Values { totals: follows.then(Totals::default), ..Values::default() };
@@ -82,10 +100,14 @@ impl Metrics {
             ("destination", Cow::Owned(labels.destination)),
             ("command", Cow::Borrowed(labels.command)),
         ];
-        let labels = labels.into_iter().map(|(name, value)| (Cow::Borrowed(name), value));
-        let mut registry = Registry::with_prefix_and_labels("obsync", labels);
-        registry.register_collector(Box::new(Arc::clone(&numbers)));
-        Metrics { numbers, registry }
+        let registry = |is_live| {
+            let labels = labels.clone().into_iter().map(|(name, value)| (Cow::Borrowed(name), value));
+            let mut registry = Registry::with_prefix_and_labels("obsync", labels);
+            registry.register_collector(Box::new(Numbered { numbers: Arc::clone(&numbers), is_live }));
+            registry
+        };
+        let (live, in_file) = (registry(true), registry(false));
+        Metrics { numbers, live, in_file }
     }
 
     /// The values, to be changed.
@@ -137,11 +159,20 @@ impl Metrics {
 
     /// All of them in the text format of Prometheus.
     pub(super) fn text(&self) -> String {
-        let mut text = String::new();
-        // Writing to a `String` does not fail.
-        let _ = prometheus_text::encode(&mut text, &self.registry);
-        text
+        encode(&self.live)
     }
+
+    /// The same for a file, which outlives the program.
+    pub(super) fn text_in_file(&self) -> String {
+        encode(&self.in_file)
+    }
+}
+
+fn encode(registry: &Registry) -> String {
+    let mut text = String::new();
+    // Writing to a `String` does not fail.
+    let _ = prometheus_text::encode(&mut text, registry);
+    text
 }
 
 impl Numbers {
@@ -151,13 +182,17 @@ impl Numbers {
     }
 }
 
-impl Collector for Numbers {
+impl Collector for Numbered {
     fn encode(&self, encoder: DescriptorEncoder<'_>) -> fmt::Result {
-        let values = self.lock().clone();
+        let values = self.numbers.lock().clone();
         let mut writer = Writer(encoder);
         writer.run(&values)?;
         writer.state(&values)?;
-        values.totals.as_ref().map_or(Ok(()), |totals| writer.totals(totals))
+        let Some(totals) = &values.totals else { return Ok(()) };
+        if self.is_live {
+            writer.now(&values, totals)?;
+        }
+        writer.totals(totals)
     }
 }
 
@@ -184,16 +219,9 @@ impl Writer<'_> {
 
     /// The metrics of the destination.
     fn state(&mut self, values: &Values) -> fmt::Result {
-        let now = Timestamp::now().as_millisecond();
         let help = "When the destination was last found in step with the vault, or brought so; 0 if that is in the future";
-        // A check in the future would look recent for years, and a missing metric triggers no alert.
-        let checked =
-            values.last_check.map(|checked| if is_in_the_future(checked, now) { 0 } else { checked });
+        let checked = values.checked(Timestamp::now().as_millisecond());
         self.time("last_check_timestamp_seconds", help, checked)?;
-        if values.totals.is_some() {
-            let age = |checked: i64| now.saturating_sub(checked).max(0) as f64 / 1000.0;
-            self.gauge("last_check_age_seconds", "How long ago that was", checked.map(age))?;
-        }
         let version = values.version.map(float);
         self.gauge("vault_version", "The vault's version that the destination is complete up to", version)?;
         let lag = values.lag.map(float);
@@ -209,12 +237,19 @@ impl Writer<'_> {
         self.gauge("held_back_deletions", "Deletions that wait for obsync confirm", held_back)
     }
 
-    fn totals(&mut self, totals: &Totals) -> fmt::Result {
+    /// The metrics of a follower that are true only while it runs.
+    fn now(&mut self, values: &Values, totals: &Totals) -> fmt::Result {
+        let now = Timestamp::now().as_millisecond();
+        let age = values.checked(now).map(|checked| now.saturating_sub(checked).max(0) as f64 / 1000.0);
+        self.gauge("last_check_age_seconds", "How long ago the last check was", age)?;
         let ready = Some(if totals.is_ready { 1.0 } else { 0.0 });
         self.gauge("ready", "Whether the follower is connected and in step", ready)?;
         let unwatched = Some(if totals.is_unwatched { 1.0 } else { 0.0 });
         let help = "Whether changes of the folder may be seen only when it is scanned, each minute";
-        self.gauge("folder_unwatched", help, unwatched)?;
+        self.gauge("folder_unwatched", help, unwatched)
+    }
+
+    fn totals(&mut self, totals: &Totals) -> fmt::Result {
         self.counter("runs", "Runs since the follower began", totals.runs)?;
         self.counter("received_bytes", "Content from the service since the follower began", totals.received)?;
         self.counter("sent_bytes", "Content sent to the vault since the follower began", totals.sent)
@@ -305,6 +340,20 @@ mod tests {
         let text = metrics.text();
         let line = text.lines().find(|line| line.starts_with(name)).unwrap();
         line.rsplit_once(' ').unwrap().1.parse().unwrap()
+    }
+
+    #[test]
+    fn a_file_says_nothing_that_is_true_only_while_the_follower_runs() {
+        let labels = Labels { vault: "v".to_owned(), destination: "d".to_owned(), command: "sync" };
+        let metrics = Metrics::new(labels, true);
+        metrics.values().last_check = Some(Timestamp::now().as_millisecond());
+        let (live, in_file) = (metrics.text(), metrics.text_in_file());
+        for name in ["obsync_ready{", "obsync_folder_unwatched{", "obsync_last_check_age_seconds{"] {
+            assert!(live.contains(name) && !in_file.contains(name), "{name}: {in_file}");
+        }
+        for name in ["obsync_last_check_timestamp_seconds{", "obsync_runs_total{"] {
+            assert!(live.contains(name) && in_file.contains(name), "{name}: {in_file}");
+        }
     }
 
     #[test]

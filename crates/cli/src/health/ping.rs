@@ -70,14 +70,18 @@ impl Ping {
         }
     }
 
-    /// Waits until everything is sent, at most for `limit`.
-    pub(super) async fn finish(&self, limit: Duration) {
+    /// Waits until everything is sent, at most until `patience` is over.
+    pub(super) async fn finish(&self, patience: impl Future<Output = ()>) {
         let sending = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
         let Some(Sending { signals, mut task }) = sending else { return };
         drop(signals);
-        if timeout(limit, &mut task).await.is_err() {
-            tracing::debug!("the monitor takes too long to answer; its last pings are dropped");
-            task.abort();
+        tokio::select! {
+            biased;
+            _ = &mut task => {}
+            () = patience => {
+                tracing::debug!("the monitor takes too long to answer; its last pings are dropped");
+                task.abort();
+            }
         }
     }
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use obsync_bucket::{BucketDestination, BucketLocation, BucketOptions, Service};
 use obsync_core::pin::{FoundPin, Pin, PinPlace};
-use obsync_core::{Doubt, ProblemCode, StateError};
+use obsync_core::{Doubt, ProblemCode, StateError, return_taken};
 use obsync_dynamodb::TablePins;
 use obsync_folder::{FolderDestination, FolderOptions, FolderPin};
 use obsync_protocol::{VaultId, VaultInfo};
@@ -406,6 +406,30 @@ impl Known {
     /// Opens a state that was found there, for reading.
     pub(crate) async fn read_found(&self, found: &Found) -> Result<State, Failed> {
         Ok(self.registry.read(found).await?)
+    }
+
+    /// Returns users' files that a killed run of these states had moved out of their places, before the
+    /// states are forgotten.
+    pub(crate) async fn return_taken(
+        &self,
+        states: &[Found],
+        destination: &dyn obsync_core::Destination,
+        context: &Context,
+    ) {
+        for found in states {
+            // An unreadable state is removed anyway, and knows no paths.
+            let Ok(state) = self.read_found(found).await else { continue };
+            match return_taken(destination, state.store().as_ref()).await {
+                Ok(returned) => returned.iter().for_each(|(path, kept_as)| {
+                    context.console.note(&format!("obsync: kept what was at {path} as {kept_as}"));
+                }),
+                Err(error) => {
+                    let warning =
+                        format!("texts that a killed run had moved may be left in .obsync: {error}");
+                    context.console.warn_always(&warning);
+                }
+            }
+        }
     }
 
     /// Removes a state.

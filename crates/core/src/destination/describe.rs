@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 
 use super::error::DestinationError;
-use crate::identity::{Marked, Marker, MarkerFound};
+use crate::identity::{Marked, Marker, MarkerFound, RandomId};
 
 /// Abilities and limits of a place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -87,6 +87,18 @@ pub trait Describe: Send + Sync + 'static {
     async fn identify(&self, known: Option<&str>) -> Result<MarkerFound, DestinationError> {
         let _ = known;
         Ok(MarkerFound::Impossible)
+    }
+
+    /// Called before each run of a process that makes several: if the place was replaced since the last one,
+    /// uses the present one from now on, which the run judges by its marker. `known` is the recorded id.
+    ///
+    /// # Errors
+    ///
+    /// If nothing is there, or a place that a later look may find replaced by the right one: an empty one
+    /// without a marker (a disk is not mounted), or one that belongs to another state.
+    async fn look_at_place(&self, known: Option<RandomId>) -> Result<(), DestinationError> {
+        let _ = known;
+        Ok(())
     }
 
     /// Durably replaces the marker and returns its new tag, if the destination has tags. `None` if the place

@@ -59,7 +59,8 @@ impl Waiting {
     }
 
     /// Notes the paths that a scan did not cover: all but `few` (if given), paths that are being changed, and
-    /// places that could not be scanned. Changes waiting at these paths keep waiting.
+    /// places that could not be scanned. Changes waiting at these paths keep waiting. While git rewrites the
+    /// folder, that is every deletion; files are sent even then.
     pub(super) fn look(
         &mut self,
         tree: &LocalTree,
@@ -67,7 +68,8 @@ impl Waiting {
         restless: &HashSet<VaultPath>,
     ) {
         for change in &mut self.changes {
-            change.is_seen &= !tree.is_in_flux
+            let is_in_flux = tree.is_in_flux && change.deferred.message.deleted;
+            change.is_seen &= !is_in_flux
                 && change.path.as_ref().is_none_or(|path| {
                     few.is_none_or(|few| few.contains(path))
                         && !restless.contains(path)

@@ -76,7 +76,9 @@ impl Run<'_> {
             }
         }
         survey.listing.refused.into_values().for_each(|refused| ledger.undecodable(refused));
-        ledger.direct(self.direction);
+        if !self.options.is_narrowed {
+            ledger.direct(self.direction);
+        }
         ledger.close(self.options.filter.fingerprint(), Vec::new(), survey.cursor.next()).await?;
         // The destination needs its marker, or a deletion in it could never be detected.
         let marker = self.begin_marking(&mut ledger, &Schedule::default(), &survey.marker).await?;

@@ -171,7 +171,7 @@ pub(crate) async fn sync_over(
     let direction = Direction::from(options.direction);
     report.direction = direction;
     report.device = Some(source.client.options().device.clone());
-    let is_first = known.direction == Direction::Pull || !known.listed;
+    let is_first = known.is_first(direction);
     let mut pull = options.pull.clone();
     if is_first {
         // Also with the limit off: the user may have set it for pulls.

@@ -107,6 +107,8 @@ pub(crate) struct Outgoing {
     pub(crate) waiting: Vec<VaultPath>,
     /// Earlier refusals of the files to send.
     pub(crate) refusals: Refusals,
+    /// Deletions, and files that became empty, that count for the limit.
+    pub(crate) counted: HashSet<VaultPath>,
 }
 
 impl Outgoing {
@@ -166,29 +168,29 @@ impl Outgoing {
         self.files.retain(|file| !file.is_shrunk() || before.contains(&file.local.path));
     }
 
-    /// Number of deletions that count for the limit: files that became empty count, files that are sent under
-    /// another name do not.
-    pub(crate) fn count_deletions(&self, confirmed: &HashSet<VaultPath>) -> u64 {
+    /// Notes the deletions that count for the limit: files that became empty count, confirmed deletions and
+    /// files that are sent under another name do not. Returns their number.
+    pub(crate) fn count_deletions(&mut self, confirmed: &HashSet<VaultPath>) -> u64 {
         let mut elsewhere: HashMap<ContentHash, usize> = HashMap::new();
         for file in self.files.iter().filter(|file| file.base.is_none()) {
             *elsewhere.entry(file.local.content.hash).or_default() += 1;
         }
-        let mut counted = 0;
+        let mut counted = HashSet::new();
         for deletion in self.replaced.iter().chain(&self.deletions) {
             let Some(file) = &deletion.file else { continue };
             let moved = elsewhere.get_mut(&file.hash).filter(|places| **places > 0 && file.size > 0);
             match moved {
                 Some(places) => *places -= 1,
                 None if confirmed.contains(&deletion.path) => {}
-                None => counted += 1,
+                None => {
+                    counted.insert(deletion.path.clone());
+                }
             }
         }
-        counted
-            + self
-                .files
-                .iter()
-                .filter(|file| file.is_emptied() && !confirmed.contains(&file.local.path))
-                .count() as u64
+        let emptied = self.files.iter().filter(|file| file.is_emptied()).map(|file| &file.local.path);
+        counted.extend(emptied.filter(|path| !confirmed.contains(*path)).cloned());
+        self.counted = counted;
+        self.counted.len() as u64
     }
 
     /// Takes out every unconfirmed deletion and every unconfirmed file that became empty. Returns them with

@@ -263,6 +263,7 @@ fn deletions_are_counted_without_moves_and_with_emptied_files() {
             .found(&[("x/a.md", "a"), ("c.md", "")], &["x"], &["a.md", "b.md"]);
     let mut outgoing = case.outgoing();
     assert_eq!(outgoing.count_deletions(&HashSet::new()), 2, "b and c");
+    assert_eq!(outgoing.counted, HashSet::from([path("b.md"), path("c.md")]));
     assert_eq!(outgoing.count_deletions(&HashSet::from([path("b.md")])), 1);
     let held_back = outgoing.hold_back(&HashSet::from([path("b.md")]));
     assert_eq!(held_back.iter().map(Absent::path).collect::<Vec<_>>(), [&path("c.md")]);

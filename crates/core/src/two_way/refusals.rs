@@ -31,7 +31,9 @@ impl TwoWay<'_, '_> {
             match (is_seen, Refusal::of(deferred)) {
                 (true, _) => drop(refused.insert(path, deferred)),
                 // The path was not covered; a later scan shows whether the file still exists.
-                (false, Some(refusal)) => report.note_refused(deferred, refusal),
+                (false, Some(refusal)) if refusal.is_waiting(now) => report.note_refused(deferred, refusal),
+                // No time of its own wakes a follower for it: the run would not cover the path either.
+                (false, Some(_)) => report.note_failed(deferred),
                 (false, None) => {}
             }
         }
@@ -59,8 +61,12 @@ impl TwoWay<'_, '_> {
 impl Report {
     /// Reports a waiting file that the vault refused earlier.
     fn note_refused(&mut self, deferred: &Deferred, refusal: Refusal) {
-        Failure::of_deferred(deferred).into_iter().for_each(|failure| self.fail(failure));
+        self.note_failed(deferred);
         self.retry_at(refusal);
+    }
+
+    fn note_failed(&mut self, deferred: &Deferred) {
+        Failure::of_deferred(deferred).into_iter().for_each(|failure| self.fail(failure));
     }
 
     /// Notes the time of the next attempt.

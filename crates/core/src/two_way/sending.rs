@@ -70,6 +70,8 @@ pub(super) struct Outbox<'s, 'r> {
     /// Why the vault accepts no further content, if that is so.
     full: Option<String>,
     refusals: Refusals,
+    /// Deletions, and files that became empty, that count for the limit and are not recorded yet.
+    counted: HashSet<VaultPath>,
     /// Refusals that the next commit stores.
     refused: Vec<Deferred>,
     /// Files that the previous run was sending when its time ran out.
@@ -81,8 +83,9 @@ pub(super) struct Outbox<'s, 'r> {
 impl Outbox<'_, '_> {
     /// Sends everything, in the order of the fields of [`Outgoing`].
     pub(super) async fn send(mut self, outgoing: Outgoing, report: &mut Report) -> Result<Sent, PullError> {
-        let Outgoing { replaced, folders, files, deletions, folder_deletions, refusals, .. } = outgoing;
-        self.refusals = refusals;
+        let Outgoing { replaced, folders, files, deletions, folder_deletions, refusals, counted, .. } =
+            outgoing;
+        (self.refusals, self.counted) = (refusals, counted);
         let files: Vec<SendFile> = self.within_limit(files, report);
         let total = files.iter().map(|file| file.local.content.size).sum();
         self.run.progress.planned(files.len() as u64, total);

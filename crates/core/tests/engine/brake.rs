@@ -143,6 +143,62 @@ async fn many_small_syncs_within_an_hour_are_held_back_in_the_vault_like_a_large
     assert_eq!(bench.vault.expected().unwrap().files.len(), 10);
 }
 
+/// A sync under the default limit for the vault.
+async fn sync(bench: &Bench) -> Report {
+    bench.sync_with(|options| options.max_delete_in_vault = MaxDelete::InVault).await.unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn files_that_were_emptied_here_count_for_an_hour_in_the_vault() {
+    let bench = bench(100).await;
+    sync(&bench).await;
+    let mut held = 0;
+    for run in 0..3 {
+        for number in 10 * run..10 * (run + 1) {
+            std::fs::write(bench.dest().join(note(number)), "").unwrap();
+        }
+        held = sync(&bench).await.held_back_in_vault.len();
+    }
+    let contents = bench.vault.contents().unwrap();
+    let emptied = (0..100).filter(|number| contents[&note(*number)].is_empty()).count();
+    assert_eq!((emptied, held), (20, 10));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn confirmed_deletions_do_not_count_for_an_hour_in_the_vault() {
+    let bench = bench(40).await;
+    sync(&bench).await;
+    for number in 0..22 {
+        std::fs::remove_file(bench.dest().join(note(number))).unwrap();
+    }
+    assert_eq!(sync(&bench).await.held_back_in_vault.len(), 22);
+    confirm_all(&bench).await;
+    assert_eq!(sync(&bench).await.deleted_in_vault.files, 22);
+    std::fs::remove_file(bench.dest().join(note(22))).unwrap();
+    let report = sync(&bench).await;
+    assert_eq!((report.outcome, report.deleted_in_vault.files), (Outcome::Complete, 1), "{report:#?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_run_sent_elsewhere_does_not_count_for_an_hour_in_the_vault() {
+    let bench = Bench::new().await;
+    for number in 0..24 {
+        // Equal contents without a common file number are no certain renames.
+        bench.vault.write(&note(number), "the same", T).unwrap();
+    }
+    bench.pull().await;
+    sync(&bench).await;
+    for number in 0..20 {
+        let from = bench.dest().join(note(number));
+        bench.edit(format!("There/{number:03}.md"), "the same");
+        std::fs::remove_file(from).unwrap();
+    }
+    assert_eq!(sync(&bench).await.deleted_in_vault.files, 20);
+    std::fs::remove_file(bench.dest().join(note(20))).unwrap();
+    let report = sync(&bench).await;
+    assert_eq!((report.outcome, report.deleted_in_vault.files), (Outcome::Complete, 1), "{report:#?}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_limit_of_ones_own_counts_and_none_lets_go_what_was_held_back() {
     let mut bench = bench(20).await;

@@ -5,16 +5,17 @@ use std::fs::File;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
 use async_trait::async_trait;
 use obsync_client::RetryPolicy;
 use obsync_core::quiet::QuietRule;
 use obsync_core::{
-    FollowOptions, FollowWay, Following, MaxDelete, NoProgress, Observer, Progress, PullError, Report,
+    Doubt, FollowOptions, FollowWay, Following, MaxDelete, NoProgress, Observer, Progress, PullError, Report,
     SyncOptions, Watch, follow,
 };
-use obsync_folder::FolderWatch;
+use obsync_folder::{FolderDestination, FolderWatch, Step};
 use obsync_protocol::{ContentHash, Filter, VaultPath};
 use obsync_sqlite::SqliteState;
 use obsync_testkit::Chance;
@@ -23,6 +24,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::bench::Bench;
+use crate::kills::copy;
 
 const T: i64 = 1_700_000_000_000;
 
@@ -50,6 +52,20 @@ impl Watch for NothingAfter {
 
     fn touched(&mut self) -> Option<HashSet<VaultPath>> {
         Some(HashSet::new())
+    }
+}
+
+/// A watch whose file is being written all the time.
+pub(crate) struct BeingWritten(pub(crate) &'static str);
+
+#[async_trait]
+impl Watch for BeingWritten {
+    async fn changed(&mut self) {
+        std::future::pending().await
+    }
+
+    fn restless(&self) -> HashSet<VaultPath> {
+        HashSet::from([VaultPath::parse(self.0).unwrap()])
     }
 }
 
@@ -150,7 +166,8 @@ impl Follower {
         let rule = QuietRule::default();
         let watch = FolderWatch::new(&bench.dest(), Filter::default(), rule, state.clone());
         let changed = Arc::new(Notify::new());
-        Self::start_with(bench, state, options, changed, Box::new(watch), Arc::new(NoProgress))
+        let (watch, progress) = (Box::new(watch), Arc::new(NoProgress));
+        Self::start_with(bench, state, bench.store(), options, changed, watch, progress)
     }
 
     fn start(
@@ -160,19 +177,20 @@ impl Follower {
         watch: Box<dyn Watch>,
         progress: Arc<dyn Progress>,
     ) -> Self {
-        Self::start_with(bench, bench.state(), options, changed, watch, progress)
+        Self::start_with(bench, bench.state(), bench.store(), options, changed, watch, progress)
     }
 
     fn start_with(
         bench: &Bench,
         state: Arc<SqliteState>,
+        destination: Arc<FolderDestination>,
         options: FollowOptions,
         changed: Arc<Notify>,
         watch: Box<dyn Watch>,
         progress: Arc<dyn Progress>,
     ) -> Self {
         let (said, stop) = (Arc::new(Said::default()), CancellationToken::new());
-        let (source, destination) = (bench.source.clone(), bench.store());
+        let source = bench.source.clone();
         let (observer, stopped) = (said.clone(), stop.clone());
         let task = tokio::spawn(async move {
             follow(&source, destination, state, &options, Some(watch), progress, observer.as_ref(), stopped)
@@ -295,6 +313,97 @@ async fn what_cannot_be_mended_ends_a_follower() {
     bench.server.disconnect_all();
     let ended = tokio::time::timeout(PATIENCE, follower.task).await.unwrap().unwrap();
     assert!(matches!(ended, Err(PullError::Client(_))), "{ended:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_folder_that_is_replaced_below_a_follower_is_doubted_and_followed_on() {
+    let bench = Bench::new().await;
+    for note in ["note.md", "kept.md"] {
+        bench.vault.write(note, "old", T).unwrap();
+    }
+    bench.sync().await;
+    let (dest, backup) = (bench.dest(), bench.home().join("backup"));
+    copy(&dest, &backup);
+    std::fs::write(backup.join("mine.md"), "mine").unwrap();
+    let follower = Follower::of_folder(&bench, Duration::ZERO);
+    follower.at_rest(1).await;
+    bench.vault.write("note.md", "new", T + 1).unwrap();
+    until("it is here", || has_text(&dest.join("note.md"), "new")).await;
+    follower.at_rest(2).await;
+    // No event tells that the watched folder is another one: it is there all the time.
+    std::fs::rename(&dest, bench.home().join("aside")).unwrap();
+    std::fs::rename(&backup, &dest).unwrap();
+    until("the backup is brought up to date", || has_text(&dest.join("note.md"), "new")).await;
+    until("its note is sent", || in_vault(&bench, "mine.md", "mine")).await;
+    bench.vault.write("still.md", "still", T).unwrap();
+    until("it is followed on", || has_text(&dest.join("still.md"), "still")).await;
+    let is_doubted =
+        |report: &Report| report.doubt == Some(Doubt::OtherGeneration) && report.deleted_in_vault.files == 0;
+    assert!(follower.said.reports.lock().unwrap().iter().any(is_doubted));
+    follower.end().await;
+    bench.assert_in_step().await;
+    assert_eq!(bench.files().len(), 4, "{:?}", bench.files());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_follower_waits_for_its_folder_if_an_empty_or_another_one_is_at_its_path() {
+    let other = Bench::new().await;
+    other.edit("private.md", "private");
+    other.sync().await;
+    for (is_empty, reason) in
+        [(true, "an empty folder is at its path"), (false, "another destination is at its path")]
+    {
+        let bench = Bench::new().await;
+        bench.vault.write("note.md", "text", T).unwrap();
+        bench.sync().await;
+        let (dest, aside) = (bench.dest(), bench.home().join("aside"));
+        let follower = Follower::begin(&bench, true);
+        follower.at_rest(1).await;
+        std::fs::rename(&dest, &aside).unwrap();
+        match is_empty {
+            true => std::fs::create_dir(&dest).unwrap(),
+            false => copy(&other.dest(), &dest),
+        }
+        bench.vault.write("later.md", "later", T).unwrap();
+        until("it says so", || {
+            let states = follower.said.states.lock().unwrap();
+            states.iter().any(|state| state.starts_with("retrying: ") && state.contains(reason))
+        })
+        .await;
+        assert!(!dest.join("later.md").exists());
+        std::fs::rename(&dest, bench.home().join("not it")).unwrap();
+        std::fs::rename(&aside, &dest).unwrap();
+        until("it is here", || has_text(&dest.join("later.md"), "later")).await;
+        follower.end().await;
+        bench.assert_in_step().await;
+        assert!(!bench.vault.contents().unwrap().contains_key("private.md"));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_follower_that_is_stopped_in_the_midst_of_a_later_run_that_takes_long_ends_well() {
+    let bench = Bench::new().await;
+    bench.vault.write("note.md", "text", T).unwrap();
+    let (is_slow, is_reached) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
+    let (slow, reached) = (is_slow.clone(), is_reached.clone());
+    let at_step = move |step: Step, _: Option<&VaultPath>| {
+        if step == Step::Prepared && slow.load(Ordering::Relaxed) {
+            reached.store(true, Ordering::Relaxed);
+            // Longer than a run that is stopped has.
+            std::thread::sleep(Duration::from_millis(1500));
+        }
+    };
+    let destination = FolderDestination::open_watched(&bench.dest(), bench.folder, at_step).unwrap();
+    let options = FollowOptions::new(FollowWay::Pull(bench.options.clone()));
+    let watch = Box::new(NothingAfter(HOUR));
+    let (changed, progress) = (Arc::new(Notify::new()), Arc::new(NoProgress));
+    let follower =
+        Follower::start_with(&bench, bench.state(), Arc::new(destination), options, changed, watch, progress);
+    follower.at_rest(1).await;
+    is_slow.store(true, Ordering::Relaxed);
+    bench.vault.write("later.md", "later", T).unwrap();
+    until("it publishes", || is_reached.load(Ordering::Relaxed)).await;
+    follower.end().await;
 }
 
 const HOUR: Duration = Duration::from_secs(3600);

@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
 use obsync_core::{
-    Filter, MaxDelete, NoProgress, Outcome, Phase, Progress, StepAction, SyncDirection, SyncOptions, sync,
+    Direction, Filter, MaxDelete, NoProgress, Outcome, Phase, Progress, StateStore, StepAction,
+    SyncDirection, SyncOptions, sync,
 };
 use obsync_folder::FolderDestination;
 use obsync_protocol::VaultPath;
@@ -93,6 +94,45 @@ async fn a_first_sync_deletes_nothing_here_whatever_the_limit_is() {
     let report = bench.sync_with(unlimited).await.unwrap();
     assert_eq!((report.outcome, report.deleted.files), (Outcome::Complete, 1), "{report:#?}");
     bench.assert_in_step().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_first_sync_after_pushes_deletes_nothing_on_either_side() {
+    let bench = Bench::new().await;
+    for note in ["a.md", "b.md", "c.md"] {
+        bench.edit(note, note);
+    }
+    let push = |options: &mut SyncOptions| options.direction = SyncDirection::Push { mirrors: false };
+    bench.sync_with(push).await.unwrap();
+    bench.vault.delete("b.md").unwrap();
+    bench.sync_with(push).await.unwrap();
+    fs::remove_file(bench.dest().join("c.md")).unwrap();
+    let unlimited = |options: &mut SyncOptions| options.pull.max_delete = MaxDelete::Unlimited;
+    let report = bench.sync_with(unlimited).await.unwrap();
+    let done = (report.outcome, report.held_back.len(), report.deleted_in_vault.files);
+    assert_eq!(done, (Outcome::HeldBack, 1, 0), "{report:#?}");
+    assert_eq!((bench.read("b.md"), bench.read("c.md")), ("b.md".to_owned(), "c.md".to_owned()));
+    let report = bench.sync_with(unlimited).await.unwrap();
+    assert_eq!((report.outcome, report.deleted.files), (Outcome::Complete, 1), "{report:#?}");
+    bench.assert_in_step().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_push_of_a_destination_that_is_otherwise_synced_both_ways_changes_no_direction() {
+    let bench = Bench::new().await;
+    bench.edit("a.md", "a");
+    bench.sync().await;
+    bench.edit("b.md", "b");
+    let push = |options: &mut SyncOptions| {
+        options.direction = SyncDirection::Push { mirrors: false };
+        options.pull.is_narrowed = true;
+    };
+    let report = bench.sync_with(push).await.unwrap();
+    assert_eq!(report.pushed.files, 1);
+    assert_eq!(bench.state().load().await.unwrap().direction, Direction::Both);
+    fs::remove_file(bench.dest().join("a.md")).unwrap();
+    let report = bench.sync().await;
+    assert_eq!((report.deleted_in_vault.files, &report.warnings[..]), (1, &[][..]), "{report:#?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

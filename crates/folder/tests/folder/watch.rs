@@ -158,6 +158,57 @@ async fn a_folder_that_is_not_there_any_more_is_said() {
 }
 
 #[tokio::test]
+async fn a_folder_that_another_one_replaced_is_said() {
+    let (destination, mut watcher) = watched(Filter::default()).await;
+    fs::create_dir(destination.home().join("other")).unwrap();
+    fs::rename(destination.root(), destination.home().join("elsewhere")).unwrap();
+    fs::rename(destination.home().join("other"), destination.root()).unwrap();
+    loop {
+        match timeout(LONG, watcher.next()).await.unwrap().unwrap() {
+            LocalEvent::Failed(_) => return,
+            event => assert!(matches!(event, LocalEvent::Paths(_)), "{event:?}"),
+        }
+    }
+}
+
+/// A folder that may not be read, in a process without the rights of a superuser: other folders are watched,
+/// and it is too, once it may be read.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_folder_that_may_not_be_read_does_not_make_the_watcher_blind() {
+    use std::os::unix::fs::PermissionsExt;
+
+    use rustix::thread::{CapabilitySet, capabilities, set_capabilities};
+
+    let test = async {
+        let destination = TestFolder::new();
+        fs::create_dir_all(destination.path("closed")).unwrap();
+        fs::create_dir_all(destination.path("open")).unwrap();
+        let set_mode = |mode| {
+            fs::set_permissions(destination.path("closed"), fs::Permissions::from_mode(mode)).unwrap();
+        };
+        set_mode(0o000);
+        let mut watcher = Watcher::new(&destination.root(), Filter::default(), WatchOptions::default());
+        assert_eq!(timeout(LONG, watcher.next()).await.unwrap(), Some(LocalEvent::Standing));
+        until_silent(&mut watcher).await;
+        fs::write(destination.path("open/note.md"), "text").unwrap();
+        told_until(&mut watcher, "open/note.md").await;
+        set_mode(0o755);
+        told_until(&mut watcher, "closed").await;
+        until_silent(&mut watcher).await;
+        fs::write(destination.path("closed/note.md"), "text").unwrap();
+        told_until(&mut watcher, "closed/note.md").await;
+    };
+    let without_rights = move || {
+        let mut sets = capabilities(None).unwrap();
+        sets.effective -= CapabilitySet::DAC_OVERRIDE | CapabilitySet::DAC_READ_SEARCH;
+        set_capabilities(None, sets).unwrap();
+        tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(test);
+    };
+    std::thread::spawn(without_rights).join().unwrap();
+}
+
+#[tokio::test]
 async fn of_20000_events_none_is_missed_without_a_word() {
     let (destination, mut watcher) = watched(Filter::default()).await;
     for number in 0..20_000 {

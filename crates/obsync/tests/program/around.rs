@@ -1,8 +1,9 @@
 //! Creating a vault, separating a folder from one, and the status of a sync.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 
-use obsync_testkit::VaultSpec;
+use obsync_testkit::{Chance, Faults, VaultSpec};
 
 use crate::world::{VAULT_PASSWORD, World, put, ran};
 
@@ -66,6 +67,20 @@ fn a_vault_is_not_made_twice_nor_in_a_region_that_is_not_there_nor_without_a_pas
 }
 
 #[test]
+fn whoever_gets_no_answer_of_the_service_is_told_how_to_see_whether_the_vault_was_made() {
+    let world = World::new();
+    let rest_path = Some("/vault/create".to_owned());
+    for rest_status in [502, 504] {
+        let rest_path = rest_path.clone();
+        let faults =
+            Faults { rest_path, rest_status, rest_status_error: Chance::always(), ..Faults::default() };
+        world.server.faults().set(faults);
+        let told = world.run(&["create", "New", "--encryption", "standard"]).stderr;
+        assert!(told.contains("look with `obsync vaults` whether \"New\" was made"), "{told}");
+    }
+}
+
+#[test]
 fn a_folder_that_was_parted_from_its_vault_keeps_every_note_and_goes_to_another_one() {
     let world =
         World::with(|builder| builder.vault(VaultSpec::managed("Notes")).vault(VaultSpec::managed("Other")));
@@ -99,6 +114,25 @@ fn a_marker_without_a_state_is_removed_which_a_reset_leaves() {
     world.must(&["unlink", "notes", "--yes"]);
     assert!(!world.path("notes/.obsync/id").exists());
     assert_eq!(world.files("notes").len(), 1);
+}
+
+#[test]
+fn a_text_that_a_killed_run_had_moved_is_returned_before_a_folder_is_unlinked_or_its_state_is_forgotten() {
+    for command in ["unlink", "reset"] {
+        let world = World::new();
+        world.vault("Notes").write("A.md", "a", NOON).unwrap();
+        world.must(&["sync", "Notes", "notes", "--yes"]);
+        // As a run leaves it that is killed just after it exchanged the file for the vault's.
+        let staging = world.path("notes/.obsync/staging");
+        fs::create_dir_all(&staging).unwrap();
+        fs::set_permissions(&staging, fs::Permissions::from_mode(0o700)).unwrap();
+        let hash = "0".repeat(64);
+        put(&staging.join(format!("taken-{hash}-{hash}")), "mine");
+        let told = world.must(&[command, "notes", "--yes"]).stderr;
+        assert!(told.contains("Recovered.md"), "{told}");
+        let returned = ("Recovered.md".to_owned(), "mine".to_owned());
+        assert_eq!(world.files("notes"), [("A.md".to_owned(), "a".to_owned()), returned]);
+    }
 }
 
 #[test]

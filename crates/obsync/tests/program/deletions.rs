@@ -123,7 +123,7 @@ fn files_that_the_vault_deletes_stay_in_a_folder_when_they_are_to_be_kept() {
     let verified = world.run(&["verify", "notes", "--json"]).expect(5).json();
     assert_eq!(verified["retained"], serde_json::json!([]));
     let extra = verified["extra"][0].as_str().unwrap();
-    assert!(extra.starts_with("Old name (Conflicted copy obsync "), "it is a file of the user's: {extra}");
+    assert!(extra.starts_with("Old name (Conflicted copy "), "it is a file of the user's: {extra}");
 }
 
 #[test]

@@ -251,7 +251,10 @@ fn a_follower_is_ready_when_it_is_in_step_and_alive_but_not_ready_while_the_serv
     assert_eq!(follower.get("/healthz"), (200, "alive\n".to_owned()));
     assert_eq!(metric(&follower.until("/metrics", 200), "obsync_ready"), 0.0);
     follower.stop();
-    assert!(fs::read_to_string(world.path("obsync.prom")).unwrap().contains("obsync_ready{"));
+    let text = fs::read_to_string(world.path("obsync.prom")).unwrap();
+    assert!(metric(&text, "obsync_runs_total") >= 1.0);
+    // A file stays when the follower is gone.
+    assert!(!text.contains("obsync_ready") && !text.contains("_age_seconds"), "{text}");
     assert!(monitor.rest().is_empty(), "a short outage is no failure");
 }
 
@@ -436,6 +439,31 @@ fn a_run_that_sends_ends_when_it_is_stopped_or_its_time_is_over_and_the_next_sen
     world.server.faults().clear();
     world.must(&["sync", "Notes", "notes", "--yes"]);
     assert!(world.vault("Notes").contents().unwrap().contains_key("large.bin"));
+}
+
+#[test]
+fn a_run_whose_monitor_does_not_answer_ends_when_it_is_told_to() {
+    let world = furnished();
+    // Nobody accepts: the system takes the connections, and nothing more.
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}/check", silent.local_addr().unwrap());
+    let file = world.path("obsync.prom");
+    let program = start(
+        &world,
+        &world.home(),
+        &["pull", "Notes", "notes", "--ping", &url, "--metrics-file", "obsync.prom"],
+    );
+    let begun = Instant::now();
+    // Written when the run has ended, before the last ping.
+    while !file.exists() {
+        assert!(begun.elapsed() < Duration::from_secs(60), "the run does not end");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    let begun = Instant::now();
+    kill_process(Pid::from_child(&program), Signal::TERM).unwrap();
+    let output = program.wait_with_output().unwrap();
+    assert!(output.status.success(), "the run itself is complete: {output:?}");
+    assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
 }
 
 #[test]

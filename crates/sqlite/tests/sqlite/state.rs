@@ -6,8 +6,8 @@ use std::os::unix::fs::PermissionsExt;
 
 use obsync_conformance::at;
 use obsync_core::{
-    Commit, Deferred, DeferredCause, DeferredKey, DeferredKind, LastRun, RunOutcome, StateError, StateStore,
-    Unfinished, VaultState,
+    Commit, Deferred, DeferredCause, DeferredKey, DeferredKind, JournalChange, JournalEntry, LastRun,
+    RunOutcome, Side, StateError, StateStore, Unfinished, VaultState,
 };
 use obsync_protocol::limits::{DEFERRED_CHANGES, FILTERED_CHANGES};
 use obsync_protocol::{ContentHash, Filter, PushMessage, Uid, VaultId};
@@ -55,6 +55,35 @@ async fn a_run_that_finds_nothing_new_writes_nothing() {
     drop(state);
     assert!(facts() == before, "the database was written");
     assert_eq!(file.files(), ["one.sqlite", "one.sqlite.lock"]);
+}
+
+/// A line of the journal for a file that was moved.
+fn moved(from: &str, to: &str) -> JournalEntry {
+    let line = JournalEntry::new(Side::Vault, JournalChange::Write, at(to), Uid(1));
+    JournalEntry { from: Some(at(from)), ..line }
+}
+
+#[tokio::test]
+async fn the_newest_lines_of_the_journal_stay_however_old_the_clock_says_they_are() {
+    let file = DatabaseFile::new();
+    let state = file.state();
+    let old = JournalEntry { at: 1_000, ..moved("old.md", "new.md") };
+    for _ in 0..5 {
+        let commit = Commit { journal: vec![old.clone(); 300], ..commit_of(1) };
+        state.commit(commit).await.unwrap();
+    }
+    let left = state.journal(None, 10_000).await.unwrap().len();
+    assert!((1_000..1_300).contains(&left), "{left}");
+}
+
+#[tokio::test]
+async fn the_journal_of_a_folder_has_what_was_moved_out_of_it() {
+    let file = DatabaseFile::new();
+    let state = file.state();
+    let journal = vec![moved("Old/a.md", "New/a.md"), moved("Older/b.md", "New/b.md")];
+    state.commit(Commit { journal: journal.clone(), ..commit_of(1) }).await.unwrap();
+    assert_eq!(state.journal(Some(&at("Old")), 10).await.unwrap(), journal[..1]);
+    assert_eq!(state.journal(Some(&at("New")), 10).await.unwrap().len(), 2);
 }
 
 #[tokio::test]

@@ -27,13 +27,16 @@ pub(super) async fn may_begin(
 ) -> Result<bool, Failed> {
     let options = way.options();
     let known = state.store().load().await?;
-    let is_first = known.direction == Direction::Pull || !known.listed;
-    if !is_first || options.dry_run {
+    if !known.is_first(way.direction()) || options.dry_run {
         return Ok(true);
     }
     if options.json || !ask::can_ask() {
+        let deed = match known.direction {
+            Direction::Push => "sync both ways with",
+            Direction::Pull | Direction::Both => "send from",
+        };
         let message = format!(
-            "confirmation is required to send from {} for the first time; give --yes",
+            "confirmation is required to {deed} {} for the first time; give --yes",
             options.destination
         );
         return Err(Failed::new(Exit::Usage, message));

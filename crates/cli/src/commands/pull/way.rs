@@ -127,8 +127,8 @@ pub(super) fn misses_deleted(options: &Sync) -> Result<bool, Failed> {
     }
 }
 
-/// The name of this device in the vault's history.
-pub(super) fn device_name(options: &Sync) -> String {
+/// The name of this device for the vault and in the names of conflicted copies.
+pub(super) fn device_name(options: &Pull) -> String {
     let host = || {
         let system = rustix::system::uname();
         system.nodename().to_string_lossy().into_owned()

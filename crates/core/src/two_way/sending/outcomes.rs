@@ -201,9 +201,7 @@ impl Outbox<'_, '_> {
             }
             VaultChange::Folder(_) | VaultChange::Deletion(_) => JournalEntry { device, ..line },
         });
-        if let VaultChange::Deletion(absent) = change
-            && !absent.is_folder()
-        {
+        if self.counted.remove(change.path()) {
             brake::note_there(&mut self.known.deletions, 1, brake::this_minute());
         }
         for (path, settlement) in settlements {

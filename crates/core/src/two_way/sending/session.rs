@@ -61,6 +61,7 @@ impl<'s, 'r> Outbox<'s, 'r> {
             waiting,
             full: None,
             refusals: Refusals::default(),
+            counted: HashSet::new(),
             refused: Vec::new(),
             slow,
             lost: None,

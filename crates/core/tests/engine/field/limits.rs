@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{T, has, in_step};
 use crate::bench::Bench;
-use crate::following::{Follower, until};
+use crate::following::{BeingWritten, Follower, until};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn full_vault_takes_what_fits_again_once_the_limit_is_raised() {
@@ -130,6 +130,40 @@ async fn full_vault_a_follower_wakes_when_a_file_that_was_refused_is_to_go_again
     follower.at_rest(1).await;
     follower.end().await;
     bench.assert_in_step().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn full_vault_a_follower_rests_while_a_refused_file_is_written_after_its_pause() {
+    let bench = in_step(&[("a.md", "a")]).await;
+    bench.edit("note.md", "refused");
+    bench.server.faults().update(|faults| faults.refuse_push = Chance::next(1));
+    assert_eq!(bench.sync().await.outcome, Outcome::Failures);
+    age_refusals(&bench, 61_000).await;
+    let watch = Box::new(BeingWritten("note.md"));
+    let follower = Follower::watching(&bench, watch, Arc::new(NoProgress), |_| {});
+    follower.at_rest(1).await;
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    assert_eq!(follower.runs(), 1, "only news or the next scan wakes it");
+    follower.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn full_vault_a_refused_file_keeps_its_pause_while_git_rewrites_the_folder() {
+    let bench = in_step(&[("a.md", "a")]).await;
+    bench.edit("note.md", "refused");
+    bench.server.faults().update(|faults| faults.set("vault-full").unwrap());
+    let as_follower = async || bench.sync_with(|options| options.respects_refusals = true).await.unwrap();
+    assert_eq!(as_follower().await.outcome, Outcome::Failures);
+    fs::create_dir(bench.dest().join(".git")).unwrap();
+    fs::write(bench.dest().join(".git/index.lock"), "").unwrap();
+    let before = bench.server.stats().changes_requested;
+    let report = as_follower().await;
+    assert_eq!((report.outcome, report.failures.len()), (Outcome::Failures, 1), "{report:#?}");
+    assert_eq!(bench.server.stats().changes_requested, before);
+    assert_eq!(pause(&bench).await, Some(1));
+    age_refusals(&bench, 60_000).await;
+    as_follower().await;
+    assert_eq!(pause(&bench).await, Some(2), "it grows");
 }
 
 #[tokio::test(flavor = "multi_thread")]
