@@ -131,6 +131,12 @@ impl BucketDestination {
         self.context.traffic.answered()
     }
 
+    /// True if no upload is being aborted, which may last longer than the [end of a run](Destination::end_run)
+    /// waits.
+    pub fn is_quiet(&self) -> bool {
+        self.context.objects.is_quiet()
+    }
+
     /// Total time of publishing batches.
     pub fn publishing(&self) -> std::time::Duration {
         self.context.traffic.publishing()
