@@ -270,6 +270,10 @@ impl Inspect for BucketDestination {
         recorded.into_iter().map(|recorded| self.context.suppose(recorded)).collect()
     }
 
+    fn creates_conditionally(&self, size: u64) -> bool {
+        self.context.creates_conditionally(size)
+    }
+
     async fn look(&self, wanted: Vec<Wanted>) -> Result<Vec<Found>, DestinationError> {
         holds::look(&self.context, wanted).await
     }
