@@ -25,7 +25,10 @@ pub(super) enum Conditional {
     CopyNew,
     /// Copies over a version.
     CopyOver,
+    /// DeleteObject (`If-Match`).
     Delete,
+    /// Rows of DeleteObjects (`<ETag>`).
+    DeleteMany,
 }
 
 impl Conditional {
@@ -50,7 +53,7 @@ impl Conditional {
             Conditional::Create | Conditional::Replace => "writes",
             Conditional::CompleteNew | Conditional::CompleteOver => "completing uploads",
             Conditional::CopyNew | Conditional::CopyOver => "copies",
-            Conditional::Delete => "removals",
+            Conditional::Delete | Conditional::DeleteMany => "removals",
         }
     }
 }
@@ -69,12 +72,42 @@ pub(super) enum Standing {
     Refused,
     /// Cannot be determined: conditions are sent, and not relied upon.
     Unclear,
+    /// A request with a condition was rejected, perhaps for another reason. Conditions are not sent until a
+    /// request without one shows which.
+    Doubted,
+}
+
+/// The condition of a request that was sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Sent {
+    /// It had one.
+    With,
+    /// It was left out, because the service may reject it.
+    LeftOut,
+    /// There was none.
+    Plain,
+}
+
+impl Sent {
+    /// For a request that should have a condition, and one that has it.
+    pub(super) fn of(is_asked: bool, is_sent: bool) -> Self {
+        match (is_asked, is_sent) {
+            (_, true) => Sent::With,
+            (true, false) => Sent::LeftOut,
+            (false, false) => Sent::Plain,
+        }
+    }
+
+    /// For the condition of a write, and the one that is sent.
+    pub(super) fn of_guards(asked: &Guard, sent: &Guard) -> Self {
+        Sent::of(asked.is_condition(), sent.is_condition())
+    }
 }
 
 /// The findings about all kinds.
 #[derive(Debug, Default)]
 pub(super) struct Conditions {
-    kinds: [KnownCondition; 7],
+    kinds: [KnownCondition; 8],
 }
 
 #[derive(Debug, Default)]
@@ -100,6 +133,7 @@ impl Conditions {
             2 => Standing::Ignored,
             3 => Standing::Refused,
             4 => Standing::Unclear,
+            5 => Standing::Doubted,
             _ => Standing::Unknown,
         }
     }
@@ -136,7 +170,8 @@ mod tests {
 
     use Conditional::*;
 
-    const KINDS: [Conditional; 7] = [Create, Replace, CompleteNew, CompleteOver, CopyNew, CopyOver, Delete];
+    const KINDS: [Conditional; 8] =
+        [Create, Replace, CompleteNew, CompleteOver, CopyNew, CopyOver, Delete, DeleteMany];
 
     #[test]
     fn each_kind_is_known_by_itself() {

@@ -109,6 +109,14 @@ impl Context {
         is_good
     }
 
+    /// True if a new object of this size will be written on the condition that there is none, or if that is
+    /// unknown before the first write. Uploads in parts are left out, as in [`suppose`](Self::suppose).
+    pub(super) fn creates_conditionally(&self, size: u64) -> bool {
+        let kind = Conditional::Create;
+        let tells = self.objects.is_s3() && (self.objects.keeps(kind) || self.objects.is_unknown(kind));
+        tells && size <= self.options.part_size as u64
+    }
+
     /// Looks at the object at a path, and caches it.
     pub(super) async fn look(&self, path: &VaultPath, key: &Path) -> Result<Occupant, DestinationError> {
         let found = self.objects.head(key).await.map_err(|error| self.failed(Action::Look, path, &error))?;

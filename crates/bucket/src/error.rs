@@ -23,6 +23,11 @@ const REFUSALS: u32 = 10;
 const IMMUTABLE: &[&str] =
     &["BlobArchived", "BlobBeingRehydrated", "BlobImmutableDueToPolicy", "BlobImmutableDueToLegalHold"];
 
+/// Begins the library's text of an answer that is no success (`object_store::client::retry`).
+const ANSWERED: &str = "Server returned non-2xx status code: ";
+/// Begins its text of an answer that redirects to nowhere.
+const REDIRECTED: &str = "Received redirect without LOCATION";
+
 /// The attempted action; completes the sentence "cannot … the file".
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Action {
@@ -323,10 +328,8 @@ impl From<object_store::Error> for RequestError {
         if let Some(closed) = find::<super::http::NoWay>(&error) {
             return RequestError::without_answer(Kind::NoWay(closed.code), &closed.reason);
         }
-        // The library exposes the status and the body of an answer only in its error text.
-        let text = error.to_string();
-        let status = status_in(&text);
-        if let (None, Some(failure)) = (status, find::<HttpError>(&error)) {
+        let answer = answer_in(&error);
+        if let (None, Some(failure)) = (&answer, find::<HttpError>(&error)) {
             return RequestError::unreachable(failure);
         }
         let kind = match &error {
@@ -334,11 +337,11 @@ impl From<object_store::Error> for RequestError {
             Error::AlreadyExists { .. } => Some(Kind::Taken),
             Error::Precondition { .. } | Error::NotModified { .. } => Some(Kind::Changed),
             Error::NotImplemented { .. } | Error::NotSupported { .. } => Some(Kind::Unsupported),
-            _ if text.contains("redirect without LOCATION") => Some(Kind::Moved),
+            _ if after(&error, REDIRECTED).is_some() => Some(Kind::Moved),
             _ => None,
         };
-        let answer = match status {
-            Some(status) => RequestError::of_answer(status, &text),
+        let answer = match answer {
+            Some((status, body)) => RequestError::of_answer(status, &body),
             None => RequestError::without_answer(kind.unwrap_or(Kind::Other), &innermost(&error)),
         };
         match kind {
@@ -349,22 +352,30 @@ impl From<object_store::Error> for RequestError {
     }
 }
 
-/// The error of a given type in a source chain.
-fn find<E: std::error::Error + 'static>(error: &object_store::Error) -> Option<&E> {
-    let mut next = Some(error as &(dyn std::error::Error + 'static));
-    while let Some(current) = next {
-        if let Some(found) = current.downcast_ref::<E>() {
-            return Some(found);
-        }
-        next = current.source();
-    }
-    None
+/// The errors of a source chain.
+fn chain(error: &object_store::Error) -> impl Iterator<Item = &(dyn std::error::Error + 'static)> {
+    let first = error as &(dyn std::error::Error + 'static);
+    std::iter::successors(Some(first), |error| error.source())
 }
 
-/// The status in "… status code: 503 Service Unavailable …".
-fn status_in(text: &str) -> Option<u16> {
-    let (_, rest) = text.split_once("status code: ")?;
-    rest.get(..3)?.parse().ok()
+/// The error of a given type in a source chain.
+fn find<E: std::error::Error + 'static>(error: &object_store::Error) -> Option<&E> {
+    chain(error).find_map(|error| error.downcast_ref::<E>())
+}
+
+/// Status and body of the answer that an error reports. The library exposes them only in the text of the
+/// error that it wraps.
+fn answer_in(error: &object_store::Error) -> Option<(u16, String)> {
+    let text = after(error, ANSWERED)?;
+    let (status, body) = text.split_once(": ").unwrap_or((&text, ""));
+    Some((status.get(..3)?.parse().ok()?, body.to_owned()))
+}
+
+/// The text of the first error in a source chain that begins with `beginning`, after that. The texts of the
+/// library's own errors name the object, whose name can be anything: they begin otherwise, and their other
+/// parts do not count.
+fn after(error: &object_store::Error, beginning: &str) -> Option<String> {
+    chain(error).skip(1).find_map(|error| error.to_string().strip_prefix(beginning).map(str::to_owned))
 }
 
 /// The text of the first element of this name in an XML document.
@@ -678,6 +689,32 @@ mod tests {
         let words = "Server returned non-2xx status code: 409 Conflict: <Error><Code>BlobAlreadyExists</Code></Error>";
         let error = object_store::Error::AlreadyExists { path: "a.md".to_owned(), source: words.into() };
         assert!(RequestError::from(error).at(Operation::Put, true, false).is_conflict());
+    }
+
+    /// The library's error texts begin with the object's name.
+    #[test]
+    fn the_name_of_an_object_is_not_read_as_the_answer() {
+        let answered = |words: &str| format!("{ANSWERED}{words}").into();
+        for path in [
+            "HTTP status code: 403.pdf",
+            "Server returned non-2xx status code: 403 Forbidden: .md",
+            "a<Code>NoSuchBucket</Code>.md",
+            "redirect without LOCATION.md",
+        ] {
+            let path = path.to_owned();
+            let missing =
+                object_store::Error::NotFound { path: path.clone(), source: answered("404 Not Found: ") };
+            assert!(RequestError::from(missing).is_missing_object(), "{path}");
+            let taken = answered("409 Conflict: <Error><Code>BlobAlreadyExists</Code></Error>");
+            let taken = object_store::Error::AlreadyExists { path: path.clone(), source: taken };
+            assert!(RequestError::from(taken).at(Operation::Put, true, false).is_conflict(), "{path}");
+            let unknown = object_store::Error::Generic { store: "S3", source: path.clone().into() };
+            assert_eq!(RequestError::from(unknown).kind, Kind::Other, "{path}");
+        }
+        let path = "status code: 404.md".to_owned();
+        let denied = answered("403 Forbidden: <Error><Code>AccessDenied</Code><Message>no</Message></Error>");
+        let denied = RequestError::from(object_store::Error::PermissionDenied { path, source: denied });
+        assert_eq!((denied.kind, denied.said().as_str()), (Kind::Denied, "AccessDenied: no"));
     }
 
     #[cfg(feature = "s3")]

@@ -18,6 +18,11 @@ pub(super) enum Guard {
 }
 
 impl Guard {
+    /// True if it demands anything.
+    pub(super) fn is_condition(&self) -> bool {
+        !matches!(self, Guard::Anything)
+    }
+
     /// A version that no object has.
     #[cfg(feature = "s3")]
     pub(super) fn nobodys() -> Self {

@@ -131,6 +131,12 @@ impl BucketDestination {
         self.context.traffic.published()
     }
 
+    /// True if no upload is being aborted, which may last longer than the [end of a run](Destination::end_run)
+    /// waits.
+    pub fn is_quiet(&self) -> bool {
+        self.context.objects.is_quiet()
+    }
+
     /// Total time of publishing batches.
     pub fn publishing(&self) -> std::time::Duration {
         self.context.traffic.publishing()
@@ -266,6 +272,10 @@ impl Inspect for BucketDestination {
 
     fn suppose(&self, recorded: Vec<Supposed>) -> Vec<bool> {
         recorded.into_iter().map(|recorded| self.context.suppose(recorded)).collect()
+    }
+
+    fn creates_conditionally(&self, size: u64) -> bool {
+        self.context.creates_conditionally(size)
     }
 
     async fn look(&self, wanted: Vec<Wanted>) -> Result<Vec<Found>, DestinationError> {

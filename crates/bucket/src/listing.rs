@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use futures_util::TryStreamExt;
 use object_store::path::Path;
@@ -16,6 +17,8 @@ use obsync_core::blocking::lock;
 pub(super) const PAGE: usize = 1000;
 /// Number of queries from which the list is worth fetching.
 const WORTH: usize = 64;
+/// The price of a request for a page, in requests for one object: 12.5, rounded up (S3 prices of us-east-1).
+const PRICE: usize = 13;
 
 /// The listed keys and sizes. Keys are remembered by a hash of 64 bits, 16 bytes each. If two keys share a
 /// hash, an existing object may seem missing; that costs a download and is detected when it is written.
@@ -23,6 +26,8 @@ const WORTH: usize = 64;
 pub(super) struct Listing {
     hasher: RandomState,
     sizes: Mutex<Sizes>,
+    /// There are at least this many objects. Outlives the list.
+    least: AtomicUsize,
 }
 
 #[derive(Debug, Default)]
@@ -45,12 +50,15 @@ impl Listing {
         if questions < WORTH || !matches!(*lock(&self.sizes), Sizes::Unasked) {
             return Ok(());
         }
-        // At most a quarter of the requests that single queries would cost.
-        let most = questions / 4 * PAGE;
+        let most = most_listed(questions);
+        if self.least.load(Ordering::Relaxed) > most {
+            return Ok(());
+        }
         let mut sizes = HashMap::new();
         let mut list = objects.list(prefix, PAGE);
         while let Some(object) = list.try_next().await? {
             if sizes.len() >= most {
+                self.least.store(most + 1, Ordering::Relaxed);
                 *lock(&self.sizes) = Sizes::TooMany;
                 return Ok(());
             }
@@ -86,5 +94,23 @@ impl Listing {
     /// Forgets the list.
     pub(super) fn clear(&self) {
         *lock(&self.sizes) = Sizes::Unasked;
+    }
+}
+
+/// Most objects of a list that costs no more than these queries. The last page shows that there are more.
+fn most_listed(questions: usize) -> usize {
+    (questions / PRICE).saturating_sub(1) * PAGE
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_list_given_up_costs_no_more_than_the_queries_that_it_was_to_save() {
+        for questions in WORTH..5000 {
+            let pages = most_listed(questions) / PAGE + 1;
+            assert!(pages > 1 && pages * PRICE <= questions, "{pages} pages for {questions} queries");
+        }
     }
 }

@@ -16,7 +16,7 @@ use object_store::{
 use obsync_protocol::{ContentHash, ContentHasher, limits};
 use tokio_util::task::TaskTracker;
 
-use super::conditions::{Conditional, Conditions, Standing};
+use super::conditions::{Conditional, Conditions, Sent, Standing};
 use super::error::{Kind, RequestError};
 use super::guard::Guard;
 use super::http::is_html;
@@ -121,6 +121,7 @@ impl Objects {
             Conditional::CopyNew,
             Conditional::CopyOver,
             Conditional::Delete,
+            Conditional::DeleteMany,
         ] {
             conditions.learn(kind, Standing::Unclear);
         }
@@ -223,11 +224,12 @@ impl Objects {
         guard: &Guard,
     ) -> Result<UpdateVersion, RequestError> {
         let kind = Conditional::of_put(guard);
-        let guard = self.sent(kind, guard);
+        let (asked, guard) = (guard, self.sent(kind, guard));
+        let sent = Sent::of_guards(asked, guard);
         #[cfg(feature = "s3")]
         if let Some(s3) = &self.s3 {
             let put = s3.put(key, content, hash, &attributes, guard).await;
-            return self.learn(kind, guard, put);
+            return self.learn(kind, sent, put);
         }
         let _ = hash;
         let mode = match guard {
@@ -240,9 +242,8 @@ impl Objects {
             self.store.put_opts(key, content.clone(), options.clone()).await.map_err(RequestError::from)
         };
         let put = self.retries.through_silence(put).await;
-        let conditional = !matches!(guard, Guard::Anything);
-        let put = put.map_err(|error| error.at(Operation::Put, conditional, false));
-        self.learn(kind, guard, put.map(UpdateVersion::from))
+        let put = put.map_err(|error| error.at(Operation::Put, guard.is_condition(), false));
+        self.learn(kind, sent, put.map(UpdateVersion::from))
     }
 
     /// Begins a multipart upload in parts of this size.
@@ -269,12 +270,13 @@ impl Objects {
         guard: &Guard,
     ) -> Result<UpdateVersion, RequestError> {
         let kind = Conditional::of_completion(guard);
-        let guard = self.sent(kind, guard);
-        let completed = upload.complete(guard).await;
-        match self.learn(kind, guard, completed) {
+        let sent = self.sent(kind, guard);
+        let completed = upload.complete(sent).await;
+        match self.learn(kind, Sent::of_guards(guard, sent), completed) {
             // The parts are still there.
-            Err(_) if !matches!(guard, Guard::Anything) && !self.conditions.are_sent(kind) => {
-                upload.complete(&Guard::Anything).await
+            Err(error) if error.next() == Some(Next::WithoutCondition) && !self.conditions.are_sent(kind) => {
+                let completed = upload.complete(&Guard::Anything).await;
+                self.learn(kind, Sent::LeftOut, completed)
             }
             completed => completed,
         }
@@ -293,39 +295,88 @@ impl Objects {
     #[cfg(feature = "s3")]
     async fn delete_chunk(&self, doomed: &[Doomed]) -> Vec<Result<(), RequestError>> {
         let Some(s3) = &self.s3 else { return self.delete_by_library(doomed).await };
-        let conditional = self.conditions.are_sent(Conditional::Delete);
-        let tag = |object: &Doomed| object.version.as_ref().filter(|_| conditional)?.e_tag.clone();
-        let doomed: Vec<s3::DeleteRow> = doomed
-            .iter()
-            .map(|object| s3::DeleteRow { key: object.key.clone(), e_tag: tag(object) })
-            .collect();
         // XML cannot name every key.
         let is_nameable = !doomed.iter().any(|object| object.key.as_ref().contains(char::is_control));
-        if is_nameable && !self.one_by_one.load(Ordering::Relaxed) {
-            let refused = match s3.delete_many(&doomed).await {
-                Ok(answers) => {
-                    let learn = |answer| self.learn(Conditional::Delete, &Guard::Anything, answer);
-                    return answers.into_iter().map(learn).collect();
-                }
-                Err(refused) => refused,
-            };
-            match refused.next() {
-                Some(Next::AnotherWay) => {}
-                Some(Next::WithoutCondition) => {
-                    self.note(Conditional::Delete, Standing::Refused);
-                    return vec![Err(refused.into_conflict()); doomed.len()];
-                }
-                _ => return vec![Err(refused); doomed.len()],
+        let conditional = doomed.iter().any(|object| object.version.is_some());
+        let singly = self.one_by_one.load(Ordering::Relaxed) || conditional && self.only_single_keep();
+        let mut knows_single_ones = false;
+        if is_nameable && !singly {
+            match self.delete_at_once(s3, doomed).await {
+                Ok(answers) => return answers,
+                Err(next) => knows_single_ones = next == Next::AnotherWay,
             }
         }
-        let answers: Vec<Result<(), RequestError>> =
-            stream::iter(doomed).map(|object| s3.delete_one(object)).buffered(SINGLES).collect().await;
-        if is_nameable && answers.iter().any(Result::is_ok) {
+        let rows = self.rows(Conditional::Delete, doomed);
+        let removing = stream::iter(rows).map(|(row, sent)| async move {
+            self.learn(Conditional::Delete, sent, s3.delete_one(row).await)
+        });
+        let answers: Vec<Result<(), RequestError>> = removing.buffered(SINGLES).collect().await;
+        if knows_single_ones && answers.iter().any(Result::is_ok) {
             self.one_by_one.store(true, Ordering::Relaxed);
         }
-        let answers =
-            answers.into_iter().map(|answer| self.learn(Conditional::Delete, &Guard::Anything, answer));
-        answers.collect()
+        answers
+    }
+
+    /// Removes objects by one request. An error is the [next step](Next) if the service refuses such requests,
+    /// or their conditions: either way single removals keep theirs.
+    #[cfg(feature = "s3")]
+    async fn delete_at_once(
+        &self,
+        s3: &S3,
+        doomed: &[Doomed],
+    ) -> Result<Vec<Result<(), RequestError>>, Next> {
+        let kind = Conditional::DeleteMany;
+        let (rows, sent): (Vec<s3::DeleteRow>, Vec<Sent>) = self.rows(kind, doomed).into_iter().unzip();
+        let refused = match s3.delete_many(&rows).await {
+            Ok(answers) => {
+                let answers = sent.into_iter().zip(answers);
+                return Ok(answers.map(|(sent, answer)| self.learn(kind, sent, answer)).collect());
+            }
+            Err(refused) => refused,
+        };
+        match refused.next() {
+            Some(next @ Next::AnotherWay) => Err(next),
+            Some(next @ Next::WithoutCondition) => {
+                self.note(kind, Standing::Refused);
+                Err(next)
+            }
+            _ => Ok(vec![Err(refused); doomed.len()]),
+        }
+    }
+
+    /// The objects for removals of this kind, with conditions if those are sent.
+    #[cfg(feature = "s3")]
+    fn rows(&self, kind: Conditional, doomed: &[Doomed]) -> Vec<(s3::DeleteRow, Sent)> {
+        let conditional = self.conditions.are_sent(kind);
+        let row = |object: &Doomed| {
+            let asked = object.version.as_ref().and_then(|version| version.e_tag.clone());
+            let (is_asked, e_tag) = (asked.is_some(), asked.filter(|_| conditional));
+            let sent = Sent::of(is_asked, e_tag.is_some());
+            (s3::DeleteRow { key: object.key.clone(), e_tag }, sent)
+        };
+        doomed.iter().map(row).collect()
+    }
+
+    /// True if conditions of removals are lost in requests for many objects, and not in those for one, as far
+    /// as is known.
+    #[cfg(feature = "s3")]
+    fn only_single_keep(&self) -> bool {
+        let standing = self.conditions.standing(Conditional::Delete);
+        !self.conditions.are_sent(Conditional::DeleteMany)
+            && matches!(standing, Standing::Kept | Standing::Unknown)
+    }
+
+    /// True if the service honours the conditions of removals as they are sent.
+    #[cfg(feature = "s3")]
+    pub(super) fn keeps_removals(&self) -> bool {
+        let singly = self.one_by_one.load(Ordering::Relaxed) || self.only_single_keep();
+        self.keeps(if singly { Conditional::Delete } else { Conditional::DeleteMany })
+    }
+
+    /// The library removes without conditions.
+    #[cfg(not(feature = "s3"))]
+    pub(super) fn keeps_removals(&self) -> bool {
+        false
     }
 
     #[cfg(not(feature = "s3"))]
@@ -470,9 +521,20 @@ impl Objects {
         is_done
     }
 
+    /// True if no background work is left.
+    pub(super) fn is_quiet(&self) -> bool {
+        self.background.is_empty()
+    }
+
     /// Bytes of a part, and of the buffer of a content that passes through here.
     pub(super) fn part_size(&self) -> usize {
         self.part_size
+    }
+
+    /// True if a removal can show whether conditions of removals are honoured, which is unknown.
+    pub(super) fn are_removals_unknown(&self) -> bool {
+        let lost_in_many = || !self.conditions.are_sent(Conditional::DeleteMany);
+        self.is_unknown(Conditional::DeleteMany) || lost_in_many() && self.is_unknown(Conditional::Delete)
     }
 
     /// True if nothing is known about a kind of condition.
@@ -527,45 +589,67 @@ impl Objects {
         if !self.conditions.learn(kind, standing) {
             return;
         }
-        let verb = match standing {
-            Standing::Ignored => "ignores",
-            Standing::Refused => "does not know",
-            Standing::Unknown | Standing::Kept | Standing::Unclear => {
-                tracing::debug!(?kind, ?standing, "conditions");
-                return;
-            }
-        };
-        let warning = format!(
-            "the service {verb} conditions on {}: obsync looks before it changes an object, and what another program writes \
-             there in that moment may be lost; let nothing else write below this prefix while obsync runs",
-            kind.text()
-        );
-        tracing::debug!("{warning}");
+        tracing::debug!(?kind, ?standing, "conditions");
         // Many services reject conditions of the other kinds; that is in SEMANTICS.md. A service that accepts
         // a condition and ignores it needs a warning.
-        if standing == Standing::Ignored || matches!(kind, Conditional::Create | Conditional::Replace) {
-            self.warn(warning);
+        match (standing, kind) {
+            // Single removals may keep theirs.
+            (Standing::Ignored, Conditional::DeleteMany) => {}
+            (Standing::Ignored, _) => self.warn_of("ignores", kind),
+            (Standing::Refused, Conditional::Create | Conditional::Replace) => {
+                self.warn_of("does not know", kind);
+            }
+            _ => {}
         }
     }
 
-    /// Records that the service rejects conditions of a kind. The error then becomes a conflict for each
-    /// request that had one (many are in flight at a time), so that the caller looks again and retries.
+    /// Warns if conditions of removals of many objects are ignored, and those of single ones not known to be
+    /// kept.
+    pub(super) fn warn_of_removals(&self) {
+        let is_ignored = self.conditions.standing(Conditional::DeleteMany) == Standing::Ignored;
+        if is_ignored && !self.keeps(Conditional::Delete) {
+            self.warn_of("ignores", Conditional::DeleteMany);
+        }
+    }
+
+    fn warn_of(&self, verb: &str, kind: Conditional) {
+        self.warn(format!(
+            "the service {verb} conditions on {}: obsync looks before it changes an object, and what another program writes \
+             there in that moment may be lost; let nothing else write below this prefix while obsync runs",
+            kind.text()
+        ));
+    }
+
+    /// Learns from the answer to a request whether the service rejects conditions of a kind. A rejection
+    /// becomes a conflict for each request that had a condition (many are in flight at a time), so that the
+    /// caller looks again and repeats it without one. Only if that succeeds, the condition was the reason.
     pub(super) fn learn<T>(
         &self,
         kind: Conditional,
-        guard: &Guard,
+        sent: Sent,
         answer: Result<T, RequestError>,
     ) -> Result<T, RequestError> {
+        let is_repeat = sent == Sent::LeftOut && self.conditions.standing(kind) == Standing::Doubted;
         match answer {
+            // Another header is at fault.
+            Err(error) if error.next() == Some(Next::WithoutCondition) && self.keeps(kind) => Err(error),
             Err(error) if error.next() == Some(Next::WithoutCondition) => {
-                self.note(kind, Standing::Refused);
+                if self.conditions.are_sent(kind) {
+                    self.note(kind, Standing::Doubted);
+                }
                 Err(error.into_conflict())
             }
-            Err(error)
-                if error.kind == Kind::Unsupported && !self.is_s3() && !matches!(guard, Guard::Anything) =>
-            {
-                self.note(kind, Standing::Refused);
+            Err(error) if error.kind == Kind::Unsupported && !self.is_s3() && sent == Sent::With => {
+                self.note(kind, Standing::Doubted);
                 Err(error.into_conflict())
+            }
+            Err(error) if is_repeat && error.kind == Kind::Unsupported => {
+                self.note(kind, Standing::Unclear);
+                Err(error)
+            }
+            Ok(done) if is_repeat => {
+                self.note(kind, Standing::Refused);
+                Ok(done)
             }
             answer => answer,
         }

@@ -84,19 +84,31 @@ impl Objects {
         Ok(())
     }
 
-    /// Probes, by one request, whether the service honours conditions of removals: removes an object that was
-    /// just looked at, with a condition that does not hold. Returns true if it is gone.
+    /// Probes whether the service honours conditions of removals: removes an object that was just looked at,
+    /// with a condition that does not hold, by a request for many objects. If that loses the condition, by
+    /// one for a single object. Returns true if the object is gone.
     pub(super) async fn find_out_about_removals(&self, doomed: &Doomed) -> bool {
         let Some(s3) = &self.s3 else { return false };
-        let Some(_asking) = self.conditions.ask(Conditional::Delete).await else { return false };
-        let first = [s3::DeleteRow { key: doomed.key.clone(), e_tag: Some(NOBODYS.to_owned()) }];
-        let removed = s3.delete_many(&first).await.map(|mut answers| answers.pop().unwrap_or(Ok(())));
-        let standing = match removed {
-            Ok(Ok(())) => Standing::Ignored,
-            Ok(Err(error)) | Err(error) => shown_by(&error),
-        };
-        self.note(Conditional::Delete, standing);
-        standing == Standing::Ignored
+        let wrong = s3::DeleteRow { key: doomed.key.clone(), e_tag: Some(NOBODYS.to_owned()) };
+        for kind in [Conditional::DeleteMany, Conditional::Delete] {
+            if !self.are_removals_unknown() {
+                return false;
+            }
+            let Some(_asking) = self.conditions.ask(kind).await else { continue };
+            let removed = match kind {
+                Conditional::DeleteMany => {
+                    let answers = s3.delete_many(std::slice::from_ref(&wrong)).await;
+                    answers.and_then(|mut answers| answers.pop().unwrap_or(Ok(())))
+                }
+                _ => s3.delete_one(wrong.clone()).await,
+            };
+            let standing = removed.as_ref().map_or_else(shown_by, |()| Standing::Ignored);
+            self.note(kind, standing);
+            if standing == Standing::Ignored {
+                return true;
+            }
+        }
+        false
     }
 }
 
@@ -154,7 +166,7 @@ fn verdict(outcome: Result<UpdateVersion, RequestError>) -> Result<Standing, Req
 fn shown_by(refusal: &RequestError) -> Standing {
     match refusal.next() {
         Some(Next::LookAgain) if refusal.code() != Some("NoSuchUpload") => Standing::Kept,
-        Some(Next::WithoutCondition) => Standing::Refused,
+        Some(Next::WithoutCondition) => Standing::Doubted,
         _ => {
             tracing::debug!(?refusal, "whether conditions are kept cannot be found out");
             Standing::Unclear

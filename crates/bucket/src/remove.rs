@@ -10,7 +10,6 @@ use object_store::path::Path;
 use obsync_core::{DestinationError, Removable, Removal};
 use obsync_protocol::VaultPath;
 
-use super::conditions::Conditional;
 use super::conflict::keep_beside;
 use super::context::Context;
 use super::error::{Action, RequestError, again};
@@ -72,7 +71,7 @@ pub(super) async fn remove_files(
     answers.map(|((file, answer), conflict)| answer.unwrap_or_else(|| changing(file, conflict))).collect()
 }
 
-/// Probes with the first removable file whether the service honours conditions of removals, unless that is
+/// Probes with the first removable files whether the service honours conditions of removals, unless that is
 /// known. If it does, cached facts of the other files replace a look at each.
 async fn find_out(
     context: &Context,
@@ -80,8 +79,8 @@ async fn find_out(
     answers: &mut [Option<Result<Removal, DestinationError>>],
 ) {
     for (file, answer) in files.iter().zip(answers) {
-        if !context.objects.is_unknown(Conditional::Delete) {
-            return;
+        if !context.objects.are_removals_unknown() {
+            break;
         }
         match fate(context, file).await {
             Ok(Fate::Doomed(doomed)) => {
@@ -89,12 +88,12 @@ async fn find_out(
                     context.cache.put(&file.path, Occupant::Nothing);
                     *answer = Some(Ok(Removal::Removed));
                 }
-                return;
             }
             Ok(Fate::Decided(known)) => *answer = Some(known),
             Err(error) => *answer = Some(Err(error)),
         }
     }
+    context.objects.warn_of_removals();
 }
 
 /// Removes the files that may be removed. Those changed meanwhile have the conflict in place of an answer.
@@ -144,7 +143,7 @@ async fn remove_once(
 async fn fate(context: &Context, file: &Removable) -> Result<Fate, DestinationError> {
     let key = context.keys.of(&file.path)?;
     // Cached facts suffice if the removal's condition detects that they are stale.
-    let known = match context.objects.keeps(Conditional::Delete) {
+    let known = match context.objects.keeps_removals() {
         true => context.cache.get(&file.path).filter(|occupant| occupant.facts().is_some()),
         false => None,
     };

@@ -11,6 +11,8 @@ use object_store::{Attributes, CopyMode, CopyOptions, ObjectStore, UpdateVersion
 use tokio::sync::Semaphore;
 
 use super::conditions::Conditional;
+#[cfg(feature = "s3")]
+use super::conditions::Sent;
 use super::error::{Kind, RequestError};
 use super::guard::Guard;
 use super::objects::Objects;
@@ -42,7 +44,7 @@ impl Objects {
             let kind = Conditional::of_copy(guard);
             let sent = self.sent(kind, guard);
             let copied = s3.copy(&CopyOrder { from, version, to, attributes, guard: sent }).await;
-            let refused = match self.learn(kind, sent, copied) {
+            let refused = match self.learn(kind, Sent::of_guards(guard, sent), copied) {
                 Err(error) if error.next() == Some(Next::AnotherWay) => error,
                 copied => return copied,
             };

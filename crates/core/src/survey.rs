@@ -222,7 +222,11 @@ impl Run<'_> {
         // With `keep_everything`, an earlier content of the vault counts as a user's, whatever the service
         // says.
         let historian = (reach != Reach::KeepEverything).then(|| self.historian(version));
-        let scout = Scout { destination: self.destination.clone(), is_empty, historian };
+        let is_recorded = self.direction == Direction::Pull
+            && (mode, reach) == (Mode::Incremental, Reach::Everything)
+            && start > 0
+            && !is_lost;
+        let scout = Scout { destination: self.destination.clone(), is_empty, is_recorded, historian };
         let disbelieved = self.options.dry_run && report.doubt.is_some();
         Ok(Survey {
             mode,

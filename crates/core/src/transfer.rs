@@ -82,7 +82,8 @@ enum Question {
     Look,
     /// Check for the content.
     Holds,
-    /// No check: the recorded file is replaced on the condition that it is still there.
+    /// No check: the recorded file is replaced on the condition that it is still there, or a new one written
+    /// on the condition that there is none.
     Nothing,
 }
 
@@ -146,6 +147,9 @@ pub(crate) struct Scout {
     pub(crate) destination: Arc<dyn Destination>,
     /// The destination has only files that this run put there, so there is nothing to find under any name.
     pub(crate) is_empty: bool,
+    /// Everything that obsync put into the destination is recorded, so that a path without a record is most
+    /// likely free.
+    pub(crate) is_recorded: bool,
     /// Checks whether an unrecorded file is the vault's own.
     pub(crate) historian: Option<Historian>,
 }
@@ -234,11 +238,19 @@ impl Scout {
         let is_enough = self.destination.suppose(targets().filter_map(supposed).collect());
         let mut is_enough = is_enough.into_iter();
         let question = |(transfer, target): (&Transfer, &Target)| match supposed((transfer, target)) {
+            _ if target.replaces.is_none() && self.is_likely_free(transfer) => Question::Nothing,
             _ if target.replaces.is_none() => Question::Look,
             Some(_) if is_enough.next().unwrap_or(false) => Question::Nothing,
             _ => Question::Holds,
         };
         targets().map(question).collect()
+    }
+
+    /// True if unrecorded targets of a transfer are most likely free, and the write detects another file.
+    fn is_likely_free(&self, transfer: &Transfer) -> bool {
+        self.is_recorded
+            && transfer.source.local().is_none()
+            && self.destination.creates_conditionally(transfer.size)
     }
 
     /// Marks targets of rescues that seem to have their content already as obstructed, and returns them. They

@@ -334,10 +334,11 @@ impl Invocation {
         };
         let pulled = self.pull(source, &destination, state, &tracker).await;
         // Its requests in flight must have ended when the next invocation begins.
-        let is_quiet = match &pulled {
+        let has_ended = match &pulled {
             Ok(_) => true,
             Err(_) => timeout_at(self.deadline.ends_recorded(), destination.end_run()).await.is_ok(),
         };
+        let is_quiet = has_ended && destination.is_quiet();
         if self.warm.config.progress {
             self.record_end(state, &tracker, &pulled).await;
         }

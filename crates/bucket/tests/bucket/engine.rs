@@ -70,6 +70,84 @@ async fn ten_changes_cost_a_request_each() {
     bench.assert_exact().await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn ten_new_notes_cost_a_request_each() {
+    let bench = Bench::new().await;
+    for n in 0..100 {
+        bench.vault.write(&format!("{n}.md"), format!("note {n}"), T).unwrap();
+    }
+    bench.pull().await;
+    for n in 0..10 {
+        bench.vault.write(&format!("new {n}.md"), format!("new note {n}"), T).unwrap();
+    }
+    let before = bench.bucket.cloud.counts();
+    assert_eq!(bench.pull().await.pulled.files, 10);
+    let counts = bench.bucket.cloud.counts().since(&before);
+    let of = |operation| counts.of(Service::S3, operation);
+    assert_eq!(
+        (of("HeadObject"), of("PutObject")),
+        (1, 10 + 3),
+        "a sample; two to find out about conditions, one for the marker: {counts}"
+    );
+    bench.assert_exact().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_at_a_new_name_is_found_without_a_look_before_and_kept_or_taken_over() {
+    for ignored in [vec![], vec!["PutObject".to_owned(), "CompleteMultipartUpload".to_owned()]] {
+        let bench = Bench::new().await;
+        bench.bucket.cloud.faults().update(|faults| faults.s3_manners.ignored_conditions = ignored);
+        bench.vault.write("a.md", "text", T).unwrap();
+        bench.pull().await;
+        bench.bucket.put("foreign.md", b"somebody else's");
+        bench.bucket.put("same length.md", b"theirs");
+        bench.bucket.put("equal.md", b"equal");
+        bench.bucket.put("film.mp4", b"somebody else's film");
+        bench.vault.write("foreign.md", "the vault's", T).unwrap();
+        bench.vault.write("same length.md", "vaults", T).unwrap();
+        bench.vault.write("equal.md", "equal", T).unwrap();
+        bench.vault.write("film.mp4", vec![1; 9 << 20], T).unwrap();
+        let report = bench.pull().await;
+        assert_eq!(report.outcome, Outcome::Complete, "{report:#?}");
+        let kept = |path: &str| {
+            let conflict = report.conflicts.iter().find(|conflict| conflict.path.as_str() == path);
+            conflict.map(|conflict| bench.bucket.text(conflict.kept_as.as_str()).unwrap())
+        };
+        assert_eq!(kept("foreign.md").as_deref(), Some("somebody else's"));
+        assert_eq!(kept("same length.md").as_deref(), Some("theirs"));
+        assert_eq!(kept("film.mp4").as_deref(), Some("somebody else's film"));
+        assert_eq!((kept("equal.md"), report.conflicts.len()), (None, 3), "{report:#?}");
+        for (path, text) in
+            [("foreign.md", "the vault's"), ("same length.md", "vaults"), ("equal.md", "equal")]
+        {
+            let object = bench.bucket.object(path).unwrap();
+            assert_eq!(object.content, text.as_bytes());
+            assert_eq!(
+                object.metadata["sha256"],
+                obsync_protocol::ContentHash::of(text.as_bytes()).to_string()
+            );
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_vault_deleted_and_the_bucket_kept_is_replaced_by_a_new_note_of_its_name() {
+    let keeping = BucketOptions { keep_deleted: true, ..options() };
+    let mut bench = Bench::with(S3Bucket::with(keeping).await).await;
+    bench.bucket.options.vault = Some(bench.source.vault.id.clone());
+    for path in ["a.md", "b.md"] {
+        bench.vault.write(path, "first", T).unwrap();
+    }
+    bench.pull().await;
+    bench.vault.delete("a.md").unwrap();
+    bench.pull().await;
+    assert_eq!(bench.bucket.text("a.md").as_deref(), Some("first"));
+    bench.vault.write("a.md", "second", T).unwrap();
+    let report = bench.pull().await;
+    assert_eq!((report.outcome, report.conflicts.len()), (Outcome::Complete, 0), "{report:#?}");
+    bench.assert_exact().await;
+}
+
 /// As `core::an_entry_that_lies_about_its_size_does_not_fail_other_paths_of_its_content` does in a folder.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_entry_that_lies_about_its_size_fails_alone_until_it_is_mended() {

@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "in tests, helper functions included, a failure is told by a panic")]
 
+mod azure;
 mod bench;
 mod buckets;
 mod conflicts;
@@ -13,6 +14,7 @@ mod kills;
 mod looking;
 mod memory;
 mod model;
+mod names;
 mod networks;
 mod objects;
 mod pace;

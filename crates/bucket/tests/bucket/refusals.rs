@@ -333,6 +333,92 @@ async fn a_file_that_changes_between_the_look_and_the_removal_is_kept() {
     assert_eq!(bucket.text("2.md").as_deref(), Some("edit"));
 }
 
+/// versitygw and moto lose the condition, others refuse the request or what is in it.
+#[tokio::test]
+async fn where_removals_of_many_lose_their_conditions_single_ones_keep_theirs() {
+    let bulk = "DeleteObjects";
+    for refusals in [
+        vec![],
+        vec![unknown(bulk)],
+        vec![Refusal::new(bulk, 405, "MethodNotAllowed", "no")],
+        vec![unknown("DeleteObjects row").conditional()],
+    ] {
+        let bucket = S3Bucket::new().await;
+        let ignored = vec![bulk.to_owned()];
+        bucket.cloud.faults().update(|faults| faults.s3_manners.ignored_conditions = ignored);
+        let store = bucket.store().await;
+        for n in 0..5 {
+            place(&store, &format!("{n}.md"), b"text", TIME, None).await;
+        }
+        refuse(&bucket, refusals);
+        // The first removals probe how the service handles conditions.
+        for removal in store.remove_files(vec![file("0.md", b"text"), file("1.md", b"text")]).await {
+            assert_eq!(removal.unwrap(), Removal::Removed);
+        }
+        let (looks, asked) = (bucket.count("HeadObject"), bucket.count(bulk));
+        let removed = store.remove_files(vec![file("2.md", b"text")]).await.pop().unwrap().unwrap();
+        assert_eq!(removed, Removal::Removed);
+        assert_eq!(bucket.count("HeadObject"), looks, "what this run wrote needs no look");
+        bucket.put("3.md", b"edit");
+        let files = vec![file("3.md", b"text"), file("4.md", b"text")];
+        let removals: Vec<Removal> =
+            store.remove_files(files).await.into_iter().map(Result::unwrap).collect();
+        assert_eq!(removals, [Removal::Kept, Removal::Removed]);
+        assert_eq!((bucket.text("3.md").as_deref(), bucket.count(bulk)), (Some("edit"), asked));
+        assert!(store.warnings().is_empty(), "{:?}", store.warnings());
+    }
+}
+
+/// The text of a 501 does not say which header is meant.
+#[tokio::test]
+async fn another_unknown_header_is_not_taken_for_the_condition() {
+    for is_empty in [true, false] {
+        let bucket = S3Bucket::new().await;
+        let store = bucket.store().await;
+        if is_empty {
+            assert!(store.is_empty().await.unwrap());
+        } else {
+            place(&store, "first.md", b"text", TIME, None).await;
+        }
+        refuse(&bucket, vec![unknown("PutObject").about("/a.md")]);
+        let staged = stage(&store, "a.md", b"text", TIME).await;
+        let error = publish_one(&store, staged, None).await.unwrap_err().error;
+        assert!(whole(&error).contains("NotImplemented"), "{}", whole(&error));
+        assert!(store.warnings().is_empty(), "{:?}", store.warnings());
+        // Conditions are sent as before.
+        let staged = stage(&store, "b.md", b"ours", TIME).await;
+        bucket.put("b.md", b"somebody else's");
+        let aside = publish_one(&store, staged, None).await.unwrap().conflict.unwrap();
+        assert_eq!(bucket.text(aside.as_str()).as_deref(), Some("somebody else's"));
+    }
+}
+
+#[tokio::test]
+async fn an_upload_that_meets_another_object_is_not_completed_over_it_because_conditions_were_forgotten() {
+    let bucket = S3Bucket::new().await;
+    let store = bucket.store().await;
+    // Avoids probing of conditions.
+    assert!(store.is_empty().await.unwrap());
+    let mut batch = Vec::new();
+    for path in ["a.bin", "b.bin"] {
+        let staged = stage(&store, path, &vec![path.as_bytes()[0]; 9 << 20], TIME).await;
+        batch.push(Publication { content: PublicationContent::Staged(staged), expect: Expect::Absent });
+    }
+    let complete = "CompleteMultipartUpload";
+    refuse(
+        &bucket,
+        vec![
+            unknown(complete).conditional().about("/a.bin"),
+            Refusal::new(complete, 412, "PreconditionFailed", "no").about("/b.bin").times(1),
+        ],
+    );
+    // One answer after the other: the second upload is refused when the first has shown that conditions are
+    // not known, and has sent its own already.
+    bucket.cloud.faults().update(|faults| faults.s3.pace = Duration::from_millis(100));
+    assert!(store.publish(batch).await.into_iter().all(|answer| answer.is_ok()));
+    assert_eq!(bucket.count("HeadObject"), 4, "a look for each, and two for the second after its refusal");
+}
+
 #[tokio::test]
 async fn contention_is_asked_again() {
     let bucket = S3Bucket::new().await;

@@ -103,6 +103,8 @@ async fn what_does_not_end_in_time_is_given_up_and_leaves_no_upload() {
     };
     let (done, ()) = tokio::join!(publish(&store, batch, &stop), later);
     assert_eq!(done, [false, false]);
+    assert!(!store.is_quiet(), "the upload is being aborted");
     store.end_run().await;
+    assert!(store.is_quiet());
     assert_eq!(bucket.open_uploads(), 0);
 }

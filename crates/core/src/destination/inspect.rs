@@ -147,6 +147,13 @@ pub trait Inspect: Describe {
         vec![false; recorded.len()]
     }
 
+    /// True if a new file of this size (in bytes) need not be looked for before it is fetched: its write is
+    /// conditional on a free path. False for a destination without conditional writes.
+    fn creates_conditionally(&self, size: u64) -> bool {
+        let _ = size;
+        false
+    }
+
     /// For each path, whether it has exactly this content, and how that was checked; in order. Unreadable
     /// files count as absent. Separate from [`look`](Self::look), because the size alone often answers it
     /// without reading.
