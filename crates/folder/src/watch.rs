@@ -168,7 +168,7 @@ impl Watch {
         let (watched, untold, has_failed) = (BTreeSet::new(), false, false);
         let mut watch =
             Watch { place, watcher, watched, most, raw, overflowed, sender, stop, untold, has_failed };
-        if std::fs::File::open(&watch.place.root).is_ok_and(file_system::is_flushed_by_file) {
+        if std::fs::File::open(&watch.place.root).is_ok_and(file_system::is_served) {
             watch.fail("its file system does not report changes by other machines".to_owned());
         }
         let root = watch.place.root.clone();
