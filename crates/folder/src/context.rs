@@ -16,7 +16,6 @@ use super::file_system;
 use super::flush_tracker::FlushTracker;
 use super::hash_cache::HashCache;
 use super::listing_faults::ListingFaults;
-use super::mounts::Mounts;
 use super::options::FolderOptions;
 use super::own_folder::is_own_name;
 use super::parents::Parents;
@@ -45,8 +44,6 @@ pub(super) struct Context {
     /// Written before anything else.
     pin: Mutex<Option<Pin>>,
     staging: Mutex<Staging>,
-    /// The known mounts below the root, once loaded.
-    mounts: Mutex<Option<Arc<Mounts>>>,
     pub(super) write_buffer: WriteBuffer,
     pub(super) flushes: FlushTracker,
     pub(super) hashes: HashCache,
@@ -81,7 +78,6 @@ impl Context {
             lock_wanted: AtomicBool::new(false),
             pin: Mutex::default(),
             staging: Mutex::default(),
-            mounts: Mutex::default(),
             write_buffer: WriteBuffer::default(),
             flushes: FlushTracker::default(),
             hashes: HashCache::default(),
@@ -135,6 +131,7 @@ impl Context {
             *pin = None;
         }
         drop(pin);
+        root.known_mounts.are_noted.store(true, Ordering::Release);
         Ok(Some(root))
     }
 
@@ -174,32 +171,11 @@ impl Context {
         // A missing folder is not looked up again for every path.
         let root = lock(&self.root).clone();
         let name_max = root.as_ref().map_or(COMMON_NAME_MAX, |root| root.name_max());
-        root.map_or(Ok(()), |root| self.mounts(&root)?.check(&root, path, Action::Write))?;
+        root.map_or(Ok(()), |root| root.mounts()?.check(&root, path, Action::Write))?;
         match path.segments().any(|segment| segment.len() > name_max) {
             true => Err(self.errors.too_long(path.as_str())),
             false => Ok(()),
         }
-    }
-
-    /// The known mounts below the root.
-    pub(super) fn mounts(&self, root: &Root) -> Result<Arc<Mounts>, DestinationError> {
-        let mut mounts = lock(&self.mounts);
-        if mounts.is_none() {
-            *mounts = Some(Arc::new(Mounts::read(root)?));
-        }
-        Ok(mounts.clone().unwrap_or_default())
-    }
-
-    /// The same, read again: the user may have changed the list.
-    pub(super) fn read_mounts(&self, root: &Root) -> Result<Arc<Mounts>, DestinationError> {
-        *lock(&self.mounts) = None;
-        self.mounts(root)
-    }
-
-    /// Stores the mounts.
-    pub(super) fn remember_mounts(&self, root: &Root, mounts: Mounts) {
-        mounts.write(root);
-        *lock(&self.mounts) = Some(Arc::new(mounts));
     }
 
     /// Type of the file system, if it does not allow a colon in names.

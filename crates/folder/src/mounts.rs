@@ -3,12 +3,18 @@
 //!
 //! Without its file system such a folder is an ordinary, empty one: all its files would seem to be deleted,
 //! files that the vault sends for it would be written where the mount later hides them, and files that the
-//! vault deletes in it would seem to be gone already. Only a list from earlier distinguishes the two, and
-//! only the user removes a line from it: records may be forgotten while the file system is away.
+//! vault deletes in it would seem to be gone already. Only a list from earlier distinguishes the two: a scan
+//! adds what it finds, and a run that only writes adds each mount before it first writes below it. Only the
+//! user removes a line from it: records may be forgotten while the file system is away.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
+use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 
+use cap_std::fs::Dir;
 use obsync_core::DestinationError;
+use obsync_core::blocking::lock;
 use obsync_protocol::{VaultPath, normalize_local_name};
 use rustix::fd::AsFd;
 use rustix::fs::{Mode, OFlags};
@@ -84,6 +90,94 @@ impl Mounts {
         let path = path.as_str();
         self.0.iter().filter(move |name| is_at_or_below(path, name) || is_at_or_below(path, &normal(name)))
     }
+}
+
+/// Identifies a mount: the device and, on Linux since 5.8, the number of the mount, which differs where one
+/// file system is mounted twice.
+pub(super) type MountId = (u64, u64);
+
+/// The mounts below an open root.
+#[derive(Debug, Default)]
+pub(super) struct KnownMounts {
+    /// The list, once loaded.
+    list: Mutex<Option<Arc<Mounts>>>,
+    /// Other mounts than the root's whose names are in the list.
+    entered: Mutex<HashSet<MountId>>,
+    /// This run writes, so it may also change the list.
+    pub(super) are_noted: AtomicBool,
+}
+
+impl Root {
+    /// The known mounts.
+    pub(super) fn mounts(&self) -> Result<Arc<Mounts>, DestinationError> {
+        let mut mounts = lock(&self.known_mounts.list);
+        if mounts.is_none() {
+            *mounts = Some(Arc::new(Mounts::read(self)?));
+        }
+        Ok(mounts.clone().unwrap_or_default())
+    }
+
+    /// The same, read again: the user may have changed the list.
+    pub(super) fn read_mounts(&self) -> Result<Arc<Mounts>, DestinationError> {
+        *lock(&self.known_mounts.list) = None;
+        self.mounts()
+    }
+
+    /// Stores the mounts.
+    pub(super) fn remember_mounts(&self, mounts: Mounts) {
+        mounts.write(self);
+        *lock(&self.known_mounts.list) = Some(Arc::new(mounts));
+    }
+
+    /// Adds the mounts at and above a folder that is about to be written to.
+    pub(super) fn note_mounts(&self, folder: &VaultPath, id: MountId) -> io::Result<()> {
+        let known = &self.known_mounts;
+        let is_known = || lock(&known.entered).contains(&id);
+        if id == self.mount || !known.are_noted.load(Ordering::Acquire) || is_known() {
+            return Ok(());
+        }
+        let mut mounts = Mounts::clone(&*self.mounts().map_err(io::Error::other)?);
+        let before = mounts.0.len();
+        mounts.0.extend(self.mounts_on_the_way(folder)?);
+        if mounts.0.len() > before {
+            self.remember_mounts(mounts);
+        }
+        lock(&known.entered).insert(id);
+        Ok(())
+    }
+
+    fn mounts_on_the_way(&self, folder: &VaultPath) -> io::Result<Vec<String>> {
+        let mut folders: Vec<VaultPath> = folder.ancestors().collect();
+        folders.reverse();
+        folders.push(folder.clone());
+        let mut above = self.dir.clone();
+        let mut mounts = Vec::new();
+        for folder in folders {
+            let dir: Arc<Dir> = Arc::new(self.dir.open_dir(folder.as_str())?);
+            if is_mount(&*dir, &*above)? {
+                mounts.push(folder.to_string());
+            }
+            above = dir;
+        }
+        Ok(mounts)
+    }
+}
+
+/// The mount that an open folder is in.
+pub(super) fn mount_of(folder: impl AsFd, device: u64) -> MountId {
+    (device, mount_number(folder))
+}
+
+#[cfg(target_os = "linux")]
+fn mount_number(folder: impl AsFd) -> u64 {
+    use rustix::fs::{AtFlags, StatxFlags};
+    // Older systems leave it 0.
+    rustix::fs::statx(folder, "", AtFlags::EMPTY_PATH, StatxFlags::MNT_ID).map_or(0, |facts| facts.stx_mnt_id)
+}
+
+#[cfg(not(target_os = "linux"))]
+fn mount_number(_: impl AsFd) -> u64 {
+    0
 }
 
 fn normal(name: &str) -> String {

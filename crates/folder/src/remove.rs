@@ -28,7 +28,7 @@ pub(super) fn remove_file(
     if is_own(path) {
         return Ok(Removal::Kept);
     }
-    context.mounts(root)?.check(root, path, Action::Remove)?;
+    root.mounts()?.check(root, path, Action::Remove)?;
     let folder = path.parent();
     let Some(dir) = parents.find(folder.as_ref())? else {
         return Ok(Removal::Missing);
@@ -101,12 +101,12 @@ fn remove_in(
 
 /// Removes one folder if it is empty; `true` if it does not exist any more.
 pub(super) fn remove_folder(
-    context: &Context,
+    _: &Context,
     root: &Root,
     parents: &mut Parents<'_>,
     folder: &VaultPath,
 ) -> Result<bool, DestinationError> {
-    context.mounts(root)?.check(root, folder, Action::Remove)?;
+    root.mounts()?.check(root, folder, Action::Remove)?;
     let above = folder.parent();
     let Some(dir) = parents.find(above.as_ref())? else {
         return Ok(true);
