@@ -37,21 +37,22 @@ impl Run<'_> {
         // has no intents.
         let is_due = mode == Mode::Full || known.version == 0 || known.full_up_to.is_some();
         let everywhere = is_due || !intents.is_empty();
-        if self.options.dry_run || !self.destination.has_taken(everywhere).await? {
+        if self.options.dry_run {
             return Ok(());
         }
-        let records = self.state.all_records().await?.into_iter().map(|record| (record.path, None));
-        let announced = intents.iter().filter_map(Intent::placed);
-        let announced = announced.map(|record| (record.path.clone(), record.file().map(KnownContent::from)));
-        let exchanged = intents.iter().filter_map(|intent| match intent {
-            Intent::Exchange { path, expected, .. } => Some((path.clone(), *expected)),
-            _ => None,
-        });
+        let announced: Vec<_> = intents.iter().filter_map(announced_change).collect();
+        let mut returned = Vec::new();
+        if self.destination.has_taken(everywhere).await? {
+            let records = self.state.all_records().await?.into_iter().map(|record| (record.path, None));
+            // Announced changes come last: the last of two entries of one path counts.
+            let known = records.chain(announced.iter().cloned()).collect();
+            returned = self.destination.return_taken(known).await?;
+        }
+        if !announced.is_empty() {
+            returned.extend(self.destination.return_beside(announced).await?);
+        }
         let mut journal = Vec::new();
-        // Announced records come last: the last of two entries of one path counts.
-        for (path, kept_as) in
-            self.destination.return_taken(records.chain(announced).chain(exchanged).collect()).await?
-        {
+        for (path, kept_as) in returned {
             let path = path.unwrap_or_else(|| kept_as.clone());
             self.progress.notice(&format!("kept what was at {path} as {kept_as}"));
             journal.push(JournalEntry::conflicted_copy(&path, &kept_as, Uid(0), report.device.clone()));
@@ -77,8 +78,6 @@ impl Run<'_> {
             return Ok(Vec::new());
         }
         let records = self.recover_placed(&announced).await?;
-        let placed = announced.iter().filter_map(Intent::placed).map(|record| record.path.clone());
-        self.destination.sweep_beside(placed.collect()).await;
         let Recovered { forgotten, unclear } = self.recover_removed(&announced).await?;
         let is_unclear =
             |intent: &Intent| matches!(intent, Intent::Remove { path, .. } if unclear.contains(path));
@@ -177,5 +176,15 @@ impl Run<'_> {
             }
         }
         Ok(recovered)
+    }
+}
+
+/// The path of an announced change of this place, and the content that was to be put there.
+fn announced_change(intent: &Intent) -> Option<(VaultPath, Option<KnownContent>)> {
+    match intent {
+        Intent::Place(record) => Some((record.path.clone(), record.file().map(KnownContent::from))),
+        Intent::Exchange { path, expected, .. } => Some((path.clone(), *expected)),
+        Intent::Remove { path, .. } => Some((path.clone(), None)),
+        Intent::Push { .. } => None,
     }
 }

@@ -25,6 +25,7 @@ use super::root::{COMMON_NAME_MAX, Root};
 use super::staging::{StagedFile, Staging, StagingFolder};
 use super::steps::Steps;
 use super::taken::Taken;
+use super::transplant::is_own_beside;
 use super::write_buffer::WriteBuffer;
 use obsync_core::blocking::{Stopped, lock};
 
@@ -159,6 +160,10 @@ impl Context {
             return Err(self
                 .errors
                 .refused(path.as_str(), "obsync keeps its own files in a folder of this name"));
+        }
+        let is_own_beside = |name: &str| name.starts_with('.') && is_own_beside(&name.to_ascii_lowercase());
+        if path.segments().any(is_own_beside) {
+            return Err(self.errors.refused(path.as_str(), "obsync gives its unfinished files such names"));
         }
         if path.as_str().contains(':')
             && let Some(kind) = self.without_colons()

@@ -309,10 +309,11 @@ impl Destination for FolderDestination {
         self.run(move |context| context.return_taken(&known)).await
     }
 
-    async fn sweep_beside(&self, paths: Vec<VaultPath>) {
-        if let Err(error) = self.run(move |context| context.sweep_beside(&paths)).await {
-            tracing::warn!(%error, "temporary copies of a killed run cannot be removed");
-        }
+    async fn return_beside(
+        &self,
+        known: Vec<(VaultPath, Option<KnownContent>)>,
+    ) -> Result<Vec<(Option<VaultPath>, VaultPath)>, DestinationError> {
+        self.run(move |context| context.return_beside(&known)).await
     }
 
     async fn end_run(&self) {

@@ -35,8 +35,8 @@ use super::scan::check_place;
 use super::spelling::{respell, spell};
 use super::staging::StagingFolder;
 use super::steps::Step;
-use super::taken::Replaced;
-use super::transplant::{Part, sweep, transplant};
+use super::taken::{Aside, Replaced};
+use super::transplant::{Part, transplant};
 
 /// Attempts for a publication while another program keeps changing its path.
 const ATTEMPTS: u32 = 16;
@@ -82,7 +82,7 @@ pub(super) fn publish(context: &Context, mut batch: Vec<Publication>) -> Vec<Ans
     context.steps.reach(Step::Flushed, None);
     // Also after a failed flush: a taken file may be a user's text.
     if let Some(staging) = staging {
-        context.release_taken(&root, &staging);
+        context.release_taken(&root, Some(&staging));
     }
     let flushed = flushed.inspect_err(|_| distrust(context)).and_then(|()| check_place(context, &root));
     let answer = |(publication, result)| match (result, &flushed) {
@@ -412,11 +412,12 @@ impl Publisher<'_> {
         if look(dir, name)? != Some(replace.facts) {
             return source.rename(dir, name, None);
         }
-        if source.part.is_none() && self.context.exchanges() {
-            let staging = source.staging;
-            match self.context.exchange(staging, source.handle, dir, &staged.path, replace) {
+        if self.context.exchanges() {
+            let (from, handle) = source.place();
+            let aside = if source.part.is_some() { Aside::Beside(from) } else { Aside::Staging(from) };
+            match self.context.exchange(aside, handle, dir, &staged.path, replace) {
                 Err(Errno::OPNOTSUPP) => {}
-                exchanged => return exchanged,
+                exchanged => return exchanged.map(|()| source.is_placed()),
             }
         }
         if !self.context.options.trash {
@@ -514,7 +515,7 @@ impl Publisher<'_> {
     ) -> Result<Part, DestinationError> {
         let errors = &self.root.errors;
         if self.swept.insert(staged.path.parent()) {
-            sweep(dir).map_err(|error| errors.error(Action::List, staged.path.as_str(), error))?;
+            self.context.return_earlier(self.root, dir, staged.path.parent().as_ref());
         }
         let part = transplant(errors, staging, &staged.handle, &staged.meta, dir, staged.path.as_str())?;
         self.context.steps.reach(Step::Copied, Some(&staged.path));
@@ -565,10 +566,15 @@ impl Source<'_> {
                 self.widen();
             }
         }
+        self.is_placed();
+        Ok(())
+    }
+
+    /// The staged file is not needed any more if a copy of it is in place.
+    fn is_placed(&self) {
         if self.part.is_some() {
             self.staging.remove_file(self.handle);
         }
-        Ok(())
     }
 
     /// Gives a copy in its place the rights of the staged file. It stays private if that fails.

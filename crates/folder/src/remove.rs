@@ -69,17 +69,9 @@ fn remove_in(
     }
     context.steps.reach(Step::ToBeRemoved, Some(path));
     let expected = Replaced { facts, content: file.content.hash };
-    let removed = match context.staging_folder() {
-        Ok(staging) => context.take_out(root, &staging, dir, path, expected),
-        // Removing makes room on a full disk.
-        Err(error) => {
-            tracing::debug!(%error, "there is no staging folder to take a file out to");
-            Err(Errno::XDEV)
-        }
-    };
-    let removed = match removed {
-        // Staging is in another file system.
-        Err(Errno::XDEV) => {
+    let removed = match context.take_out(root, dir, path, expected) {
+        // There is no room for another name, and removing makes some.
+        Err(Errno::NAMETOOLONG | Errno::NOSPC | Errno::DQUOT) => {
             let facts = match context.options.trash {
                 true => context.copy_to_trash(root, dir, path, expected).map_err(failed)?,
                 false => Some(facts),
