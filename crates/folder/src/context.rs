@@ -322,7 +322,7 @@ pub(super) fn is_own(path: &VaultPath) -> bool {
 }
 
 /// Bytes that a user may still write to a file system; `None` if it does not report them.
-fn free_bytes(facts: &rustix::fs::StatVfs) -> Option<u64> {
+pub(super) fn free_bytes(facts: &rustix::fs::StatVfs) -> Option<u64> {
     (facts.f_blocks > 0).then(|| facts.f_bavail.saturating_mul(facts.f_frsize))
 }
 

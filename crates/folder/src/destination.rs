@@ -37,6 +37,15 @@ impl Describe for FolderDestination {
         self.run(Context::free_space).await
     }
 
+    async fn mounted_folders(&self) -> Result<Vec<VaultPath>, DestinationError> {
+        self.run(|context| context.root()?.map_or(Ok(Vec::new()), |root| root.mounted_folders())).await
+    }
+
+    async fn free_space_below(&self, folder: &VaultPath) -> Result<Option<u64>, DestinationError> {
+        let folder = folder.clone();
+        self.run(move |context| Ok(context.root()?.and_then(|root| root.free_space_below(&folder)))).await
+    }
+
     fn warnings(&self) -> Vec<String> {
         let untimed = self.context.untimed.load(Ordering::Relaxed).then(|| {
             "some files here belong to other users, who alone can set their times; their content is the vault's".to_owned()

@@ -20,6 +20,7 @@ use rustix::fd::AsFd;
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 
+use super::context::free_bytes;
 use super::error::Action;
 use super::file_system::device;
 use super::own_file;
@@ -136,7 +137,7 @@ impl Root {
         if id == self.mount || !known.are_noted.load(Ordering::Acquire) || is_known() {
             return Ok(());
         }
-        let mut mounts = Mounts::clone(&*self.mounts().map_err(io::Error::other)?);
+        let mut mounts = (*self.mounts().map_err(io::Error::other)?).clone();
         let before = mounts.0.len();
         mounts.0.extend(self.mounts_on_the_way(folder)?);
         if mounts.0.len() > before {
@@ -144,6 +145,29 @@ impl Root {
         }
         lock(&known.entered).insert(id);
         Ok(())
+    }
+
+    /// Folders at which another file system is mounted now, listed or not, without a look at them.
+    #[cfg(target_os = "linux")]
+    pub(super) fn mounted_folders(&self) -> Result<Vec<VaultPath>, DestinationError> {
+        use std::os::fd::AsRawFd;
+        let own = format!("/proc/self/fd/{}", self.handle.as_raw_fd());
+        let mounts = std::fs::read_to_string("/proc/self/mountinfo");
+        let (Ok(place), Ok(mounts)) = (std::fs::read_link(own), mounts) else { return Ok(Vec::new()) };
+        let names = place.to_str().map(|place| other_mounts_below(&mounts, place, self.device));
+        Ok(names.into_iter().flatten().filter_map(|name| VaultPath::parse(&normal(&name)).ok()).collect())
+    }
+
+    /// The same according to the list.
+    #[cfg(not(target_os = "linux"))]
+    pub(super) fn mounted_folders(&self) -> Result<Vec<VaultPath>, DestinationError> {
+        Ok(self.mounts()?.0.iter().filter_map(|name| VaultPath::parse(&normal(name)).ok()).collect())
+    }
+
+    /// Bytes that can be written below a mounted folder, if that is known.
+    pub(super) fn free_space_below(&self, folder: &VaultPath) -> Option<u64> {
+        let dir = self.dir.open_dir(folder.as_str()).ok()?;
+        free_bytes(&rustix::fs::fstatvfs(&dir).ok()?)
     }
 
     fn mounts_on_the_way(&self, folder: &VaultPath) -> io::Result<Vec<String>> {
@@ -178,6 +202,27 @@ fn mount_number(folder: impl AsFd) -> u64 {
 #[cfg(not(target_os = "linux"))]
 fn mount_number(_: impl AsFd) -> u64 {
     0
+}
+
+/// Names of folders below `place`, relative to it, that are mounts of another device (proc_pid_mountinfo(5)).
+#[cfg(target_os = "linux")]
+fn other_mounts_below(mounts: &str, place: &str, device: u64) -> BTreeSet<String> {
+    let own = format!("{}:{}", rustix::fs::major(device), rustix::fs::minor(device));
+    let place = format!("{}/", place.trim_end_matches('/'));
+    let name_of = |line: &str| {
+        let mut fields = line.split(' ').skip(2);
+        let device = fields.next()?;
+        let name = unescaped(fields.nth(1)?).strip_prefix(&place)?.to_owned();
+        (device != own && !name.is_empty()).then_some(name)
+    };
+    mounts.lines().filter_map(name_of).collect()
+}
+
+/// Blanks, line ends and backslashes are three octal digits there.
+#[cfg(target_os = "linux")]
+fn unescaped(name: &str) -> String {
+    let escapes = [("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")];
+    escapes.into_iter().fold(name.to_owned(), |name, (escape, plain)| name.replace(escape, plain))
 }
 
 fn normal(name: &str) -> String {
@@ -218,4 +263,22 @@ fn is_mount_root(folder: impl AsFd) -> bool {
 #[cfg(not(target_os = "linux"))]
 fn is_mount_root(_: impl AsFd) -> bool {
     false
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn other_file_systems_below_the_root_are_found_without_a_look_at_them() {
+        let device = rustix::fs::makedev(8, 1);
+        let mounts = "22 1 8:1 / / rw - ext4 /dev/sda1 rw\n\
+                      30 22 8:2 / /srv/notes rw - ext4 /dev/sda2 rw\n\
+                      31 30 8:3 / /srv/notes/My\\040Media rw shared:2 - vfat /dev/sdb1 rw\n\
+                      32 30 8:1 /same /srv/notes/Same rw - ext4 /dev/sda1 rw\n\
+                      33 22 8:4 / /srv/notes2 rw - xfs /dev/sdc rw\n";
+        let below = |place| Vec::from_iter(other_mounts_below(mounts, place, device));
+        assert_eq!(below("/srv/notes"), ["My Media"]);
+        assert_eq!(below("/"), ["srv/notes", "srv/notes/My Media", "srv/notes2"]);
+    }
 }

@@ -44,9 +44,10 @@ async fn a_pull_notices_that_a_file_system_below_its_folder_is_not_mounted() {
         for is_full in [false, true] {
             let report = if is_full { bench.pull_full().await } else { bench.pull().await };
             assert_eq!(report.outcome, Outcome::Failures, "{report:#?}");
-            let is_named =
-                report.failures.iter().all(|failure| failure.reason.contains("\"Media\" is not mounted"));
-            assert!(is_named && report.failures.len() == 2, "{report:#?}");
+            let waiting: Vec<&str> = report.failures.iter().map(|failure| failure.path.as_str()).collect();
+            assert!(waiting.contains(&"Media/deep/a.md") && waiting.contains(&"Media/b.md"), "{report:#?}");
+            let said = "\"Media\" is not mounted";
+            assert!(report.failures.iter().all(|failure| failure.reason.contains(said)), "{report:#?}");
             assert_eq!(bench.read("c.md"), "two");
             assert_eq!(fs::read_dir(&media).unwrap().count(), 0, "nothing is written below the mount point");
         }
@@ -57,6 +58,7 @@ async fn a_pull_notices_that_a_file_system_below_its_folder_is_not_mounted() {
     }
 }
 
+/// Its files and folders are counted, not only its bytes, so that it is full without notice.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_full_file_system_below_the_folder_keeps_back_only_its_own_files() {
     let test = "mounted::a_full_file_system_below_the_folder_keeps_back_only_its_own_files";
@@ -64,20 +66,52 @@ async fn a_full_file_system_below_the_folder_keeps_back_only_its_own_files() {
     let bench = Bench::new().await.at(&disk);
     let media = bench.dest().join("Media");
     fs::create_dir_all(&media).unwrap();
-    run("mount", &["-t", "tmpfs", "-o", "size=64k", "none"], &media);
-    let large = "large ".repeat(100_000);
-    for (path, text) in
-        [("Media/large.md", &*large), ("Media/small.md", "small"), ("c.md", "c"), ("z/d.md", "d")]
-    {
-        bench.vault.write(path, text, T).unwrap();
+    run("mount", &["-t", "tmpfs", "-o", "size=4m,nr_inodes=3", "none"], &media);
+    for path in ["Media/1.md", "Media/2.md", "Media/3.md", "Media/4.md", "a.md", "z/b.md"] {
+        bench.vault.write(path, path, T).unwrap();
     }
     let report = bench.pull().await;
     assert_eq!(report.outcome, Outcome::Failures, "{report:#?}");
-    let [failure] = report.failures.as_slice() else { panic!("{report:#?}") };
-    assert_eq!(failure.path, "Media/large.md");
-    assert!(failure.reason.contains("the file system mounted at \"Media\" is full"), "{}", failure.reason);
-    assert_eq!(["Media/small.md", "c.md", "z/d.md"].map(|path| bench.read(path)), ["small", "c", "d"]);
-    run("mount", &["-o", "remount,size=4m"], &media);
+    assert_eq!(report.failures.len(), 2, "{report:#?}");
+    for failure in &report.failures {
+        let said = "the file system mounted at \"Media\" is full";
+        assert!(failure.path.starts_with("Media/") && failure.reason.contains(said), "{failure:?}");
+    }
+    assert_eq!(["a.md", "z/b.md"].map(|path| bench.read(path)), ["a.md", "z/b.md"]);
+    run("mount", &["-o", "remount,nr_inodes=100"], &media);
+    assert_eq!(bench.pull().await.outcome, Outcome::Complete);
+    bench.assert_exact().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_that_a_file_system_below_the_folder_has_no_space_for_is_not_downloaded() {
+    let test = "mounted::a_file_that_a_file_system_below_the_folder_has_no_space_for_is_not_downloaded";
+    let Some(disk) = confined(test, Confinement::Disk("size=64m")) else { return };
+    let bench = Bench::new().await.at(&disk);
+    let media = bench.dest().join("Media");
+    fs::create_dir_all(&media).unwrap();
+    run("mount", &["-t", "tmpfs", "-o", "size=1m", "none"], &media);
+    bench.vault.write("Media/large.md", "large ".repeat(1 << 18), T).unwrap();
+    // This content has room elsewhere.
+    for path in ["Media/twice.md", "twice.md"] {
+        bench.vault.write(path, "twice ".repeat(1 << 19), T).unwrap();
+    }
+    bench.vault.write("Media/small.md", "small", T).unwrap();
+    let report = bench.pull().await;
+    assert_eq!(report.outcome, Outcome::Failures, "{report:#?}");
+    let mut failed: Vec<&str> = report.failures.iter().map(|failure| failure.path.as_str()).collect();
+    failed.sort_unstable();
+    assert_eq!(failed, ["Media/large.md", "Media/twice.md"]);
+    assert!(
+        report
+            .failures
+            .iter()
+            .all(|failure| failure.reason.contains("bytes free in ")
+                && failure.reason.contains("notes/Media, ")),
+        "{report:#?}"
+    );
+    assert_eq!((bench.read("twice.md").len(), bench.read("Media/small.md")), (6 << 19, "small".to_owned()));
+    run("mount", &["-o", "remount,size=16m"], &media);
     assert_eq!(bench.pull().await.outcome, Outcome::Complete);
     bench.assert_exact().await;
 }
