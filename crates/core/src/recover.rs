@@ -35,29 +35,29 @@ pub async fn return_taken(
     destination: &dyn Destination,
     state: &dyn StateStore,
 ) -> Result<Vec<(VaultPath, VaultPath)>, PullError> {
-    match destination.has_taken(true).await? {
-        true => return_from(destination, state, &state.intents().await?).await,
-        false => Ok(Vec::new()),
-    }
+    return_from(destination, state, &state.intents().await?, true).await
 }
 
-/// The same for the run with these intents.
+/// The same for the run with these intents; [`Destination::has_taken`] explains `everywhere`.
 async fn return_from(
     destination: &dyn Destination,
     state: &dyn StateStore,
     intents: &[Intent],
+    everywhere: bool,
 ) -> Result<Vec<(VaultPath, VaultPath)>, PullError> {
-    let records = state.all_records().await?.into_iter().map(|record| (record.path, None));
-    let announced = intents.iter().filter_map(Intent::placed);
-    let announced = announced.map(|record| (record.path.clone(), record.file().map(KnownContent::from)));
-    let exchanged = intents.iter().filter_map(|intent| match intent {
-        Intent::Exchange { path, expected, .. } => Some((path.clone(), *expected)),
-        _ => None,
-    });
-    // Announced records come last: the last of two entries of one path counts.
-    let known = records.chain(announced).chain(exchanged).collect();
-    let returned = destination.return_taken(known).await?.into_iter();
-    Ok(returned.map(|(path, kept_as)| (path.unwrap_or_else(|| kept_as.clone()), kept_as)).collect())
+    let announced: Vec<_> = intents.iter().filter_map(announced_change).collect();
+    let mut returned = Vec::new();
+    if destination.has_taken(everywhere).await? {
+        let records = state.all_records().await?.into_iter().map(|record| (record.path, None));
+        // Announced changes come last: the last of two entries of one path counts.
+        let known = records.chain(announced.iter().cloned()).collect();
+        returned = destination.return_taken(known).await?;
+    }
+    if !announced.is_empty() {
+        returned.extend(destination.return_beside(announced).await?);
+    }
+    let named = |(path, kept_as): (Option<VaultPath>, _)| (path.unwrap_or_else(|| VaultPath::clone(&kept_as)), kept_as);
+    Ok(returned.into_iter().map(named).collect())
 }
 
 impl Run<'_> {
@@ -74,11 +74,12 @@ impl Run<'_> {
         // has no intents.
         let is_due = mode == Mode::Full || known.version == 0 || known.full_up_to.is_some();
         let everywhere = is_due || !intents.is_empty();
-        if self.options.dry_run || !self.destination.has_taken(everywhere).await? {
+        if self.options.dry_run {
             return Ok(());
         }
         let mut journal = Vec::new();
-        for (path, kept_as) in return_from(self.destination.as_ref(), self.state.as_ref(), intents).await? {
+        let (destination, state) = (self.destination.as_ref(), self.state.as_ref());
+        for (path, kept_as) in return_from(destination, state, intents, everywhere).await? {
             self.progress.notice(&format!("kept what was at {path} as {kept_as}"));
             journal.push(JournalEntry::conflicted_copy(&path, &kept_as, Uid(0), report.device.clone()));
             report.conflicts.push(Conflict { path, kept_as });
@@ -103,8 +104,6 @@ impl Run<'_> {
             return Ok(Vec::new());
         }
         let records = self.recover_placed(&announced).await?;
-        let placed = announced.iter().filter_map(Intent::placed).map(|record| record.path.clone());
-        self.destination.sweep_beside(placed.collect()).await;
         let Recovered { forgotten, unclear } = self.recover_removed(&announced).await?;
         let is_unclear =
             |intent: &Intent| matches!(intent, Intent::Remove { path, .. } if unclear.contains(path));
@@ -203,5 +202,15 @@ impl Run<'_> {
             }
         }
         Ok(recovered)
+    }
+}
+
+/// The path of an announced change of this place, and the content that was to be put there.
+fn announced_change(intent: &Intent) -> Option<(VaultPath, Option<KnownContent>)> {
+    match intent {
+        Intent::Place(record) => Some((record.path.clone(), record.file().map(KnownContent::from))),
+        Intent::Exchange { path, expected, .. } => Some((path.clone(), *expected)),
+        Intent::Remove { path, .. } => Some((path.clone(), None)),
+        Intent::Push { .. } => None,
     }
 }

@@ -1,12 +1,15 @@
 //! Compares the size of a plan with the free space before anything is written: only files that do not fit
 //! fail.
 
-use std::collections::VecDeque;
+use std::cmp::Reverse;
+use std::collections::{HashSet, VecDeque};
+
+use obsync_protocol::VaultPath;
 
 use crate::destination::{Destination, DestinationExt, Wanted};
 use crate::error::PullError;
 use crate::publish::Publisher;
-use crate::schedule::Transfer;
+use crate::schedule::{Target, Transfer};
 use crate::transfer::{BACKLOG, Scout, wanted};
 
 /// Transfers compared with the destination at a time: the paths of all of them would take as much memory as
@@ -60,23 +63,73 @@ impl Publisher<'_, '_> {
         transfers: &mut Vec<Transfer>,
         scout: &Scout,
     ) -> Result<(), PullError> {
+        let mounted = Mounted::new(self.destination.mounted_folders().await?);
+        for space in 0..mounted.0.len() {
+            self.refuse_below(&mounted, space, transfers).await?;
+        }
         let Some(free) = self.destination.free_space().await? else { return Ok(()) };
         if transfers.iter().map(Need::of).fold(0, |sum: u64, need| sum.saturating_add(need.written)) <= free {
             return Ok(());
         }
         // A content that is there already needs none. Checked only now, because that reads files.
-        let needs = match scout.is_empty {
-            true => transfers.iter().map(Need::of).collect(),
-            false => missing_space(self.destination.as_ref(), transfers).await?,
+        let needs = match (scout.is_empty, mounted.0.is_empty()) {
+            (true, true) => transfers.iter().map(Need::of).collect(),
+            (false, true) => missing_space(self.destination.as_ref(), transfers).await?,
+            (_, false) => {
+                let here = missing_space(self.destination.as_ref(), &mounted.part(transfers, None)).await?;
+                let all = missing_space(self.destination.as_ref(), transfers).await?;
+                here.into_iter().zip(all).map(|(here, all)| here.with_staged(all)).collect()
+            }
         };
-        // At most a batch that is complete and not yet in place, and the files that arrive while it is
-        // published.
-        let staged_at_once = self.destination.traits().batch_limit.files + BACKLOG;
-        let (fitting, too_large) = divide(std::mem::take(transfers), needs, free, staged_at_once);
+        let (fitting, too_large) = divide(std::mem::take(transfers), needs, free, self.staged_at_once());
         *transfers = fitting;
         for (transfer, shortage) in too_large {
-            self.does_not_fit(&transfer, shortage, free);
+            self.does_not_fit(&transfer, shortage, free, &self.destination.location());
         }
+        Ok(self.ledger.commit().await?)
+    }
+
+    /// Files that are complete and not yet in place: at most a batch, and the files that arrive while it is
+    /// published.
+    fn staged_at_once(&self) -> usize {
+        self.destination.traits().batch_limit.files + BACKLOG
+    }
+
+    /// Takes out the targets in a mounted file system for which it has no space, and reports them as failed.
+    async fn refuse_below(
+        &mut self,
+        mounted: &Mounted,
+        space: usize,
+        transfers: &mut Vec<Transfer>,
+    ) -> Result<(), PullError> {
+        let there = |transfer: &Transfer| {
+            let targets =
+                transfer.targets.iter().filter(|target| mounted.space_of(&target.path) == Some(space));
+            transfer.size.saturating_mul(targets.count() as u64)
+        };
+        let written = transfers.iter().map(there).fold(0, u64::saturating_add);
+        // A file system that no file goes to is left alone: it may never answer.
+        if written == 0 {
+            return Ok(());
+        }
+        let folder = &mounted.0[space];
+        let Some(free) = self.destination.free_space_below(folder).await? else { return Ok(()) };
+        if written <= free {
+            return Ok(());
+        }
+        let part = mounted.part(transfers, Some(space));
+        let needs = missing_space(self.destination.as_ref(), &part).await?;
+        let (_, too_large) = divide(part, needs, free, self.staged_at_once());
+        let location = format!("{}/{folder}", self.destination.location());
+        let mut refused = HashSet::new();
+        for (transfer, shortage) in too_large {
+            self.does_not_fit(&transfer, shortage, free, &location);
+            refused.extend(transfer.targets.into_iter().map(|target| target.path));
+        }
+        for transfer in transfers.iter_mut() {
+            transfer.targets.retain(|target| !refused.contains(&target.path));
+        }
+        transfers.retain(|transfer| !transfer.targets.is_empty());
         Ok(self.ledger.commit().await?)
     }
 
@@ -109,7 +162,8 @@ impl Publisher<'_, '_> {
                 rescues.push_front(transfer);
                 break;
             } else if self.is_at_its_source(&transfer).await? {
-                self.does_not_fit(&transfer, Shortage { needed: need, others: staged }, free);
+                let location = self.destination.location();
+                self.does_not_fit(&transfer, Shortage { needed: need, others: staged }, free, &location);
                 next.too_large.push(transfer);
             } else {
                 next.elsewhere.push(transfer);
@@ -125,9 +179,35 @@ impl Publisher<'_, '_> {
         Ok(self.destination.holds(vec![wanted]).await?.contains(&true))
     }
 
-    fn does_not_fit(&mut self, transfer: &Transfer, shortage: Shortage, free: u64) {
-        let reason = shortage.reason(free, &self.destination.location());
-        self.ledger.transfer_failed(transfer, &reason);
+    fn does_not_fit(&mut self, transfer: &Transfer, shortage: Shortage, free: u64, location: &str) {
+        self.ledger.transfer_failed(transfer, &shortage.reason(free, location));
+    }
+}
+
+/// Folders of a destination at which other file systems are mounted, innermost first.
+struct Mounted(Vec<VaultPath>);
+
+impl Mounted {
+    fn new(mut folders: Vec<VaultPath>) -> Self {
+        folders.sort_by_key(|folder| Reverse(folder.as_str().len()));
+        Mounted(folders)
+    }
+
+    /// The file system that a path is in; `None` if it is the destination's own.
+    fn space_of(&self, path: &VaultPath) -> Option<usize> {
+        self.0.iter().position(|folder| path.is_below(folder))
+    }
+
+    /// The transfers with only their targets in one file system, which may be none.
+    fn part(&self, transfers: &[Transfer], space: Option<usize>) -> Vec<Transfer> {
+        let is_there = |target: &&Target| self.space_of(&target.path) == space;
+        let part = |transfer: &Transfer| Transfer {
+            hash: transfer.hash,
+            size: transfer.size,
+            source: transfer.source.clone(),
+            targets: transfer.targets.iter().filter(is_there).cloned().collect(),
+        };
+        transfers.iter().map(part).collect()
     }
 }
 
@@ -145,6 +225,12 @@ impl Need {
         let written = transfer.size.saturating_mul(transfer.targets.len() as u64);
         let replaced = transfer.targets.iter().filter_map(|target| target.replaces).map(|known| known.size);
         Need { written, replaced: replaced.fold(0, u64::saturating_add) }
+    }
+
+    /// The need of all targets in the destination's own file system, of which only those counted in `self`
+    /// stay there: the others are gone once their batch is published, as replaced files are.
+    fn with_staged(self, all: Need) -> Need {
+        Need { written: all.written, replaced: all.written.saturating_sub(self.added()) }
     }
 
     /// Bytes by which the used space grows.
@@ -214,10 +300,10 @@ fn divide(
 #[cfg(test)]
 mod tests {
     use crate::model::KnownContent;
-    use obsync_protocol::{ContentHash, Uid, VaultPath};
+    use obsync_protocol::{ContentHash, Uid};
 
     use super::*;
-    use crate::schedule::{Source, Target};
+    use crate::schedule::Source;
 
     const STAGED_AT_ONCE: usize = 8192;
 
@@ -281,6 +367,16 @@ mod tests {
         let three = ["a.md", "b.md", "c.md"].map(|path| transfer(path, 100, Some(100)));
         assert_eq!(divided(three.to_vec(), 299).0.len(), 2);
         assert_eq!(divided(three.to_vec(), 300).0.len(), 3);
+        // Files for another file system are only staged here.
+        let staged = |size| Need { written: 0, replaced: 0 }.with_staged(Need { written: size, replaced: 0 });
+        let elsewhere: Vec<_> =
+            (0..10 * STAGED_AT_ONCE).map(|n| transfer(&format!("{n}.md"), 100, None)).collect();
+        let needs = elsewhere.iter().map(|transfer| staged(transfer.size)).collect();
+        assert!(divide(elsewhere, needs, 100 * STAGED_AT_ONCE as u64, STAGED_AT_ONCE).1.is_empty());
+        let too_large = divide(vec![transfer("a.md", 200, None)], vec![staged(200)], 100, STAGED_AT_ONCE).1;
+        assert_eq!(too_large.len(), 1, "it has to be complete here first");
+        let replacing = Need { written: 150, replaced: 100 };
+        assert_eq!(replacing.with_staged(replacing).added(), replacing.added());
         // Not more than are staged at once, so that a whole vault can be replaced on a disk that it half
         // fills.
         let many: Vec<_> =

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use obsync_core::DestinationError;
 
 use super::context::Context;
+use super::scan::check_place;
 
 impl Context {
     /// Flushes staged files that are not durable yet. Blocks.
@@ -17,11 +18,13 @@ impl Context {
         }
     }
 
-    /// Flushes everything, and releases the files that were taken out of their places. Blocks.
+    /// Flushes everything, and releases the files that were taken out of their places. An error if the folder
+    /// is not at its path any more. Blocks.
     pub(super) fn flush(&self) -> Result<(), DestinationError> {
         let flushed = self.flushes.flush_all(|| self.flush_root());
         self.release_all_taken()?;
-        flushed
+        flushed?;
+        self.root()?.map_or(Ok(()), |root| check_place(self, &root))
     }
 
     fn flush_root(&self) -> Result<(), DestinationError> {

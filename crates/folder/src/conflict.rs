@@ -1,7 +1,7 @@
 //! Conflicted copies: a file in the way that obsync did not write gets a free name beside its own.
 
 use cap_std::fs::Dir;
-use obsync_core::DestinationError;
+use obsync_core::{DestinationError, KnownContent};
 use obsync_protocol::{ContentHash, VaultPath};
 use rustix::io::Errno;
 
@@ -56,14 +56,9 @@ fn note_rights(context: &Context, dir: &Dir, path: &VaultPath) {
 /// certain any more, or it cannot be taken out here.
 fn goes_for_a_copy(context: &Context, root: &Root, dir: &Dir, path: &VaultPath, copy: &EqualCopy) -> bool {
     context.steps.reach(Step::CopyFound, Some(path));
-    let taken = context.staging_folder().and_then(|staging| {
-        let replaced = Replaced { facts: copy.facts, content: copy.content };
-        let is_still_there = || look(dir, &copy.name) == Ok(Some(copy.copy_facts));
-        context
-            .take_out_if(root, &staging, dir, path, replaced, is_still_there)
-            .map_err(|error| root.errors.error(Action::SetAside, path.as_str(), error))
-    });
-    taken.unwrap_or_else(|error| {
+    let replaced = Replaced { facts: copy.facts, content: copy.content };
+    let is_still_there = || look(dir, &copy.name) == Ok(Some(copy.copy_facts));
+    context.take_out_for_copy(root, dir, path, replaced, is_still_there).unwrap_or_else(|error| {
         tracing::debug!(%error, "a file with an equal copy is kept beside it");
         false
     })
@@ -118,18 +113,8 @@ struct EqualCopy {
 /// A conflicted copy of the file `name` with its content, if there is one: otherwise each run would leave one
 /// more.
 fn equal_copy(root: &Root, dir: &Dir, name: &str, ends_with_mark: bool, facts: Facts) -> Option<EqualCopy> {
-    let limit = root.name_max();
-    let names = dir.entries().ok()?.flatten().filter_map(|entry| entry.file_name().into_string().ok());
-    let mut copies = names
-        .filter(|copy| conflicted_copy::is_copy_of(copy, name, ends_with_mark, limit))
-        .filter(|copy| {
-            look(dir, copy)
-                .ok()
-                .flatten()
-                .is_some_and(|copy| copy.size == facts.size && copy.identity != facts.identity)
-        })
-        .take(COMPARED)
-        .peekable();
+    let is_another = |copy: &Facts| copy.size == facts.size && copy.identity != facts.identity;
+    let mut copies = copies_of(root, dir, name, ends_with_mark, is_another)?.peekable();
     copies.peek()?;
     let (content, facts) = content_of(dir, name, &[facts.size]).ok()??;
     let content = content?;
@@ -137,6 +122,32 @@ fn equal_copy(root: &Root, dir: &Dir, name: &str, ends_with_mark: bool, facts: F
         let (found, copy_facts) = content_of(dir, &name, &[facts.size]).ok()??;
         (found == Some(content)).then_some(EqualCopy { name, content, facts, copy_facts })
     })
+}
+
+/// True if a file that was taken out of its place has a conflicted copy.
+pub(super) fn has_equal_copy(root: &Root, dir: &Dir, path: &VaultPath, content: KnownContent) -> bool {
+    let ends_with_mark = conflicted_copy::is_configuration(path);
+    let is_as_large = |copy: &Facts| copy.size == content.size;
+    copies_of(root, dir, path.file_name(), ends_with_mark, is_as_large).into_iter().flatten().any(|copy| {
+        matches!(content_of(dir, &copy, &[content.size]), Ok(Some((Some(hash), _))) if hash == content.hash)
+    })
+}
+
+/// Conflicted copies of the file `name` that may have its content.
+fn copies_of<'c>(
+    root: &Root,
+    dir: &'c Dir,
+    name: &'c str,
+    ends_with_mark: bool,
+    may_be: impl Fn(&Facts) -> bool + 'c,
+) -> Option<impl Iterator<Item = String> + 'c> {
+    let limit = root.name_max();
+    let names = dir.entries().ok()?.flatten().filter_map(|entry| entry.file_name().into_string().ok());
+    let copies = names
+        .filter(move |copy| conflicted_copy::is_copy_of(copy, name, ends_with_mark, limit))
+        .filter(move |copy| look(dir, copy).ok().flatten().is_some_and(|copy| may_be(&copy)))
+        .take(COMPARED);
+    Some(copies)
 }
 
 /// Returns a file that was set aside to its name, if that is still free. `false` if it keeps the new one.

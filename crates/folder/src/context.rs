@@ -16,7 +16,6 @@ use super::file_system;
 use super::flush_tracker::FlushTracker;
 use super::hash_cache::HashCache;
 use super::listing_faults::ListingFaults;
-use super::mounts::Mounts;
 use super::options::FolderOptions;
 use super::own_folder::is_own_name;
 use super::parents::Parents;
@@ -26,6 +25,7 @@ use super::root::{COMMON_NAME_MAX, Root};
 use super::staging::{StagedFile, Staging, StagingFolder};
 use super::steps::Steps;
 use super::taken::Taken;
+use super::transplant::is_own_beside;
 use super::write_buffer::WriteBuffer;
 use obsync_core::blocking::{Stopped, lock};
 
@@ -45,8 +45,6 @@ pub(super) struct Context {
     /// Written before anything else.
     pin: Mutex<Option<Pin>>,
     staging: Mutex<Staging>,
-    /// The known mounts below the root, once loaded.
-    mounts: Mutex<Option<Arc<Mounts>>>,
     pub(super) write_buffer: WriteBuffer,
     pub(super) flushes: FlushTracker,
     pub(super) hashes: HashCache,
@@ -81,7 +79,6 @@ impl Context {
             lock_wanted: AtomicBool::new(false),
             pin: Mutex::default(),
             staging: Mutex::default(),
-            mounts: Mutex::default(),
             write_buffer: WriteBuffer::default(),
             flushes: FlushTracker::default(),
             hashes: HashCache::default(),
@@ -153,6 +150,7 @@ impl Context {
             *pin = None;
         }
         drop(pin);
+        root.known_mounts.are_noted.store(true, Ordering::Release);
         Ok(Some(root))
     }
 
@@ -181,6 +179,10 @@ impl Context {
                 .errors
                 .refused(path.as_str(), "obsync keeps its own files in a folder of this name"));
         }
+        let is_own_beside = |name: &str| name.starts_with('.') && is_own_beside(&name.to_ascii_lowercase());
+        if path.segments().any(is_own_beside) {
+            return Err(self.errors.refused(path.as_str(), "obsync gives its unfinished files such names"));
+        }
         if path.as_str().contains(':')
             && let Some(kind) = self.without_colons()
         {
@@ -192,7 +194,7 @@ impl Context {
         // A missing folder is not looked up again for every path.
         let root = self.opened();
         let name_max = self.name_max();
-        root.map_or(Ok(()), |root| self.mounts(&root)?.check(&root, path, Action::Write))?;
+        root.map_or(Ok(()), |root| root.mounts()?.check(&root, path, Action::Write))?;
         match path.segments().any(|segment| segment.len() > name_max) {
             true => Err(self.errors.too_long(path.as_str())),
             false => Ok(()),
@@ -202,27 +204,6 @@ impl Context {
     /// Limit of a name here, in bytes, as far as known: the folder may not exist yet.
     pub(super) fn name_max(&self) -> usize {
         self.opened().map_or(COMMON_NAME_MAX, |root| root.name_max())
-    }
-
-    /// The known mounts below the root.
-    pub(super) fn mounts(&self, root: &Root) -> Result<Arc<Mounts>, DestinationError> {
-        let mut mounts = lock(&self.mounts);
-        if mounts.is_none() {
-            *mounts = Some(Arc::new(Mounts::read(root)?));
-        }
-        Ok(mounts.clone().unwrap_or_default())
-    }
-
-    /// The same, read again: the user may have changed the list.
-    pub(super) fn read_mounts(&self, root: &Root) -> Result<Arc<Mounts>, DestinationError> {
-        *lock(&self.mounts) = None;
-        self.mounts(root)
-    }
-
-    /// Stores the mounts.
-    pub(super) fn remember_mounts(&self, root: &Root, mounts: Mounts) {
-        mounts.write(root);
-        *lock(&self.mounts) = Some(Arc::new(mounts));
     }
 
     /// Type of the file system, if it does not allow a colon in names.
@@ -364,7 +345,7 @@ pub(super) fn is_own(path: &VaultPath) -> bool {
 }
 
 /// Bytes that a user may still write to a file system; `None` if it does not report them.
-fn free_bytes(facts: &rustix::fs::StatVfs) -> Option<u64> {
+pub(super) fn free_bytes(facts: &rustix::fs::StatVfs) -> Option<u64> {
     (facts.f_blocks > 0).then(|| facts.f_bavail.saturating_mul(facts.f_frsize))
 }
 

@@ -37,6 +37,15 @@ impl Describe for FolderDestination {
         self.run(Context::free_space).await
     }
 
+    async fn mounted_folders(&self) -> Result<Vec<VaultPath>, DestinationError> {
+        self.run(|context| context.root()?.map_or(Ok(Vec::new()), |root| root.mounted_folders())).await
+    }
+
+    async fn free_space_below(&self, folder: &VaultPath) -> Result<Option<u64>, DestinationError> {
+        let folder = folder.clone();
+        self.run(move |context| Ok(context.root()?.and_then(|root| root.free_space_below(&folder)))).await
+    }
+
     fn warnings(&self) -> Vec<String> {
         let untimed = self.context().untimed.load(Ordering::Relaxed).then(|| {
             "some files here belong to other users, who alone can set their times; their content is the vault's".to_owned()
@@ -324,10 +333,11 @@ impl Destination for FolderDestination {
         self.run(move |context| context.return_taken(&known)).await
     }
 
-    async fn sweep_beside(&self, paths: Vec<VaultPath>) {
-        if let Err(error) = self.run(move |context| context.sweep_beside(&paths)).await {
-            tracing::warn!(%error, "temporary copies of a killed run cannot be removed");
-        }
+    async fn return_beside(
+        &self,
+        known: Vec<(VaultPath, Option<KnownContent>)>,
+    ) -> Result<Vec<(Option<VaultPath>, VaultPath)>, DestinationError> {
+        self.run(move |context| context.return_beside(&known)).await
     }
 
     async fn end_run(&self) {

@@ -7,6 +7,8 @@ use std::sync::Arc;
 use obsync_core::{DestinationError, KnownContent, ProblemCode};
 use rustix::io::Errno;
 
+use super::file_system::device;
+
 /// The failed action; completes the sentence "cannot … the file".
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Action {
@@ -75,32 +77,69 @@ impl ErrorContext {
         let (path, location) = (path.to_owned(), self.location());
         match Errno::from_io_error(&error) {
             Some(Errno::NAMETOOLONG) => DestinationError::NameTooLong { path, location, said: None },
-            Some(Errno::NOSPC | Errno::DQUOT) => DestinationError::Full { location },
+            // What is written is still in the root: only later actions are about the file's own folder.
+            Some(Errno::NOSPC | Errno::DQUOT) => match self.mounted_above(&path) {
+                Some(mount) if action != Action::Write => {
+                    let reason =
+                        format!("the file system mounted at {mount:?} is full; free some space there");
+                    self.of_the_mount(action, path, &reason)
+                }
+                _ => DestinationError::Full { location },
+            },
             Some(Errno::LOOP) => DestinationError::LeadsOut { path, location },
             Some(Errno::ILSEQ) => self.refused(&path, "its characters are not allowed there"),
             Some(Errno::INVAL) if action.gives_name() => {
                 self.refused(&path, "the file system does not allow this name")
             }
-            Some(Errno::ROFS) if !self.is_read_only() => DestinationError::Io {
-                action: action.text(),
-                path,
-                location,
-                source: io::Error::other("the file system of its folder can only be read"),
-            },
+            Some(Errno::ROFS) if !self.is_read_only() => {
+                self.of_the_mount(action, path, "the file system of its folder can only be read")
+            }
             Some(Errno::ROFS) => self.unavailable(
                 "its file system can only be read; mount it for writing, or choose another destination",
             ),
             Some(Errno::ACCESS | Errno::PERM) => {
                 DestinationError::PermissionDenied { action: action.text(), path, location }
             }
-            Some(Errno::STALE | Errno::NODEV | Errno::NOTCONN) => self.unavailable(
-                "its file system cannot be reached any more; mount it again and run the same command",
-            ),
+            Some(Errno::STALE | Errno::NODEV | Errno::NOTCONN) => match self.mounted_above(&path) {
+                Some(mount) => {
+                    let reason = format!(
+                        "the file system mounted at {mount:?} cannot be reached any more; mount it again"
+                    );
+                    self.of_the_mount(action, path, &reason)
+                }
+                None => self.unavailable(
+                    "its file system cannot be reached any more; mount it again and run the same command",
+                ),
+            },
             Some(Errno::MFILE | Errno::NFILE) => self.unavailable(
                 "too many files are open; allow more (`ulimit -n`) and run the same command again",
             ),
             _ => DestinationError::Io { action: action.text(), path, location, source: error },
         }
+    }
+
+    /// The error for a file whose folder is on another file system, which is at fault.
+    fn of_the_mount(&self, action: Action, path: String, reason: &str) -> DestinationError {
+        let (location, source) = (self.location(), io::Error::other(reason));
+        DestinationError::Io { action: action.text(), path, location, source }
+    }
+
+    /// The nearest folder at or above a path at which another file system than the root's is mounted. One
+    /// that cannot be reached counts too, if the root can.
+    fn mounted_above<'p>(&self, path: &'p str) -> Option<&'p str> {
+        let device_of = |path: &Path| rustix::fs::stat(path).map(|facts| device(&facts));
+        let mut above = device_of(self.path()).ok()?;
+        let mut mounted = None;
+        let ends = path.match_indices('/').map(|(end, _)| end).chain([path.len()]);
+        for folder in ends.map(|end| &path[..end]) {
+            match device_of(&self.path().join(folder)) {
+                Ok(device) if device == above => {}
+                Ok(device) => (mounted, above) = (Some(folder), device),
+                Err(Errno::STALE | Errno::NODEV | Errno::NOTCONN) => return mounted.or(Some(folder)),
+                Err(_) => break,
+            }
+        }
+        mounted
     }
 
     /// The error for a problem of the root as a whole: it ends the run.
@@ -221,6 +260,28 @@ mod tests {
     fn a_full_disk_and_a_used_up_quota_are_both_full() {
         assert!(matches!(error_for(Action::Write, Errno::NOSPC), DestinationError::Full { .. }));
         assert!(matches!(error_for(Action::Place, Errno::DQUOT), DestinationError::Full { .. }));
+    }
+
+    /// Memory is mounted at `/dev/shm` in every container in which this is tested.
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_mounted_folder_that_is_full_or_dead_is_about_its_files_and_named() {
+        let root = ErrorContext::new("/".to_owned());
+        for (errno, said) in [
+            (Errno::NOSPC, "is full"),
+            (Errno::DQUOT, "is full"),
+            (Errno::STALE, "cannot be reached"),
+            (Errno::NODEV, "cannot be reached"),
+            (Errno::NOTCONN, "cannot be reached"),
+        ] {
+            let error = root.error(Action::Place, "dev/shm/not there/a.md", errno);
+            let text = error.to_string();
+            assert!(!error.is_fatal() && text.contains("\"dev/shm\"") && text.contains(said), "{text}");
+            assert!(root.error(Action::Place, "etc/a.md", errno).is_fatal(), "it is in the root's own");
+            assert!(root.root_error(Action::Place, errno).is_fatal());
+        }
+        let staged = root.error(Action::Write, "dev/shm/a.md", Errno::NOSPC);
+        assert!(matches!(staged, DestinationError::Full { .. }), "the staging area is in the root");
     }
 
     #[test]

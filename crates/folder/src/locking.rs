@@ -10,7 +10,7 @@ use obsync_core::blocking as mutex;
 use obsync_private::{Access, Folder, LockError, holder as name_in, try_lock};
 
 use super::error::{Action, ErrorContext};
-use super::file_system::is_flushed_by_file;
+use super::file_system::is_served;
 use super::lock::FolderLock;
 use super::own_folder::{OWN_FOLDER, Own, make_private, own_folder};
 use super::root::Root;
@@ -74,7 +74,7 @@ fn take(root: &Root, access: Access) -> Result<Option<FolderLock>, DestinationEr
     match try_lock(&file).map_err(|error| error.judged_in(&folder)) {
         Ok(()) => Ok(Some(FolderLock::of(file))),
         Err(LockError::Held) => {
-            let is_remote = is_flushed_by_file(&file);
+            let is_remote = is_served(&file);
             let location = held_by(&root.errors, name_in(&file));
             Err(DestinationError::Locked { location: with_hint(location, is_remote) })
         }

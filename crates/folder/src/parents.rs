@@ -11,6 +11,7 @@ use rustix::io::Errno;
 
 use super::error::{Action, is_escape, is_missing};
 use super::file_system::device;
+use super::mounts::mount_of;
 use super::root::Root;
 
 /// Open folders at most. A vault's files are listed roughly folder by folder.
@@ -112,6 +113,7 @@ impl<'a> Parents<'a> {
         }
         let dir = Arc::new(self.root.dir.open_dir(folder.as_str())?);
         let facts = rustix::fs::fstat(&*dir)?;
+        self.root.note_mounts(folder, mount_of(&*dir, device(&facts)))?;
         self.root.entered(device(&facts), &dir)?;
         self.make_room();
         self.open.insert(folder.clone(), Kept { dir: dir.clone(), used: self.clock });

@@ -31,11 +31,12 @@ use super::parents::Parents;
 use super::rename::rename_new;
 use super::rights;
 use super::root::Root;
+use super::scan::check_place;
 use super::spelling::{respell, spell};
 use super::staging::StagingFolder;
 use super::steps::Step;
-use super::taken::Replaced;
-use super::transplant::{Part, sweep, transplant};
+use super::taken::{Aside, Replaced};
+use super::transplant::{Part, transplant};
 
 /// Attempts for a publication while another program keeps changing its path.
 const ATTEMPTS: u32 = 16;
@@ -81,9 +82,9 @@ pub(super) fn publish(context: &Context, mut batch: Vec<Publication>) -> Vec<Ans
     context.steps.reach(Step::Flushed, None);
     // Also after a failed flush: a taken file may be a user's text.
     if let Some(staging) = staging {
-        context.release_taken(&root, &staging);
+        context.release_taken(&root, Some(&staging));
     }
-    let flushed = flushed.inspect_err(|_| distrust(context));
+    let flushed = flushed.inspect_err(|_| distrust(context)).and_then(|()| check_place(context, &root));
     let answer = |(publication, result)| match (result, &flushed) {
         (Ok(published), Ok(())) => Ok(published),
         (Ok(_), Err(error)) => {
@@ -154,9 +155,7 @@ fn staged_in(publication: &mut Publication) -> Option<(&mut Staged, bool)> {
 
 /// Flushes staged files, several at once: a disk takes them together far faster than one after the other.
 fn flush_files(root: &Root, dir: &Dir, staged: &[&Staged]) -> Result<(), DestinationError> {
-    let flush = |part: &[&Staged]| {
-        part.iter().try_for_each(|staged| flush_file(root, dir, &staged.handle, &staged.path))
-    };
+    let flush = |part: &[&Staged]| part.iter().try_for_each(|staged| flush_staged(root, dir, staged));
     thread::scope(|scope| {
         let parts = staged.chunks(staged.len().div_ceil(FLUSHERS).max(1));
         let threads: Vec<_> = parts.map(|part| scope.spawn(move || flush(part))).collect();
@@ -164,10 +163,22 @@ fn flush_files(root: &Root, dir: &Dir, staged: &[&Staged]) -> Result<(), Destina
     })
 }
 
+/// Flushes one staged file.
+fn flush_staged(root: &Root, dir: &Dir, staged: &Staged) -> Result<(), DestinationError> {
+    let failed = |error| root.errors.root_error(Action::Flush, error);
+    flush_file(root, dir, &staged.handle, &staged.path, failed)
+}
+
 /// Flushes one file. A missing one fails later, by itself.
-fn flush_file(root: &Root, dir: &Dir, name: &str, path: &VaultPath) -> Result<(), DestinationError> {
+fn flush_file(
+    root: &Root,
+    dir: &Dir,
+    name: &str,
+    path: &VaultPath,
+    failed: impl FnOnce(io::Error) -> DestinationError,
+) -> Result<(), DestinationError> {
     match open_to_flush(dir, name) {
-        Ok(Some(file)) => file.sync_all().map_err(|error| root.errors.root_error(Action::Flush, error)),
+        Ok(Some(file)) => file.sync_all().map_err(failed),
         Ok(None) => Ok(()),
         Err(error) => Err(root.errors.error(Action::Read, path.as_str(), error)),
     }
@@ -310,7 +321,8 @@ impl Publisher<'_> {
         let Some(named) = named.filter(|_| after == expected) else { return Ok(Adoption::Changing) };
         self.root.touched(path.parent().as_ref());
         if self.root.flushes_each_file_in(dir) {
-            flush_file(self.root, dir, path.file_name(), path)?;
+            let failed = |error| self.root.errors.error(Action::Flush, path.as_str(), error);
+            flush_file(self.root, dir, path.file_name(), path, failed)?;
         }
         let is_as_wanted = (named.size, named.modified) == (meta.size, moment(meta.mtime));
         Ok(Adoption::Adopted(is_as_wanted.then_some(named)))
@@ -349,7 +361,8 @@ impl Publisher<'_> {
                 Ok(()) => {
                     self.context.rights.forget(&staged.path);
                     if let Some(part) = source.part.as_ref().filter(|_| self.root.flushes_each_file_in(dir)) {
-                        let failed = |error| self.root.errors.root_error(Action::Flush, error);
+                        let failed =
+                            |error| self.root.errors.error(Action::Flush, staged.path.as_str(), error);
                         part.file.sync_all().map_err(failed)?;
                     }
                     self.context.steps.reach(Step::Placed, Some(&staged.path));
@@ -399,11 +412,12 @@ impl Publisher<'_> {
         if look(dir, name)? != Some(replace.facts) {
             return source.rename(dir, name, None);
         }
-        if source.part.is_none() && self.context.exchanges() {
-            let staging = source.staging;
-            match self.context.exchange(staging, source.handle, dir, &staged.path, replace) {
+        if self.context.exchanges() {
+            let (from, handle) = source.place();
+            let aside = if source.part.is_some() { Aside::Beside(from) } else { Aside::Staging(from) };
+            match self.context.exchange(aside, handle, dir, &staged.path, replace) {
                 Err(Errno::OPNOTSUPP) => {}
-                exchanged => return exchanged,
+                exchanged => return exchanged.map(|()| source.is_placed()),
             }
         }
         if !self.context.options.trash {
@@ -447,10 +461,11 @@ impl Publisher<'_> {
             (None, None) => {}
         }
         source.has_rights |= replaces || kept.is_some();
-        match self.root.flushes_each_file_in(dir) {
-            true => file.sync_all().map_err(|error| self.root.errors.root_error(Action::Flush, error)),
-            false => Ok(()),
-        }
+        let flushed = if self.root.flushes_each_file_in(dir) { file.sync_all() } else { Ok(()) };
+        flushed.map_err(|error| match source.part {
+            Some(_) => self.root.errors.error(Action::Flush, staged.path.as_str(), error),
+            None => self.root.errors.root_error(Action::Flush, error),
+        })
     }
 
     /// Checks the path of a staged file. An empty folder there is removed: it contains nothing to keep.
@@ -500,7 +515,7 @@ impl Publisher<'_> {
     ) -> Result<Part, DestinationError> {
         let errors = &self.root.errors;
         if self.swept.insert(staged.path.parent()) {
-            sweep(dir).map_err(|error| errors.error(Action::List, staged.path.as_str(), error))?;
+            self.context.return_earlier(self.root, dir, staged.path.parent().as_ref());
         }
         let part = transplant(errors, staging, &staged.handle, &staged.meta, dir, staged.path.as_str())?;
         self.context.steps.reach(Step::Copied, Some(&staged.path));
@@ -551,10 +566,15 @@ impl Source<'_> {
                 self.widen();
             }
         }
+        self.is_placed();
+        Ok(())
+    }
+
+    /// The staged file is not needed any more if a copy of it is in place.
+    fn is_placed(&self) {
         if self.part.is_some() {
             self.staging.remove_file(self.handle);
         }
-        Ok(())
     }
 
     /// Gives a copy in its place the rights of the staged file. It stays private if that fails.

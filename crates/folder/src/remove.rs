@@ -28,7 +28,7 @@ pub(super) fn remove_file(
     if is_own(path) {
         return Ok(Removal::Kept);
     }
-    context.mounts(root)?.check(root, path, Action::Remove)?;
+    root.mounts()?.check(root, path, Action::Remove)?;
     let folder = path.parent();
     let Some(dir) = parents.find(folder.as_ref())? else {
         return Ok(Removal::Missing);
@@ -69,17 +69,9 @@ fn remove_in(
     }
     context.steps.reach(Step::ToBeRemoved, Some(path));
     let expected = Replaced { facts, content: file.content.hash };
-    let removed = match context.staging_folder() {
-        Ok(staging) => context.take_out(root, &staging, dir, path, expected),
-        // Removing makes room on a full disk.
-        Err(error) => {
-            tracing::debug!(%error, "there is no staging folder to take a file out to");
-            Err(Errno::XDEV)
-        }
-    };
-    let removed = match removed {
-        // Staging is in another file system.
-        Err(Errno::XDEV) => {
+    let removed = match context.take_out(root, dir, path, expected) {
+        // There is no room for another name, and removing makes some.
+        Err(Errno::NAMETOOLONG | Errno::NOSPC | Errno::DQUOT) => {
             let facts = match context.options.trash {
                 true => context.copy_to_trash(root, dir, path, expected).map_err(failed)?,
                 false => Some(facts),
@@ -101,12 +93,12 @@ fn remove_in(
 
 /// Removes one folder if it is empty; `true` if it does not exist any more.
 pub(super) fn remove_folder(
-    context: &Context,
+    _: &Context,
     root: &Root,
     parents: &mut Parents<'_>,
     folder: &VaultPath,
 ) -> Result<bool, DestinationError> {
-    context.mounts(root)?.check(root, folder, Action::Remove)?;
+    root.mounts()?.check(root, folder, Action::Remove)?;
     let above = folder.parent();
     let Some(dir) = parents.find(above.as_ref())? else {
         return Ok(true);

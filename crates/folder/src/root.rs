@@ -14,6 +14,7 @@ use rustix::io::Errno;
 use super::error::{Action, ErrorContext, is_missing};
 use super::file_system::{self, device};
 use super::lock::FolderLock;
+use super::mounts::{KnownMounts, MountId, mount_of};
 use super::options::Durability;
 use super::options::FolderOptions;
 use super::unsynced::Unsynced;
@@ -31,6 +32,8 @@ pub(super) struct Root {
     pub(super) handle: File,
     /// Device of its file system.
     pub(super) device: u64,
+    pub(super) mount: MountId,
+    pub(super) known_mounts: KnownMounts,
     /// Changes that are not known to be durable.
     pub(super) unsynced: Unsynced,
     name_max: usize,
@@ -69,6 +72,8 @@ impl Root {
             errors: errors.clone(),
             dir: Arc::new(Dir::from_std_file(clone)),
             device: device(&facts),
+            mount: mount_of(&handle, device(&facts)),
+            known_mounts: KnownMounts::default(),
             handle,
             unsynced: Unsynced::new(durability),
             name_max,

@@ -48,13 +48,13 @@ pub(super) fn scan(
         .thread_name(|number| format!("scan-{number}"))
         .build()
         .map_err(|error| context.errors.unavailable(&format!("it cannot be looked through: {error}")))?;
-    let mounts = context.read_mounts(&root)?;
+    let mounts = root.read_mounts()?;
     let (mut tree, mounted) = pool.install(|| Walk::new(context, &root, input, only, &mounts, stop).run())?;
     tree.is_in_flux = was_in_flux || is_in_flux(&root);
     // The result is invalid if another disk is there now.
     place::check(context, &root)?;
     if only.is_none() && mounted != *mounts && !stop.load(Ordering::Relaxed) {
-        context.remember_mounts(&root, mounted);
+        root.remember_mounts(mounted);
     }
     Ok(tree)
 }

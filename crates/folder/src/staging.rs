@@ -265,9 +265,7 @@ impl StagingFolder {
 
     /// Removes a staged file that is not needed any more. A failure does no harm.
     pub(super) fn remove_file(&self, name: &str) {
-        if let Err(error) = rustix::fs::unlinkat(&self.dir, name, AtFlags::empty()) {
-            tracing::debug!(%error, "a staged file cannot be removed");
-        }
+        remove_own(&self.dir, name);
     }
 
     /// Bytes of all staged files, without those whose size cannot be read.
@@ -327,6 +325,14 @@ impl StagingFolder {
         }
         root.touched(None);
         Ok(())
+    }
+}
+
+/// Removes a file of obsync's own that is not needed any more. A failure does no harm.
+pub(super) fn remove_own(dir: &Dir, name: &str) {
+    match rustix::fs::unlinkat(dir, name, AtFlags::empty()) {
+        Ok(()) | Err(Errno::NOENT) => {}
+        Err(error) => tracing::debug!(%error, "a staged file cannot be removed"),
     }
 }
 

@@ -68,6 +68,15 @@ impl Root {
         self.flush_folders()
     }
 
+    /// The error for a folder that cannot be flushed: it ends the run, since nobody knows what is lost.
+    fn unflushed(&self, folder: Option<&VaultPath>, error: std::io::Error) -> DestinationError {
+        let Some(folder) = folder else { return self.errors.root_error(Action::Flush, error) };
+        match self.errors.error(Action::Flush, folder.as_str(), error) {
+            fatal if fatal.is_fatal() => fatal,
+            other => self.errors.unavailable(&other.to_string()),
+        }
+    }
+
     fn flush_folders(&self) -> Result<(), DestinationError> {
         let folders = std::mem::take(&mut *lock(&self.unsynced.folders));
         for folder in folders {
@@ -83,7 +92,7 @@ impl Root {
                 Ok(()) => {}
                 // It was removed since, and its own parent was noted for that.
                 Err(error) if is_missing(&error) => {}
-                Err(error) => return Err(self.errors.root_error(Action::Flush, error)),
+                Err(error) => return Err(self.unflushed(folder.as_ref(), error)),
             }
         }
         Ok(())

@@ -1,22 +1,24 @@
 //! Publishes into another file system that is mounted below the root, which a rename from staging cannot
 //! reach: the content is first copied to a hidden file beside the target.
 
-use std::collections::BTreeSet;
+use std::collections::HashMap;
 use std::fs::File;
 use std::io;
 use std::sync::Arc;
 
 use cap_std::fs::Dir;
+use obsync_core::blocking::lock;
 use obsync_core::{DestinationError, FileMeta};
-use obsync_protocol::VaultPath;
+use obsync_protocol::{ContentHash, VaultPath};
 use rustix::fs::{AtFlags, Mode, OFlags};
 use rustix::io::Errno;
 
 use super::context::Context;
 use super::entry::{hash, open_file, set_file_time};
 use super::error::{Action, ErrorContext};
-use super::parents::Parents;
-use super::staging::StagingFolder;
+use super::root::Root;
+use super::staging::{StagingFolder, remove_own};
+use super::taken::is_taken_beside;
 
 /// Prefix of a copy's name; the content hash and [`SUFFIX`] follow. (Shorter than any file system's limit.)
 const PREFIX: &str = ".obsync-";
@@ -51,7 +53,7 @@ pub(super) fn transplant(
     let failed = |error: io::Error| errors.error(Action::Place, path, error);
     let source = open_file(&staging.dir, handle).map_err(failed)?;
     let (source, _) = source.ok_or_else(|| errors.not_found(Action::Read, path))?;
-    let name = format!("{PREFIX}{}{SUFFIX}", meta.hash);
+    let name = part_name(meta.hash);
     let file = create(dir, &name).map_err(|error| failed(error.into()))?;
     let part = Part { dir: dir.clone(), name, file };
     let copied = hash(&source, meta.size, &mut |stretch| io::Write::write_all(&mut &part.file, stretch))
@@ -67,42 +69,48 @@ pub(super) fn transplant(
 }
 
 impl Context {
-    /// Removes copies that a killed run left in the folders of these paths. An unmounted file system keeps
-    /// them until files come there again.
-    pub(super) fn sweep_beside(&self, paths: &[VaultPath]) -> Result<(), DestinationError> {
-        let Some(root) = self.root_to_write()? else { return Ok(()) };
-        let folders: BTreeSet<Option<VaultPath>> = paths.iter().map(VaultPath::parent).collect();
-        let mut parents = Parents::new(&root);
-        for folder in &folders {
-            let shown = folder.as_ref().map_or("", |folder| folder.as_str());
-            let swept = parents.find(folder.as_ref()).and_then(|dir| match dir {
-                Some(dir) => sweep(&dir).map_err(|error| root.errors.error(Action::List, shown, error)),
-                None => Ok(()),
-            });
-            swept.unwrap_or_else(|error| tracing::warn!(%error, "copies of a killed run may stay"));
+    /// Judges and removes files that an earlier run left in a folder that files are copied to.
+    pub(super) fn return_earlier(&self, root: &Root, dir: &Dir, folder: Option<&VaultPath>) {
+        match self.return_in(root, dir, folder, &HashMap::new()) {
+            Ok(kept) => lock(&self.kept).extend(kept.into_iter().map(|(path, kept_as)| match path {
+                Some(path) => format!("kept what was at {path} as {kept_as}"),
+                None => format!("kept what an earlier run had taken out of its place as {kept_as}"),
+            })),
+            Err(error) => tracing::warn!(%error, "files of an earlier run may stay beside their places"),
         }
-        Ok(())
     }
 }
 
-/// Removes copies that interrupted runs left in `dir`.
-pub(super) fn sweep(dir: &Dir) -> io::Result<()> {
+/// Removes copies that interrupted runs left in `dir`, and returns the names of all other entries. What cannot
+/// be removed (a folder, in a folder like `/tmp` another user's file) stays.
+pub(super) fn remove_parts(dir: &Dir) -> io::Result<Vec<String>> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let readable = Dir::from_std_file(File::from(rustix::fs::openat(dir, ".", flags, Mode::empty())?));
+    let mut others = Vec::new();
     for entry in readable.entries()? {
-        if let Ok(name) = entry?.file_name().into_string()
-            && is_part(&name)
-        {
-            rustix::fs::unlinkat(dir, &name, AtFlags::empty())?;
+        let Ok(name) = entry?.file_name().into_string() else { continue };
+        match is_part(&name) {
+            true => remove_own(dir, &name),
+            false => others.push(name),
         }
     }
-    Ok(())
+    Ok(others)
 }
 
-/// True if a name is that of such a copy; users' files have no such names.
-pub(super) fn is_part(name: &str) -> bool {
+/// True if a name is that of a file of obsync's own beside users' files; users' files have no such names.
+pub(super) fn is_own_beside(name: &str) -> bool {
+    is_part(name) || is_taken_beside(name)
+}
+
+/// True if a name is that of such a copy.
+fn is_part(name: &str) -> bool {
     let digits = name.strip_prefix(PREFIX).and_then(|rest| rest.strip_suffix(SUFFIX));
     digits.is_some_and(|digits| digits.len() == 64 && digits.bytes().all(|digit| digit.is_ascii_hexdigit()))
+}
+
+/// Name of a copy with this content.
+pub(super) fn part_name(content: ContentHash) -> String {
+    format!("{PREFIX}{content}{SUFFIX}")
 }
 
 fn create(dir: &Dir, name: &str) -> rustix::io::Result<File> {

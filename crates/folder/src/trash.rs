@@ -13,7 +13,7 @@ use jiff::tz::TimeZone;
 use jiff::{Timestamp, ToSpan};
 use obsync_core::DestinationError;
 use obsync_core::blocking::lock;
-use obsync_protocol::VaultPath;
+use obsync_protocol::{ContentHash, VaultPath};
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::{AtFlags, Mode, OFlags};
 use rustix::io::Errno;
@@ -26,6 +26,7 @@ use super::rename::rename_new;
 use super::root::Root;
 use super::staging::StagingFolder;
 use super::taken::Replaced;
+use super::transplant::part_name;
 
 /// Days that its files are kept.
 const KEPT_DAYS: i64 = 30;
@@ -37,16 +38,23 @@ const RUN_LENGTH: usize = "20250131T235959Z".len();
 const FOLDERS: u32 = 10_000;
 
 impl Context {
-    /// Moves a file from the staging folder to the trash.
+    /// Moves a taken file, given by its folder and name, to the trash.
     pub(super) fn move_to_trash(
         &self,
         root: &Root,
-        staging: &StagingFolder,
-        name: &str,
+        staging: Option<&StagingFolder>,
+        (dir, name): (&Dir, &str),
         path: &VaultPath,
     ) -> io::Result<()> {
-        let put = |dir: &OwnedFd, to: &str| Ok(rename_new(&staging.dir, name, dir, to)?);
-        self.put_in_trash(root, Some(staging), path, put)
+        let put = |trash: &OwnedFd, to: &str| match rename_new(dir, name, trash, to) {
+            // It is in another file system.
+            Err(Errno::XDEV) => {
+                copy(dir, name, trash, to)?;
+                Ok(rustix::fs::unlinkat(dir, name, AtFlags::empty())?)
+            }
+            moved => Ok(moved?),
+        };
+        self.put_in_trash(root, staging, path, put)
     }
 
     /// Puts a second name of a file into the trash, or a copy if a file can have only one. Returns the file's
@@ -183,17 +191,23 @@ fn make_folders<'n>(dir: impl AsFd, names: impl Iterator<Item = &'n str>) -> io:
     open.ok_or_else(|| Errno::INVAL.into())
 }
 
+/// Copies a file into a folder of the trash. It has its name there when it is complete.
 fn copy(dir: &Dir, name: &str, trash: &OwnedFd, to: &str) -> io::Result<()> {
     let (mut source, facts) = open_file(dir, name)?.ok_or(Errno::NOENT)?;
+    let part = part_name(ContentHash::of(to.as_bytes()));
+    // A killed run left it.
+    let remove_part = || rustix::fs::unlinkat(trash, &part, AtFlags::empty());
+    let _ = remove_part();
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let mut file = File::from(rustix::fs::openat(trash, to, flags, Mode::from_raw_mode(0o600))?);
+    let mut file = File::from(rustix::fs::openat(trash, &part, flags, Mode::from_raw_mode(0o600))?);
     let copied = io::copy(&mut source, &mut file).and_then(|_| {
         let (seconds, nanoseconds) = facts.modified;
         set_file_time(&file, seconds.saturating_mul(1000).saturating_add(nanoseconds / 1_000_000))?;
-        file.sync_all()
+        file.sync_all()?;
+        Ok(rename_new(trash, &part, trash, to)?)
     });
     if copied.is_err() {
-        let _ = rustix::fs::unlinkat(trash, to, AtFlags::empty());
+        let _ = remove_part();
     }
     copied
 }
@@ -205,7 +219,7 @@ mod tests {
     use obsync_core::{
         DestinationExt, Expect, FileMeta, KnownContent, Publication, PublicationContent, Receive,
     };
-    use obsync_protocol::{ContentHash, Uid};
+    use obsync_protocol::Uid;
 
     use super::super::{FolderDestination, FolderOptions};
     use super::*;

@@ -12,7 +12,7 @@ use super::error::{Action, is_missing};
 use super::own_folder::is_own_name;
 use super::parents::Parents;
 use super::root::Root;
-use super::transplant::is_part;
+use super::transplant::is_own_beside;
 
 /// True if there is nothing but obsync's own folders.
 pub(super) fn is_empty(root: &Root) -> Result<bool, DestinationError> {
@@ -84,7 +84,7 @@ fn list_folder(
     for entry in gone_is_none(entries)?.into_iter().flatten() {
         let entry = entry?;
         let name = entry.file_name();
-        if name.to_str().is_some_and(|name| (at_root && is_own_name(name)) || is_part(name)) {
+        if name.to_str().is_some_and(|name| (at_root && is_own_name(name)) || is_own_beside(name)) {
             continue;
         }
         // Not the type from the listing: some file systems give none.

@@ -21,7 +21,7 @@ use tokio::sync::mpsc;
 use crate::file_system;
 use crate::own_folder::is_own_name;
 use crate::place::{FolderId, folder_at};
-use crate::transplant::is_part;
+use crate::transplant::is_own_beside;
 
 /// Events of the system that may wait. More are an overflow.
 const EVENTS_WAITING: usize = 16 * 1024;
@@ -109,7 +109,7 @@ impl WatchedPlace {
     fn path_of(&self, place: &Path) -> Option<VaultPath> {
         let path = place.strip_prefix(&self.root).ok()?.to_str()?;
         let path = VaultPath::parse(path).ok()?;
-        let is_own = path.segments().next().is_some_and(is_own_name) || is_part(path.file_name());
+        let is_own = path.segments().next().is_some_and(is_own_name) || is_own_beside(path.file_name());
         (!is_own).then_some(path)
     }
 
@@ -186,7 +186,7 @@ impl Watch {
             untold,
             has_failed,
         };
-        if std::fs::File::open(&watch.place.root).is_ok_and(file_system::is_flushed_by_file) {
+        if std::fs::File::open(&watch.place.root).is_ok_and(file_system::is_served) {
             watch.fail("its file system does not report changes by other machines".to_owned());
         }
         let root = watch.place.root.clone();

@@ -76,10 +76,14 @@ pub trait Destination: Describe + Naming + Inspect + Scan + Receive {
         Ok(Vec::new())
     }
 
-    /// Removes temporary copies that a killed run may have left beside these paths, in folders where the
-    /// staging area cannot be used. What cannot be removed stays.
-    async fn sweep_beside(&self, paths: Vec<VaultPath>) {
-        let _ = paths;
+    /// The same for files that a killed run left beside these paths, in folders where the staging area cannot
+    /// be used. Its temporary copies there are removed.
+    async fn return_beside(
+        &self,
+        known: Vec<(VaultPath, Option<KnownContent>)>,
+    ) -> Result<Vec<(Option<VaultPath>, VaultPath)>, DestinationError> {
+        let _ = known;
+        Ok(Vec::new())
     }
 
     /// Ends the run, whatever its result: a destination drops staged content that no later run could

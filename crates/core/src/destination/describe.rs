@@ -1,6 +1,7 @@
 //! Identity, traits and limits of a destination.
 
 use async_trait::async_trait;
+use obsync_protocol::VaultPath;
 
 use super::error::DestinationError;
 use crate::identity::{Marked, Marker, MarkerFound, RandomId};
@@ -74,6 +75,18 @@ pub trait Describe: Send + Sync + 'static {
     /// Bytes that can be written before the place is full, including those that earlier runs left staged
     /// there. `None` if unknown.
     async fn free_space(&self) -> Result<Option<u64>, DestinationError> {
+        Ok(None)
+    }
+
+    /// Folders at which other file systems are mounted, each with space of its own. Files for them are complete
+    /// in the place first.
+    async fn mounted_folders(&self) -> Result<Vec<VaultPath>, DestinationError> {
+        Ok(Vec::new())
+    }
+
+    /// Bytes that can be written below such a folder before it is full. `None` if unknown.
+    async fn free_space_below(&self, folder: &VaultPath) -> Result<Option<u64>, DestinationError> {
+        let _ = folder;
         Ok(None)
     }
 

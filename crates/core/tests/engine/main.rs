@@ -16,6 +16,7 @@ mod kills;
 mod leases;
 mod meddled;
 mod mirrors;
+mod mounted;
 mod older_vaults;
 mod open_session;
 mod overtaken;

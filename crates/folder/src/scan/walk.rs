@@ -31,7 +31,7 @@ use crate::listing_faults::ListingFaults;
 use crate::mounts::{Mounts, is_mount};
 use crate::own_folder::is_own_name;
 use crate::root::Root;
-use crate::transplant::is_part;
+use crate::transplant::is_own_beside;
 
 /// Entries of one folder checked by one thread at a time.
 const PORTION: usize = 256;
@@ -189,7 +189,7 @@ impl<'a> Walk<'a> {
                 continue;
             }
             let shown = name.to_string_lossy();
-            if (at_top && is_own_name(&shown)) || is_part(&shown) {
+            if (at_top && is_own_name(&shown)) || is_own_beside(&shown) {
                 continue;
             }
             if shown.starts_with('.') && !self.filter.config_dirs.contains(&folder.vault_path(&shown)) {

@@ -176,20 +176,28 @@ async fn what_a_user_does_at_any_step_of_publishing_without_exchange_is_kept() {
     let home = TempDir::new().unwrap();
     let steps = [Step::Prepared, Step::Compared, Step::Placed, Step::Flushed];
     for (number, options) in [false, true].map(with_trash).into_iter().enumerate() {
-        replace_without_exchange(home.path(), &format!("{number}"), options, &steps).await;
+        replace_at_each_step(home.path(), &format!("{number}"), options, &steps, false).await;
     }
 }
 
-/// A rename cannot reach below a mount, but a copy beside the place can be renamed.
+/// A rename from the staging folder cannot reach below a mount, but a copy beside the place can be exchanged.
 #[tokio::test]
 async fn what_a_user_does_at_any_step_of_publishing_below_a_mount_is_kept() {
     let test = "interleaved::what_a_user_does_at_any_step_of_publishing_below_a_mount_is_kept";
     let Some(disk) = confined(test, Confinement::Disk("size=16m")) else { return };
+    mount_below(&disk);
+    let steps = [Step::Prepared, Step::Copied, Step::Compared, Step::Placed, Step::Flushed];
+    replace_at_each_step(&disk, "mounted/looked at", FolderOptions::default(), &steps, false).await;
+    let steps = [steps.as_slice(), &[Step::Renamed, Step::Exchanged, Step::Released]].concat();
+    for (number, options) in [false, true].map(with_trash).into_iter().enumerate() {
+        replace_at_each_step(&disk, &format!("mounted/{number}"), options, &steps, true).await;
+    }
+}
+
+fn mount_below(disk: &Path) {
     let mounted = disk.join("mounted");
     fs::create_dir(&mounted).unwrap();
     assert!(Command::new("mount").args(["-t", "tmpfs", "none"]).arg(&mounted).status().unwrap().success());
-    let steps = [Step::Prepared, Step::Copied, Step::Compared, Step::Placed, Step::Flushed];
-    replace_without_exchange(&disk, "mounted", FolderOptions::default(), &steps).await;
 }
 
 fn with_trash(trash: bool) -> FolderOptions {
@@ -197,8 +205,14 @@ fn with_trash(trash: bool) -> FolderOptions {
 }
 
 /// Replaces a note for each step and each action of a user there, each note in a folder of its own below
-/// `folder`.
-async fn replace_without_exchange(root: &Path, folder: &str, options: FolderOptions, steps: &[Step]) {
+/// `folder`. The files are exchanged or, as where that is impossible, renamed.
+async fn replace_at_each_step(
+    root: &Path,
+    folder: &str,
+    options: FolderOptions,
+    steps: &[Step],
+    exchanges: bool,
+) {
     let mut reached = BTreeSet::new();
     let cases = steps.iter().flat_map(|step| DEEDS.map(|deed| (*step, deed)));
     for (number, (at_step, deed)) in cases.enumerate() {
@@ -217,7 +231,8 @@ async fn replace_without_exchange(root: &Path, folder: &str, options: FolderOpti
                 do_it(deed, &edited, &open);
             }
         };
-        let store = FolderDestination::open_watched(root, options, watch).unwrap().without_exchange();
+        let store = FolderDestination::open_watched(root, options, watch).unwrap();
+        let store = if exchanges { store } else { store.without_exchange() };
         let staged = stage(&store, &path, FROM_VAULT.as_bytes(), 1_700_000_001_000).await;
         let case = format!("{at_step:?}, {deed:?}");
         let placed = publish_one(&store, staged, Some(KnownContent::of(RECORDED.as_bytes()))).await;
@@ -229,17 +244,59 @@ async fn replace_without_exchange(root: &Path, folder: &str, options: FolderOpti
         store.discard_staged().await.unwrap();
         let mut texts = BTreeSet::new();
         collect(note.parent().unwrap(), &mut texts);
-        let is_before = at_step <= Step::Compared;
+        let is_before = at_step <= if exchanges { Step::Renamed } else { Step::Compared };
         if is_before {
             assert_eq!(fs::read_to_string(&note).unwrap(), FROM_VAULT, "{case}");
-            assert_eq!(placed.conflict.is_some(), deed != Deed::Delete, "{case}");
+            // An exchanged file whose time was set back is kept when it is released.
+            let is_certain = !exchanges || deed != Deed::Backdate;
+            assert!(!is_certain || placed.conflict.is_some() == (deed != Deed::Delete), "{case}");
         }
-        // A program that keeps writing to the replaced file writes to a removed one.
-        let is_gone = !is_before && deed == Deed::WriteOn;
+        // A program that keeps writing to a file that was renamed over, or released, writes to a removed one.
+        let is_last = if exchanges { at_step == Step::Released } else { !is_before };
+        let is_gone = is_last && deed == Deed::WriteOn;
         assert!(deed == Deed::Delete || is_gone || has_users(&texts), "{case}: {texts:?}");
         assert!(!root.join(".obsync/staging").exists(), "{case}");
+        assert!(!has_hidden(note.parent().unwrap()), "{case}: nothing of obsync is left beside it");
     }
     assert_eq!(reached, BTreeSet::from_iter(steps.iter().copied()));
+}
+
+/// True if a folder has a hidden file.
+fn has_hidden(folder: &Path) -> bool {
+    fs::read_dir(folder).unwrap().any(|entry| entry.unwrap().file_name().to_str().unwrap().starts_with('.'))
+}
+
+#[tokio::test]
+async fn what_a_user_does_at_any_step_of_removing_below_a_mount_is_kept() {
+    let test = "interleaved::what_a_user_does_at_any_step_of_removing_below_a_mount_is_kept";
+    let Some(disk) = confined(test, Confinement::Disk("size=16m")) else { return };
+    mount_below(&disk);
+    let cases =
+        [Step::ToBeRemoved, Step::TakenOut].into_iter().flat_map(|step| DEEDS.map(|deed| (step, deed)));
+    for (number, (at_step, deed)) in cases.enumerate() {
+        let (case, path) = (format!("{at_step:?}, {deed:?}"), format!("mounted/{number}/note.md"));
+        let first = FolderDestination::open(&disk, FolderOptions::default()).unwrap();
+        place(&first, &path, RECORDED.as_bytes(), 1_700_000_000_000, None).await;
+        drop(first);
+        let note = disk.join(&path);
+        let open = Mutex::new(OpenOptions::new().append(true).open(&note).unwrap());
+        let done = Arc::new(Mutex::new(false));
+        let (is_done, edited) = (done.clone(), note.clone());
+        let watch = move |step: Step, _: Option<&obsync_protocol::VaultPath>| {
+            if step == at_step && !std::mem::replace(&mut *is_done.lock().unwrap(), true) {
+                do_it(deed, &edited, &open);
+            }
+        };
+        let store = FolderDestination::open_watched(&disk, FolderOptions::default(), watch).unwrap();
+        let file = Removable { path: at(&path), content: KnownContent::of(RECORDED.as_bytes()) };
+        let removal = store.remove_files(vec![file]).await.pop().unwrap().unwrap();
+        assert!(*done.lock().unwrap(), "{case}");
+        store.flush().await.unwrap();
+        let mut texts = BTreeSet::new();
+        collect(note.parent().unwrap(), &mut texts);
+        assert_eq!(has_users(&texts), deed != Deed::Delete, "{case}: {removal:?} {texts:?}");
+        assert!(!has_hidden(note.parent().unwrap()), "{case}: nothing of obsync is left beside it");
+    }
 }
 
 #[tokio::test]
@@ -415,9 +472,7 @@ async fn what_a_user_does_while_a_content_is_copied_for_several_paths_below_a_mo
     let test =
         "interleaved::what_a_user_does_while_a_content_is_copied_for_several_paths_below_a_mount_is_kept";
     let Some(disk) = confined(test, Confinement::Disk("size=16m")) else { return };
-    let mounted = disk.join("mounted");
-    fs::create_dir(&mounted).unwrap();
-    assert!(Command::new("mount").args(["-t", "tmpfs", "none"]).arg(&mounted).status().unwrap().success());
+    mount_below(&disk);
     bring_to_several_paths(&disk, ["a/note.md", "mounted/b/note.md", "mounted/c/note.md"]).await;
 }
 
@@ -468,9 +523,7 @@ async fn bring_to_several_paths(root: &Path, paths: [&'static str; 3]) {
             }
             let mut texts = BTreeSet::new();
             collect(note.parent().unwrap(), &mut texts);
-            // Without an exchange, a program that keeps writing to the replaced file writes to a removed one.
-            let is_gone = deed == Deed::WriteOn && was_placed && edited.starts_with("mounted/");
-            assert!(deed == Deed::Delete || is_gone || has_users(&texts), "{case}: {texts:?}");
+            assert!(deed == Deed::Delete || has_users(&texts), "{case}: {texts:?}");
             assert!(kept <= 1, "{case}");
             assert!(!root.join(".obsync/staging").exists(), "{case}");
         }
@@ -543,6 +596,38 @@ async fn what_a_killed_run_had_taken_out_is_judged_by_the_next() {
         assert!(!next.has_taken(false).await.unwrap());
         next.discard_staged().await.unwrap();
         assert!(!scene.has_staging());
+    }
+}
+
+/// A user's file that was taken out because a conflicted copy has its text, by a run that was killed then.
+#[tokio::test]
+async fn a_text_that_was_taken_out_for_its_copy_stays_if_the_copy_is_gone() {
+    for is_gone in [false, true] {
+        let scene = Scene::new().await;
+        fs::write(scene.note(), USERS).unwrap();
+        let store = FolderDestination::open(scene.home.path(), FolderOptions::default()).unwrap();
+        let copy = store.set_aside(&at("note.md")).await.unwrap();
+        fs::write(scene.note(), USERS).unwrap();
+        drop(store);
+        let watch = move |step: Step, _: Option<&obsync_protocol::VaultPath>| {
+            if step == Step::TakenOut {
+                std::panic::panic_any("killed");
+            }
+        };
+        let store =
+            FolderDestination::open_watched(scene.home.path(), FolderOptions::default(), watch).unwrap();
+        let killed = tokio::spawn(async move { store.set_aside(&at("note.md")).await.is_ok() });
+        assert!(killed.await.is_err(), "the panic is passed on");
+        assert!(!scene.note().exists());
+        if is_gone {
+            fs::remove_file(scene.home.path().join(copy.as_str())).unwrap();
+        }
+        let next = FolderDestination::open(scene.home.path(), FolderOptions::default()).unwrap();
+        next.return_taken(vec![(at("note.md"), None)]).await.unwrap();
+        let is_at = |path: PathBuf| fs::read_to_string(path).is_ok_and(|text| text == USERS);
+        assert_eq!(is_at(scene.note()), is_gone);
+        assert_eq!(is_at(scene.home.path().join(copy.as_str())), !is_gone);
+        assert!(!next.has_taken(false).await.unwrap());
     }
 }
 

@@ -467,9 +467,34 @@ async fn a_file_is_removed_where_no_staging_folder_can_be_made() {
     fs::remove_dir_all(root.join(".obsync")).ok();
     fs::set_permissions(&root, fs::Permissions::from_mode(0o555)).unwrap();
     fs::write(root.join("sub/b.md"), "edit").unwrap();
-    let removals = open(&root).remove_files(vec![file("sub/a.md"), file("sub/b.md")]).await;
+    let store = open(&root);
+    let removals = store.remove_files(vec![file("sub/a.md"), file("sub/b.md")]).await;
+    store.flush().await.unwrap();
     let removals: Vec<Removal> = removals.into_iter().map(Result::unwrap).collect();
     fs::set_permissions(&root, fs::Permissions::from_mode(0o755)).unwrap();
     assert_eq!(removals, [Removal::Removed, Removal::Kept]);
     assert_eq!(names(&root.join("sub")), ["b.md"]);
+}
+
+/// The vault could place a folder of such a name below a mount, where it would be in the way of all files.
+#[tokio::test]
+async fn names_of_unfinished_files_are_refused_and_whatever_has_one_is_in_nobodys_way() {
+    let test = "limits::names_of_unfinished_files_are_refused_and_whatever_has_one_is_in_nobodys_way";
+    let Some(disk) = confined(test, Confinement::Disk("size=4m")) else { return };
+    let hash = KnownContent::of(b"x").hash;
+    let names = [format!(".obsync-{hash}.part"), format!(".obsync-taken-{hash}-{hash}")];
+    let mounted = disk.join("mounted");
+    fs::create_dir(&mounted).unwrap();
+    assert!(Command::new("mount").args(["-t", "tmpfs", "none"]).arg(&mounted).status().unwrap().success());
+    for name in &names {
+        fs::create_dir_all(mounted.join(name).join("inner")).unwrap();
+        for path in [format!("mounted/{name}"), format!("mounted/{}/x.md", name.to_uppercase())] {
+            let error = open(&disk).admits(&at(&path)).unwrap_err();
+            assert!(!error.is_fatal() && error.to_string().contains("unfinished files"), "{error}");
+        }
+    }
+    let destination = open(&disk);
+    place(&destination, "mounted/a.md", b"one", 0, None).await;
+    place(&destination, "mounted/a.md", b"two", 0, Some(b"one")).await;
+    assert_eq!(fs::read_to_string(mounted.join("a.md")).unwrap(), "two");
 }

@@ -1,5 +1,6 @@
 //! Modes, groups, access lists and owners of files that a pull replaces.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::path::Path;
@@ -130,6 +131,42 @@ fn as_another_user(world: &World, args: &[&str]) -> Ran {
     // Only the first user can read the pin of the vault's encryption.
     command.env("OBSYNC_API_URL", world.server.url()).env("OBSYNC_ENCRYPTION", "standard");
     ran(command.env("OBSIDIAN_EMAIL", EMAIL).env("OBSIDIAN_PASSWORD", PASSWORD))
+}
+
+#[test]
+fn a_root_full_of_other_peoples_files_gets_the_vault_and_keeps_them_all() {
+    let world = World::new();
+    let notes = world.vault("Notes");
+    for path in ["a.md", "sub/b.md"] {
+        notes.write(path, path, NOON).unwrap();
+    }
+    let shared = world.path("shared");
+    for number in 0..100 {
+        let path = shared.join([".", "sub", "private"][number % 3]).join(format!("{number}.md"));
+        put(&path, &format!("theirs {number}"));
+        fs::set_permissions(path, fs::Permissions::from_mode([0o600, 0o644][number % 2])).unwrap();
+    }
+    fs::set_permissions(shared.join("private"), fs::Permissions::from_mode(0o700)).unwrap();
+    // Like /tmp: everybody may add entries, and rename or remove only their own.
+    for folder in [shared.join("sub"), shared.clone()] {
+        fs::set_permissions(&folder, fs::Permissions::from_mode(0o1777)).unwrap();
+        if chown(&folder, Some(0), Some(0)).is_err() {
+            not_tested("only root can give a folder to another user");
+            return;
+        }
+    }
+    let theirs = world.files("shared");
+    let with = |ours: &[&str]| {
+        let ours = ours.iter().map(|path| ((*path).to_owned(), (*path).to_owned()));
+        theirs.iter().cloned().chain(ours).collect::<BTreeSet<_>>()
+    };
+    for options in [&[][..], &["--full"]] {
+        as_another_user(&world, &[&["pull", "Notes", "shared"], options].concat()).expect(0);
+        assert_eq!(BTreeSet::from_iter(world.files("shared")), with(&["a.md", "sub/b.md"]), "{options:?}");
+    }
+    notes.delete("sub/b.md").unwrap();
+    as_another_user(&world, &["pull", "Notes", "shared"]).expect(0);
+    assert_eq!(BTreeSet::from_iter(world.files("shared")), with(&["a.md"]));
 }
 
 #[test]

@@ -155,9 +155,10 @@ impl Expected {
 
 /// obsync's own folder in a destination.
 const OWN_FOLDER: &str = ".obsync";
-/// Files that stay in it: the pin of the vault's encryption, the lock's file, and a file that hides both from
-/// git.
-const STAYS: [&str; 4] = [".obsync/id", ".obsync/pin.json", ".obsync/lock", ".obsync/.gitignore"];
+/// Files that stay in it: the marker, the pin of the vault's encryption, the lock's file, a file that hides
+/// all from git, and the list of mounted folders.
+const STAYS: [&str; 5] =
+    [".obsync/id", ".obsync/pin.json", ".obsync/lock", ".obsync/.gitignore", ".obsync/mounts"];
 
 fn read_file(file: &Path, path: String) -> io::Result<ExpectedFile> {
     let (hash, size) = hash_file(file)?;
