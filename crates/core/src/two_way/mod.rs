@@ -537,7 +537,11 @@ impl TwoWay<'_, '_> {
             let deferred = self.run.state.deferred(kind).await?;
             for deferred in deferred.into_iter().filter(|deferred| !deferred.key.is_outgoing()) {
                 let path = keys.decode_path(&deferred.message.path);
-                if path.as_ref().is_ok_and(|path| foreseen.merged.contains_key(path)) {
+                let would_be_done = |path: &VaultPath| {
+                    foreseen.merged.contains_key(path)
+                        || (deferred.cause == DeferredCause::Diverged && foreseen.is_learned(path))
+                };
+                if path.as_ref().is_ok_and(would_be_done) {
                     continue;
                 }
                 match deferred.cause {
