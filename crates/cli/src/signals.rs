@@ -4,14 +4,20 @@
 //! follower check everything again.
 
 use std::io::{IsTerminal, stderr, stdin};
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
+use std::thread;
+use std::time::Duration;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
+use crate::answer::Answer;
 use crate::exit::{Exit, Failed};
 use crate::ui::console::Console;
+
+/// Time for the answer of a program that ends at once, or for the end of one that is being printed.
+const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// Cancels `stop` on the first signal. On the second one the program ends, with its answer on the `console`
 /// if one is due. Call it within a runtime.
@@ -23,12 +29,27 @@ pub(crate) fn listen(stop: CancellationToken, console: Arc<Console>, owes_answer
         either(&mut interrupt, &mut terminate).await;
         stop.cancel();
         either(&mut interrupt, &mut terminate).await;
-        console.remove_bar();
-        if owes_answer {
-            console.answer_at_once(&Failed::new(Exit::Unfinished, "interrupted twice, so ended at once"));
-        }
+        say_last_words(console, owes_answer);
         std::process::exit(Exit::Unfinished.code().into());
     });
+}
+
+/// Removes the progress bar and prints an answer that is due, within a limit: while nobody reads the output, each
+/// write of it waits, and keeps the console locked.
+fn say_last_words(console: Arc<Console>, owes_answer: bool) {
+    let (said, heard) = mpsc::channel();
+    let say = move || {
+        console.remove_bar();
+        if owes_answer {
+            let failed = Failed::new(Exit::Unfinished, "interrupted twice, so ended at once");
+            // There is nowhere left to report that it cannot be written.
+            let _ = console.answer(&Answer::of(&failed));
+        }
+        let _ = said.send(());
+    };
+    if thread::Builder::new().spawn(say).is_ok() {
+        let _ = heard.recv_timeout(LAST_WORDS);
+    }
 }
 
 async fn either(interrupt: &mut Signal, terminate: &mut Signal) {

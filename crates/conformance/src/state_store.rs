@@ -347,6 +347,8 @@ async fn each_cause_of_a_deferred_change_stays_itself(scene: &impl StateStoreUnd
         DeferredCause::HeldBack { confirmed: None },
         DeferredCause::HeldBack { confirmed: Some(-5) },
         DeferredCause::Acknowledged { reason: "it cannot be".to_owned() },
+        DeferredCause::Lasting { reason: "it cannot be".to_owned() },
+        DeferredCause::Diverged,
     ];
     let changes: Vec<Deferred> = (1..)
         .zip(causes)
@@ -356,6 +358,18 @@ async fn each_cause_of_a_deferred_change_stays_itself(scene: &impl StateStoreUnd
     let state = scene.open().await;
     assert_eq!(state.deferred(DeferredKind::Failed).await.expect("deferred"), changes);
     assert_eq!(state.deferred(DeferredKind::Filtered).await.expect("deferred"), []);
+    let reason = "the vault changed it, and a push applies nothing here; `obsync sync` does, or `obsync push --mirror` \
+                  replaces it";
+    let left =
+        deferred(DeferredKey::encoded("8"), 8, DeferredCause::Acknowledged { reason: reason.to_owned() });
+    commit(&state, Commit { deferred: vec![left.clone()], ..Commit::default() }).await;
+    let read = state.deferred(DeferredKind::Failed).await.expect("deferred");
+    assert_eq!(
+        read.last(),
+        Some(&Deferred { cause: DeferredCause::Diverged, ..left.clone() }),
+        "of an earlier release"
+    );
+    commit(&state, Commit { resolved: vec![left.key], ..Commit::default() }).await;
     // From one cause to another, and to none.
     let retained = deferred(DeferredKey::encoded("9"), 9, DeferredCause::Retained);
     commit(&state, Commit { deferred: vec![retained.clone()], ..Commit::default() }).await;

@@ -117,7 +117,10 @@ impl Run<'_> {
         match deferred.cause {
             // Accepted failures are retried as well: they may have been in the way of another change that is
             // gone.
-            DeferredCause::Failed { .. } | DeferredCause::Acknowledged { .. } => {
+            DeferredCause::Failed { .. }
+            | DeferredCause::Lasting { .. }
+            | DeferredCause::Acknowledged { .. }
+            | DeferredCause::Diverged => {
                 earlier.remembered.add(&deferred);
             }
             // It stays until a user confirms it, or the vault changes it.

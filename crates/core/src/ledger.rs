@@ -237,7 +237,12 @@ impl<'a> Ledger<'a> {
 
     /// A change could not be applied.
     pub(crate) fn failed(&mut self, entry: &RemoteEntry, reason: String) {
-        self.postpone(entry, reason.clone());
+        self.fail(entry, DeferredCause::Failed { reason: reason.clone() }, reason);
+    }
+
+    fn fail(&mut self, entry: &RemoteEntry, cause: DeferredCause, reason: String) {
+        tracing::debug!(uid = entry.uid.0, reason, "a change could not be applied");
+        self.postpone(entry, cause);
         let key = DeferredKey::plain(&entry.path);
         self.withdraw_failure(&key, &entry.path);
         self.failures.insert(key);
@@ -271,13 +276,13 @@ impl<'a> Ledger<'a> {
         if !self.accept(deferred) {
             self.report.has_lasting_failures = true;
             self.report.has_excludable_failures = true;
-            self.failed(entry, reason);
+            self.fail(entry, DeferredCause::Lasting { reason: reason.clone() }, reason);
         }
     }
 
-    /// A change of the vault is intentionally not applied here.
-    pub(crate) fn left(&mut self, entry: &RemoteEntry, reason: String) {
-        let deferred = entry.defer(DeferredCause::Acknowledged { reason }, &self.keys);
+    /// A push does not apply this change of the vault here.
+    pub(crate) fn diverged(&mut self, entry: &RemoteEntry) {
+        let deferred = entry.defer(DeferredCause::Diverged, &self.keys);
         if self.remembered.has_capacity_for(&deferred) {
             self.completed.push(entry.uid);
             self.defer(deferred);
@@ -305,12 +310,11 @@ impl<'a> Ledger<'a> {
     }
 
     /// Stores a change that could not be applied for the next run.
-    fn postpone(&mut self, entry: &RemoteEntry, reason: String) {
-        tracing::debug!(uid = entry.uid.0, reason, "a change could not be applied");
+    fn postpone(&mut self, entry: &RemoteEntry, cause: DeferredCause) {
         // A confirmed deletion that fails stays confirmed.
         let cause = match !entry.is_live() && self.confirmed_deletions.contains(&entry.path) {
             true => DeferredCause::HeldBack { confirmed: Some(brake::this_minute().saturating_mul(60_000)) },
-            false => DeferredCause::Failed { reason },
+            false => cause,
         };
         let deferred = entry.defer(cause, &self.keys);
         // Without room it stays pending: the version stays below it, and the next run lists it again.
@@ -373,15 +377,14 @@ impl<'a> Ledger<'a> {
             return self.defer(Deferred { cause: DeferredCause::Filtered, ..refused.deferred });
         }
         let mut deferred = refused.deferred;
-        if let DeferredCause::Failed { reason } | DeferredCause::Acknowledged { reason } = &deferred.cause {
-            let reason = reason.clone();
+        if let Some(reason) = deferred.cause.reason().map(str::to_owned) {
             let cause = DeferredCause::Acknowledged { reason: reason.clone() };
             if self.accept(Deferred { cause, ..deferred.clone() }) {
                 return;
             }
             self.report.has_lasting_failures = true;
             self.report.has_excludable_failures |= !deferred.key.is_encoded();
-            deferred.cause = DeferredCause::Failed { reason };
+            deferred.cause = DeferredCause::Lasting { reason };
         }
         if let Some(failure) = Failure::of_deferred(&deferred) {
             self.report.fail(failure);

@@ -376,7 +376,7 @@ impl Listing {
             Err(error) => {
                 let mut deferred = deferred.bounded();
                 // The filter that excluded it may have been another one.
-                if deferred.cause == DeferredCause::Filtered {
+                if matches!(deferred.cause, DeferredCause::Filtered | DeferredCause::Diverged) {
                     deferred.cause = DeferredCause::Failed { reason: error.reason };
                 }
                 self.refuse(Refused { deferred, place: error.place });

@@ -187,10 +187,7 @@ impl Deferred {
         /// Without its texts, with its share of a map.
         const FIXED: u64 = 400;
         let Deferred { key, message, cause } = self;
-        let reason = match cause {
-            DeferredCause::Failed { reason } | DeferredCause::Acknowledged { reason } => reason.len(),
-            DeferredCause::Filtered | DeferredCause::Retained | DeferredCause::HeldBack { .. } => 0,
-        };
+        let reason = cause.reason().map_or(0, str::len);
         let texts =
             2 * key.as_str().len() + message.path.as_str().len() + message.hash.as_str().len() + reason;
         FIXED + texts as u64
@@ -294,21 +291,55 @@ pub enum DeferredCause {
     },
     /// A deletion that is not made because the destination keeps deleted files.
     Retained,
-    /// It can never be applied here, and the user accepted that.
+    /// It can never be applied here, unless the vault changes it again. It is retried in every run, as it may
+    /// have been in the way of another change that is gone.
+    Lasting {
+        /// The error, as a sentence.
+        reason: String,
+    },
+    /// The same, and the user accepted that.
     Acknowledged {
         /// The error, as a sentence.
         reason: String,
     },
+    /// A push does not apply it. A later sync or pull does.
+    Diverged,
 }
 
+/// The reason that an earlier release stored, as an accepted one, for a change that a push does not apply.
+const LEFT_BY_A_PUSH: &str = "the vault changed it, and a push applies nothing here; `obsync sync` does, or `obsync push --mirror` replaces it";
+
 impl DeferredCause {
+    /// The cause that was stored as accepted with this reason.
+    pub fn acknowledged(reason: String) -> Self {
+        match reason == LEFT_BY_A_PUSH {
+            true => DeferredCause::Diverged,
+            false => DeferredCause::Acknowledged { reason },
+        }
+    }
+
+    /// The error, if it is one.
+    pub fn reason(&self) -> Option<&str> {
+        match self {
+            DeferredCause::Failed { reason }
+            | DeferredCause::Lasting { reason }
+            | DeferredCause::Acknowledged { reason } => Some(reason),
+            DeferredCause::Filtered
+            | DeferredCause::Retained
+            | DeferredCause::HeldBack { .. }
+            | DeferredCause::Diverged => None,
+        }
+    }
+
     /// The kind that loads it.
     pub fn kind(&self) -> DeferredKind {
         match self {
             DeferredCause::Filtered | DeferredCause::Retained => DeferredKind::Filtered,
             DeferredCause::Failed { .. }
             | DeferredCause::HeldBack { .. }
-            | DeferredCause::Acknowledged { .. } => DeferredKind::Failed,
+            | DeferredCause::Lasting { .. }
+            | DeferredCause::Acknowledged { .. }
+            | DeferredCause::Diverged => DeferredKind::Failed,
         }
     }
 }
@@ -319,7 +350,8 @@ pub enum DeferredKind {
     /// Changes that the filter excluded, which matter when the filter changes, and deletions of files that
     /// are kept.
     Filtered,
-    /// Changes that failed, are held back or were acknowledged. They matter in every run.
+    /// Changes that failed, are held back, were acknowledged or were left alone by a push. They matter in every
+    /// run.
     Failed,
 }
 

@@ -16,6 +16,9 @@ pub struct Outstanding {
     pub failures: Vec<Failure>,
     /// Failures that can never be resolved here, accepted by the user.
     pub accepted: Vec<Failure>,
+    /// Changes of the vault that a push left alone: a sync applies them here.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub diverged: Vec<String>,
     /// Local changes that wait to be sent again.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub waiting: Vec<Failure>,
@@ -54,7 +57,10 @@ impl Outstanding {
                     let until = Refusal::of(deferred).map_or_else(String::new, again);
                     sorted.waiting.push(failure(&format!("{reason}{until}")));
                 }
-                DeferredCause::Failed { reason } => sorted.failures.push(failure(reason)),
+                DeferredCause::Failed { reason } | DeferredCause::Lasting { reason } => {
+                    sorted.failures.push(failure(reason));
+                }
+                DeferredCause::Diverged => sorted.diverged.push(path()),
                 DeferredCause::Acknowledged { reason } => sorted.accepted.push(failure(reason)),
                 // Folders that become empty are removed with their files.
                 DeferredCause::HeldBack { .. } if deferred.message.folder => {}
@@ -66,9 +72,8 @@ impl Outstanding {
                 DeferredCause::Filtered | DeferredCause::Retained => {}
             }
         }
-        for paths in [&mut sorted.held_back, &mut sorted.held_back_in_vault, &mut sorted.confirmed] {
-            paths.sort();
-        }
+        let Outstanding { diverged, held_back, held_back_in_vault, confirmed, .. } = &mut sorted;
+        [diverged, held_back, held_back_in_vault, confirmed].into_iter().for_each(|paths| paths.sort());
         sorted
     }
 }

@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use crate::foreseen::Foreseen;
 use crate::identity::Doubt;
-use crate::model::{Deferred, DeferredCause, Direction};
+use crate::model::{Deferred, Direction};
 use crate::problem::Ending;
 
 /// How a pull ended.
@@ -82,12 +82,8 @@ pub struct Failure {
 impl Failure {
     /// The failure that a deferred change describes, if it is one, accepted or not.
     pub(crate) fn of_deferred(deferred: &Deferred) -> Option<Self> {
-        let (DeferredCause::Failed { reason } | DeferredCause::Acknowledged { reason }) = &deferred.cause
-        else {
-            return None;
-        };
-        let path = deferred.key.shown().to_owned();
-        Some(Failure { path, uid: deferred.message.uid, reason: reason.clone() })
+        let reason = deferred.cause.reason()?.to_owned();
+        Some(Failure { path: deferred.key.shown().to_owned(), uid: deferred.message.uid, reason })
     }
 }
 

@@ -1,6 +1,6 @@
 //! Compares a destination with the state: every file is read and hashed, or compared by its object's
-//! metadata. Also reports gaps that the state knows of: an incomplete pull, failed changes, held-back
-//! deletions.
+//! metadata. Also reports gaps that the state knows of: an incomplete pull, failed changes, changes that a
+//! push left alone, held-back deletions.
 
 use std::collections::{HashMap, HashSet};
 
@@ -61,8 +61,13 @@ pub struct Verification {
     pub unfinished: Vec<Unfinished>,
     /// Changes of the vault that could not be applied.
     pub failures: Vec<Failure>,
+    /// Number of `failures` that no run can resolve, unless the vault changes them again. `--accept-failures` accepts
+    /// them.
+    pub lasting_failures: u64,
     /// Failures that can never be resolved here, accepted by the user. They are not an error.
     pub accepted_failures: u64,
+    /// Changes of the vault that a push left alone.
+    pub diverged: Vec<String>,
     /// Deletions here that are held back until they are confirmed. Until then, the files count as files of the vault.
     pub held_back: Vec<String>,
     /// Deletions in the vault that are held back until they are confirmed, of files that were deleted here.
@@ -163,6 +168,7 @@ impl Verification {
         self.is_as_recorded()
             && self.unfinished.is_empty()
             && self.failures.is_empty()
+            && self.diverged.is_empty()
             && self.held_back.is_empty()
             && self.held_back_in_vault.is_empty()
             && self.confirmed.is_empty()
@@ -190,7 +196,7 @@ impl Verification {
         self.extra.sort();
         self.unreadable.sort();
         self.unverified.sort();
-        [&mut self.held_back, &mut self.held_back_in_vault, &mut self.confirmed]
+        [&mut self.diverged, &mut self.held_back, &mut self.held_back_in_vault, &mut self.confirmed]
             .into_iter()
             .for_each(|paths| paths.sort());
         if let Some(files) = &mut self.files {
@@ -332,7 +338,12 @@ async fn add_deferred(
         match &deferred.cause {
             // A file with a waiting outgoing change is right here.
             DeferredCause::Failed { .. } if is_outgoing => {}
-            DeferredCause::Failed { .. } => verification.failures.extend(Failure::of_deferred(&deferred)),
+            DeferredCause::Failed { .. } | DeferredCause::Lasting { .. } => {
+                let is_lasting = matches!(deferred.cause, DeferredCause::Lasting { .. });
+                verification.lasting_failures += u64::from(is_lasting);
+                verification.failures.extend(Failure::of_deferred(&deferred));
+            }
+            DeferredCause::Diverged => verification.diverged.push(path),
             // Folders that become empty are removed with their files.
             DeferredCause::HeldBack { .. } if deferred.message.folder => {}
             DeferredCause::HeldBack { confirmed } => {

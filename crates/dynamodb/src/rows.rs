@@ -202,20 +202,23 @@ enum RarerCause {
     HeldBack,
     Acknowledged,
     Retained,
+    Lasting,
+    Diverged,
 }
 
 impl From<&Deferred> for DeferredRow {
     fn from(Deferred { key, message, cause }: &Deferred) -> Self {
-        let (reason, rarer, confirmed) = match cause {
-            DeferredCause::Filtered => (None, None, None),
-            DeferredCause::Failed { reason } => (Some(reason), None, None),
-            DeferredCause::Retained => (None, Some(RarerCause::Retained), None),
-            DeferredCause::HeldBack { confirmed } => (None, Some(RarerCause::HeldBack), *confirmed),
-            DeferredCause::Acknowledged { reason } => (Some(reason), Some(RarerCause::Acknowledged), None),
+        let (rarer, confirmed) = match cause {
+            DeferredCause::Filtered | DeferredCause::Failed { .. } => (None, None),
+            DeferredCause::Retained => (Some(RarerCause::Retained), None),
+            DeferredCause::HeldBack { confirmed } => (Some(RarerCause::HeldBack), *confirmed),
+            DeferredCause::Lasting { .. } => (Some(RarerCause::Lasting), None),
+            DeferredCause::Acknowledged { .. } => (Some(RarerCause::Acknowledged), None),
+            DeferredCause::Diverged => (Some(RarerCause::Diverged), None),
         };
         DeferredRow {
             key: stored_key(key),
-            reason: reason.map(|reason| shorten(reason, LONGEST_TEXT)),
+            reason: cause.reason().map(|reason| shorten(reason, LONGEST_TEXT)),
             cause: rarer,
             confirmed,
             uid: message.uid.0,
@@ -255,8 +258,12 @@ impl DeferredRow {
             (Some(RarerCause::Retained), _) => DeferredCause::Retained,
             (Some(RarerCause::HeldBack), _) => DeferredCause::HeldBack { confirmed: self.confirmed },
             (Some(RarerCause::Acknowledged), reason) => {
-                DeferredCause::Acknowledged { reason: reason.unwrap_or_default() }
+                DeferredCause::acknowledged(reason.unwrap_or_default())
             }
+            (Some(RarerCause::Lasting), reason) => {
+                DeferredCause::Lasting { reason: reason.unwrap_or_default() }
+            }
+            (Some(RarerCause::Diverged), _) => DeferredCause::Diverged,
         };
         Deferred { key: DeferredKey::from_stored(self.key), message, cause }
     }

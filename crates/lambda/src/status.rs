@@ -46,6 +46,9 @@ pub(crate) struct VaultState {
     /// Number of entries that are not in `accepted`.
     #[serde(skip_serializing_if = "is_zero")]
     accepted_unlisted: u64,
+    /// Number of changes that are not in `diverged`.
+    #[serde(skip_serializing_if = "is_zero")]
+    diverged_unlisted: u64,
     /// Number of changes that are not in `waiting`.
     #[serde(skip_serializing_if = "is_zero")]
     waiting_unlisted: u64,
@@ -111,6 +114,7 @@ pub(crate) async fn of_vault(
     let held_back_in_vault_unlisted = truncate(&mut outstanding.held_back_in_vault);
     let confirmed_unlisted = truncate(&mut outstanding.confirmed);
     let accepted_unlisted = truncate(&mut outstanding.accepted);
+    let diverged_unlisted = truncate(&mut outstanding.diverged);
     let waiting_unlisted = truncate(&mut outstanding.waiting);
     let unfinished = match &summary {
         Some(summary) => Unfinished::of(&state, summary.holder.is_some()).await?,
@@ -141,6 +145,7 @@ pub(crate) async fn of_vault(
         held_back_in_vault_unlisted,
         confirmed_unlisted,
         accepted_unlisted,
+        diverged_unlisted,
         waiting_unlisted,
         filtered: number(|summary| summary.filtered).saturating_sub(retained),
         retained,

@@ -185,15 +185,14 @@ fn defer(transaction: &Transaction<'_>, deferred: &[Deferred]) -> Written {
                VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)";
     let mut statement = transaction.prepare_cached(sql)?;
     for Deferred { key, message, cause } in deferred {
-        let (reason, confirmed) = match cause {
-            DeferredCause::Filtered | DeferredCause::Retained => (None, None),
-            DeferredCause::Failed { reason } | DeferredCause::Acknowledged { reason } => (Some(reason), None),
-            DeferredCause::HeldBack { confirmed } => (None, *confirmed),
+        let confirmed = match cause {
+            DeferredCause::HeldBack { confirmed } => *confirmed,
+            _ => None,
         };
         statement.execute((
             key.as_str(),
             cause_number(cause),
-            reason,
+            cause.reason(),
             signed(message.uid.0, "a version of the vault")?,
             message.path.as_str(),
             message.related_path.as_ref().map(EncodedPath::as_str),

@@ -289,8 +289,10 @@ pub(super) fn deferred_part(
             0 => DeferredCause::Filtered,
             1 => DeferredCause::Failed { reason: row.get(2)? },
             2 => DeferredCause::HeldBack { confirmed: row.get(3)? },
-            3 => DeferredCause::Acknowledged { reason: row.get(2)? },
+            3 => DeferredCause::acknowledged(row.get(2)?),
             4 => DeferredCause::Retained,
+            5 => DeferredCause::Diverged,
+            6 => DeferredCause::Lasting { reason: row.get(2)? },
             cause => return Err(ReadError::Value(format!("no change is deferred for a cause {cause}"))),
         };
         let key = DeferredKey::from_stored(row.get(0)?);
@@ -317,6 +319,8 @@ pub(super) fn cause_number(cause: &DeferredCause) -> i64 {
         DeferredCause::HeldBack { .. } => 2,
         DeferredCause::Acknowledged { .. } => 3,
         DeferredCause::Retained => 4,
+        DeferredCause::Diverged => 5,
+        DeferredCause::Lasting { .. } => 6,
     }
 }
 

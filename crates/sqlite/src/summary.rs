@@ -71,7 +71,7 @@ pub(super) fn summary(connection: &Connection) -> Result<StateSummary, ReadError
             .map_err(|_| ReadError::Value("the sizes of its files are negative".to_owned()))?,
         folders,
         filtered: count(0)?,
-        failed: count(1)?,
+        failed: count(1)? + count(6)?,
         retained: count(4)?,
     })
 }

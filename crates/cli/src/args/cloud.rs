@@ -121,9 +121,9 @@ pub(crate) enum AwsCommand {
 
 /// Create a bucket for vaults and a table for their state
 ///
-/// The bucket blocks public access, is encrypted, keeps earlier versions, and aborts uploads that are not finished
-/// within a day. The table is billed per request and can be restored. An existing bucket or table keeps its settings,
-/// and missing settings are added. The command can be repeated safely.
+/// The bucket blocks public access, is encrypted, keeps earlier versions for 90 days, and aborts uploads that are not
+/// finished within a day. The table is billed per request and can be restored. An existing bucket or table keeps its
+/// settings, and missing settings are added. The command can be repeated safely.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:

@@ -41,10 +41,10 @@ pub(crate) struct Pull {
     #[command(flatten)]
     pub(crate) encryption: EncryptionOption,
     /// Continue although the encryption of the vault changed. Prompts for the password again if the vault is
-    /// end-to-end encrypted. This run removes nothing, and keeps files that differ as conflicted copies
+    /// end-to-end encrypted. This run removes nothing, and keeps both versions of files that differ
     #[arg(long, conflicts_with = "dry_run")]
     pub(crate) accept_encryption_change: bool,
-    /// Check everything again, from the vault's first version; only files that differ are downloaded
+    /// Check everything again, from the vault's first version; only files that differ are transferred
     #[arg(long)]
     pub(crate) full: bool,
     /// Continue from the vault's version although it is older than that of DEST (exit status 11). Files that the
@@ -63,8 +63,8 @@ pub(crate) struct Pull {
     /// Show what a run would do, and change nothing
     #[arg(long)]
     pub(crate) dry_run: bool,
-    /// Maximum number of connections to download over, 1 to 10. A run starts with up to four, and adds more while
-    /// each one makes it faster
+    /// Maximum number of connections to transfer files over, 1 to 10. A run starts with up to four, and adds more
+    /// while each one makes it faster
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=10), default_value = "10")]
     pub(crate) connections: u8,
     /// Stop cleanly after this time (such as 90s, 30m or 2h), as on Ctrl-C; the next run continues

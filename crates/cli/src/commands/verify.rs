@@ -1,17 +1,20 @@
 //! `obsync verify`: compares every file of a destination with the recorded one, and says whether that is the
 //! whole vault.
 
+mod remedies;
+
 use std::sync::Arc;
 
 use jiff::Timestamp;
 use obsync_bucket::BucketOptions;
 use obsync_core::{
-    Direction, Phase, Problem, ProblemCode, Progress, StateError, StateStore, Unfinished, Verification,
-    VerifiedFile, VerifyError, verify,
+    Phase, Problem, ProblemCode, Progress, RunOutcome, StateError, StateStore, Unfinished, VaultState,
+    Verification, VerifiedFile, VerifyError, verify,
 };
-use obsync_protocol::{Filter, VaultPath, escaped, printable, shown_name};
+use obsync_protocol::{VaultPath, escaped, printable, shown_name};
 use serde::Serialize;
 
+use self::remedies::{Remedy, Usual, mend, remedies};
 use super::waiting::patiently;
 use crate::answer::Answer;
 use crate::args::Verify;
@@ -37,6 +40,10 @@ pub(crate) struct VerifyDocument {
     vault_id: Option<String>,
     /// True if the destination is the whole vault, exactly as it was last pulled.
     clean: bool,
+    /// Why the folder is not the one that was pulled to: `no_folder`, `no_marker` or `other_marker`; null if it is, and
+    /// for a bucket. Such a folder is never clean.
+    #[cfg_attr(test, schemars(with = "Option<String>"))]
+    absence: Option<Absence>,
     /// Commands that repair the destination, in order.
     commands: Vec<String>,
     /// Other destinations inside this one. Their files are not in `extra`.
@@ -84,34 +91,58 @@ pub(super) async fn run(options: &Verify, context: &Context) -> Result<Exit, Fai
     patiently(options.wait, &context.stop, async || verify_once(options, context).await).await
 }
 
+/// The result of one verification.
+struct Findings {
+    verification: Verification,
+    /// Other destinations inside this one.
+    nested: Vec<NestedPlace>,
+    absence: Option<Absence>,
+    usual: Usual,
+    /// The last run found the vault older than the destination.
+    vault_was_older: bool,
+}
+
+impl Findings {
+    fn is_clean(&self) -> bool {
+        self.verification.is_clean() && self.absence.is_none()
+    }
+
+    /// True if the files are right, but the folder's marker is not.
+    fn lacks_only_its_marker(&self) -> bool {
+        let is_there = !matches!(self.absence, None | Some(Absence::NoFolder));
+        is_there && self.verification.is_as_recorded() && self.verification.intact.files > 0
+    }
+}
+
 async fn verify_once(options: &Verify, context: &Context) -> Result<Exit, Failed> {
     let known = Known::of(&options.destination, &options.state.place, context).await?;
     let state = known.only_state().await?;
     let absence = known.absence(&state).await?;
-    let mut verification = look(&known, &state, options, context).await?;
-    let nested = take_nested(&known, &mut verification).await?;
-    let vault = state.vault();
     let recorded = state.store().load().await?;
-    let usual = Usual {
-        direction: recorded.direction,
-        choice: recorded.filter.as_deref().and_then(Filter::of_fingerprint).as_ref().map(choice_options),
-        never_sends: match recorded.direction {
-            Direction::Pull => Vec::new(),
-            _ => never_sent(&options.destination, &verification.extra),
-        },
+    let mut verification = look(&known, &state, &recorded, options, context).await?;
+    let nested = take_nested(&known, &mut verification).await?;
+    let last_run = state.store().last_run().await?;
+    let findings = Findings {
+        nested,
+        absence,
+        usual: Usual::of(&recorded, &options.destination, &verification.extra),
+        vault_was_older: last_run.is_some_and(|run| run.outcome == RunOutcome::VaultOlder),
+        verification,
     };
-    let remedies = remedies(&known, vault.as_ref(), &usual, &verification, &nested, absence, options);
-    let exit = if verification.is_clean() { Exit::Done } else { Exit::Failures };
+    let vault = state.vault();
+    let remedies = match (findings.is_clean(), vault.clone()) {
+        (false, Some(vault)) => remedies(&known, &known.operand(vault).await?, &findings, options),
+        (false, None) => remedies(&known, "VAULT", &findings, options),
+        (true, _) => Vec::new(),
+    };
+    let exit = if findings.is_clean() { Exit::Done } else { Exit::Failures };
     if options.json {
-        let problem = problem(&verification, &remedies, &usual, absence);
+        let problem = problem(&findings, &remedies, options);
         let commands = remedies.into_iter().map(|remedy| remedy.command).collect();
-        context.console.answer(&Answer::new(
-            exit,
-            problem,
-            document(options, vault, verification, commands, nested),
-        ))?;
+        let document = document(options, vault, findings, commands);
+        context.console.answer(&Answer::new(exit, problem, document))?;
     } else {
-        tell(&verification, &remedies, &usual, &nested, absence, options, context)?;
+        tell(&findings, &remedies, options, context)?;
     }
     Ok(exit)
 }
@@ -120,10 +151,11 @@ async fn verify_once(options: &Verify, context: &Context) -> Result<Exit, Failed
 async fn look(
     known: &Known,
     state: &State,
+    recorded: &VaultState,
     options: &Verify,
     context: &Context,
 ) -> Result<Verification, Failed> {
-    // The folder's lock prevents runs during the check. A bucket has none.
+    // The folder's lock prevents runs during the check.
     let rest = match state.refuse_while_at_work().await {
         Ok(()) => None,
         Err(error) => {
@@ -142,11 +174,27 @@ async fn look(
     let result =
         verify(destination.as_ref(), state.store().as_ref(), options.list_files, display.as_ref()).await;
     drop(drawing);
+    // Changes by a run meanwhile would be mistaken for damage.
     match rest {
-        // Changes by a run meanwhile would be mistaken for damage.
-        Some((began, at_work)) if resting(state).await? != Some(began) => Err(at_work),
-        _ => result.map_err(failed),
+        Some((began, at_work)) if resting(state).await? != Some(began) => return Err(at_work),
+        Some(_) => {}
+        None => refuse_if_changed(known, recorded, options).await?,
     }
+    result.map_err(failed)
+}
+
+/// Refuses the result for a bucket, which has no lock against runs, if one began or has changed it since its state
+/// was read.
+async fn refuse_if_changed(known: &Known, before: &VaultState, options: &Verify) -> Result<(), Failed> {
+    let Destination::Bucket(_) = options.destination else { return Ok(()) };
+    // The open state may answer from memory.
+    let now = known.only_state().await?;
+    now.refuse_while_at_work().await?;
+    if now.store().load().await? == *before {
+        return Ok(());
+    }
+    let message = format!("a run changed {} while it was verified; verify it again", options.destination);
+    Err(Failed::new(Exit::AlreadyRunning, message).coded(ProblemCode::AlreadyRunning))
 }
 
 /// The beginning of a follower's last run, if it waits for the next one now.
@@ -159,34 +207,41 @@ async fn resting(state: &State) -> Result<Option<Timestamp>, StateError> {
 fn document(
     options: &Verify,
     vault: Option<StateVault>,
-    verification: Verification,
+    findings: Findings,
     commands: Vec<String>,
-    nested: Vec<NestedPlace>,
 ) -> VerifyDocument {
     let (vault, vault_id) = vault.map(|vault| (vault.name, vault.id)).unzip();
     VerifyDocument {
         destination: options.destination.to_string(),
         vault,
         vault_id,
-        clean: verification.is_clean(),
+        clean: findings.is_clean(),
+        absence: findings.absence,
         commands,
-        nested,
-        verification,
+        nested: findings.nested,
+        verification: findings.verification,
     }
 }
 
 /// The problem for scripts: the gravest one.
-fn problem(
-    verification: &Verification,
-    remedies: &[Remedy],
-    usual: &Usual,
-    absence: Option<Absence>,
-) -> Option<Problem> {
-    if verification.is_clean() {
+fn problem(findings: &Findings, remedies: &[Remedy], options: &Verify) -> Option<Problem> {
+    if findings.is_clean() {
         return None;
     }
-    let differs = !verification.is_as_recorded();
-    let (code, message) = match verification {
+    let (code, message) = gravest(findings, options);
+    let problem = Problem::new(code, message);
+    Some(match remedies::hint(findings, remedies) {
+        Some(hint) => problem.with_hint(hint),
+        None => problem,
+    })
+}
+
+fn gravest(Findings { verification, absence, .. }: &Findings, options: &Verify) -> (ProblemCode, String) {
+    let changes = |count: usize| human::counted(count as u64, "change", "changes");
+    let deletions = |count: usize| human::counted(count as u64, "deletion", "deletions");
+    let absent = absence
+        .map_or_else(String::new, |absence| format!("{} is not there: {absence}", options.destination));
+    match verification {
         _ if verification.unfinished == [Unfinished::Unsent] => (
             ProblemCode::Unfinished,
             "a run ended while it was sending, so the vault does not have all local changes".to_owned(),
@@ -194,203 +249,73 @@ fn problem(
         _ if !verification.unfinished.is_empty() => {
             (ProblemCode::Unfinished, "a pull did not finish, so this is not the whole vault".to_owned())
         }
-        _ if differs => (ProblemCode::Differs, "the destination is not what was pulled".to_owned()),
+        _ if !verification.is_as_recorded() => {
+            (ProblemCode::Differs, "the destination is not what was pulled".to_owned())
+        }
+        _ if absence.is_some() => (ProblemCode::Differs, absent),
         _ if !verification.failures.is_empty() => {
-            let count = human::counted(verification.failures.len() as u64, "change", "changes");
+            let count = changes(verification.failures.len());
             (ProblemCode::Failures, format!("{count} of the vault could not be pulled"))
+        }
+        _ if !verification.diverged.is_empty() => {
+            let count = changes(verification.diverged.len());
+            (ProblemCode::Differs, format!("{count} of the vault left alone by a push"))
         }
         _ => {
             let held_back = verification.held_back.len() + verification.held_back_in_vault.len();
-            let deletions = |count: usize| human::counted(count as u64, "deletion", "deletions");
             let message = match held_back {
                 0 => format!("{} confirmed and not made yet", deletions(verification.confirmed.len())),
                 held_back => format!("{} held back", deletions(held_back)),
             };
             (ProblemCode::HeldBack, message)
         }
-    };
-    let problem = Problem::new(code, message);
-    Some(match remedies {
-        [first, ..] if absence.is_some() => problem.with_hint(format!(
-            "mount its disk, if it is not mounted; else `{}`, {}",
-            first.command,
-            usual.missing()
-        )),
-        [Remedy { does: Does::Confirms, command }, ..] => problem.with_hint(format!("`{command}`")),
-        [Remedy { does: Does::Sends, command }, Remedy { does: Does::BringsBack, command: back }, ..] => {
-            problem.with_hint(format!(
-                "`{command}` sends local changes, `{back}` restores the vault's files; each {}",
-                usual.missing()
-            ))
-        }
-        [first, ..] => problem.with_hint(format!("`{}`, {}", first.command, usual.missing())),
-        [] if !usual.never_sends.is_empty() => problem.with_hint(
-            "rename or remove the files that are not of the vault, or leave them: no run sends links and such names",
-        ),
-        [] if !verification.extra.is_empty() => problem.with_hint(
-            "remove the files that are not part of the vault, or leave them: obsync does not touch them",
-        ),
-        [] => problem,
-    })
-}
-
-/// A command that repairs something.
-struct Remedy {
-    does: Does,
-    command: String,
-}
-
-/// The effect of a [`Remedy`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Does {
-    /// It resumes an interrupted run.
-    GoesOn,
-    /// It sends local changes.
-    Sends,
-    /// It restores missing or changed files.
-    BringsBack,
-    /// It puts locally added or changed files into the trash.
-    SetsAside,
-    /// It confirms deletions.
-    Confirms,
-}
-
-/// The usual run for the destination, as far as its state shows it.
-struct Usual {
-    direction: Direction,
-    /// The filter's options; `None` if unknown.
-    choice: Option<Vec<String>>,
-    /// Files here that it does not send, although it sends others.
-    never_sends: Vec<String>,
-}
-
-/// Returns those files that no run sends: symbolic links, and files whose names the vault must not get.
-fn never_sent(destination: &Destination, extra: &[String]) -> Vec<String> {
-    let is_link = |name: &str| match destination {
-        Destination::Folder(folder) => folder.join(name).is_symlink(),
-        _ => false,
-    };
-    let is_refused = |name: &str| {
-        let is_allowed = VaultPath::parse(name).is_ok_and(|path| path.check_to_write().is_ok());
-        !is_allowed || name.contains(':')
-    };
-    extra.iter().filter(|name| is_refused(name) || is_link(name)).cloned().collect()
-}
-
-impl Usual {
-    fn command(&self) -> &'static str {
-        match self.direction {
-            Direction::Pull => "pull",
-            Direction::Push => "push",
-            Direction::Both => "sync",
-        }
-    }
-
-    /// Advice on further options for users who have some.
-    fn missing(&self) -> &'static str {
-        match self.choice {
-            Some(_) => "with the other options of your usual run, such as --keep-deleted",
-            None => "with the options of your usual run, such as --exclude and --keep-deleted",
-        }
     }
 }
 
-/// A filter as options of a command line.
-fn choice_options(filter: &Filter) -> Vec<String> {
-    let usual = Filter::default();
-    let mut options = Vec::new();
-    let mut give = |name: &str, value: &str| options.extend([name.to_owned(), value.to_owned()]);
-    if filter.file_types != usual.file_types {
-        give("--file-types", &filter.file_types.to_string());
-    }
-    if filter.configs != usual.configs {
-        give("--configs", &filter.configs.to_string());
-    }
-    filter.excluded.iter().for_each(|folder| give("--exclude", folder.as_str()));
-    if filter.config_dirs != usual.config_dirs {
-        filter.config_dirs.iter().for_each(|folder| give("--config-dir", folder));
-    }
-    if !filter.code {
-        options.push("--no-code".to_owned());
-    }
-    options
-}
-
-/// The commands that repair it.
-fn remedies(
-    known: &Known,
-    vault: Option<&StateVault>,
-    usual: &Usual,
-    verification: &Verification,
-    nested: &[NestedPlace],
-    absence: Option<Absence>,
-    options: &Verify,
-) -> Vec<Remedy> {
+fn tell(findings: &Findings, remedies: &[Remedy], options: &Verify, context: &Context) -> Result<(), Failed> {
+    let verification = &findings.verification;
     let destination = options.destination.to_string();
-    let vault = vault.map_or("VAULT", |vault| vault.name.as_str());
-    let bring = |subcommand: &str, options: &[&str]| {
-        let choice = usual.choice.iter().flatten().map(String::as_str);
-        // Without it a pull would remove files that were kept.
-        let keeps =
-            (!verification.retained.is_empty()).then_some("--keep-deleted").filter(|_| subcommand == "pull");
-        let options: Vec<&str> = options.iter().copied().chain(choice).chain(keeps).collect();
-        known.command(subcommand, &[vault, &destination], &options)
-    };
-    let (sends, differs) = (usual.direction != Direction::Pull, verification.differs());
-    let is_behind = !verification.unfinished.is_empty()
-        || !verification.failures.is_empty()
-        || !verification.confirmed.is_empty()
-        || !verification.left_by_killed_run.is_empty();
-    // A sync takes missing files for deleted ones, and damaged files for edited ones: only a pull restores
-    // them. For a missing destination neither can be known.
-    let has_own = verification.extra.len() > usual.never_sends.len();
-    let may_be_meant = absence.is_none() && (differs || has_own);
-    let mut remedies = Vec::new();
-    if sends && may_be_meant {
-        remedies.push(Remedy { does: Does::Sends, command: bring(usual.command(), &[]) });
-    }
-    if differs {
-        remedies.push(Remedy { does: Does::BringsBack, command: bring("pull", &["--full"]) });
-    } else if is_behind && remedies.is_empty() {
-        remedies.push(Remedy { does: Does::GoesOn, command: bring(usual.command(), &[]) });
-    }
-    // A mirror would take kept files, and other destinations, for local additions.
-    let has_own_alone = verification.retained.is_empty() && nested.is_empty() && absence.is_none();
-    let is_folder = matches!(options.destination, Destination::Folder(_));
-    if !sends && is_folder && has_own_alone && !verification.extra.is_empty() {
-        remedies.push(Remedy { does: Does::SetsAside, command: bring("pull", &["--mirror"]) });
-    }
-    if !verification.held_back.is_empty() || !verification.held_back_in_vault.is_empty() {
-        let command = known.command("confirm", &[&destination], &[]);
-        remedies.push(Remedy { does: Does::Confirms, command });
-    }
-    remedies
-}
-
-fn tell(
-    verification: &Verification,
-    remedies: &[Remedy],
-    usual: &Usual,
-    nested: &[NestedPlace],
-    absence: Option<Absence>,
-    options: &Verify,
-    context: &Context,
-) -> Result<(), Failed> {
+    let destination = escaped(&destination);
     let intact = format!(
-        "{} ({}) of {} as pulled (version {}){}.",
+        "{} ({}) of {destination} as pulled (version {}){}.",
         human::files(verification.intact.files),
         human::size(verification.intact.bytes),
-        options.destination,
         verification.version,
         ways(verification)
     );
     let mut lines = Vec::new();
-    if let Some(absence) = absence {
-        lines.push(format!(
-            "{} is not there: {absence}. Mount its disk, if that is missing, before anything else.",
-            options.destination
-        ));
+    lines.extend(absent(findings, &destination));
+    notes(findings, &mut lines);
+    lines.extend(verification.files.iter().flatten().map(|file| looked_at(file, &verification.unverified)));
+    if findings.is_clean() {
+        lines.push(format!("All is well: {intact}"));
+        return context.say(&lines.join("\n"));
     }
+    lines.extend(verification.unfinished.iter().map(|reason| unfinished(*reason).to_owned()));
+    faults(verification, &mut lines);
+    lines.push(intact);
+    mend(findings, remedies, &mut lines);
+    context.console.result(&lines.join("\n"))
+}
+
+/// Says that the folder is not the one that was pulled to.
+fn absent(findings: &Findings, destination: &str) -> Option<String> {
+    let absence = findings.absence?;
+    if findings.lacks_only_its_marker() {
+        return Some(match absence {
+            Absence::NoMarker => format!("The files are right, but the marker of {destination} is missing."),
+            _ => format!("The files are right, but {destination} has the marker of another folder."),
+        });
+    }
+    let absence = absence.to_string();
+    let stop = if absence.ends_with('?') { "" } else { "." };
+    Some(format!(
+        "{destination} is not there: {absence}{stop} Mount its disk, if that is missing, before anything else."
+    ))
+}
+
+/// What is no fault of the files.
+fn notes(Findings { verification, nested, vault_was_older, .. }: &Findings, lines: &mut Vec<String>) {
     for folder in &verification.unreadable {
         lines.push(format!("Not read, for lack of permission: {}", escaped(folder)));
     }
@@ -401,7 +326,7 @@ fn tell(
             escaped(&place.destination)
         ));
     }
-    list("Deleted in the vault, and kept", verification.retained.iter().cloned(), &mut lines);
+    list("Deleted in the vault, and kept", verification.retained.iter().cloned(), lines);
     if verification.never_synced > 0 {
         let files = human::files(verification.never_synced);
         lines.push(format!("Not synced by any run: {files}."));
@@ -410,16 +335,9 @@ fn tell(
         let count = human::counted(verification.accepted_failures, "change", "changes");
         lines.push(format!("Accepted failures: {count}; `obsync status` lists them."));
     }
-    lines.extend(verification.files.iter().flatten().map(|file| looked_at(file, &verification.unverified)));
-    if verification.is_clean() {
-        lines.push(format!("All is well: {intact}"));
-        return context.say(&lines.join("\n"));
+    if *vault_was_older {
+        lines.push("The last run found the vault on the server older than this destination.".to_owned());
     }
-    lines.extend(verification.unfinished.iter().map(|reason| unfinished(*reason).to_owned()));
-    faults(verification, &mut lines);
-    lines.push(intact);
-    mend(verification, remedies, usual, &mut lines);
-    context.console.result(&lines.join("\n"))
 }
 
 /// A file of the vault, with the way of its comparison. `unread` has, sorted, those that could not be read.
@@ -464,6 +382,11 @@ fn faults(verification: &Verification, lines: &mut Vec<String>) {
     list("Left by an unfinished run", paths(&verification.left_by_killed_run).into_iter(), lines);
     list("Could not be read", paths(&verification.unverified).into_iter(), lines);
     list("Not part of the vault", verification.extra.iter().cloned(), lines);
+    if !verification.diverged.is_empty() {
+        let count = human::counted(verification.diverged.len() as u64, "change", "changes");
+        lines.push(format!("Changed in the vault, and left alone by a push: {count}"));
+        named(verification.diverged.iter().cloned(), lines);
+    }
     if !verification.failures.is_empty() {
         let count = human::counted(verification.failures.len() as u64, "change", "changes");
         lines.push(format!("Could not be pulled: {count}"));
@@ -475,39 +398,6 @@ fn faults(verification: &Verification, lines: &mut Vec<String>) {
     list("Deleted in the vault, and held back", verification.held_back.iter().cloned(), lines);
     list("Deleted here, and held back in the vault", verification.held_back_in_vault.iter().cloned(), lines);
     list("Confirmed deletions, not made yet", verification.confirmed.iter().cloned(), lines);
-}
-
-fn mend(verification: &Verification, remedies: &[Remedy], usual: &Usual, lines: &mut Vec<String>) {
-    let sends = remedies.iter().any(|remedy| remedy.does == Does::Sends);
-    for Remedy { does, command } in remedies {
-        lines.push(match does {
-            Does::Confirms => format!("`{command}` allows the deletions."),
-            Does::Sends => format!("`{command}` sends local changes, additions and deletions to the vault."),
-            Does::BringsBack if sends => format!(
-                "`{command}` restores the vault's files instead, and keeps changed files as conflicted copies."
-            ),
-            Does::BringsBack => format!(
-                "`{command}` restores missing and changed files, and keeps changed files as conflicted copies."
-            ),
-            Does::SetsAside => format!(
-                "`{command}` moves files that were added or changed here to .obsync/trash, for 30 days."
-            ),
-            Does::GoesOn => format!("`{command}` continues where the last {} stopped.", usual.command()),
-        });
-    }
-    let refused = usual.never_sends.iter().cloned();
-    list("Never sent, as the vault cannot have links or such names", refused, lines);
-    if !usual.never_sends.is_empty() {
-        lines.push("Rename or remove what is never sent, or leave it.".to_owned());
-    } else if remedies.is_empty() && !verification.extra.is_empty() {
-        lines.push(
-            "Remove the files that are not part of the vault, or leave them: obsync does not touch them."
-                .to_owned(),
-        );
-    }
-    if remedies.iter().any(|remedy| remedy.does != Does::Confirms) {
-        lines.push(format!("Run it {}.", usual.missing()));
-    }
 }
 
 fn list(heading: &str, paths: impl ExactSizeIterator<Item = String>, lines: &mut Vec<String>) {

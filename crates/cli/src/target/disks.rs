@@ -9,6 +9,7 @@ use obsync_folder::{FolderDestination, FolderOptions};
 use obsync_protocol::VaultId;
 use obsync_protocol::limits::DISKS_AT_ONE_PATH;
 use obsync_sqlite::{SqliteState, StateCatalog, StateIdentity};
+use serde::{Serialize, Serializer};
 
 /// The present occupant of a destination, as far as that identifies disks.
 #[derive(Clone, Copy, Debug)]
@@ -50,6 +51,17 @@ pub(crate) enum Absence {
     OtherMarker(RandomId),
     /// The same, and another state on this computer is that folder's.
     Replaced,
+}
+
+impl Serialize for Absence {
+    /// One word for scripts.
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(match self {
+            Absence::NoFolder => "no_folder",
+            Absence::NoMarker => "no_marker",
+            Absence::OtherMarker(_) | Absence::Replaced => "other_marker",
+        })
+    }
 }
 
 impl fmt::Display for Absence {

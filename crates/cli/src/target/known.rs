@@ -437,6 +437,20 @@ impl Known {
         self.registry.forget(found, &self.canonical).await
     }
 
+    /// The vault of a state as an operand: its name, or its id if another known vault has the same name.
+    ///
+    /// # Errors
+    /// When the states are unreadable.
+    pub(crate) async fn operand(&self, vault: StateVault) -> Result<String, Failed> {
+        for found in self.registry.all().await? {
+            let other = self.registry.read(&found).await.ok().and_then(|state| state.vault());
+            if other.is_some_and(|other| other.name == vault.name && other.id != vault.id) {
+                return Ok(vault.id);
+            }
+        }
+        Ok(vault.name)
+    }
+
     /// A command to type, for the states in this place.
     pub(crate) fn command(&self, subcommand: &str, operands: &[&str], options: &[&str]) -> String {
         let state = match &self.place {

@@ -11,7 +11,7 @@ use obsync_core::{
 };
 use obsync_dynamodb::{DynamoState, DynamoSummary, LeaseHolder, StateKey, StoredProgress};
 use obsync_folder::{FolderDestination, FolderOptions};
-use obsync_protocol::{Redactor, printable, shown_name};
+use obsync_protocol::{Redactor, escaped, printable, shown_name};
 use obsync_sqlite::{SqliteState, StateSummary};
 use serde::{Serialize, Serializer};
 
@@ -171,7 +171,7 @@ impl StateRow {
     /// A sentence if no run found or made the destination up to date within this time before `now`, or if
     /// there is no destination; `None` if all is well.
     pub(crate) fn too_old(&self, age: Duration, now: Timestamp) -> Option<String> {
-        let destination = &self.destination;
+        let destination = &escaped(&self.destination);
         if let Some(absence) = self.absence {
             return Some(format!("{destination} is not there: {absence}"));
         }
@@ -262,7 +262,7 @@ impl StateRow {
     /// The row for people.
     pub(crate) fn describe(&self) -> String {
         let mut lines = vec![
-            self.destination.clone(),
+            escaped(&self.destination).into_owned(),
             format!("  vault      {:?} ({})", self.vault, self.vault_id),
             format!("  encryption {}", self.encryption.map_or("unknown", VaultKind::as_str)),
             format!("  direction  {}", self.direction_for_people()),
@@ -387,6 +387,18 @@ impl StateRow {
         describe(&self.outstanding.failures, "failed", ", retried by the next run");
         describe(&self.outstanding.accepted, "accepted", " that can never be stored here");
         describe(&self.outstanding.waiting, "waiting", " to be sent");
+        let diverged = &self.outstanding.diverged;
+        if !diverged.is_empty() {
+            let count = human::counted(diverged.len() as u64, "change", "changes");
+            let here = [self.vault.as_str(), self.destination.as_str()];
+            let (sync, mirror) =
+                (shell::command("sync", &here, &[]), shell::command("push", &here, &["--mirror"]));
+            lines.push(format!(
+                "  diverged   {count} of the vault left alone by a push; `{sync}` applies them here, `{mirror}` \
+                 replaces them:"
+            ));
+            lines.extend(diverged.iter().map(|path| format!("    {}", shown_name(path))));
+        }
         let mut describe_held_back = |paths: &[String], side: &str| {
             if paths.is_empty() {
                 return;

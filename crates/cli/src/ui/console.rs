@@ -8,7 +8,6 @@
 use std::borrow::Cow;
 use std::io::{self, IsTerminal, Write};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
 use obsync_core::ProblemCode;
 use obsync_protocol::{Redactor, escaped_json, escaped_lines};
@@ -19,9 +18,6 @@ use crate::ui::{width, wrap};
 
 /// Moves the cursor to the beginning of its line, and clears that (ECMA-48, EL).
 const CLEAR_LINE: &str = "\r\u{1b}[2K";
-/// Number and length of the waits of a program that ends at once, until its answer is printed.
-const LAST_WORDS: u32 = 20;
-const LAST_WORD: Duration = Duration::from_millis(50);
 
 /// The program's output, shared by everything that prints.
 #[derive(Debug, Default)]
@@ -121,22 +117,6 @@ impl Console {
             return Ok(());
         }
         self.json(answer)
-    }
-
-    /// Prints the answer of a program that ends at once, unless there is one already. One being printed may
-    /// end, as long as its reader reads.
-    pub(crate) fn answer_at_once(&self, failed: &Failed) {
-        for _ in 0..LAST_WORDS {
-            match self.answered.try_lock() {
-                Ok(mut answered) => {
-                    if !std::mem::replace(&mut *answered, true) {
-                        let _ = self.json(&Answer::of(failed));
-                    }
-                    return;
-                }
-                Err(_) => std::thread::sleep(LAST_WORD),
-            }
-        }
     }
 
     /// Prints one of several documents.

@@ -213,6 +213,7 @@ fn done(report: &Report, lines: &mut Vec<String>) {
             .push(format!("Deleted or renamed in the vault, kept as you asked: {}.", tally(report.retained)));
     }
     kept(report, lines);
+    diverged(report, lines);
     code(report, lines);
 }
 
@@ -248,6 +249,18 @@ fn sent(report: &Report, lines: &mut Vec<String>) {
         lines
             .push(format!("Changed on both sides and merged: {}.", human::files(report.merged.len() as u64)));
         named(report.merged.iter().map(ToString::to_string), lines);
+    }
+}
+
+/// Changes of the vault that a push left alone.
+fn diverged(report: &Report, lines: &mut Vec<String>) {
+    let all = report.diverged.len() as u64 + report.diverged_unlisted;
+    if all > 0 {
+        let count = human::counted(all, "change", "changes");
+        lines.push(format!(
+            "Left alone in the vault: {count}. `obsync sync` applies them here, `obsync push --mirror` replaces them."
+        ));
+        named_of(all, report.diverged.iter().map(ToString::to_string), lines);
     }
 }
 

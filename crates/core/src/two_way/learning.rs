@@ -11,16 +11,13 @@ use crate::entry::{EntryKind, RemoteEntry};
 use crate::error::PullError;
 use crate::foreseen::Foreseen;
 use crate::ledger::{Ledger, Remembered};
-use crate::model::{DeferredKey, FileMeta, Record, RecordKind};
+use crate::model::{DeferredCause, DeferredKey, DeferredKind, FileMeta, Record, RecordKind};
 use crate::reconcile::Mode;
 use crate::report::Report;
 use crate::run::Run;
 use crate::schedule::Schedule;
-use crate::survey::CatchesUp;
+use crate::survey::{CatchesUp, Survey};
 use crate::watermark::Watermark;
-
-/// Reason reported for a change of the vault that a push does not apply.
-const LEFT: &str = "the vault changed it, and a push applies nothing here; `obsync sync` does, or `obsync push --mirror` replaces it";
 
 /// Meaning of a listed entry for a push.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,6 +39,9 @@ impl Run<'_> {
         };
         if report.older_vault.is_some() {
             return Ok(false);
+        }
+        if mirrors {
+            self.add_diverged(&mut survey).await?;
         }
         let entries = survey.listing.entries.take();
         let learned = self.compare(&entries, mirrors).await?;
@@ -71,7 +71,7 @@ impl Run<'_> {
             match learned {
                 Learned::Known(record) => ledger.recorded(record),
                 Learned::Gone => ledger.forgotten(entry.path.clone(), entry.uid),
-                Learned::Diverged => ledger.left(entry, LEFT.to_owned()),
+                Learned::Diverged => ledger.diverged(entry),
                 Learned::Nothing => ledger.resolved(DeferredKey::plain(&entry.path)),
             }
         }
@@ -97,6 +97,16 @@ impl Run<'_> {
             None => {}
         }
         Ok(true)
+    }
+
+    /// Adds to the listing the changes that earlier pushes left alone: a mirror replaces them, too.
+    async fn add_diverged(&self, survey: &mut Survey) -> Result<(), PullError> {
+        let mut deferred = self.state.deferred(DeferredKind::Failed).await?;
+        deferred.retain(|deferred| deferred.cause == DeferredCause::Diverged);
+        for deferred in deferred {
+            survey.listing.add_deferred(deferred, &self.source.keys);
+        }
+        Ok(())
     }
 
     async fn compare(&self, entries: &[RemoteEntry], mirrors: bool) -> Result<Vec<Learned>, PullError> {
@@ -125,6 +135,11 @@ impl Run<'_> {
 }
 
 impl Foreseen {
+    /// True if a push would take the vault's version of this path for replaced.
+    pub(super) fn is_learned(&self, path: &VaultPath) -> bool {
+        self.forgotten.contains(path) || self.records.iter().any(|record| record.path == *path)
+    }
+
     /// Notes the records that a push would write.
     fn learn(&mut self, entries: &[RemoteEntry], learned: Vec<Learned>) {
         for (entry, learned) in entries.iter().zip(learned) {

@@ -553,9 +553,12 @@ impl TwoWay<'_, '_> {
             let mut parts = DeferredParts::of(self.run.state.as_ref(), kind);
             while let Some(part) = parts.next().await? {
                 for deferred in part.into_iter().filter(|deferred| !deferred.key.is_outgoing()) {
-                    let path = keys.decode_path(&deferred.message.path);
-                    unapplied
-                        .add(deferred.cause, path.ok().filter(|path| !foreseen.merged.contains_key(path)));
+                    let is_diverged = deferred.cause == DeferredCause::Diverged;
+                    let would_be_done = |path: &VaultPath| {
+                        foreseen.merged.contains_key(path) || (is_diverged && foreseen.is_learned(path))
+                    };
+                    let path = keys.decode_path(&deferred.message.path).ok();
+                    unapplied.add(deferred.cause, path.filter(|path| !would_be_done(path)));
                 }
             }
         }

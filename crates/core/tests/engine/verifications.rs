@@ -5,8 +5,8 @@ use std::os::unix::fs::PermissionsExt;
 
 use obsync_conformance::confined::{Confinement, confined};
 use obsync_core::{
-    Commit, Intent, MaxDelete, NoProgress, Outstanding, StateStore, Unfinished, VaultState, confirm,
-    held_back, verify,
+    Commit, Intent, MaxDelete, NoProgress, Outcome, Outstanding, StateStore, SyncDirection, SyncOptions,
+    Unfinished, VaultState, confirm, held_back, verify,
 };
 use obsync_protocol::{Redactor, VaultPath};
 
@@ -83,8 +83,75 @@ async fn failures_and_deletions_that_are_held_back_are_named() {
     bench.pull().await;
     let verification = bench.verify().await;
     assert!(!verification.is_clean() && verification.is_as_recorded(), "{verification:#?}");
-    assert_eq!(verification.failures[0].path, "Broken.md");
+    assert_eq!((&*verification.failures[0].path, verification.lasting_failures), ("Broken.md", 0));
     assert_eq!(verification.held_back, ["a.md"]);
+}
+
+fn push(options: &mut SyncOptions) {
+    options.direction = SyncDirection::Push { mirrors: false };
+}
+
+fn mirror(options: &mut SyncOptions) {
+    options.direction = SyncDirection::Push { mirrors: true };
+}
+
+/// A folder whose last push left a change of `a.md` in the vault alone.
+async fn diverged() -> Bench {
+    let bench = pulled().await;
+    bench.sync_with(push).await.unwrap();
+    bench.vault.write("a.md", "theirs", T + 5000).unwrap();
+    let report = bench.sync_with(push).await.unwrap();
+    assert_eq!((report.outcome, report.diverged.len()), (Outcome::Complete, 1), "{report:#?}");
+    bench
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_push_left_alone_is_named_until_a_sync_applies_it_or_a_mirror_replaces_it() {
+    for mirrors in [false, true] {
+        let bench = diverged().await;
+        for _ in 0..2 {
+            let verification = bench.verify().await;
+            assert!(!verification.is_clean() && verification.is_as_recorded(), "{verification:#?}");
+            assert_eq!(
+                (verification.diverged.as_slice(), verification.accepted_failures),
+                (&["a.md".into()][..], 0)
+            );
+            let outstanding = Outstanding::of(bench.state().as_ref(), &Redactor::default()).await.unwrap();
+            assert_eq!((outstanding.diverged, outstanding.accepted.len()), (vec!["a.md".to_owned()], 0));
+            bench.sync_with(push).await.unwrap();
+        }
+        let report = match mirrors {
+            true => {
+                let dry = |options: &mut SyncOptions| {
+                    mirror(options);
+                    options.pull.dry_run = true;
+                };
+                let said = bench.sync_with(dry).await.unwrap();
+                assert_eq!(said.steps.len(), 1, "{said:#?}");
+                bench.sync_with(mirror).await.unwrap()
+            }
+            false => bench.sync().await,
+        };
+        assert_eq!(report.pushed.files, u64::from(mirrors), "{report:#?}");
+        assert_eq!(bench.read("a.md"), if mirrors { "a.md" } else { "theirs" });
+        assert!(bench.verify().await.is_clean());
+        bench.assert_in_step().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_push_left_alone_was_accepted_by_nobody() {
+    let bench = pulled().await;
+    bench.sync_with(push).await.unwrap();
+    // A name that this file system refuses.
+    bench.vault.write_hostile_path(&format!("{}.md", "n".repeat(300)), "text").unwrap();
+    bench.sync_with(push).await.unwrap();
+    for _ in 0..2 {
+        let report = bench.sync().await;
+        assert_eq!((report.outcome, report.failed(), report.accepted_failures), (Outcome::Failures, 1, 0));
+        let verification = bench.verify().await;
+        assert_eq!((verification.failures.len(), verification.lasting_failures), (1, 1), "{verification:#?}");
+    }
 }
 
 async fn confirm_all(bench: &Bench) {

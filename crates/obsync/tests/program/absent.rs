@@ -4,6 +4,7 @@ use std::fs;
 
 use serde_json::json;
 
+use crate::json::check;
 use crate::monitor::Follower;
 use crate::world::{World, ran};
 
@@ -33,10 +34,49 @@ fn a_mount_point_without_its_disk_is_no_destination_that_is_fresh() {
     assert_eq!(row["present"], json!(false));
     let verified = world.run(&["verify", "notes"]).expect(5);
     let first = verified.stdout.lines().next().unwrap();
-    assert!(first.contains("is its disk mounted?") && first.contains("Mount its disk"), "{first}");
+    assert!(first.contains("is its disk mounted? Mount") && first.contains("Mount its disk"), "{first}");
     let verified = world.run(&["verify", "notes", "--json"]).expect(5).json();
     let hint = verified["error"]["hint"].as_str().unwrap();
     assert!(hint.starts_with("mount its disk, if it is not mounted; else `obsync pull"), "{hint}");
+}
+
+#[test]
+fn a_folder_whose_marker_is_missing_or_of_another_folder_is_never_well() {
+    for (word, said) in [
+        ("no_marker", "The files are right, but the marker of notes is missing."),
+        ("other_marker", "The files are right, but notes has the marker of another folder."),
+    ] {
+        let world = with_notes();
+        world.must(&["pull", "Notes", "other"]);
+        let verified = check("verify", &world.run(&["verify", "notes", "--json"]), 0);
+        assert_eq!((&verified["clean"], &verified["absence"]), (&json!(true), &json!(null)));
+        fs::remove_file(world.path("notes/.obsync/id")).unwrap();
+        if word == "other_marker" {
+            fs::copy(world.path("other/.obsync/id"), world.path("notes/.obsync/id")).unwrap();
+        }
+        let told = world.run(&["verify", "notes"]).expect(5).stdout;
+        assert!(told.starts_with(said) && !told.contains("All is well"), "{told}");
+        assert!(
+            told.contains("`obsync pull Notes notes` compares every file, and writes the marker."),
+            "{told}"
+        );
+        let verified = check("verify", &world.run(&["verify", "notes", "--json"]), 5);
+        assert_eq!((&verified["clean"], &verified["absence"]), (&json!(false), &json!(word)));
+        assert_eq!(verified["error"]["code"], "differs");
+        assert_eq!(verified["commands"], json!(["obsync pull Notes notes"]));
+        world.must(&["pull", "Notes", "notes"]);
+        world.must(&["verify", "notes"]);
+    }
+}
+
+#[test]
+fn an_empty_vault_whose_folder_is_gone_is_not_well() {
+    let world = World::new();
+    world.must(&["pull", "Notes", "notes"]);
+    world.must(&["verify", "notes"]);
+    fs::remove_dir_all(world.path("notes")).unwrap();
+    let verified = check("verify", &world.run(&["verify", "notes", "--json"]), 5);
+    assert_eq!((&verified["clean"], &verified["absence"]), (&json!(false), &json!("no_folder")));
 }
 
 #[test]

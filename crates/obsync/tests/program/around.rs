@@ -136,6 +136,19 @@ fn a_text_that_a_killed_run_had_moved_is_returned_before_a_folder_is_unlinked_or
 }
 
 #[test]
+fn the_name_of_a_destination_cannot_forge_a_line() {
+    let world = World::new();
+    world.vault("Notes").write("Note.md", "a note", NOON).unwrap();
+    let name = "notes\n  checked    2027-01-01 12:00";
+    world.must(&["pull", "Notes", name]);
+    world.must(&["verify", name]);
+    for args in [&["verify", name][..], &["status"], &["status", name]] {
+        let told = world.must(args).stdout;
+        assert!(!told.lines().any(|line| line.starts_with("  checked    2027")), "{told}");
+    }
+}
+
+#[test]
 fn the_status_tells_the_direction_and_the_deletions_that_the_vault_waits_for() {
     let world = World::new();
     for number in 0..20 {

@@ -218,7 +218,11 @@ fn a_vault_that_is_older_on_the_server_has_an_exit_status_of_its_own_also_with_q
         assert!(pull.stderr.contains("rolled back"), "{more:?}: {pull:?}");
         assert_eq!(world.files("notes").len(), 3, "{more:?}");
     }
+    let told = world.run(&["verify", "notes"]).stdout;
+    let note = "The last run found the vault on the server older than this destination.";
+    assert!(told.contains(note), "{told}");
     world.must(&["pull", "Notes", "notes", "--accept-older-vault"]);
+    assert!(!world.must(&["verify", "notes"]).stdout.contains(note));
     assert_eq!(world.files("notes").len(), 3, "only a full pull removes");
     world.must(&["pull", "Notes", "notes", "--full"]);
     assert_eq!(world.files("notes").len(), 1);

@@ -7,11 +7,13 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use obsync_testkit::{Chance, Faults};
+use rustix::io::ioctl_fionread;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
 use crate::alterations::{Alteration, altered};
 use crate::schemas;
+use crate::two_way::until;
 use crate::world::{EMAIL, PASSWORD, Ran, World, put, ran};
 
 const NOON: i64 = 1_767_268_800_000;
@@ -351,5 +353,26 @@ fn two_signals_in_quick_succession_leave_one_value() {
         let _ = kill_process(Pid::from_child(&pull), Signal::TERM);
         let document = check("pull", &ended(pull), 6);
         assert_eq!(document["outcome"], "interrupted", "{document:#}");
+    }
+}
+
+#[test]
+fn a_second_signal_ends_a_command_whose_output_nobody_reads() {
+    let world = World::new();
+    for number in 0..1500 {
+        world.vault("Notes").write(&format!("A folder/{number:04}.md"), "text", NOON).unwrap();
+    }
+    world.must(&["pull", "Notes", "notes"]);
+    let verify = ["verify", "notes", "--list-files", "--json"];
+    let follow = ["pull", "Notes", "other", "--follow", "--list-changes", "--json"];
+    for args in [&verify[..], &follow] {
+        let mut command = start(&world, args).stdout(Stdio::piped()).spawn().unwrap();
+        let unread = command.stdout.take().unwrap();
+        until("the pipe is full", || ioctl_fionread(&unread).unwrap() >= 60_000);
+        for signal in [Signal::INT, Signal::TERM] {
+            kill_process(Pid::from_child(&command), signal).unwrap();
+        }
+        until("the command ends", || command.try_wait().unwrap().is_some());
+        assert_eq!(command.wait().unwrap().code(), Some(6), "{args:?}");
     }
 }

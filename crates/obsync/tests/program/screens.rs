@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use obsync_testkit::{Chance, Faults, VaultSpec};
 
-use crate::terminal::{CREDENTIALS, Terminal};
+use crate::terminal::{CREDENTIALS, Terminal, UNSET};
 use crate::world::{EMAIL, World, ran};
 
 const USUAL: (u16, u16) = (24, 80);
@@ -96,7 +96,7 @@ fn a_resumed_pull_shows_the_whole_vault() {
 
 #[test]
 fn a_terminal_that_cannot_move_its_cursor_gets_lines() {
-    for name in ["dumb", ""] {
+    for name in ["dumb", "", UNSET] {
         let world = ten_files(gives(0));
         let environment = [CREDENTIALS[0], CREDENTIALS[1], ("TERM", name)];
         let mut terminal = Terminal::sized(NARROW, &world, &PULL, &environment);
@@ -110,9 +110,13 @@ fn a_terminal_that_cannot_move_its_cursor_gets_lines() {
 #[test]
 fn no_colour_is_used_where_none_is_wanted() {
     let world = World::without_account(|builder| builder);
-    for (variable, value, is_coloured) in
-        [("NO_COLOR", "1", false), ("TERM", "dumb", false), ("TERM", "", false), ("LANG", "C", true)]
-    {
+    for (variable, value, is_coloured) in [
+        ("NO_COLOR", "1", false),
+        ("TERM", "dumb", false),
+        ("TERM", "", false),
+        ("TERM", UNSET, false),
+        ("LANG", "C", true),
+    ] {
         let mut terminal = Terminal::sized(USUAL, &world, &["pull", "--nonsense"], &[(variable, value)]);
         assert_eq!(terminal.ended(), Some(2));
         assert_eq!(

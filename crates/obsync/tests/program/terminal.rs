@@ -18,6 +18,9 @@ use crate::world::{EMAIL, PASSWORD, VAULT_PASSWORD, World, put};
 /// Longer than anything takes to appear, unless it never does.
 const LIMIT: Duration = Duration::from_secs(60);
 
+/// The value of a variable that the program does not have.
+pub(crate) const UNSET: &str = "\u{0}";
+
 /// A terminal in which the program runs.
 pub(crate) struct Terminal {
     keyboard: fs::File,
@@ -52,10 +55,12 @@ impl Terminal {
             .env_clear()
             .env("TERM", "xterm")
             .env("OBSYNC_HOME", world.home())
-            .env("OBSYNC_API_URL", world.server.url())
-            .envs(environment.iter().copied())
-            .spawn(inside)
-            .unwrap();
+            .env("OBSYNC_API_URL", world.server.url());
+        let program = environment.iter().fold(program, |program, (name, value)| match *value {
+            UNSET => program.env_remove(name),
+            value => program.env(name, value),
+        });
+        let program = program.spawn(inside).unwrap();
         let keyboard: OwnedFd = terminal.as_fd().try_clone_to_owned().unwrap();
         let (sender, screen) = channel();
         thread::spawn(move || {

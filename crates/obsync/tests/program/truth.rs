@@ -10,7 +10,7 @@ use obsync_testkit::{Chance, Faults, VaultSpec};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 
-use crate::json::{ended, start};
+use crate::json::{check, ended, start};
 use crate::monitor::Follower;
 use crate::world::{EMAIL, PASSWORD, VAULT_PASSWORD, World, put, ran};
 
@@ -282,8 +282,59 @@ fn after_a_pull_with_failures_verify_names_them() {
     let verified = world.run(&["verify", "notes"]).expect(5);
     assert!(verified.stdout.contains("Could not be pulled: 1 change\n  Broken.md: "), "{}", verified.stdout);
     assert!(!verified.stdout.contains("All is well"), "{}", verified.stdout);
-    let verified = world.run(&["verify", "notes", "--json"]).expect(5).json();
+    assert!(
+        verified.stdout.contains("`obsync pull Notes notes` tries the failed changes again."),
+        "{verified:?}"
+    );
+    let verified = check("verify", &world.run(&["verify", "notes", "--json"]), 5);
     assert_eq!((&verified["clean"], &verified["failures"][0]["path"]), (&json!(false), &json!("Broken.md")));
+    assert_eq!(verified["commands"], json!(["obsync pull Notes notes"]));
+}
+
+#[test]
+fn of_a_failure_that_no_run_resolves_verify_names_what_accepts_it() {
+    let world = World::new();
+    // A name that this file system refuses.
+    world.vault("Notes").write_hostile_path(&format!("{}.md", "n".repeat(300)), "text").unwrap();
+    world.vault("Notes").write("Good.md", "fine", NOON).unwrap();
+    world.run(&["pull", "Notes", "notes"]).expect(5);
+    let told = world.run(&["verify", "notes"]).expect(5).stdout;
+    assert!(told.contains("` accepts what can never be stored here; or rename it in Obsidian"), "{told}");
+    assert!(!told.contains("continues where"), "{told}");
+    let verified = check("verify", &world.run(&["verify", "notes", "--json"]), 5);
+    assert_eq!(verified["lasting_failures"], 1);
+    assert_eq!(verified["commands"], json!(["obsync pull Notes notes --accept-failures"]));
+    world.must(&["pull", "Notes", "notes", "--accept-failures"]);
+    world.must(&["verify", "notes"]);
+}
+
+#[test]
+fn what_a_push_left_alone_is_named_with_what_applies_and_what_replaces_it() {
+    let world = World::new();
+    put(&world.path("notes/a.md"), "a");
+    let push = ["push", "Notes", "notes", "--yes"];
+    world.must(&push);
+    world.vault("Notes").write("a.md", "theirs", NOON).unwrap();
+    let told = world.must(&push).stdout;
+    assert!(told.contains("\nLeft alone in the vault: 1 change. `obsync sync` applies"), "{told}");
+    let verified = check("verify", &world.run(&["verify", "notes", "--json"]), 5);
+    assert_eq!((&verified["clean"], &verified["diverged"]), (&json!(false), &json!(["a.md"])));
+    assert_eq!(verified["accepted_failures"], 0);
+    let commands = json!(["obsync sync Notes notes", "obsync push Notes notes --mirror"]);
+    assert_eq!(verified["commands"], commands, "{verified:#}");
+    let told = world.run(&["verify", "notes"]).expect(5).stdout;
+    assert!(told.contains("Changed in the vault, and left alone by a push: 1 change\n  a.md\n"), "{told}");
+    assert!(!told.contains("All is well") && !told.contains("Accepted"), "{told}");
+    let told = world.must(&["status", "notes"]).stdout;
+    assert!(
+        told.contains("  diverged   1 change of the vault left alone by a push; `obsync sync Notes "),
+        "{told}"
+    );
+    assert!(told.contains("replaces them:\n    a.md") && !told.contains("  accepted"), "{told}");
+    world.must(&["push", "Notes", "notes", "--mirror", "--yes"]);
+    world.must(&["verify", "notes"]);
+    assert_eq!(world.differences("Notes", "notes"), [""; 0]);
+    assert_eq!(world.files("notes"), [("a.md".to_owned(), "a".to_owned())]);
 }
 
 #[test]
@@ -513,6 +564,11 @@ fn a_vault_made_anew_and_another_of_the_same_name_are_told_as_what_they_are() {
     let other = vaults.iter().find(|vault| *vault.id() != first).unwrap().id().to_string();
     let same = world.run(&["pull", &other, "notes"]).expect(1);
     assert!(same.stderr.contains("belongs to another vault of the same name"), "{}", same.stderr);
+
+    world.must(&["pull", &other, "others"]);
+    fs::remove_file(world.path("notes/Note.md")).unwrap();
+    let verified = world.run(&["verify", "notes", "--json"]).expect(5).json();
+    assert_eq!(verified["commands"], json!([format!("obsync pull {first} notes --full")]));
 }
 
 #[test]

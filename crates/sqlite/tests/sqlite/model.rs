@@ -96,6 +96,8 @@ fn deferred() -> impl Strategy<Value = Deferred> {
         Just(DeferredCause::Filtered),
         any::<String>().prop_map(|reason| DeferredCause::Failed { reason }),
         any::<String>().prop_map(|reason| DeferredCause::Acknowledged { reason }),
+        any::<String>().prop_map(|reason| DeferredCause::Lasting { reason }),
+        Just(DeferredCause::Diverged),
         option::of(any::<i64>()).prop_map(|confirmed| DeferredCause::HeldBack { confirmed }),
     ];
     (key(), message(), cause).prop_map(|(key, message, cause)| Deferred { key, message, cause })

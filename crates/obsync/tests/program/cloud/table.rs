@@ -3,6 +3,7 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use std::process::Stdio;
 use std::time::Duration;
 
 use assert_cmd::Command;
@@ -12,6 +13,7 @@ use obsync_testkit::{Chance, Faults};
 use serde_json::{Value, json};
 
 use super::place::{DEST, Place, TABLE};
+use crate::json::{check, ended, start};
 use crate::world::{EMAIL, PASSWORD, Ran, VAULT_PASSWORD, ran};
 
 const WITH: [&str; 2] = ["--state", TABLE];
@@ -174,6 +176,31 @@ fn a_second_run_at_once_is_kept_out_and_told_who_is_at_work() {
     place.run(&["reset", DEST, "--state", TABLE, "--yes"]).expect(7);
     first.kill().unwrap();
     first.wait().unwrap();
+}
+
+#[test]
+fn a_run_that_begins_while_a_bucket_is_verified_is_not_taken_for_damage() {
+    for state in [&WITH[..], &[]] {
+        let place = Place::new();
+        place.write("Welcome.md", "# Welcome");
+        place.pull(state);
+        place.write("Welcome.md", "# Welcome back");
+        place.write("New.md", "new");
+        place.fault(|faults| {
+            faults.s3.operations = vec!["HeadObject".to_owned()];
+            faults.s3.latency = Duration::from_secs(4);
+        });
+        let before = place.cloud.counts();
+        let args = [&["verify", DEST, "--json"], state].concat();
+        let mut verify = start(&place.world, &args);
+        let verify = verify.envs(place.cloud.env()).stdout(Stdio::piped()).spawn().unwrap();
+        place.wait_for(|counts| counts.since(&before).of(Service::S3, "HeadObject") > 0);
+        place.cloud.faults().clear();
+        place.pull(state);
+        let verified = check("verify", &ended(verify), 7);
+        assert_eq!(verified["error"]["code"], "already_running", "{verified:#}");
+        place.must(&[&["verify", DEST], state].concat());
+    }
 }
 
 #[test]
