@@ -43,6 +43,7 @@ impl Run<'_> {
         if report.older_vault.is_some() {
             return Ok(false);
         }
+        self.settle_announced(&mut survey, report).await?;
         let entries = survey.listing.entries.take();
         let learned = self.compare(&entries, mirrors).await?;
         for (entry, learned) in entries.iter().zip(&learned) {
