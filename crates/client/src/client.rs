@@ -154,7 +154,9 @@ impl Client {
         let config = || options.network.tls().map(Arc::new).map_err(|error| from_network(&error));
         let tls = if with_tls { tls.get_or_init(config).clone()? } else { no_tls()? };
         let limit = options.timeouts.connect;
-        Ok(Connector::new(options.network.clone(), tls, limit).waiting_for_names(limit))
+        let connector = Connector::new(options.network.clone(), tls, limit).waiting_for_names(limit);
+        // A change that was given up must not arrive after a newer one.
+        Ok(connector.discarding_unsent())
     }
 
     /// Makes a call and retries it as far as the retry policy and `repeat` allow.

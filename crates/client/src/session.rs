@@ -11,6 +11,7 @@ mod wire;
 mod writing;
 
 use std::fmt;
+use std::sync::Arc;
 
 use obsync_protocol::limits::{
     FIRST_CONNECTION_FRAME, FURTHER_LISTING_ENTRIES, FURTHER_LISTING_TIME, LIVE_CHANGES_MEMORY, TEXT_MESSAGE,
@@ -76,6 +77,8 @@ pub struct Session {
     file_limit: u64,
     /// Receives changes after the listing, if anybody subscribed.
     live: Option<LiveSender>,
+    /// Another one for each session.
+    identity: Arc<()>,
 }
 
 /// A parsed message.
@@ -148,6 +151,7 @@ impl Session {
             server_version: None,
             file_limit: DEFAULT_FILE_LIMIT,
             live: None,
+            identity: Arc::new(()),
         };
         session.introduce(target, initial).await?;
         Ok(session)

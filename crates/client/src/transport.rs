@@ -16,7 +16,7 @@ use obsync_net::Connector;
 #[cfg(test)]
 use obsync_protocol::limits::FIRST_CONNECTION_FRAME;
 use obsync_protocol::limits::{PONG_BUFFER, WRITE_BUFFER};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::time::timeout;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::tungstenite::error::ProtocolError;
@@ -190,7 +190,12 @@ impl Socket {
     /// Sends a close frame, if that is possible at once, and ends the connection.
     pub(crate) async fn close(mut self) {
         // The connection is given up anyway, so an error here concerns nobody.
-        let _ = timeout(CLOSE_LIMIT, self.websocket.close(None)).await;
+        let closing = async {
+            self.websocket.close(None).await?;
+            // Without this the close frame may be discarded with the connection.
+            self.websocket.get_mut().shutdown().await.map_err(WsError::Io)
+        };
+        let _ = timeout(CLOSE_LIMIT, closing).await;
     }
 }
 

@@ -270,8 +270,14 @@ async fn what_is_about_to_be_done_is_known_until_the_next_commit(scene: &impl St
         Intent::Exchange { path: at("c.md"), staged: "staged-1".to_owned(), expected: Some(content) },
         Intent::Exchange { path: at("d.md"), staged: "staged-2".to_owned(), expected: None },
         Intent::Remove { path: at("e.md"), content },
-        Intent::Push { path: at("f.md"), from: Some(at("old f.md")), content: Some(content), base: Uid(7) },
-        Intent::Push { path: at("g.md"), from: None, content: None, base: Uid(1 << 53) },
+        Intent::Push {
+            path: at("f.md"),
+            from: Some(at("old f.md")),
+            content: Some(content),
+            base: Uid(7),
+            missing_since: Some(1_700_000_000_000),
+        },
+        Intent::Push { path: at("g.md"), from: None, content: None, base: Uid(1 << 53), missing_since: None },
     ];
     commit(&scene.open().await, Commit { intents: first.clone(), ..Commit::default() }).await;
     let state = scene.open().await;

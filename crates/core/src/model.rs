@@ -396,8 +396,13 @@ pub enum Intent {
         from: Option<VaultPath>,
         /// The content; `None` for a deletion.
         content: Option<KnownContent>,
-        /// The version of the path that it was made from.
+        /// The version of the path that it was made from; of a new file the version of the vault that was
+        /// known. Everything that the vault has of its paths above it is newer.
         base: Uid,
+        /// When a later listing did not have it, in milliseconds since the epoch. The vault may still accept
+        /// it. `None` if no later run has looked for it, or if a text that it replaced is still to be brought
+        /// back.
+        missing_since: Option<i64>,
     },
 }
 

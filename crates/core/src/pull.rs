@@ -82,18 +82,9 @@ pub(crate) async fn pull_over(
         if !options.is_narrowed {
             run.warn_of_direction(&known, &mut report);
         }
-        let undecided = match known.direction {
-            Direction::Pull => Vec::new(),
-            _ => run.settle_intents(&mut report).await?,
-        };
         match options.mirrors {
-            true => run.mirror(&mut report).await?,
-            false => run.pull(&mut report).await?,
-        }
-        match run.stop.is_cancelled() {
-            // It stays announced.
-            true => Ok(()),
-            false => run.settle_late(undecided, &mut report).await.map(drop),
+            true => run.mirror(&mut report).await,
+            false => run.pull(&mut report).await,
         }
     };
     let outcome = outcome.await;
@@ -114,6 +105,7 @@ impl Run<'_> {
 
     async fn pull_in(&self, mode: Mode, catches_up: CatchesUp, report: &mut Report) -> Result<(), PullError> {
         let Some(mut survey) = self.survey(mode, catches_up, report).await? else { return Ok(()) };
+        self.settle_announced(&mut survey, report).await?;
         self.progress.phase(Phase::Planning);
         self.warn_of_unmatched(&survey, report).await?;
         let earlier = self.add_deferred(&mut survey, report).await?;

@@ -134,17 +134,17 @@ impl Unfinished {
             return Ok(unfinished);
         }
         let intents = state.intents().await?;
-        // Unsent changes say nothing about files here: a stopped run leaves them, too.
-        let (sent, put): (Vec<&Intent>, Vec<&Intent>) =
-            intents.iter().partition(|intent| matches!(intent, Intent::Push { .. }));
-        if !put.is_empty() {
+        // Unsent changes say nothing about files here: a stopped run leaves them, too. What a later run did not
+        // find in the vault, that run sent again.
+        let is_unsent = |intent: &Intent| matches!(intent, Intent::Push { missing_since: None, .. });
+        if intents.iter().any(|intent| !intent.is_push()) {
             unfinished.push(Unfinished::Killed);
         }
         let last = state.last_run().await?;
         if unfinished.is_empty() && last.is_some_and(|run| run.is_cut_short()) {
             unfinished.push(Unfinished::Interrupted);
         }
-        if unfinished.is_empty() && !sent.is_empty() {
+        if unfinished.is_empty() && intents.iter().any(is_unsent) {
             unfinished.push(Unfinished::Unsent);
         }
         Ok(unfinished)

@@ -47,6 +47,9 @@ pub(super) struct IntentRow {
     /// The staged file, or the old path of a rename.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     other: Option<String>,
+    /// When a listing did not have a push.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    missing_since: Option<i64>,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -99,6 +102,7 @@ impl From<&Intent> for IntentRow {
             file: None,
             content: None,
             other: None,
+            missing_since: None,
         };
         match intent {
             Intent::Place(record) => {
@@ -118,8 +122,9 @@ impl From<&Intent> for IntentRow {
             Intent::Remove { path, content } => {
                 IntentRow { content: Some(content.into()), ..row(path, IntentKind::Remove) }
             }
-            Intent::Push { path, from, content, base } => IntentRow {
+            Intent::Push { path, from, content, base, missing_since } => IntentRow {
                 uid: base.0,
+                missing_since: *missing_since,
                 content: content.as_ref().map(ContentRow::from),
                 other: from.as_ref().map(|from| from.as_str().to_owned()),
                 ..row(path, IntentKind::Push)
@@ -153,7 +158,7 @@ impl IntentRow {
             }
             IntentKind::Push => {
                 let from = self.other.as_deref().map(vault_path).transpose()?;
-                Intent::Push { path, from, content, base: uid }
+                Intent::Push { path, from, content, base: uid, missing_since: self.missing_since }
             }
         })
     }

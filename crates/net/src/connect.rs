@@ -19,6 +19,7 @@ use crate::certificate::tls_error;
 use crate::names::{NameWait, is_temporary};
 use crate::proxy::bracketed;
 use crate::race::race;
+use crate::stream::Discarding;
 use crate::tunnel::Tunnel;
 use crate::{CertificateProblem, ConnectError, Network, Stream, Tls};
 
@@ -31,6 +32,7 @@ pub struct Connector {
     limit: Duration,
     /// For a resolver that does not work yet.
     names: Duration,
+    discards_unsent: bool,
 }
 
 /// The target of a connection.
@@ -45,13 +47,21 @@ impl Connector {
     /// Connections by `network`, with `tls` where TLS is wanted, each within `limit`.
     #[must_use]
     pub fn new(network: Network, tls: impl Into<Tls>, limit: Duration) -> Self {
-        Self { network, tls: tls.into(), limit, names: Duration::ZERO }
+        Self { network, tls: tls.into(), limit, names: Duration::ZERO, discards_unsent: false }
     }
 
     /// The same, and retries a resolver that does not work yet for this long.
     #[must_use]
     pub fn waiting_for_names(self, names: Duration) -> Self {
         Self { names, ..self }
+    }
+
+    /// The same, but a connection that ends without being shut down discards what it has not sent yet, also
+    /// when the process dies. The system would deliver that for minutes, and the other side take it for a
+    /// change that was never given up.
+    #[must_use]
+    pub fn discarding_unsent(self) -> Self {
+        Self { discards_unsent: true, ..self }
     }
 
     /// Opens a connection to `host` (a name or an address), with TLS if `secure`.
@@ -101,7 +111,10 @@ impl Connector {
         let tcp = self.within_limit(place, connecting).await?;
         // Requests are small and answered one by one: waiting to fill a packet would cost a round trip each.
         tcp.set_nodelay(true).map_err(unreachable)?;
-        Ok(Stream::new(tcp))
+        match self.discards_unsent {
+            true => Ok(Stream::new(Discarding::new(tcp).map_err(unreachable)?)),
+            false => Ok(Stream::new(tcp)),
+        }
     }
 
     async fn secure(&self, place: Place<'_>, stream: Stream) -> Result<Stream, ConnectError> {

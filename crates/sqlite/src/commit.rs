@@ -153,9 +153,10 @@ fn put_intents(transaction: &Transaction<'_>, intents: &[Intent]) -> Written {
                 (path, Columns::of_content(expected.as_ref())?, Some(staged.as_str()))
             }
             Intent::Remove { path, content } => (path, Columns::of_content(Some(content))?, None),
-            Intent::Push { path, from, content, base } => {
+            Intent::Push { path, from, content, base, missing_since } => {
                 let uid = signed(base.0, "a version of the vault")?;
-                let columns = Columns { uid, ..Columns::of_content(content.as_ref())? };
+                let columns =
+                    Columns { uid, mtime: *missing_since, ..Columns::of_content(content.as_ref())? };
                 (path, columns, from.as_ref().map(|from| from.as_str()))
             }
         };

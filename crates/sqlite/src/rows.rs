@@ -195,6 +195,7 @@ fn intent(row: &Row<'_>) -> Read<Intent> {
             from: other.as_deref().map(vault_path).transpose()?,
             content: known_content(row, 2)?,
             base: Uid(unsigned(row.get(1)?, "the version of a push")?),
+            missing_since: row.get(4)?,
         },
         kind => return Err(ReadError::Value(format!("there is nothing of the kind {kind} to be done"))),
     })

@@ -81,6 +81,7 @@ const TABLES: &str = "
         uid INTEGER NOT NULL,
         hash BLOB,
         size INTEGER,
+        -- Of a push the time when a listing did not have it.
         mtime INTEGER,
         ctime INTEGER,
         -- 0: a file is put in place; 1: changes places with a staged file; 2: is removed; 3: a change is pushed.

@@ -1,6 +1,8 @@
 //! A session that may change the vault. Its type proves that the listing was received: nothing can be sent
 //! before.
 
+use std::sync::Arc;
+
 use obsync_protocol::{EncodedPath, PushMessage, Uid, VaultPath};
 use tokio::io::AsyncRead;
 
@@ -53,22 +55,27 @@ impl UnlistedSession {
     /// again.
     #[must_use]
     pub fn into_parts(self) -> (Session, LiveChanges, WritePermit) {
-        (self.session, self.live, WritePermit(()))
+        let permit = WritePermit::of(&self.session);
+        (self.session, self.live, permit)
     }
 }
 
-/// Turns a session whose listing was received into a [`WritingSession`]. Only a session that was opened for
-/// writing yields one.
+/// Turns the session that it came from into a [`WritingSession`], once its listing was received. Only a session
+/// that was opened for writing yields one.
 #[derive(Debug)]
-pub struct WritePermit(());
+pub struct WritePermit(Arc<()>);
 
 impl WritePermit {
+    fn of(session: &Session) -> Self {
+        WritePermit(session.identity.clone())
+    }
+
     /// The session for writing.
     ///
     /// # Errors
-    /// The session back, if its listing was not received completely.
+    /// The session back, if it is another one, or its listing was not received completely.
     pub fn writing(self, session: Session) -> Result<WritingSession, Box<Session>> {
-        match session.is_listed() {
+        match Arc::ptr_eq(&self.0, &session.identity) && session.is_listed() {
             true => Ok(WritingSession { session: Some(session) }),
             false => Err(Box::new(session)),
         }
@@ -79,7 +86,9 @@ impl WritingSession {
     /// The session for reading, and the permit that turns it into a writing one again. `None`: it is over.
     #[must_use]
     pub fn into_reading(self) -> Option<(Session, WritePermit)> {
-        Some((self.session?, WritePermit(())))
+        let session = self.session?;
+        let permit = WritePermit::of(&session);
+        Some((session, permit))
     }
 
     /// Opens a session as [`Session::open`] does. Receive its listing next.

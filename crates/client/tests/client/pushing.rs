@@ -332,3 +332,22 @@ async fn an_empty_file_is_not_recorded_under_the_hash_of_another() {
     assert!(matches!(failure, PushFailure::NotRecorded(ClientError::SourceChanged)), "{failure:?}");
     assert_eq!(bed.vault.version(), Uid(0));
 }
+
+/// A follower lends its session to a pull in between.
+#[tokio::test]
+async fn a_permit_makes_a_writer_of_its_own_session_only() {
+    let bed = Bed::start().await;
+    let (writer, _) = bed.writer().await;
+    let (lent, permit) = writer.into_reading().unwrap();
+    let (reader, _) = bed.listed().await;
+    let reader = permit.writing(reader).unwrap_err();
+    assert!(reader.is_listed(), "it is as before");
+    let (other, _) = bed.writer().await;
+    let (_, permit) = other.into_reading().unwrap();
+    assert!(permit.writing(lent).is_err());
+    let (writer, _) = bed.writer().await;
+    let (lent, permit) = writer.into_reading().unwrap();
+    let mut writer = permit.writing(lent).unwrap();
+    writer.push_folder(&path("Daily")).await.unwrap();
+    writer.close().await;
+}

@@ -40,6 +40,7 @@ impl Run<'_> {
         if report.older_vault.is_some() {
             return Ok(false);
         }
+        self.settle_announced(&mut survey, report).await?;
         if mirrors {
             self.add_diverged(&mut survey).await?;
         }

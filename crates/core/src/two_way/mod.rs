@@ -56,7 +56,6 @@ use crate::state::{Commit, DeferredParts, StateStore, VaultState, commit_beside}
 use crate::quiet::shrank;
 pub(crate) use outgoing::Outgoing;
 use outgoing::{OutgoingInput, renewed};
-use recovery::Undecided;
 pub(crate) use refusal_pauses::Refusal;
 use sending::Outbox;
 
@@ -274,7 +273,6 @@ fn has_shrunk(tree: &LocalTree, records: &[Record]) -> bool {
 impl TwoWay<'_, '_> {
     async fn rounds(&self, report: &mut Report) -> Result<(), PullError> {
         let run = self.run;
-        let mut undecided = run.settle_intents(report).await?;
         if !self.forget_missing(report).await? {
             return Ok(());
         }
@@ -288,9 +286,6 @@ impl TwoWay<'_, '_> {
                 }
                 // A round retries everything that failed in the one before.
                 report.forget_failures();
-                // Settle unconfirmed changes before the pull: it takes the latest version of the vault for
-                // the whole history, and another device may have overwritten ours.
-                undecided.extend(run.settle_intents(report).await?);
             }
             match self.options.direction {
                 SyncDirection::Both => run.pull(report).await?,
@@ -306,8 +301,6 @@ impl TwoWay<'_, '_> {
             if run.stop.is_cancelled() || report.older_vault.is_some() {
                 return Ok(());
             }
-            // Before the scan, which has to find the texts that are brought back.
-            undecided = run.settle_late(undecided, report).await?;
             let (outgoing, settling) = match self.outgoing(round, report).await? {
                 Decided::Outgoing(outgoing, settling) => (*outgoing, settling),
                 Decided::Relisted => continue,
@@ -338,17 +331,9 @@ impl TwoWay<'_, '_> {
             }
             run.renew_generation(self.destination.as_ref()).await?;
             let known = run.state.load().await?;
-            let slow = match self.options.has_deadline {
-                true => undecided.iter().filter_map(Undecided::file).collect(),
-                false => HashSet::new(),
-            };
-            let sent = match Outbox::open(run, known, slow, report).await? {
-                Some(outbox) => {
-                    undecided.clear();
-                    outbox.send(outgoing, report).await?
-                }
-                None => continue,
-            };
+            let slow_since = self.options.has_deadline.then_some(self.begun);
+            let Some(outbox) = Outbox::open(run, known, slow_since, report).await? else { continue };
+            let sent = outbox.send(outgoing, report).await?;
             match sent.lost {
                 Some(error) if round == ROUNDS => return Err(error.into()),
                 Some(error) => run.progress.notice(&format!("{error}; going on")),

@@ -1,11 +1,19 @@
 //! Looks up unconfirmed changes in the history of their paths, and brings back contents that another device
 //! wrote in between.
+//!
+//! A change whose answer was lost may arrive much later: the service may be slow, or the network deliver what
+//! an ended connection had sent. So it stays announced until a listing shows it, or for an hour. Until then
+//! the pull may have brought other texts here and the user may have written more: the change is older than
+//! what is here.
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 
 use obsync_client::Session;
 use obsync_protocol::{ContentHash, Uid, VaultPath};
 
 use crate::conflicted_copy::{self, COPIES, DeviceName};
-use crate::destination::{DestinationError, Expect};
+use crate::destination::{DestinationError, DestinationExt, Expect, Found, Wanted};
 use crate::entry::{EntryKind, RemoteEntry};
 use crate::error::PullError;
 use crate::journal::{JournalChange, JournalEntry, Side};
@@ -15,38 +23,40 @@ use crate::progress::FileAction;
 use crate::publish::publish_one;
 use crate::report::{Conflict, Failure, Report};
 use crate::run::Run;
-use crate::state::{Commit, VaultState};
+use crate::state::Commit;
+use crate::survey::Survey;
 
 use super::contents::Version;
+use super::merging::seen;
 use super::outgoing::{SendFile, sent};
-use super::settlement::{Seen, SentChange, SentKind, Settlement, settle};
+use super::settlement::{Seen, SentChange, SentKind, Settlement, settle, settle_late};
 
 /// Pages of one path's history read at most.
 const PAGES: usize = 20;
+/// A sent change that a listing did not have can still arrive for this long, in milliseconds: connections
+/// that were given up deliver nothing after about a quarter of an hour, and a service may be slow as well.
+const ARRIVES_WITHIN: u64 = 3_600_000;
 
 impl Run<'_> {
-    /// Settles a change by the history of its path.
+    /// Settles a change by the history of its path, over a session that was opened for others before it.
     pub(super) async fn settle_by_history(
         &self,
+        session: &mut Option<Session>,
         path: &VaultPath,
-        sent: SentChange,
+        (sent, late): (SentChange, &[SentKind]),
         after: u64,
     ) -> Result<Settlement, PullError> {
-        let mut session = Session::open(&self.source.client, &self.target(), after, false).await?;
-        session.listing(&mut |_| {}).await?;
-        let settlement = self.settle_over(&mut session, path, sent).await;
-        session.close().await;
-        settlement
-    }
-
-    async fn settle_over(
-        &self,
-        session: &mut Session,
-        path: &VaultPath,
-        sent: SentChange,
-    ) -> Result<Settlement, PullError> {
-        let seen = self.past(session, path, sent.above).await?;
-        Ok(settle(sent, &self.source.client.options().device, &seen))
+        let mut open = match session.take() {
+            Some(open) => open,
+            None => {
+                let mut open = Session::open(&self.source.client, &self.target(), after, false).await?;
+                open.listing(&mut |_| {}).await?;
+                open
+            }
+        };
+        let seen = self.past(&mut open, path, sent.above).await?;
+        *session = Some(open);
+        Ok(settle(sent, &self.source.client.options().device, late, &seen))
     }
 
     /// Returns the vault's versions of a path above a version, in order, and possibly some earlier ones.
@@ -76,131 +86,154 @@ impl Run<'_> {
         Ok(seen)
     }
 
-    /// Settles the changes that a dead run had announced to send. The following pull records those that the
-    /// vault has, as it does for every change of the vault; this only brings back what another device wrote
-    /// in between. Returns the changes that the vault does not have yet and may still accept: they stay
-    /// announced until [`settle_late`](Self::settle_late).
-    pub(crate) async fn settle_intents(&self, report: &mut Report) -> Result<Vec<Undecided>, PullError> {
-        let (pushes, others): (Vec<Intent>, Vec<Intent>) =
-            self.state.intents().await?.into_iter().partition(Intent::is_push);
-        if pushes.is_empty() || self.options.dry_run {
-            return Ok(Vec::new());
-        }
-        let known = self.state.load().await?;
-        let undecided = pushes.into_iter().filter_map(|push| Undecided::of(push, known.version)).collect();
-        let settled = self.settle_all(undecided, &known, report).await?;
-        self.note_settled(settled, others, true).await
-    }
-
-    /// Settles again the changes that the vault did not have before it was listed: it may have accepted them
-    /// since, and the listing does not show contents that another device wrote before them. Returns those
-    /// that the vault still does not have; they are no longer announced.
-    pub(crate) async fn settle_late(
+    /// Settles announced changes whose outcome is unknown, by the history of their paths: those that a dead
+    /// run announced, and those that an earlier listing did not have, if this one has an entry of their path.
+    /// The following pull records what the vault has, as it does for every change of the vault. This brings
+    /// back what another device wrote in between, and keeps the file here if it is newer than the change.
+    pub(crate) async fn settle_announced(
         &self,
-        undecided: Vec<Undecided>,
+        survey: &mut Survey,
         report: &mut Report,
-    ) -> Result<Vec<Undecided>, PullError> {
-        if undecided.is_empty() {
-            return Ok(undecided);
+    ) -> Result<(), PullError> {
+        let mut pushes = self.state.intents().await?;
+        pushes.retain(Intent::is_push);
+        // The listing of an older vault does not cover what was sent after it.
+        if pushes.is_empty() || self.options.dry_run || report.older_vault.is_some() {
+            return Ok(());
         }
-        let known = self.state.load().await?;
-        let looked_up: Vec<Intent> = undecided.iter().map(|undecided| undecided.intent.clone()).collect();
-        let settled = self.settle_all(undecided, &known, report).await?;
-        let mut others = self.state.intents().await?;
-        others.retain(|intent| !looked_up.contains(intent));
-        self.note_settled(settled, others, false).await
+        let now = jiff::Timestamp::now().as_millisecond();
+        let mut left = Vec::new();
+        for (at, push) in pushes.iter().enumerate() {
+            match self.look_for(push, &pushes, survey, report).await? {
+                Fate::Waits => left.push(always_looked_for(push.clone())),
+                Fate::Missing => left.extend(missing(push.clone(), now)),
+                // Recorded at once: no later run brings the same text back again.
+                Fate::Landed(landed) => {
+                    let announced = left.iter().chain(&pushes[at + 1..]).cloned().collect();
+                    self.note_landed(landed, announced, survey).await?;
+                }
+            }
+        }
+        let left = without_twins(left);
+        self.note_landed(Landed::default(), left, survey).await
     }
 
-    /// Commits the settled changes, so that no later run brings the same text back again. Waiting changes
-    /// stay announced, and with `stays` also those that the vault does not have.
-    async fn note_settled(
+    /// Commits the pushes that stay announced, and what follows from one that the vault has.
+    async fn note_landed(
         &self,
-        settled: Settled,
-        others: Vec<Intent>,
-        stays: bool,
-    ) -> Result<Vec<Undecided>, PullError> {
-        let Settled { still, waiting, journal, ended } = settled;
-        let mut intents = others;
-        intents.extend(waiting);
-        if stays || ended.is_err() {
-            intents.extend(still.iter().map(|undecided| undecided.intent.clone()));
+        landed: Landed,
+        pushes: Vec<Intent>,
+        survey: &Survey,
+    ) -> Result<(), PullError> {
+        let Landed { records, forgotten, journal } = landed;
+        let mut intents = self.state.intents().await?;
+        let is_same = intents.iter().filter(|intent| intent.is_push()).eq(&pushes);
+        if is_same && records.is_empty() && forgotten.is_empty() && journal.is_empty() {
+            return Ok(());
         }
-        let state = self.state.load().await?;
-        self.state.commit(Commit { intents, journal, state, ..Commit::default() }).await?;
-        ended.map(|()| still)
+        intents.retain(|intent| !intent.is_push());
+        intents.extend(pushes);
+        let state = survey.known.clone();
+        let commit = Commit { records, forgotten, journal, intents, state, ..Commit::default() };
+        Ok(self.state.commit(commit).await?)
     }
 
-    /// Looks all of them up over one session.
-    async fn settle_all(
+    /// Looks for a change in the vault, one of `all`.
+    async fn look_for(
         &self,
-        all: Vec<Undecided>,
-        known: &VaultState,
+        push: &Intent,
+        all: &[Intent],
+        survey: &mut Survey,
         report: &mut Report,
-    ) -> Result<Settled, PullError> {
-        let mut settled =
-            Settled { still: Vec::new(), waiting: Vec::new(), journal: Vec::new(), ended: Ok(()) };
-        if all.is_empty() {
-            return Ok(settled);
+    ) -> Result<Fate, PullError> {
+        let Intent::Push { base, missing_since, .. } = push else { return Ok(Fate::Waits) };
+        let parts = push.sent();
+        let is_listed = parts.iter().any(|(path, _)| survey.listing.entries.get(path).is_some());
+        if missing_since.is_some() && !is_listed {
+            return Ok(Fate::Missing);
         }
-        let opening = async {
-            let mut session =
-                Session::open(&self.source.client, &self.target(), known.version, !known.listed).await?;
-            session.listing(&mut |_| {}).await?;
-            Ok(session)
-        };
-        let mut session = self.unless_stopped(opening).await?;
-        report.connections += 1;
-        let mut all = all.into_iter();
-        for mut undecided in all.by_ref() {
-            let looked_up = self.settle_one(&mut session, &mut undecided, known, &mut settled, report).await;
-            match looked_up {
-                Ok(()) if undecided.left.is_empty() => {}
-                Ok(()) => settled.still.push(undecided),
-                // A text that the vault does not return does not delay the others, if it can be found again
-                // later.
-                Err(PullError::Client(error)) if undecided.can_wait() => {
-                    let path = undecided.path().as_str().to_owned();
+        // An earlier release announced new files without the vault's version.
+        let base = if *base == Uid(0) { Uid(survey.known.version) } else { *base };
+        let (mut landed, mut is_missing) = (Landed::default(), false);
+        for (path, kind) in parts {
+            let mut past = self.past_of(&path, base, survey, report).await?;
+            // What came after the listing is settled with the next one, which shows it.
+            past.retain(|seen| seen.entry.uid.0 <= survey.version);
+            let late = sent_to(all.iter().filter(|other| *other != push), &path);
+            let sent = SentPart { path: &path, kind, base, late: &late, past };
+            match self.settle_part(sent, &mut landed, survey, report).await {
+                Ok(has_landed) => is_missing |= !has_landed,
+                // A text that the vault does not return does not delay the others. It is asked for again.
+                Err(PullError::Client(error)) => {
                     let reason = format!(
                         "what another device wrote to it just before this one cannot be had from the vault for the moment \
                          ({error}); the next run tries again"
                     );
-                    report.fail(Failure { path, uid: undecided.above, reason });
-                    settled.waiting.push(undecided.intent);
+                    report.fail(Failure { path: path.as_str().to_owned(), uid: base, reason });
+                    return Ok(Fate::Waits);
                 }
-                Err(error) => {
-                    settled.still.push(undecided);
-                    settled.ended = Err(error);
-                    break;
-                }
+                Err(error) => return Err(error),
             }
         }
-        settled.still.extend(all);
-        if settled.ended.is_ok() {
-            session.close().await;
-        }
-        Ok(settled)
+        Ok(if is_missing { Fate::Missing } else { Fate::Landed(landed) })
     }
 
-    /// Looks one of them up. Parts that the vault does not have yet stay in `undecided`.
-    async fn settle_one(
+    /// Looks for one path of a change. Returns false if the vault does not have it.
+    async fn settle_part(
         &self,
-        session: &mut Session,
-        undecided: &mut Undecided,
-        known: &VaultState,
-        settled: &mut Settled,
+        sent: SentPart<'_>,
+        landed: &mut Landed,
+        survey: &Survey,
         report: &mut Report,
+    ) -> Result<bool, PullError> {
+        let SentPart { path, kind, base, late, past } = sent;
+        let record = self.state.records(std::slice::from_ref(path)).await?.pop().flatten();
+        let device = &self.source.client.options().device;
+        let known = record.as_ref().map(Record::uid);
+        let settlement = settle_late(kind, (base, known), device, late, &past);
+        let Some(uid) = settlement.ours else { return Ok(false) };
+        if let Some(lost) = settlement.overwritten {
+            landed.journal.extend(self.keep_copy(path, &lost, survey.version, report).await?);
+        }
+        let entry = past.into_iter().map(|seen| seen.entry).find(|entry| entry.uid == uid);
+        // In a destination in doubt, a file may be older than the change, too.
+        let may_be_newer = !survey.is_lost && known.is_none_or(|known| known < uid);
+        if let Some(entry) = entry.filter(|_| may_be_newer) {
+            self.keep_what_is_newer(entry, record.as_ref(), landed).await?;
+        }
+        Ok(true)
+    }
+
+    /// Records a landed change if the file here is another one by now: that was made after the change, so it
+    /// stays, and the following scan sends it.
+    async fn keep_what_is_newer(
+        &self,
+        entry: RemoteEntry,
+        record: Option<&Record>,
+        landed: &mut Landed,
     ) -> Result<(), PullError> {
-        for (at, kind) in std::mem::take(&mut undecided.left) {
-            let record = self.state.records(std::slice::from_ref(&at)).await?.pop().flatten();
-            let base_content = record.as_ref().and_then(Record::file).map(|file| file.hash);
-            let sent = SentChange { kind, above: undecided.above, base_content };
-            let settlement = self.unless_stopped(self.settle_over(session, &at, sent)).await?;
-            if let Some(lost) = settlement.overwritten {
-                settled.journal.extend(self.keep_copy(&at, &lost, known.version, report).await?);
+        let sent = match entry.kind {
+            EntryKind::File { hash, size } => KnownContent { hash, size },
+            EntryKind::Deleted { .. } if record.is_none_or(|record| record.file().is_some()) => {
+                KnownContent { hash: ContentHash::EMPTY, size: 0 }
             }
-            if settlement.ours.is_none() {
-                undecided.left.push((at, kind));
+            EntryKind::Folder | EntryKind::Deleted { .. } => return Ok(()),
+        };
+        let KnownContent { hash, size } = sent;
+        let wanted = Wanted { path: entry.path.clone(), hash, size };
+        let found = self.destination.look(vec![wanted]).await?.pop();
+        match (entry.kind, found) {
+            (EntryKind::File { .. }, Some(Found::Other(_))) => {
+                self.progress.notice(&format!(
+                    "the vault took an earlier text of {} only now; what is here is sent again",
+                    entry.path
+                ));
+                landed.records.push(seen(&entry, sent, None));
             }
+            (EntryKind::Deleted { .. }, Some(Found::Other(_) | Found::Wanted)) => {
+                landed.forgotten.push(entry.path);
+            }
+            _ => {}
         }
         Ok(())
     }
@@ -272,6 +305,9 @@ impl Run<'_> {
         after: u64,
         report: &mut Report,
     ) -> Result<Option<JournalEntry>, PullError> {
+        if self.has_copy(path, lost).await? {
+            return Ok(None);
+        }
         let label = conflicted_copy::label(DeviceName::new(&self.source.client.options().device));
         let limit = self.destination.longest_name_beside(path);
         for copy in 1..COPIES {
@@ -293,6 +329,8 @@ impl Run<'_> {
                     report.conflicts.push(Conflict { path: path.clone(), kept_as });
                     return Ok(Some(line));
                 }
+                // A run that was killed kept it.
+                Put::Occupied if self.is_at(&kept_as, lost).await? => return Ok(None),
                 Put::Occupied => {}
                 Put::Gone => break,
             }
@@ -308,6 +346,19 @@ impl Run<'_> {
         Ok(None)
     }
 
+    /// True if an earlier run kept this content beside the file.
+    async fn has_copy(&self, path: &VaultPath, lost: &RemoteEntry) -> Result<bool, PullError> {
+        let Some(version) = version_of(lost) else { return Ok(false) };
+        let copy = self.state.sources(&[version.content.hash]).await?.pop().flatten();
+        Ok(copy.is_some_and(|copy| conflicted_copy::is_of(&copy, path)))
+    }
+
+    async fn is_at(&self, path: &VaultPath, lost: &RemoteEntry) -> Result<bool, PullError> {
+        let Some(version) = version_of(lost) else { return Ok(false) };
+        let KnownContent { hash, size } = version.content;
+        Ok(self.destination.holds(vec![Wanted { path: path.clone(), hash, size }]).await? == [true])
+    }
+
     /// Puts a version of the vault at an empty path.
     async fn put_version(&self, path: &VaultPath, entry: &RemoteEntry, after: u64) -> Result<Put, PullError> {
         let Some(version) = version_of(entry) else { return Ok(Put::Gone) };
@@ -320,65 +371,113 @@ impl Run<'_> {
     }
 }
 
-/// A sent change that the vault may or may not have.
-pub(crate) struct Undecided {
-    intent: Intent,
-    /// The version that the change was made from: everything that the vault has of its paths above it is
-    /// newer.
-    above: Uid,
-    /// The kind sent for each path whose fate is unknown.
-    left: Vec<(VaultPath, SentKind)>,
+/// What became of an announced change.
+enum Fate {
+    /// The vault has it.
+    Landed(Landed),
+    /// The vault does not have it, or not all of it.
+    Missing,
+    /// The vault has it, over a text that it does not return at the moment.
+    Waits,
 }
 
-/// Result of looking changes up.
-struct Settled {
-    /// Changes that the vault does not have, and those that were not looked up.
-    still: Vec<Undecided>,
-    /// Changes that the vault has, over a text that it does not return at the moment.
-    waiting: Vec<Intent>,
-    /// Lines for the journal.
+/// One path of an announced change.
+struct SentPart<'a> {
+    path: &'a VaultPath,
+    kind: SentKind,
+    /// The vault has nothing of the change up to this version.
+    base: Uid,
+    /// Other announced changes of the path.
+    late: &'a [SentKind],
+    /// What the vault had at the path, up to its listing.
+    past: Vec<Seen>,
+}
+
+/// What follows from a change that the vault has.
+#[derive(Default)]
+struct Landed {
+    records: Vec<Record>,
+    forgotten: Vec<VaultPath>,
     journal: Vec<JournalEntry>,
-    /// Error if not all were looked up.
-    ended: Result<(), PullError>,
 }
 
-impl Undecided {
-    fn path(&self) -> &VaultPath {
-        let (Intent::Place(Record { path, .. })
-        | Intent::Remove { path, .. }
-        | Intent::Exchange { path, .. }
-        | Intent::Push { path, .. }) = &self.intent;
-        path
-    }
-
-    /// The sent file and its content, if it was a file.
-    pub(super) fn file(&self) -> Option<(VaultPath, ContentHash)> {
-        let Intent::Push { path, content: Some(content), .. } = &self.intent else { return None };
-        Some((path.clone(), content.hash))
-    }
-
-    /// True if a run can continue without it and the text can still be found later, by the version that the
-    /// change was made from. For a new file, only the vault's version says where to start, and a pull
-    /// advances that.
-    fn can_wait(&self) -> bool {
-        matches!(&self.intent, Intent::Push { base, .. } if *base > Uid(0))
-    }
-
-    /// An announced change, with the vault's version at that time. `None` for a folder, which replaces no
-    /// text.
-    fn of(intent: Intent, version: u64) -> Option<Self> {
-        let Intent::Push { path, from, content, base } = &intent else { return None };
-        let above = match *base {
-            Uid(0) if content.is_none() => return None,
-            Uid(0) => Uid(version),
-            // A pull may have advanced beyond later versions.
-            base => base.min(Uid(version)),
+impl Intent {
+    /// The kind sent for each path of a push. Empty for a folder, which replaces no text.
+    pub(super) fn sent(&self) -> Vec<(VaultPath, SentKind)> {
+        let Intent::Push { path, from, content, base, .. } = self else { return Vec::new() };
+        let kind = match content {
+            Some(content) => SentKind::File(content.hash),
+            None if *base == Uid(0) => return Vec::new(),
+            None => SentKind::Deletion,
         };
-        let kind = content.map_or(SentKind::Deletion, |content| SentKind::File(content.hash));
         let old = from.iter().map(|from| (from.clone(), SentKind::Deletion));
-        let left = std::iter::once((path.clone(), kind)).chain(old).collect();
-        Some(Undecided { intent, above, left })
+        std::iter::once((path.clone(), kind)).chain(old).collect()
     }
+
+    /// The sent file and its content, if a listing since a time did not have it.
+    pub(super) fn file_missing_since(&self, time: i64) -> Option<(VaultPath, ContentHash)> {
+        match self {
+            Intent::Push { path, content: Some(content), missing_since: Some(since), .. }
+                if *since >= time =>
+            {
+                Some((path.clone(), content.hash))
+            }
+            _ => None,
+        }
+    }
+}
+
+/// The kinds that these pushes sent to a path.
+pub(super) fn sent_to<'a>(pushes: impl Iterator<Item = &'a Intent>, path: &VaultPath) -> Vec<SentKind> {
+    pushes.flat_map(Intent::sent).filter(|(at, _)| at == path).map(|(_, kind)| kind).collect()
+}
+
+/// A push that each run looks for, whatever the vault lists.
+fn always_looked_for(mut push: Intent) -> Intent {
+    if let Intent::Push { missing_since, .. } = &mut push {
+        *missing_since = None;
+    }
+    push
+}
+
+/// A push that the vault does not have. `None` once it can no longer arrive.
+fn missing(push: Intent, now: i64) -> Option<Intent> {
+    let Intent::Push { path, from, content, base, missing_since } = push else { return None };
+    if content.is_none() && base == Uid(0) {
+        return None;
+    }
+    let since = missing_since.unwrap_or(now);
+    // Also after a jump of the clock.
+    let is_over = now.abs_diff(since) > ARRIVES_WITHIN;
+    (!is_over).then_some(Intent::Push { path, from, content, base, missing_since: Some(since) })
+}
+
+/// Pushes of the same change, sent again and again over a bad connection, are announced once.
+fn without_twins(pushes: Vec<Intent>) -> Vec<Intent> {
+    let mut kept: Vec<Intent> = Vec::new();
+    let mut places = HashMap::new();
+    for push in pushes {
+        let Intent::Push { path, from, content, base, missing_since: Some(since) } = &push else {
+            kept.push(push);
+            continue;
+        };
+        let twin = (path.clone(), from.clone(), content.map(|content| content.hash));
+        match places.entry(twin) {
+            Entry::Vacant(place) => {
+                place.insert(kept.len());
+                kept.push(push);
+            }
+            Entry::Occupied(place) => {
+                if let Some(Intent::Push { base: earliest, missing_since: Some(latest), .. }) =
+                    kept.get_mut(*place.get())
+                {
+                    *earliest = (*earliest).min(*base);
+                    *latest = (*latest).max(*since);
+                }
+            }
+        }
+    }
+    kept
 }
 
 /// Result of bringing a content back that another device wrote in between.

@@ -62,8 +62,8 @@ pub(super) struct Outbox<'s, 'r> {
     is_settled: bool,
     /// Changes that are not settled. They stay announced until the history of their paths shows the outcome.
     unsettled: Vec<Intent>,
-    /// Changes that earlier runs sent over a text of another device that is temporarily unavailable. They
-    /// stay announced.
+    /// Changes of earlier runs that may still arrive, or replaced a text of another device that is temporarily
+    /// unavailable. They stay announced.
     waiting: Vec<Intent>,
     newest: u64,
     cursor: Option<CursorEntry>,
@@ -146,7 +146,7 @@ impl Outbox<'_, '_> {
             if portion.iter().any(VaultChange::deletes) {
                 self.run.must_be_the_same_place(self.known.destination.as_ref()).await?;
             }
-            let intents = portion.iter().map(VaultChange::intent).collect();
+            let intents = portion.iter().map(|change| change.intent(self.known.version)).collect();
             self.commit(Vec::new(), Vec::new(), intents).await?;
             let over_one = (in_turn || portion.len() <= FEW) && self.session.is_open();
             let (mut outcomes, rest) = match over_one {
@@ -182,7 +182,8 @@ impl Outbox<'_, '_> {
     }
 
     /// Takes out changes that no longer apply: deletions of files and folders that are there again, or that
-    /// were missing only from an incomplete listing.
+    /// were missing only from an incomplete listing. A renamed file whose old path is there again is sent as a
+    /// new one.
     async fn still_so(&self, changes: Vec<VaultChange>) -> Result<Vec<VaultChange>, PullError> {
         let changes = self.without_folders_that_are_there(changes).await?;
         let gone = |change: &VaultChange| match change {
@@ -205,10 +206,14 @@ impl Outbox<'_, '_> {
         };
         let back: HashSet<VaultPath> =
             paths.into_iter().zip(is_there).filter_map(|(path, is_there)| is_there.then_some(path)).collect();
-        Ok(changes
-            .into_iter()
-            .filter(|change| gone(change).is_none_or(|path| !back.contains(&path)))
-            .collect())
+        let still_so = |change: VaultChange| match (gone(&change), change) {
+            (Some(path), VaultChange::File(file)) if back.contains(&path) => {
+                Some(VaultChange::File(Box::new(SendFile { from: None, ..*file })))
+            }
+            (Some(path), _) if back.contains(&path) => None,
+            (_, change) => Some(change),
+        };
+        Ok(changes.into_iter().filter_map(still_so).collect())
     }
 
     /// Takes out deletions of folders that exist.

@@ -44,23 +44,52 @@ pub(crate) struct Settlement {
     pub(crate) has_later: bool,
 }
 
-/// Settles a change by the vault's entries of its path, in the order of versions.
-pub(crate) fn settle(sent: SentChange, device: &str, seen: &[Seen]) -> Settlement {
+/// Settles a change that arrived late, possibly: by the version that it was made from (or another one that
+/// the vault had before it) and the version recorded here, which a pull may have advanced since. What the
+/// record covers was merged or kept here.
+pub(crate) fn settle_late(
+    kind: SentKind,
+    (base, known): (Uid, Option<Uid>),
+    device: &str,
+    late: &[SentKind],
+    seen: &[Seen],
+) -> Settlement {
+    let settled = |above: Uid| {
+        let before = seen.iter().rev().filter(|seen| seen.entry.uid <= above);
+        let base_content = before.map(|seen| seen.entry.kind).find_map(|kind| match kind {
+            EntryKind::File { hash, .. } => Some(hash),
+            EntryKind::Folder | EntryKind::Deleted { .. } => None,
+        });
+        settle(SentChange { kind, above, base_content }, device, late, seen)
+    };
+    let settlement = settled(base);
+    match known.filter(|known| *known > base && settlement.ours.is_some_and(|ours| *known < ours)) {
+        Some(known) => settled(known),
+        None => settlement,
+    }
+}
+
+/// Settles a change by the vault's entries of its path, in the order of versions. `late`: other changes of
+/// this device that may arrive late. The file here was made after them.
+pub(crate) fn settle(sent: SentChange, device: &str, late: &[SentKind], seen: &[Seen]) -> Settlement {
+    let is_late =
+        |seen: &Seen| seen.device == device && late.iter().any(|kind| kind.is_said_by(seen.entry.kind));
     let news = || seen.iter().filter(|seen| seen.entry.uid > sent.above);
     let is_ours = |seen: &Seen| seen.device == device && sent.kind.is_said_by(seen.entry.kind);
     // The last of several: another folder of this computer may have the same device name, and entries before
     // ours must be found.
     let Some(ours) = news().rfind(|seen| is_ours(seen)) else { return Settlement::default() };
     let uid = ours.entry.uid;
-    let overwritten =
-        news().filter(|seen| seen.entry.uid < uid && !is_ours(seen)).rfind(|seen| match seen.entry.kind {
+    let overwritten = news().filter(|seen| seen.entry.uid < uid && !is_ours(seen) && !is_late(seen)).rfind(
+        |seen| match seen.entry.kind {
             // No text is lost if the entry has the content that the change was made from, or the content of
             // the change itself.
             EntryKind::File { hash, .. } => {
                 Some(hash) != sent.base_content && sent.kind != SentKind::File(hash)
             }
             EntryKind::Folder | EntryKind::Deleted { .. } => false,
-        });
+        },
+    );
     Settlement {
         ours: Some(uid),
         overwritten: overwritten.map(|seen| seen.entry.clone()),
@@ -69,7 +98,7 @@ pub(crate) fn settle(sent: SentChange, device: &str, seen: &[Seen]) -> Settlemen
 }
 
 impl SentKind {
-    fn is_said_by(self, entry: EntryKind) -> bool {
+    pub(crate) fn is_said_by(self, entry: EntryKind) -> bool {
         match (self, entry) {
             (SentKind::File(sent), EntryKind::File { hash, .. }) => sent == hash,
             (SentKind::Folder, EntryKind::Folder) | (SentKind::Deletion, EntryKind::Deleted { .. }) => true,
@@ -102,7 +131,7 @@ mod tests {
 
     fn settled(kind: SentKind, entries: &[Seen]) -> (Option<u64>, Option<u64>, bool) {
         let sent = SentChange { kind, above: Uid(5), base_content: Some(hash("base")) };
-        let settlement = settle(sent, "here", entries);
+        let settlement = settle(sent, "here", &[], entries);
         let overwritten = settlement.overwritten.map(|entry| entry.uid.0);
         (settlement.ours.map(|uid| uid.0), overwritten, settlement.has_later)
     }
@@ -130,6 +159,41 @@ mod tests {
         for (what, entries, expected) in cases {
             assert_eq!(settled(ours, &entries), expected, "{what}");
         }
+    }
+
+    /// Settles "ours", made from version 5, with these entries and this recorded version.
+    fn settled_late(known: u64, late: &[SentKind], entries: &[Seen]) -> (Option<u64>, Option<u64>) {
+        let entries = [&[seen(5, "there", Some("base"))], entries].concat();
+        let ours = SentKind::File(hash("ours"));
+        let settlement = settle_late(ours, (Uid(5), Some(Uid(known))), "here", late, &entries);
+        (settlement.ours.map(|uid| uid.0), settlement.overwritten.map(|entry| entry.uid.0))
+    }
+
+    #[test]
+    fn a_change_that_arrives_late_replaces_what_is_not_recorded_here() {
+        let (rival, other) = (seen(8, "there", Some("x")), seen(9, "there", Some("y")));
+        let ours = |uid| seen(uid, "here", Some("ours"));
+        assert_eq!(settled_late(5, &[], &[rival.clone()]), (None, None));
+        assert_eq!(settled_late(5, &[], &[rival.clone(), ours(9)]), (Some(9), Some(8)));
+        assert_eq!(settled_late(8, &[], &[rival.clone(), ours(9)]), (Some(9), None), "it was pulled");
+        let both = [rival.clone(), other, ours(10)];
+        assert_eq!(settled_late(8, &[], &both), (Some(10), Some(9)), "the second came after the pull");
+        assert_eq!(settled_late(12, &[], &both), (Some(10), Some(9)), "ours was recorded without a look");
+        let put_back = [rival, seen(9, "there", Some("base")), ours(10)];
+        assert_eq!(settled_late(5, &[], &put_back), (Some(10), Some(8)), "the base is no news");
+    }
+
+    #[test]
+    fn an_own_earlier_change_in_between_is_no_rival_and_hides_none() {
+        let newer = [SentKind::File(hash("newer"))];
+        let entries =
+            [seen(8, "there", Some("x")), seen(9, "here", Some("newer")), seen(10, "here", Some("ours"))];
+        assert_eq!(settled_late(5, &newer, &entries), (Some(10), Some(8)));
+        assert_eq!(
+            settled_late(5, &[], &entries),
+            (Some(10), Some(9)),
+            "another folder of this computer wrote it"
+        );
     }
 
     #[test]

@@ -128,7 +128,7 @@ impl Run<'_> {
 
     /// Returns the vault's versions of a path above a version, over the session of the listing, or over
     /// another one if that session is lost.
-    async fn past_of(
+    pub(super) async fn past_of(
         &self,
         path: &VaultPath,
         above: Uid,

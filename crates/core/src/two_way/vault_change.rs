@@ -69,14 +69,19 @@ impl VaultChange {
         }
     }
 
-    pub(super) fn intent(&self) -> Intent {
+    /// The announcement of the change, at a version of the vault.
+    pub(super) fn intent(&self, version: u64) -> Intent {
         let (from, content) = match self {
             VaultChange::File(file) => {
                 (file.from.as_ref().map(|from| from.path().clone()), Some(file.local.content))
             }
             VaultChange::Folder(_) | VaultChange::Deletion(_) => (None, None),
         };
-        Intent::Push { path: self.path().clone(), from, content, base: self.base() }
+        let base = match self.base() {
+            Uid(0) if content.is_some() => Uid(version),
+            base => base,
+        };
+        Intent::Push { path: self.path().clone(), from, content, base, missing_since: None }
     }
 
     /// The kind sent for each path of the change; `above` is the last version that was applied here.

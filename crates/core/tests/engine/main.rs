@@ -13,6 +13,7 @@ mod histories;
 mod identity;
 mod journal;
 mod kills;
+mod late_pushes;
 mod leases;
 mod meddled;
 mod mirrors;

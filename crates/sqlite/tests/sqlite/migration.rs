@@ -168,8 +168,15 @@ fn everything() -> Content {
                 from: Some(path("old name.md")),
                 content: Some(content("pushed")),
                 base: Uid(9),
+                missing_since: None,
             },
-            Intent::Push { path: path("deleted.md"), from: None, content: None, base: Uid(10) },
+            Intent::Push {
+                path: path("deleted.md"),
+                from: None,
+                content: None,
+                base: Uid(10),
+                missing_since: None,
+            },
         ],
         filtered: vec![
             deferred("filtered.md", 11, DeferredCause::Filtered),

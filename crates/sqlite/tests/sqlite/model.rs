@@ -61,8 +61,12 @@ fn intent() -> impl Strategy<Value = Intent> {
         (path(), any::<String>(), option::of(known()))
             .prop_map(|(path, staged, expected)| Intent::Exchange { path, staged, expected }),
         (path(), known()).prop_map(|(path, content)| Intent::Remove { path, content }),
-        (path(), option::of(path()), option::of(known()), number())
-            .prop_map(|(path, from, content, base)| Intent::Push { path, from, content, base: Uid(base) }),
+        (path(), option::of(path()), option::of(known()), number(), option::of(any::<i64>())).prop_map(
+            |(path, from, content, base, missing_since)| {
+                let base = Uid(base);
+                Intent::Push { path, from, content, base, missing_since }
+            }
+        ),
     ]
 }
 

@@ -99,7 +99,8 @@ macro_rules! faults {
             /// An account's quota in bytes of encrypted content: a push of a file beyond it is refused (name
             /// `storage-limit`).
             pub storage_limit: Option<u64>,
-            /// Number of requests for a history after which a late push is recorded (name `late-after`).
+            /// Number of requests for a listing or a history after which a late push is recorded (name
+            /// `late-after`).
             pub late_after: u64,
             /// The `host` in `/vault/list` instead of the server's own (name `listing-host`).
             pub listing_host: Option<String>,
@@ -256,7 +257,7 @@ faults! {
     late_echo LateEcho "late-echo",
     /// The echo of a push comes twice.
     double_echo DoubleEcho "double-echo",
-    /// A push is recorded only after `late-after` requests for a `history`; its connection is dropped at once.
+    /// A push is recorded only after `late-after` requests for a listing or a `history`; its connection is dropped at once.
     late_push LatePush "late-push",
     /// Another device writes the path of a push just before that is recorded.
     rival_push RivalPush "rival-push",
@@ -307,7 +308,10 @@ const SETTINGS: &[(&str, &str)] = &[
     ("refuse-push-text", "The text of refuse-push."),
     ("per-file-max", "The largest file in bytes of plaintext, instead of the server's own limit."),
     ("storage-limit", "Bytes of content that an account may hold; files beyond it are refused."),
-    ("late-after", "After how many requests for a history a push struck by late-push is recorded."),
+    (
+        "late-after",
+        "After how many requests for a listing or a history a push struck by late-push is recorded.",
+    ),
     ("listing-host", "The host that /vault/list gives instead of the server's own."),
     ("ready-version", "The version that `ready` says instead of the vault's own."),
     ("flood", "Entries that each listing has after those of the vault, such as undecodable:1000000."),

@@ -371,6 +371,16 @@ impl Server {
         Ok(self.state.accounts.set_subscription_expired(expired)?)
     }
 
+    /// Number of received pushes that are to be recorded later.
+    pub fn late_pushes(&self) -> usize {
+        self.state.late_pushes()
+    }
+
+    /// Forgets the pushes that are to be recorded later.
+    pub fn forget_late_pushes(&self) {
+        self.state.forget_late_pushes();
+    }
+
     /// Drops every present connection; new ones are accepted.
     pub fn disconnect_all(&self) {
         self.state.disconnect_all();

@@ -125,7 +125,7 @@ impl Session {
         self.send_answer(Answer::ok()).await
     }
 
-    /// Records the late pushes, now that a history was requested.
+    /// Records the late pushes, now that a listing or a history was requested.
     pub(super) fn record_late_pushes(&self) -> Result<(), End> {
         for LatePush { request, content, .. } in self.state.due_pushes() {
             self.take(&request, content)?;

@@ -247,6 +247,8 @@ impl Session {
     async fn list(&mut self, subscription: Subscription) -> Result<(), End> {
         let faults = Arc::clone(&self.state);
         let faults = &faults.faults;
+        // These sessions receive them after their listing.
+        self.record_late_pushes()?;
         if !faults.quiet() {
             self.never_end().await?;
         }

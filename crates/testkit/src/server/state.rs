@@ -18,8 +18,8 @@ use crate::vault::{Content, Standing, Vault, VaultRecord};
 pub(crate) struct LatePush {
     pub(crate) request: PushRequest,
     pub(crate) content: Option<Content>,
-    /// Remaining requests for a history before that.
-    histories: u64,
+    /// Remaining requests for a listing or a history before that.
+    requests: u64,
 }
 
 #[derive(Debug)]
@@ -115,15 +115,25 @@ impl ServerState {
 
     /// Stores a push that is to be recorded later.
     pub(crate) fn push_later(&self, request: PushRequest, content: Option<Content>) {
-        let histories = self.faults.read(|faults| faults.late_after);
-        self.lock_late_pushes().push(LatePush { request, content, histories });
+        let requests = self.faults.read(|faults| faults.late_after);
+        self.lock_late_pushes().push(LatePush { request, content, requests });
     }
 
-    /// Counts a request for a history. Returns the pushes that are to be recorded now.
+    /// Number of pushes that are to be recorded later.
+    pub(crate) fn late_pushes(&self) -> usize {
+        self.lock_late_pushes().len()
+    }
+
+    /// Forgets them.
+    pub(crate) fn forget_late_pushes(&self) {
+        self.lock_late_pushes().clear();
+    }
+
+    /// Counts a request for a listing or a history. Returns the pushes that are to be recorded now.
     pub(crate) fn due_pushes(&self) -> Vec<LatePush> {
         let mut late = self.lock_late_pushes();
-        late.iter_mut().for_each(|push| push.histories = push.histories.saturating_sub(1));
-        late.extract_if(.., |push| push.histories == 0).collect()
+        late.iter_mut().for_each(|push| push.requests = push.requests.saturating_sub(1));
+        late.extract_if(.., |push| push.requests == 0).collect()
     }
 
     /// Cancelled when the present connections are to end.

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use obsync_client::Session;
 use obsync_protocol::{PushMessage, Uid, VaultPath};
 
 use crate::brake;
@@ -9,12 +10,13 @@ use crate::cursor::newest_entry;
 use crate::entry::RemoteEntry;
 use crate::error::PullError;
 use crate::journal::{JournalEntry, Side};
-use crate::model::{Record, RecordKind};
+use crate::model::{Intent, Record, RecordKind};
 use crate::progress::FileAction;
 use crate::report::{Report, StepAction};
 use crate::run::Run;
 use crate::two_way::outgoing::sent;
-use crate::two_way::settlement::{Seen, SentChange, Settlement, settle};
+use crate::two_way::recovery::sent_to;
+use crate::two_way::settlement::{Seen, SentChange, SentKind, Settlement, settle};
 use crate::two_way::vault_change::{VaultChange, failure};
 
 use super::Outbox;
@@ -44,7 +46,7 @@ impl Outbox<'_, '_> {
                 // It stays announced; the next run settles it by the history.
                 Some(NotTaken::Stopped) => {
                     self.is_settled = false;
-                    self.unsettled.push(change.intent());
+                    self.unsettled.push(change.intent(self.known.version));
                     if is_held_up && self.is_slow(&change) {
                         self.refuse(&change, &too_slow(change.size()), report);
                     }
@@ -57,15 +59,17 @@ impl Outbox<'_, '_> {
         }
         self.hear(&pending).await;
         let (mut records, mut forgotten) = (Vec::new(), Vec::new());
+        // One for all changes whose echoes are missing.
+        let mut asked = None;
         for (change, is_certain) in pending {
-            let settlements = self.settle(&change).await?;
+            let settlements = self.settle(&change, &mut asked).await?;
             match settlements.iter().all(|(_, settlement)| settlement.ours.is_some()) {
                 true => {
                     self.record(&change, &settlements, &mut records, &mut forgotten, report).await?;
                 }
                 false if is_certain && !self.run.stop.is_cancelled() => {
                     self.is_settled = false;
-                    self.unsettled.push(change.intent());
+                    self.unsettled.push(change.intent(self.known.version));
                     let reason = "the vault took it and does not tell of it; the next run looks again";
                     report.fail(failure(&change, reason.to_owned()));
                 }
@@ -73,9 +77,12 @@ impl Outbox<'_, '_> {
                 // change again.
                 false => {
                     self.is_settled = false;
-                    self.unsettled.push(change.intent());
+                    self.unsettled.push(change.intent(self.known.version));
                 }
             }
+        }
+        if let Some(session) = asked {
+            session.close().await;
         }
         self.commit(records, forgotten, Vec::new()).await
     }
@@ -132,16 +139,22 @@ impl Outbox<'_, '_> {
 
     fn seen(&self, path: &VaultPath, sent: SentChange) -> Settlement {
         let seen = self.heard.get(path).map(Vec::as_slice).unwrap_or_default();
-        settle(sent, &self.run.source.client.options().device, seen)
+        settle(sent, &self.run.source.client.options().device, &sent_to(self.waiting.iter(), path), seen)
     }
 
     /// Determines the outcome for each path of a change.
-    async fn settle(&mut self, change: &VaultChange) -> Result<Vec<(VaultPath, Settlement)>, PullError> {
+    async fn settle(
+        &mut self,
+        change: &VaultChange,
+        asked: &mut Option<Session>,
+    ) -> Result<Vec<(VaultPath, Settlement)>, PullError> {
         let mut settlements = Vec::new();
         for (path, sent) in change.sent(Uid(self.known.version)) {
             let mut settlement = self.seen(&path, sent);
             if settlement.ours.is_none() {
-                let by_history = Box::pin(self.run.settle_by_history(&path, sent, self.newest));
+                let late = sent_to(self.waiting.iter(), &path);
+                let sent = (sent, late.as_slice());
+                let by_history = Box::pin(self.run.settle_by_history(asked, &path, sent, self.newest));
                 // A run that is stopping leaves it announced.
                 let told = self.run.stop.run_until_cancelled(by_history).await;
                 settlement = told.transpose()?.unwrap_or_default();
@@ -149,10 +162,31 @@ impl Outbox<'_, '_> {
             // All messages about the path are accounted for. Any that remain in the end are about changes of
             // other devices.
             self.has_foreign |= settlement.has_later;
-            self.heard.remove(&path);
+            let heard = self.heard.remove(&path).unwrap_or_default();
+            if let Some(ours) = settlement.ours {
+                self.pass_over(&path, sent.kind, ours, &heard);
+            }
             settlements.push((path, settlement));
         }
         Ok(settlements)
+    }
+
+    /// Notes that the vault has a change of a path. An earlier change that arrived before it is over. A twin of
+    /// it can arrive only after it.
+    fn pass_over(&mut self, path: &VaultPath, kind: SentKind, ours: Uid, heard: &[Seen]) {
+        let device = &self.run.source.client.options().device;
+        let has_arrived = |kind: SentKind| {
+            let before = heard.iter().filter(|seen| seen.entry.uid < ours && seen.device == *device);
+            before.into_iter().any(|seen| kind.is_said_by(seen.entry.kind))
+        };
+        self.waiting.retain_mut(|push| {
+            let parts = push.sent();
+            let Intent::Push { base, missing_since: Some(_), .. } = push else { return true };
+            if parts.iter().any(|(at, sent)| at == path && *sent == kind) {
+                *base = (*base).max(ours);
+            }
+            !parts.iter().all(|(at, sent)| at == path && has_arrived(*sent))
+        });
     }
 
     async fn record(

@@ -1,10 +1,9 @@
 //! The session for sending changes: opened for a run, or taken over from a follower and returned to it
 //! afterwards.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 
 use obsync_client::{LiveChanges, WritingSession};
-use obsync_protocol::{ContentHash, VaultPath};
 
 use crate::error::PullError;
 use crate::line::Line;
@@ -19,12 +18,12 @@ use super::{Outbox, Sent};
 
 impl<'s, 'r> Outbox<'s, 'r> {
     /// Opens a session with the state that the last round left. `None` if the vault has changed since: its
-    /// changes are applied before anything is sent. `slow`: the files that the previous run was sending when
-    /// it ended, if this run has a deadline.
+    /// changes are applied before anything is sent. `slow_since`: when this run began, if it has a deadline.
+    /// The files that the previous run was sending when it ended are missing since then.
     pub(in crate::two_way) async fn open(
         run: &'s Run<'r>,
         known: VaultState,
-        slow: HashSet<(VaultPath, ContentHash)>,
+        slow_since: Option<i64>,
         report: &mut Report,
     ) -> Result<Option<Self>, PullError> {
         run.progress.phase(Phase::Sending);
@@ -43,6 +42,8 @@ impl<'s, 'r> Outbox<'s, 'r> {
         };
         let mut waiting = run.state.intents().await?;
         waiting.retain(Intent::is_push);
+        let missing = |begun: i64| waiting.iter().filter_map(move |push| push.file_missing_since(begun));
+        let slow = slow_since.into_iter().flat_map(missing).collect();
         Ok(Some(Outbox {
             run,
             session,

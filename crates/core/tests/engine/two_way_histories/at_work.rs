@@ -21,6 +21,7 @@ pub(super) struct AtWork {
     times_set: AtomicU64,
     gave_way: AtomicU64,
     put_back: AtomicU64,
+    newer: AtomicU64,
 }
 
 /// An action that follows the run's event of this number.
@@ -107,6 +108,7 @@ impl AtWork {
         counted.add("decision: times set", self.times_set.load(Ordering::Relaxed));
         counted.add("decision: gave way to a folder", self.gave_way.load(Ordering::Relaxed));
         counted.add("decision: put back after a deletion", self.put_back.load(Ordering::Relaxed));
+        counted.add("late: what is here was newer", self.newer.load(Ordering::Relaxed));
     }
 
     /// Called at each event.
@@ -152,6 +154,8 @@ impl Progress for AtWork {
         self.gave_way.fetch_add(u64::from(gave_way), Ordering::Relaxed);
         let put_back = text.contains("while its deletion was sent; it is back");
         self.put_back.fetch_add(u64::from(put_back), Ordering::Relaxed);
+        let is_newer = text.contains("what is here is sent again");
+        self.newer.fetch_add(u64::from(is_newer), Ordering::Relaxed);
         self.news();
     }
 }

@@ -77,7 +77,7 @@ enum Event {
     /// sends.
     Sync {
         on: usize,
-        fault: Option<usize>,
+        fault: Option<Fault>,
         meanwhile: Option<usize>,
     },
     /// A pull. The next sync is the first in its direction.
@@ -95,7 +95,7 @@ enum Event {
     Stopped {
         on: usize,
         after: u64,
-        fault: Option<usize>,
+        fault: Option<Fault>,
         meanwhile: Option<usize>,
     },
     /// A run of a replica during which its clock jumps by this many hours.
@@ -193,6 +193,20 @@ struct Edit {
     clock: i64,
 }
 
+/// A fault of the server during a run.
+#[derive(Clone, Copy, Debug)]
+struct Fault {
+    name: &'static str,
+    /// Number of requests after which a late push is recorded: in this run or in a later one.
+    late_after: u64,
+}
+
+fn fault() -> impl Strategy<Value = Fault> {
+    // More of the late ones: there are many moments at which they can arrive.
+    let names = prop_oneof![4 => prop::sample::select(&FAULTS[..]), 1 => Just("late-push")];
+    (names, 1..10_u64).prop_map(|(name, late_after)| Fault { name, late_after })
+}
+
 fn event() -> impl Strategy<Value = Event> {
     let device = 0..DEVICES;
     let replica = 0..REPLICAS;
@@ -205,7 +219,7 @@ fn event() -> impl Strategy<Value = Event> {
         5 => (device, path.clone(), path.clone()).prop_map(|(on, from, to)| Event::Rename { on, from, to }),
         18 => (
             replica.clone(),
-            prop::option::weighted(0.4, 0..FAULTS.len()),
+            prop::option::weighted(0.4, fault()),
             prop::option::weighted(0.3, path),
         )
             .prop_map(|(on, fault, meanwhile)| Event::Sync { on, fault, meanwhile }),
@@ -215,7 +229,7 @@ fn event() -> impl Strategy<Value = Event> {
         6 => (
             replica.clone(),
             1..20_u64,
-            prop::option::weighted(0.3, 0..FAULTS.len()),
+            prop::option::weighted(0.3, fault()),
             prop::option::weighted(0.5, 0..PATHS.len()),
         )
             .prop_map(|(on, after, fault, meanwhile)| Event::Stopped { on, after, fault, meanwhile }),

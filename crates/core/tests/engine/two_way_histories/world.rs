@@ -19,7 +19,7 @@ use super::counted::Counted;
 use super::official::{Act, Official};
 use super::replica::Replica;
 use super::user::{Deed, Done, User};
-use super::{Edit, Event, FAULTS, FOLDERS, PATHS, REPLICAS};
+use super::{Edit, Event, FOLDERS, Fault, PATHS, REPLICAS};
 
 /// The actions of users, and the state of all sides.
 pub(super) struct World {
@@ -81,6 +81,7 @@ impl World {
     /// Starts a history with all sides empty.
     pub(super) fn begin(&mut self) {
         self.bench.server.faults().clear();
+        self.bench.server.forget_late_pushes();
         self.bench.vault.roll_back(Uid(0)).unwrap();
         self.replicas.iter_mut().for_each(Replica::begin);
         self.official.forget();
@@ -234,11 +235,11 @@ impl World {
         }
     }
 
-    async fn sync(&mut self, on: usize, fault: Option<usize>, meanwhile: Option<usize>) {
+    async fn sync(&mut self, on: usize, fault: Option<Fault>, meanwhile: Option<usize>) {
         self.run(on, AtWork::default(), fault, meanwhile, CancellationToken::new()).await;
     }
 
-    async fn stopped(&mut self, on: usize, after: u64, fault: Option<usize>, meanwhile: Option<usize>) {
+    async fn stopped(&mut self, on: usize, after: u64, fault: Option<Fault>, meanwhile: Option<usize>) {
         let stop = CancellationToken::new();
         let at_work = AtWork::default().that_ends(after, &stop);
         let outcome = self.run(on, at_work, fault, meanwhile, stop.clone()).await;
@@ -334,14 +335,14 @@ impl World {
         &mut self,
         on: usize,
         at_work: AtWork,
-        fault: Option<usize>,
+        fault: Option<Fault>,
         meanwhile: Option<usize>,
         stop: CancellationToken,
     ) -> Option<Outcome> {
         let word = self.new_word();
         // The server's rival would overwrite that without having seen it, which is not a replica's fault.
         let path =
-            meanwhile.filter(|_| fault.is_none_or(|fault| FAULTS[fault] != "rival-push")).map(|at| PATHS[at]);
+            meanwhile.filter(|_| fault.is_none_or(|fault| fault.name != "rival-push")).map(|at| PATHS[at]);
         let at_work = Arc::new(at_work.with_rival(&self.other, path, &word, self.time));
         self.run_as(on, at_work, fault, stop).await
     }
@@ -350,16 +351,14 @@ impl World {
         &mut self,
         on: usize,
         at_work: Arc<AtWork>,
-        fault: Option<usize>,
+        fault: Option<Fault>,
         stop: CancellationToken,
     ) -> Option<Outcome> {
         let faults = self.bench.server.faults();
         if let Some(fault) = fault {
             faults.update(|faults| {
-                faults.set(&format!("{}=next:1", FAULTS[fault])).unwrap();
-                // The change is looked up when its connection is lost, and again before the vault is listed;
-                // then it is there.
-                faults.late_after = 2;
+                faults.set(&format!("{}=next:1", fault.name)).unwrap();
+                faults.late_after = fault.late_after;
             });
         }
         self.counted.add(
@@ -369,12 +368,15 @@ impl World {
         let outcome = self.replicas[on].sync_until(at_work.clone(), stop).await;
         let mut is_struck = false;
         if let Some(fault) = fault {
-            let name = FAULTS[fault];
+            let name = fault.name;
             let strikes = self.bench.server.faults().strikes(name);
             is_struck = strikes > 0;
             self.counted.add(format!("fault: {name}"), strikes);
         }
         self.bench.server.faults().clear();
+        let is_late = fault.is_some_and(|fault| fault.name == "late-push" && is_struck);
+        let is_under_way = is_late && self.bench.server.late_pushes() > 0;
+        self.counted.add("late: arrives after its run", u64::from(is_under_way));
         at_work.count(&mut self.counted);
         if let Some((_, word)) = at_work.written() {
             self.written.insert(word.to_owned());
@@ -383,7 +385,6 @@ impl World {
         match outcome {
             Ok(report) => {
                 self.counted.report(&report);
-                let is_late = fault.is_some_and(|fault| FAULTS[fault] == "late-push" && is_struck);
                 if is_late && report.outcome == Outcome::Complete {
                     let is_settled = self.replicas[on].intents().await.is_empty();
                     self.counted.add("recovery: settled late", u64::from(is_settled));
@@ -559,7 +560,7 @@ impl World {
                 changed |= !report.is_unchanged() || holds_back;
                 self.counted.report(&report);
             }
-            if !changed {
+            if !changed && self.bench.server.late_pushes() == 0 {
                 for replica in &self.replicas {
                     self.counted.journal(&replica.journal().await);
                 }

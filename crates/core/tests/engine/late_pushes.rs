@@ -1,0 +1,212 @@
+//! Changes whose answer was lost and that the vault takes much later: after other texts came here, after their
+//! user wrote more, in a later run.
+
+use std::fs;
+use std::time::Duration;
+
+use obsync_core::{Intent, Outcome, Report, StateStore};
+use obsync_protocol::Uid;
+use obsync_testkit::Chance;
+use tokio_util::sync::CancellationToken;
+
+use crate::bench::Bench;
+use crate::two_way::in_step;
+
+const T: i64 = 1_700_000_000_000;
+/// Requests after which the vault takes a change: from within its own run to some runs later.
+const MOMENTS: std::ops::RangeInclusive<u64> = 1..=10;
+
+/// Cuts a sync off while its first change is on its way, which the vault takes after this many requests.
+async fn cut_off(bench: &Bench, late_after: u64) {
+    bench.server.faults().update(|faults| {
+        faults.late_push = Chance::next(1);
+        faults.late_after = late_after;
+    });
+    let stop = CancellationToken::new();
+    let halt = async {
+        while bench.server.faults().strikes("late-push") == 0 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        stop.cancel();
+    };
+    let (ended, ()) = tokio::join!(bench.sync_until(stop.clone(), |_| {}), halt);
+    ended.unwrap();
+    bench.server.faults().clear();
+}
+
+/// Syncs until the vault has taken everything and both sides are equal.
+async fn come_to_rest(bench: &Bench, when: &str) {
+    for runs in 0.. {
+        let is_late = bench.server.late_pushes() > 0;
+        let report = bench.sync().await;
+        if !is_late && report.outcome == Outcome::Complete && report.is_unchanged() {
+            break;
+        }
+        assert!(runs < 20, "{when}: they do not come to rest: {report:#?}");
+    }
+    bench.assert_in_step().await;
+    let is_unsettled = |intent: &Intent| matches!(intent, Intent::Push { missing_since: None, .. });
+    assert!(!bench.state().intents().await.unwrap().iter().any(is_unsettled), "{when}");
+}
+
+/// Another device writes to what the vault has at this moment.
+fn write_there(bench: &Bench, path: &str, line: &str) {
+    let mut text = bench.vault.contents().unwrap().remove(path).unwrap_or_default();
+    text.extend_from_slice(line.as_bytes());
+    bench.vault.as_device("Phone").write(path, text, T + 5000).unwrap();
+}
+
+fn has_word(bench: &Bench, word: &str) -> bool {
+    bench.files().iter().any(|path| bench.read(path).contains(word))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_late_change_does_not_replace_what_its_user_wrote_since() {
+    for note in ["note.md", "note.bin"] {
+        for moment in MOMENTS {
+            let when = format!("{note}, {moment}");
+            let bench = in_step(&[(note, "base\n"), ("kept.md", "k")]).await;
+            bench.edit(note, "first\n");
+            cut_off(&bench, moment).await;
+            bench.edit(note, "second\n");
+            come_to_rest(&bench, &when).await;
+            assert_eq!(bench.read(note), "second\n", "{when}");
+            assert_eq!(bench.files().len(), 2, "{when}: {:?}", bench.files());
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_late_change_removes_nothing_of_what_another_device_wrote_and_a_run_brought_here() {
+    for note in ["note.md", "note.bin"] {
+        for moment in MOMENTS {
+            let when = format!("{note}, {moment}");
+            let bench = in_step(&[(note, "base\n"), ("kept.md", "k")]).await;
+            bench.edit(note, "mine\nbase\n");
+            cut_off(&bench, moment).await;
+            write_there(&bench, note, "theirs\n");
+            come_to_rest(&bench, &when).await;
+            assert!(has_word(&bench, "mine") && has_word(&bench, "theirs"), "{when}: {:?}", bench.files());
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_a_late_change_and_two_newer_texts_none_is_lost() {
+    for note in ["note.md", "note.bin", "new.md", "new.bin"] {
+        for moment in MOMENTS {
+            let when = format!("{note}, {moment}");
+            let bench = in_step(&[("note.md", "base\n"), ("note.bin", "base\n")]).await;
+            bench.edit(note, "mine\nbase\n");
+            cut_off(&bench, moment).await;
+            write_there(&bench, note, "theirs\n");
+            bench.edit(note, "newer\nmine\nbase\n");
+            come_to_rest(&bench, &when).await;
+            for word in ["newer", "mine", "theirs"] {
+                assert!(has_word(&bench, word), "{word}, {when}: {:?}", bench.files());
+            }
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_late_deletion_deletes_nothing_that_was_written_since() {
+    for moment in MOMENTS {
+        for is_written_here in [true, false] {
+            let when = format!("{moment}, here: {is_written_here}");
+            let bench = in_step(&[("note.md", "base\n"), ("kept.md", "k")]).await;
+            fs::remove_file(bench.dest().join("note.md")).unwrap();
+            cut_off(&bench, moment).await;
+            match is_written_here {
+                true => bench.edit("note.md", "again\n"),
+                false => write_there(&bench, "note.md", "again\n"),
+            }
+            come_to_rest(&bench, &when).await;
+            assert!(has_word(&bench, "again"), "{when}: {:?}", bench.files());
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_late_rename_takes_no_text_along_that_was_written_since() {
+    for moment in MOMENTS {
+        let bench = in_step(&[("note.md", "base\n"), ("kept.md", "k")]).await;
+        fs::rename(bench.dest().join("note.md"), bench.dest().join("renamed.md")).unwrap();
+        cut_off(&bench, moment).await;
+        bench.edit("renamed.md", "base\nsecond\n");
+        write_there(&bench, "note.md", "theirs\n");
+        come_to_rest(&bench, &moment.to_string()).await;
+        assert_eq!(bench.read("renamed.md"), "base\nsecond\n", "{moment}");
+        assert!(has_word(&bench, "theirs"), "{moment}: {:?}", bench.files());
+    }
+}
+
+/// After a sync, a folder may be pulled only.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pull_settles_what_a_sync_sent_even_if_another_pull_was_cut_off_before() {
+    for moment in MOMENTS {
+        let bench = in_step(&[("note.bin", "base\n"), ("kept.md", "k")]).await;
+        bench.edit("note.bin", "mine\n");
+        cut_off(&bench, moment).await;
+        bench.edit("note.bin", "newer\n");
+        // It has begun: the direction is stored.
+        let stop = CancellationToken::new();
+        bench.server.faults().update(|faults| faults.drop_in_listing = Chance::always());
+        let halt = async {
+            while bench.server.faults().strikes("drop-in-listing") == 0 {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+            stop.cancel();
+        };
+        let pull = bench.pull_with(std::sync::Arc::new(obsync_core::NoProgress), stop.clone());
+        let (_, ()) = tokio::join!(pull, halt);
+        bench.server.faults().clear();
+        while bench.server.late_pushes() > 0 {
+            bench.pull().await;
+        }
+        bench.pull().await;
+        assert!(has_word(&bench, "newer"), "{moment}: {:?}", bench.files());
+        assert_eq!(bench.read("note.bin"), "newer\n", "{moment}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_a_rename_over_two_texts_the_one_that_can_be_had_is_kept_once() {
+    let bench = in_step(&[("a.bin", "base"), ("kept.md", "k")]).await;
+    fs::rename(bench.dest().join("a.bin"), bench.dest().join("b.bin")).unwrap();
+    let (there, version) = (bench.vault.as_device("Phone"), bench.vault.version().0);
+    bench.server.faults().update(|faults| {
+        faults.rival_push = Chance::next(1);
+        faults.drop_in_content = Chance::always().for_uid(Uid(version + 1));
+    });
+    let write = move || {
+        there.write("a.bin", "theirs", T + 5000).unwrap();
+    };
+    let ended = bench.sync_while(write).await;
+    assert!(ended.is_err(), "what was written to the old name cannot be had: {ended:?}");
+    let copies = |bench: &Bench| bench.files().iter().filter(|path| path.starts_with("b (")).count();
+    for _ in 0..3 {
+        let report: Report = bench.try_sync().await.unwrap();
+        assert_eq!(report.outcome, Outcome::Failures, "{report:#?}");
+        assert_eq!(copies(&bench), 1, "{:?}", bench.files());
+    }
+    bench.server.faults().clear();
+    come_to_rest(&bench, "at last").await;
+    assert_eq!(copies(&bench), 1, "{:?}", bench.files());
+    assert!(has_word(&bench, "theirs"), "{:?}", bench.files());
+}
+
+/// A checkout or an editor can make the old name again at any moment.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_renamed_file_whose_old_name_is_back_at_the_last_moment_is_sent_in_this_run() {
+    let bench = in_step(&[("a.md", "the text"), ("kept.md", "k")]).await;
+    fs::rename(bench.dest().join("a.md"), bench.dest().join("b.md")).unwrap();
+    let old = bench.dest().join("a.md");
+    let report = bench.sync_while(move || fs::write(old, "again").unwrap()).await.unwrap();
+    assert_eq!(report.pushed.files, 1, "{report:#?}");
+    let there = bench.vault.contents().unwrap();
+    assert_eq!(there["b.md"], b"the text");
+    assert_eq!(there["a.md"], b"the text", "it is the next run's");
+    come_to_rest(&bench, "the next run").await;
+    assert_eq!((bench.read("a.md"), bench.read("b.md")), ("again".to_owned(), "the text".to_owned()));
+}
