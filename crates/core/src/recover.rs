@@ -56,7 +56,9 @@ async fn return_from(
     if !announced.is_empty() {
         returned.extend(destination.return_beside(announced).await?);
     }
-    let named = |(path, kept_as): (Option<VaultPath>, _)| (path.unwrap_or_else(|| VaultPath::clone(&kept_as)), kept_as);
+    let named = |(path, kept_as): (Option<VaultPath>, _)| {
+        (path.unwrap_or_else(|| VaultPath::clone(&kept_as)), kept_as)
+    };
     Ok(returned.into_iter().map(named).collect())
 }
 
