@@ -116,9 +116,10 @@ impl Context {
     pub(super) fn root(&self) -> Result<Option<Arc<Root>>, DestinationError> {
         let mut kept = lock(&self.root);
         if kept.is_none() {
-            let Some(root) = Root::open(&self.errors, &self.dest, self.options)? else {
+            let Some(mut root) = Root::open(&self.errors, &self.dest, self.options)? else {
                 return Ok(None);
             };
+            root.steps = self.steps.clone();
             if self.lock_wanted.load(Ordering::Acquire) {
                 root.lock()?;
             }

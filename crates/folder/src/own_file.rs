@@ -8,6 +8,7 @@ use rustix::fs::{AtFlags, FileType, Mode, OFlags};
 use rustix::io::Errno;
 
 use super::root::Root;
+use super::steps::Step;
 
 /// Hides the folder from git.
 const IGNORE_FILE: &str = ".gitignore";
@@ -37,6 +38,7 @@ pub(super) fn write(root: &Root, own: &Dir, name: &str, text: &str) -> io::Resul
         Err(error) => return Err(error.into()),
     }
     create(own, &new, text)?;
+    root.steps.reach(Step::OwnWritten, None);
     rustix::fs::renameat(own, &new, own, name)?;
     match create(own, IGNORE_FILE, "*\n") {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}

@@ -17,6 +17,7 @@ use super::lock::FolderLock;
 use super::mounts::{KnownMounts, MountId, mount_of};
 use super::options::Durability;
 use super::options::FolderOptions;
+use super::steps::Steps;
 use super::unsynced::Unsynced;
 
 /// The longest segment that most file systems accept, in bytes.
@@ -34,6 +35,7 @@ pub(super) struct Root {
     pub(super) device: u64,
     pub(super) mount: MountId,
     pub(super) known_mounts: KnownMounts,
+    pub(super) steps: Steps,
     /// Changes that are not known to be durable.
     pub(super) unsynced: Unsynced,
     name_max: usize,
@@ -74,6 +76,7 @@ impl Root {
             device: device(&facts),
             mount: mount_of(&handle, device(&facts)),
             known_mounts: KnownMounts::default(),
+            steps: Steps::default(),
             handle,
             unsynced: Unsynced::new(durability),
             name_max,

@@ -34,11 +34,15 @@ pub enum Step {
     Timed,
     /// A file to be set aside has a copy with the same content.
     CopyFound,
+    /// A file that cannot be moved to the trash is copied there, and has no name of its own yet.
+    CopiedToTrash,
+    /// A new version of one of obsync's own files is complete beside it.
+    OwnWritten,
 }
 
 impl Step {
     /// All steps.
-    pub const ALL: [Step; 13] = [
+    pub const ALL: [Step; 15] = [
         Step::Copied,
         Step::Prepared,
         Step::Compared,
@@ -52,6 +56,8 @@ impl Step {
         Step::Recognized,
         Step::Timed,
         Step::CopyFound,
+        Step::CopiedToTrash,
+        Step::OwnWritten,
     ];
 }
 

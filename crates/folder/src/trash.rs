@@ -25,6 +25,7 @@ use super::own_folder::{Own, TRASH, own_folder};
 use super::rename::rename_new;
 use super::root::Root;
 use super::staging::StagingFolder;
+use super::steps::Step;
 use super::taken::Replaced;
 use super::transplant::part_name;
 
@@ -49,7 +50,7 @@ impl Context {
         let put = |trash: &OwnedFd, to: &str| match rename_new(dir, name, trash, to) {
             // It is in another file system.
             Err(Errno::XDEV) => {
-                copy(dir, name, trash, to)?;
+                copy(dir, name, trash, to, || self.steps.reach(Step::CopiedToTrash, Some(path)))?;
                 Ok(rustix::fs::unlinkat(dir, name, AtFlags::empty())?)
             }
             moved => Ok(moved?),
@@ -71,7 +72,7 @@ impl Context {
         {
             Ok(()) => Ok(()),
             Err(Errno::EXIST) => Err(Errno::EXIST.into()),
-            Err(_) => copy(dir, name, trash, to),
+            Err(_) => copy(dir, name, trash, to, || self.steps.reach(Step::CopiedToTrash, Some(path))),
         };
         self.put_in_trash(root, None, path, put)?;
         let found = content_of(dir, name, &[replaced.facts.size])?;
@@ -191,8 +192,8 @@ fn make_folders<'n>(dir: impl AsFd, names: impl Iterator<Item = &'n str>) -> io:
     open.ok_or_else(|| Errno::INVAL.into())
 }
 
-/// Copies a file into a folder of the trash. It has its name there when it is complete.
-fn copy(dir: &Dir, name: &str, trash: &OwnedFd, to: &str) -> io::Result<()> {
+/// Copies a file into a folder of the trash. It has its name there after `is_complete`.
+fn copy(dir: &Dir, name: &str, trash: &OwnedFd, to: &str, is_complete: impl FnOnce()) -> io::Result<()> {
     let (mut source, facts) = open_file(dir, name)?.ok_or(Errno::NOENT)?;
     let part = part_name(ContentHash::of(to.as_bytes()));
     // A killed run left it.
@@ -204,6 +205,7 @@ fn copy(dir: &Dir, name: &str, trash: &OwnedFd, to: &str) -> io::Result<()> {
         let (seconds, nanoseconds) = facts.modified;
         set_file_time(&file, seconds.saturating_mul(1000).saturating_add(nanoseconds / 1_000_000))?;
         file.sync_all()?;
+        is_complete();
         Ok(rename_new(trash, &part, trash, to)?)
     });
     if copied.is_err() {
@@ -254,10 +256,10 @@ mod tests {
         std::fs::write(home.path().join("note.md"), "text").unwrap();
         let dir = Dir::from_std_file(File::open(home.path()).unwrap());
         let trash = OwnedFd::from(File::open(home.path()).unwrap());
-        copy(&dir, "note.md", &trash, "copy").unwrap();
+        copy(&dir, "note.md", &trash, "copy", || ()).unwrap();
         assert_eq!(std::fs::read_to_string(home.path().join("copy")).unwrap(), "text");
-        assert!(copy(&dir, "note.md", &trash, "copy").is_err(), "nothing is overwritten");
-        assert!(copy(&dir, "nothing.md", &trash, "other").is_err());
+        assert!(copy(&dir, "note.md", &trash, "copy", || ()).is_err(), "nothing is overwritten");
+        assert!(copy(&dir, "nothing.md", &trash, "other", || ()).is_err());
     }
 
     #[test]

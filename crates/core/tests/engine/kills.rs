@@ -91,7 +91,7 @@ async fn kill_at_each_step(bench: Bench, below: &str) {
         copy(&kept, bench.home());
         for (path, text) in [("edited.md", USERS), ("edited and deleted.md", USERS), (FORMATTED, FORMATTERS)]
         {
-            bench.edit(&format!("{below}{path}"), text);
+            bench.edit(format!("{below}{path}"), text);
         }
         let (is_killed, reached_by_it) = dies_after(&bench, steps);
         reached.extend(reached_by_it);
@@ -107,7 +107,10 @@ async fn kill_at_each_step(bench: Bench, below: &str) {
         assert!(next.is_unchanged(), "step {steps}: {next:#?}");
         steps += 1;
     }
-    let all: BTreeSet<String> = Step::ALL.iter().map(|step| format!("{step:?}")).collect();
+    let copies_to_trash = bench.folder.trash && !below.is_empty();
+    let can_be_reached = |step: &&Step| **step != Step::CopiedToTrash || copies_to_trash;
+    let all: BTreeSet<String> =
+        Step::ALL.iter().filter(can_be_reached).map(|step| format!("{step:?}")).collect();
     assert_eq!(reached, all, "a step that is not reached is not tried");
     assert!(steps >= 30, "{steps} steps: commits and steps of the folder are counted");
     println!("{steps} kills");
