@@ -86,7 +86,7 @@ async fn entries_that_repeat_one_path_and_version_take_the_place_of_one() {
     assert!(taken < MOST, "it took {} MB", taken >> 20);
 }
 
-/// Listed and planned; a run that fetches them uses less. The resident memory of the process is more than
+/// Listed and planned; a run that fetches them has a test of its own. The resident memory of the process is more than
 /// that of the run if earlier tests left memory in the allocator's arenas: the least of three runs counts.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_million_files_are_listed_and_planned_within_400_mb() {
