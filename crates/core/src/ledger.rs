@@ -24,8 +24,8 @@ use crate::state::{Commit, DeferredParts, StateError, StateStore, VaultState};
 use crate::watermark::Watermark;
 
 /// Deferred changes stored or removed at a time: in their stored form they take several times the memory of
-/// an entry. (A table charges for each write.)
-pub(crate) const NOTED: usize = 50_000;
+/// an entry, 70 MB for 50,000 of them. (A table charges for each write.)
+pub(crate) const NOTED: usize = 10_000;
 
 /// The stored failures, including those of earlier runs. Limited: a server can list millions of changes that
 /// cannot be applied, and every later run would load all of them.
