@@ -708,7 +708,8 @@ mod tests {
             let taken = answered("409 Conflict: <Error><Code>BlobAlreadyExists</Code></Error>");
             let taken = object_store::Error::AlreadyExists { path: path.clone(), source: taken };
             assert!(RequestError::from(taken).at(Operation::Put, true, false).is_conflict(), "{path}");
-            let unknown = object_store::Error::Generic { store: "S3", source: path.clone().into() };
+            let unknown = format!("the header of {path} is odd").into();
+            let unknown = object_store::Error::Generic { store: "S3", source: unknown };
             assert_eq!(RequestError::from(unknown).kind, Kind::Other, "{path}");
         }
         let path = "status code: 404.md".to_owned();
