@@ -122,9 +122,11 @@ async fn verify_once(options: &Verify, context: &Context) -> Result<Exit, Failed
     let mut verification = look(&known, &state, &recorded, options, context).await?;
     let nested = take_nested(&known, &mut verification).await?;
     let last_run = state.store().last_run().await?;
+    // For an empty vault no run makes the folder.
+    let was_made = recorded.destination.as_ref().is_some_and(|destination| !destination.is_unwritten());
     let findings = Findings {
         nested,
-        absence,
+        absence: absence.filter(|_| was_made || verification.differs()),
         usual: Usual::of(&recorded, &options.destination, &verification.extra),
         vault_was_older: last_run.is_some_and(|run| run.outcome == RunOutcome::VaultOlder),
         verification,

@@ -73,6 +73,13 @@ fn a_folder_whose_marker_is_missing_or_of_another_folder_is_never_well() {
 fn an_empty_vault_whose_folder_is_gone_is_not_well() {
     let world = World::new();
     world.must(&["pull", "Notes", "notes"]);
+    // There was nothing to make a folder for.
+    let told = world.must(&["verify", "notes"]).stdout;
+    assert!(told.starts_with("All is well: 0 files"), "{told}");
+    world.vault("Notes").write("Welcome.md", "# Welcome", NOON).unwrap();
+    world.must(&["pull", "Notes", "notes"]);
+    world.vault("Notes").delete("Welcome.md").unwrap();
+    world.must(&["pull", "Notes", "notes"]);
     world.must(&["verify", "notes"]);
     fs::remove_dir_all(world.path("notes")).unwrap();
     let verified = check("verify", &world.run(&["verify", "notes", "--json"]), 5);
