@@ -432,6 +432,25 @@ pub(super) fn sent_to<'a>(pushes: impl Iterator<Item = &'a Intent>, path: &Vault
     pushes.flat_map(Intent::sent).filter(|(at, _)| at == path).map(|(_, kind)| kind).collect()
 }
 
+/// Notes that the vault has a change of a path, as this version, and what this device wrote there shortly before
+/// it. Pushes that arrived before it are over. A twin of it can arrive only after it.
+pub(super) fn pass_over<'a>(
+    waiting: &mut Vec<Intent>,
+    path: &VaultPath,
+    (kind, ours): (SentKind, Uid),
+    before: impl Iterator<Item = &'a Seen> + Clone,
+) {
+    let has_arrived = |kind: SentKind| before.clone().any(|seen| kind.is_said_by(seen.entry.kind));
+    waiting.retain_mut(|push| {
+        let parts = push.sent();
+        let Intent::Push { base, missing_since: Some(_), .. } = push else { return true };
+        if parts.iter().any(|(at, sent)| at == path && *sent == kind) {
+            *base = (*base).max(ours);
+        }
+        !parts.iter().all(|(at, sent)| at == path && has_arrived(*sent))
+    });
+}
+
 /// A push that each run looks for, whatever the vault lists.
 fn always_looked_for(mut push: Intent) -> Intent {
     if let Intent::Push { missing_since, .. } = &mut push {

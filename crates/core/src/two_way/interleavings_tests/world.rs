@@ -344,7 +344,7 @@ impl World {
         let (mut has_foreign, mut has_restored) = (false, false);
         for change in changes {
             for (path, sent_change) in change.sent(Uid(version)) {
-                let settlement = settle(sent_change, &self.name(on), &self.seen(&path));
+                let settlement = settle(sent_change, &self.name(on), &[], &self.seen(&path));
                 let uid = settlement.ours.expect("the vault has it");
                 has_foreign |= settlement.has_later;
                 heard.remove(&path);
@@ -399,7 +399,7 @@ impl World {
             (self.replicas[on].version, std::mem::take(&mut self.replicas[on].announced));
         for change in &announced {
             for (path, sent_change) in change.sent(Uid(version)) {
-                let settlement = settle(sent_change, &self.name(on), &self.seen(&path));
+                let settlement = settle(sent_change, &self.name(on), &[], &self.seen(&path));
                 if let Some(lost) = settlement.overwritten {
                     let text = self.vault[lost.uid.0 as usize - 1].text.clone().unwrap();
                     self.keep_copy(on, &path, &text);

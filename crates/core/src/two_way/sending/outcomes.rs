@@ -10,13 +10,13 @@ use crate::cursor::newest_entry;
 use crate::entry::RemoteEntry;
 use crate::error::PullError;
 use crate::journal::{JournalEntry, Side};
-use crate::model::{Intent, Record, RecordKind};
+use crate::model::{Record, RecordKind};
 use crate::progress::FileAction;
 use crate::report::{Report, StepAction};
 use crate::run::Run;
 use crate::two_way::outgoing::sent;
-use crate::two_way::recovery::sent_to;
-use crate::two_way::settlement::{Seen, SentChange, SentKind, Settlement, settle};
+use crate::two_way::recovery::{pass_over, sent_to};
+use crate::two_way::settlement::{Seen, SentChange, Settlement, settle};
 use crate::two_way::vault_change::{VaultChange, failure};
 
 use super::Outbox;
@@ -164,29 +164,13 @@ impl Outbox<'_, '_> {
             self.has_foreign |= settlement.has_later;
             let heard = self.heard.remove(&path).unwrap_or_default();
             if let Some(ours) = settlement.ours {
-                self.pass_over(&path, sent.kind, ours, &heard);
+                let device = &self.run.source.client.options().device;
+                let before = heard.iter().filter(|seen| seen.entry.uid < ours && seen.device == *device);
+                pass_over(&mut self.waiting, &path, (sent.kind, ours), before);
             }
             settlements.push((path, settlement));
         }
         Ok(settlements)
-    }
-
-    /// Notes that the vault has a change of a path. An earlier change that arrived before it is over. A twin of
-    /// it can arrive only after it.
-    fn pass_over(&mut self, path: &VaultPath, kind: SentKind, ours: Uid, heard: &[Seen]) {
-        let device = &self.run.source.client.options().device;
-        let has_arrived = |kind: SentKind| {
-            let before = heard.iter().filter(|seen| seen.entry.uid < ours && seen.device == *device);
-            before.into_iter().any(|seen| kind.is_said_by(seen.entry.kind))
-        };
-        self.waiting.retain_mut(|push| {
-            let parts = push.sent();
-            let Intent::Push { base, missing_since: Some(_), .. } = push else { return true };
-            if parts.iter().any(|(at, sent)| at == path && *sent == kind) {
-                *base = (*base).max(ours);
-            }
-            !parts.iter().all(|(at, sent)| at == path && has_arrived(*sent))
-        });
     }
 
     async fn record(
