@@ -208,6 +208,14 @@ impl Follower {
         .await;
     }
 
+    /// Waits until it has everything of the vault, and waits for changes.
+    async fn up_to_date(&self, bench: &Bench) {
+        let version = bench.vault.version().0;
+        let has_all = || self.said.reports.lock().unwrap().last().is_some_and(|last| last.version == version);
+        until("it is up to date", has_all).await;
+        self.at_rest(1).await;
+    }
+
     /// Number of completed runs.
     pub(crate) fn runs(&self) -> usize {
         self.said.reports.lock().unwrap().len()
@@ -339,6 +347,7 @@ async fn a_folder_that_is_replaced_below_a_follower_is_doubted_and_followed_on()
     until("it is followed on", || has_text(&dest.join("still.md"), "still")).await;
     let is_doubted =
         |report: &Report| report.doubt == Some(Doubt::OtherGeneration) && report.deleted_in_vault.files == 0;
+    follower.up_to_date(&bench).await;
     assert!(follower.said.reports.lock().unwrap().iter().any(is_doubted));
     follower.end().await;
     bench.assert_in_step().await;
@@ -374,6 +383,7 @@ async fn a_follower_waits_for_its_folder_if_an_empty_or_another_one_is_at_its_pa
         std::fs::rename(&dest, bench.home().join("not it")).unwrap();
         std::fs::rename(&aside, &dest).unwrap();
         until("it is here", || has_text(&dest.join("later.md"), "later")).await;
+        follower.up_to_date(&bench).await;
         follower.end().await;
         bench.assert_in_step().await;
         assert!(!bench.vault.contents().unwrap().contains_key("private.md"));

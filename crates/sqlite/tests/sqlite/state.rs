@@ -59,8 +59,17 @@ async fn a_run_that_finds_nothing_new_writes_nothing() {
 
 /// A line of the journal for a file that was moved.
 fn moved(from: &str, to: &str) -> JournalEntry {
-    let line = JournalEntry::new(Side::Vault, JournalChange::Write, at(to), Uid(1));
-    JournalEntry { from: Some(at(from)), ..line }
+    JournalEntry {
+        at: jiff::Timestamp::now().as_millisecond(),
+        side: Side::Vault,
+        change: JournalChange::Write,
+        path: at(to),
+        from: Some(at(from)),
+        device: None,
+        base: Uid(0),
+        uid: Uid(1),
+        size: None,
+    }
 }
 
 #[tokio::test]
