@@ -1,7 +1,7 @@
 //! The session for sending changes: opened for a run, or taken over from a follower and returned to it
 //! afterwards.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use obsync_client::{LiveChanges, WritingSession};
 
