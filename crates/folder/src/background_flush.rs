@@ -8,7 +8,7 @@ use std::sync::Arc;
 use obsync_core::DestinationError;
 
 use super::context::Context;
-use super::scan::check_place;
+use super::place;
 
 impl Context {
     /// Flushes staged files that are not durable yet. Blocks.
@@ -24,7 +24,7 @@ impl Context {
         let flushed = self.flushes.flush_all(|| self.flush_root());
         self.release_all_taken()?;
         flushed?;
-        self.root()?.map_or(Ok(()), |root| check_place(self, &root))
+        self.root()?.map_or(Ok(()), |root| place::check(self, &root))
     }
 
     fn flush_root(&self) -> Result<(), DestinationError> {

@@ -113,7 +113,7 @@ impl Naming for FolderDestination {
     }
 
     fn longest_name_beside(&self, _path: &VaultPath) -> usize {
-        self.context.name_max()
+        self.context().name_max()
     }
 
     async fn repository_parts(

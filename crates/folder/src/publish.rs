@@ -28,10 +28,10 @@ use super::entry::{
 };
 use super::error::{Action, again};
 use super::parents::Parents;
+use super::place;
 use super::rename::rename_new;
 use super::rights;
 use super::root::Root;
-use super::scan::check_place;
 use super::spelling::{respell, spell};
 use super::staging::StagingFolder;
 use super::steps::Step;
@@ -84,7 +84,7 @@ pub(super) fn publish(context: &Context, mut batch: Vec<Publication>) -> Vec<Ans
     if let Some(staging) = staging {
         context.release_taken(&root, Some(&staging));
     }
-    let flushed = flushed.inspect_err(|_| distrust(context)).and_then(|()| check_place(context, &root));
+    let flushed = flushed.inspect_err(|_| distrust(context)).and_then(|()| place::check(context, &root));
     let answer = |(publication, result)| match (result, &flushed) {
         (Ok(published), Ok(())) => Ok(published),
         (Ok(_), Err(error)) => {

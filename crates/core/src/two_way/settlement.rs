@@ -173,7 +173,7 @@ mod tests {
     fn a_change_that_arrives_late_replaces_what_is_not_recorded_here() {
         let (rival, other) = (seen(8, "there", Some("x")), seen(9, "there", Some("y")));
         let ours = |uid| seen(uid, "here", Some("ours"));
-        assert_eq!(settled_late(5, &[], &[rival.clone()]), (None, None));
+        assert_eq!(settled_late(5, &[], std::slice::from_ref(&rival)), (None, None));
         assert_eq!(settled_late(5, &[], &[rival.clone(), ours(9)]), (Some(9), Some(8)));
         assert_eq!(settled_late(8, &[], &[rival.clone(), ours(9)]), (Some(9), None), "it was pulled");
         let both = [rival.clone(), other, ours(10)];
