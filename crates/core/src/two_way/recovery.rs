@@ -103,15 +103,18 @@ impl Run<'_> {
         }
         let now = jiff::Timestamp::now().as_millisecond();
         let mut left = Vec::new();
-        for (at, push) in pushes.iter().enumerate() {
-            match self.look_for(push, &pushes, survey, report).await? {
-                Fate::Waits => left.push(always_looked_for(push.clone())),
-                Fate::Missing => left.extend(missing(push.clone(), now)),
-                // Recorded at once: no later run brings the same text back again.
-                Fate::Landed(landed) => {
-                    let announced = left.iter().chain(&pushes[at + 1..]).cloned().collect();
-                    self.note_landed(landed, announced, survey).await?;
-                }
+        for at in 0..pushes.len() {
+            let push = pushes[at].clone();
+            let (fate, landed) = self.look_for(&push, &pushes, survey, report).await?;
+            match fate {
+                Fate::Waits => left.push(always_looked_for(push)),
+                Fate::Missing => left.extend(missing(push, now)),
+                Fate::Landed => wait_for_twins(&mut pushes[at + 1..], &landed.versions),
+            }
+            // Recorded at once: no later run brings the same text back again.
+            if !landed.versions.is_empty() {
+                let announced = left.iter().chain(&pushes[at + 1..]).cloned().collect();
+                self.note_landed(landed, announced, survey).await?;
             }
         }
         let left = without_twins(left);
@@ -125,7 +128,7 @@ impl Run<'_> {
         pushes: Vec<Intent>,
         survey: &Survey,
     ) -> Result<(), PullError> {
-        let Landed { records, forgotten, journal } = landed;
+        let Landed { records, forgotten, journal, .. } = landed;
         let mut intents = self.state.intents().await?;
         let is_same = intents.iter().filter(|intent| intent.is_push()).eq(&pushes);
         if is_same && records.is_empty() && forgotten.is_empty() && journal.is_empty() {
@@ -138,23 +141,23 @@ impl Run<'_> {
         Ok(self.state.commit(commit).await?)
     }
 
-    /// Looks for a change in the vault, one of `all`.
+    /// Looks for a change in the vault, one of `all`. Returns what follows from the parts that the vault has.
     async fn look_for(
         &self,
         push: &Intent,
         all: &[Intent],
         survey: &mut Survey,
         report: &mut Report,
-    ) -> Result<Fate, PullError> {
-        let Intent::Push { base, missing_since, .. } = push else { return Ok(Fate::Waits) };
+    ) -> Result<(Fate, Landed), PullError> {
+        let (mut landed, mut is_missing) = (Landed::default(), false);
+        let Intent::Push { base, missing_since, .. } = push else { return Ok((Fate::Waits, landed)) };
         let parts = push.sent();
         let is_listed = parts.iter().any(|(path, _)| survey.listing.entries.get(path).is_some());
         if missing_since.is_some() && !is_listed {
-            return Ok(Fate::Missing);
+            return Ok((Fate::Missing, landed));
         }
         // An earlier release announced new files without the vault's version.
         let base = if *base == Uid(0) { Uid(survey.known.version) } else { *base };
-        let (mut landed, mut is_missing) = (Landed::default(), false);
         for (path, kind) in parts {
             let mut past = self.past_of(&path, base, survey, report).await?;
             // What came after the listing is settled with the next one, which shows it.
@@ -162,7 +165,8 @@ impl Run<'_> {
             let late = sent_to(all.iter().filter(|other| *other != push), &path);
             let sent = SentPart { path: &path, kind, base, late: &late, past };
             match self.settle_part(sent, &mut landed, survey, report).await {
-                Ok(has_landed) => is_missing |= !has_landed,
+                Ok(Some(uid)) => landed.versions.push((path, kind, uid)),
+                Ok(None) => is_missing = true,
                 // A text that the vault does not return does not delay the others. It is asked for again.
                 Err(PullError::Client(error)) => {
                     let reason = format!(
@@ -170,28 +174,28 @@ impl Run<'_> {
                          ({error}); the next run tries again"
                     );
                     report.fail(Failure { path: path.as_str().to_owned(), uid: base, reason });
-                    return Ok(Fate::Waits);
+                    return Ok((Fate::Waits, landed));
                 }
                 Err(error) => return Err(error),
             }
         }
-        Ok(if is_missing { Fate::Missing } else { Fate::Landed(landed) })
+        Ok((if is_missing { Fate::Missing } else { Fate::Landed }, landed))
     }
 
-    /// Looks for one path of a change. Returns false if the vault does not have it.
+    /// Looks for one path of a change. Returns its version if the vault has it.
     async fn settle_part(
         &self,
         sent: SentPart<'_>,
         landed: &mut Landed,
         survey: &Survey,
         report: &mut Report,
-    ) -> Result<bool, PullError> {
+    ) -> Result<Option<Uid>, PullError> {
         let SentPart { path, kind, base, late, past } = sent;
         let record = self.state.records(std::slice::from_ref(path)).await?.pop().flatten();
         let device = &self.source.client.options().device;
         let known = record.as_ref().map(Record::uid);
         let settlement = settle_late(kind, (base, known), device, late, &past);
-        let Some(uid) = settlement.ours else { return Ok(false) };
+        let Some(uid) = settlement.ours else { return Ok(None) };
         if let Some(lost) = settlement.overwritten {
             landed.journal.extend(self.keep_copy(path, &lost, survey.version, report).await?);
         }
@@ -201,7 +205,7 @@ impl Run<'_> {
         if let Some(entry) = entry.filter(|_| may_be_newer) {
             self.keep_what_is_newer(entry, record.as_ref(), landed).await?;
         }
-        Ok(true)
+        Ok(Some(uid))
     }
 
     /// Records a landed change if the file here is another one by now: that was made after the change, so it
@@ -374,7 +378,7 @@ impl Run<'_> {
 /// What became of an announced change.
 enum Fate {
     /// The vault has it.
-    Landed(Landed),
+    Landed,
     /// The vault does not have it, or not all of it.
     Missing,
     /// The vault has it, over a text that it does not return at the moment.
@@ -393,9 +397,10 @@ struct SentPart<'a> {
     past: Vec<Seen>,
 }
 
-/// What follows from a change that the vault has.
+/// What follows from the parts of a change that the vault has.
 #[derive(Default)]
 struct Landed {
+    versions: Vec<(VaultPath, SentKind, Uid)>,
     records: Vec<Record>,
     forgotten: Vec<VaultPath>,
     journal: Vec<JournalEntry>,
@@ -442,13 +447,28 @@ pub(super) fn pass_over<'a>(
 ) {
     let has_arrived = |kind: SentKind| before.clone().any(|seen| kind.is_said_by(seen.entry.kind));
     waiting.retain_mut(|push| {
-        let parts = push.sent();
-        let Intent::Push { base, missing_since: Some(_), .. } = push else { return true };
-        if parts.iter().any(|(at, sent)| at == path && *sent == kind) {
-            *base = (*base).max(ours);
+        if !matches!(push, Intent::Push { missing_since: Some(_), .. }) {
+            return true;
         }
-        !parts.iter().all(|(at, sent)| at == path && has_arrived(*sent))
+        arrives_after(push, path, kind, ours);
+        !push.sent().iter().all(|(at, sent)| at == path && has_arrived(*sent))
     });
+}
+
+/// Notes that the vault has a change, its parts as these versions. If the same change was sent once more,
+/// that arrives with versions of its own.
+pub(super) fn wait_for_twins(others: &mut [Intent], landed: &[(VaultPath, SentKind, Uid)]) {
+    for push in others {
+        landed.iter().for_each(|(path, kind, uid)| arrives_after(push, path, *kind, *uid));
+    }
+}
+
+/// Notes that this version is that of another push, which sent the same to the path.
+fn arrives_after(push: &mut Intent, path: &VaultPath, kind: SentKind, uid: Uid) {
+    let is_twin = push.sent().iter().any(|(at, sent)| at == path && *sent == kind);
+    if let (Intent::Push { base, .. }, true) = (push, is_twin) {
+        *base = (*base).max(uid);
+    }
 }
 
 /// A push that each run looks for, whatever the vault lists.
@@ -460,7 +480,7 @@ fn always_looked_for(mut push: Intent) -> Intent {
 }
 
 /// A push that the vault does not have. `None` once it can no longer arrive.
-fn missing(push: Intent, now: i64) -> Option<Intent> {
+pub(super) fn missing(push: Intent, now: i64) -> Option<Intent> {
     let Intent::Push { path, from, content, base, missing_since } = push else { return None };
     if content.is_none() && base == Uid(0) {
         return None;
@@ -472,7 +492,7 @@ fn missing(push: Intent, now: i64) -> Option<Intent> {
 }
 
 /// Pushes of the same change, sent again and again over a bad connection, are announced once.
-fn without_twins(pushes: Vec<Intent>) -> Vec<Intent> {
+pub(super) fn without_twins(pushes: Vec<Intent>) -> Vec<Intent> {
     let mut kept: Vec<Intent> = Vec::new();
     let mut places = HashMap::new();
     for push in pushes {

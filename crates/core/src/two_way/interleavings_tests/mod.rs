@@ -26,14 +26,29 @@ enum Op {
     Around(usize),
     /// The run dies after it has sent everything and before it records anything.
     Dies(usize),
+    /// The same, and the vault takes what it sent only later.
+    Late(usize),
+    /// The vault takes everything that was sent and not taken yet.
+    Lands,
+}
+
+impl Op {
+    /// True if an operation can happen during this run, which has its folder to itself.
+    fn may_surround(self, then: Op) -> bool {
+        let of = |op: Op| match op {
+            Op::Sync(on) | Op::Around(on) | Op::Dies(on) | Op::Late(on) => Some(on),
+            Op::Edit(..) | Op::Delete(..) | Op::Rename(..) | Op::Lands => None,
+        };
+        !matches!(then, Op::Around(_)) && (of(then).is_none() || of(then) != of(self))
+    }
 }
 
 fn operations() -> Vec<Op> {
     let user = [Op::Edit, Op::Delete, Op::Rename];
-    let run = [Op::Sync, Op::Around, Op::Dies];
+    let run = [Op::Sync, Op::Around, Op::Dies, Op::Late];
     let at = (0..2).flat_map(|replica| (0..2).map(move |path| (replica, path)));
     let by_users = at.flat_map(|(replica, path)| user.map(|op| op(replica, path)));
-    by_users.chain((0..2).flat_map(|replica| run.map(|op| op(replica)))).collect()
+    by_users.chain((0..2).flat_map(|replica| run.map(|op| op(replica)))).chain([Op::Lands]).collect()
 }
 
 /// Tries every continuation of a history.
@@ -44,7 +59,7 @@ fn explore(world: &World, history: &mut Vec<Op>, operations: &[Op], tried: &Atom
             continue;
         }
         let inner = if around { operations } else { &operations[..1] };
-        for then in inner.iter().filter(|then| !around || !matches!(then, Op::Around(_))) {
+        for then in inner.iter().filter(|then| !around || op.may_surround(**then)) {
             let mut next = world.clone();
             if !next.happen(*op, Some(*then).filter(|_| around)) {
                 continue;

@@ -5,18 +5,29 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 use obsync_protocol::{Filter, Uid, VaultPath};
 
 use super::super::outgoing::{Outgoing, OutgoingInput, sent};
-use super::super::settlement::{Seen, settle};
+use super::super::recovery::{missing, pass_over, sent_to, wait_for_twins, without_twins};
+use super::super::settlement::{Seen, SentKind, settle, settle_late};
 use super::super::vault_change::VaultChange;
 use super::{Op, PATHS};
 use crate::entry::{EntryKind, RemoteEntry};
 use crate::merge::{MergeKind, merge};
-use crate::model::{FileMeta, KnownContent, LocalFacts, Record, RecordKind};
+use crate::model::{FileMeta, Intent, KnownContent, LocalFacts, Record, RecordKind};
 use crate::reconcile::{Action, Before, Local, Reach, Remote, Rules, decide, decide_content};
 use crate::scan::{LocalFile, LocalTree};
 
 /// Rounds of a run, at most.
 const ROUNDS: usize = 6;
 const RULES: Rules = Rules { reach: Reach::Everything, full_above: None };
+
+/// How a run ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ends {
+    Well,
+    /// Once the vault has everything.
+    Dead,
+    /// Before the vault has anything.
+    Late,
+}
 
 #[derive(Clone)]
 struct Entry {
@@ -33,12 +44,14 @@ struct Replica {
     /// Each with its text.
     records: BTreeMap<VaultPath, (Record, String)>,
     version: u64,
-    announced: Vec<VaultChange>,
+    announced: Vec<Intent>,
 }
 
 #[derive(Clone)]
 pub(super) struct World {
     vault: Vec<Entry>,
+    /// What was sent and not taken yet, with its device.
+    late: Vec<(usize, VaultChange, Option<String>)>,
     replicas: [Replica; 2],
     /// The server leaves the old path of a rename to the client.
     keeps_related: bool,
@@ -75,6 +88,7 @@ impl World {
     pub(super) fn new(keeps_related: bool, are_alike: bool) -> Self {
         let mut world = World {
             vault: Vec::new(),
+            late: Vec::new(),
             replicas: [Replica::default(), Replica::default()],
             keeps_related,
             are_alike,
@@ -123,15 +137,18 @@ impl World {
                 files.insert(to, text);
                 true
             }
-            Op::Sync(on) => self.sync(on, None, false),
-            Op::Dies(on) => self.sync(on, None, true),
-            Op::Around(on) => self.sync(on, then, false),
+            Op::Sync(on) => self.sync(on, None, Ends::Well),
+            Op::Dies(on) => self.sync(on, None, Ends::Dead),
+            Op::Late(_) if self.are_alike => false,
+            Op::Late(on) => self.sync(on, None, Ends::Late),
+            Op::Lands => self.lands(),
+            Op::Around(on) => self.sync(on, then, Ends::Well),
         }
     }
 
     /// One run. Returns whether it changed anything.
-    fn sync(&mut self, on: usize, mut meanwhile: Option<Op>, dies: bool) -> bool {
-        let mut has_changed = self.settle_announced(on);
+    fn sync(&mut self, on: usize, mut meanwhile: Option<Op>, ends: Ends) -> bool {
+        let mut has_changed = false;
         for _ in 0..ROUNDS {
             has_changed |= self.pull(on);
             let changes = self.outgoing(on);
@@ -142,10 +159,21 @@ impl World {
                 return has_changed;
             }
             has_changed = true;
+            let version = self.replicas[on].version;
+            if ends == Ends::Late {
+                for change in changes {
+                    let replica = &mut self.replicas[on];
+                    replica.announced.extend(missing(change.intent(version), 0));
+                    let text = replica.files.get(change.path()).cloned();
+                    self.late.push((on, change, text));
+                }
+                return true;
+            }
             let landed: Vec<VaultChange> =
                 changes.into_iter().filter(|change| self.land(on, change)).collect();
-            if dies {
-                self.replicas[on].announced = landed;
+            if ends == Ends::Dead {
+                let intents = landed.iter().map(|change| change.intent(version));
+                self.replicas[on].announced.extend(intents);
                 return true;
             }
             if !self.settle(on, &landed) {
@@ -162,8 +190,9 @@ impl World {
     }
 
     fn pull(&mut self, on: usize) -> bool {
-        let mut listing = self.listing(self.replicas[on].version);
         let before = self.replicas[on].files.clone();
+        self.settle_announced(on);
+        let mut listing = self.listing(self.replicas[on].version);
         self.carry(on, &mut listing);
         for (path, entry) in &listing {
             match &entry.text {
@@ -291,26 +320,41 @@ impl World {
     /// Applies a change to the vault. `false` if its precondition no longer holds.
     fn land(&mut self, on: usize, change: &VaultChange) -> bool {
         let files = &self.replicas[on].files;
+        let text = files.get(change.path()).cloned();
+        let holds = match change {
+            VaultChange::File(file) => {
+                let is_back = file.from.as_ref().is_some_and(|from| files.contains_key(from.path()));
+                text.as_ref().is_some_and(|text| content(text) == file.local.content) && !is_back
+            }
+            VaultChange::Deletion(_) => text.is_none(),
+            VaultChange::Folder(_) => unreachable!("there are no folders"),
+        };
+        if holds {
+            self.take(on, change, text);
+        }
+        holds
+    }
+
+    fn lands(&mut self) -> bool {
+        let late = std::mem::take(&mut self.late);
+        late.iter().for_each(|(on, change, text)| self.take(*on, change, text.clone()));
+        !late.is_empty()
+    }
+
+    fn take(&mut self, on: usize, change: &VaultChange, text: Option<String>) {
         match change {
             VaultChange::File(file) => {
-                let Some(text) = files.get(&file.local.path).cloned() else { return false };
-                let is_back = file.from.as_ref().is_some_and(|from| files.contains_key(from.path()));
-                if content(&text) != file.local.content || is_back {
-                    return false;
-                }
                 if let (Some(from), false) = (&file.from, self.keeps_related) {
                     self.record_there(from.path().clone(), None, on);
                 }
-                self.record_there(file.local.path.clone(), Some(text), on);
+                self.record_there(file.local.path.clone(), text, on);
                 if let Some(from) = &file.from {
                     self.record_there(from.path().clone(), None, on);
                 }
             }
-            VaultChange::Deletion(absent) if files.contains_key(absent.path()) => return false,
             VaultChange::Deletion(absent) => self.record_there(absent.path().clone(), None, on),
             VaultChange::Folder(_) => unreachable!("there are no folders"),
         }
-        true
     }
 
     fn name(&self, device: usize) -> String {
@@ -344,8 +388,15 @@ impl World {
         let (mut has_foreign, mut has_restored) = (false, false);
         for change in changes {
             for (path, sent_change) in change.sent(Uid(version)) {
-                let settlement = settle(sent_change, &self.name(on), &[], &self.seen(&path));
+                let late = sent_to(self.replicas[on].announced.iter(), &path);
+                let settlement = settle(sent_change, &self.name(on), &late, &self.seen(&path));
                 let uid = settlement.ours.expect("the vault has it");
+                let (device, seen) = (self.name(on), self.seen(&path));
+                let is_before = |seen: &&Seen| {
+                    seen.device == device && seen.entry.uid > Uid(version) && seen.entry.uid < uid
+                };
+                let before = seen.iter().filter(is_before);
+                pass_over(&mut self.replicas[on].announced, &path, (sent_change.kind, uid), before);
                 has_foreign |= settlement.has_later;
                 heard.remove(&path);
                 let replica = &mut self.replicas[on];
@@ -375,14 +426,12 @@ impl World {
     }
 
     fn bring_back(&mut self, on: usize, path: &VaultPath, base: Option<u64>, lost: u64, is_file: bool) {
-        let text_of = |uid: u64| self.vault[uid as usize - 1].text.clone();
-        let lost = text_of(lost).unwrap();
+        let (lost, base) = (self.text_of(lost).unwrap(), base.and_then(|base| self.text_of(base)));
         let files = &mut self.replicas[on].files;
         if !is_file && !files.contains_key(path) {
             files.insert(path.clone(), lost);
             return;
         }
-        let base = base.and_then(text_of);
         let merged = match (is_file, &base) {
             (true, Some(base)) => merged(path, Some(base), &files[path], &lost),
             _ => None,
@@ -393,26 +442,69 @@ impl World {
         }
     }
 
-    /// Settles the changes that a dead run had announced.
-    fn settle_announced(&mut self, on: usize) -> bool {
-        let (version, announced) =
-            (self.replicas[on].version, std::mem::take(&mut self.replicas[on].announced));
-        for change in &announced {
-            for (path, sent_change) in change.sent(Uid(version)) {
-                let settlement = settle(sent_change, &self.name(on), &[], &self.seen(&path));
-                if let Some(lost) = settlement.overwritten {
-                    let text = self.vault[lost.uid.0 as usize - 1].text.clone().unwrap();
-                    self.keep_copy(on, &path, &text);
-                }
+    /// Settles announced changes, as `recovery` does.
+    fn settle_announced(&mut self, on: usize) {
+        let (mut announced, mut left) = (std::mem::take(&mut self.replicas[on].announced), Vec::new());
+        for at in 0..announced.len() {
+            let push = announced[at].clone();
+            let parts = push.sent();
+            let landed: Vec<_> =
+                parts.iter().filter_map(|part| self.settle_part(on, part, &push, &announced)).collect();
+            match landed.len() == parts.len() {
+                true => wait_for_twins(&mut announced[at + 1..], &landed),
+                false => left.extend(missing(push, 0)),
             }
         }
-        !announced.is_empty()
+        self.replicas[on].announced = without_twins(left);
+    }
+
+    fn settle_part(
+        &mut self,
+        on: usize,
+        (path, kind): &(VaultPath, SentKind),
+        push: &Intent,
+        all: &[Intent],
+    ) -> Option<(VaultPath, SentKind, Uid)> {
+        let Intent::Push { base, .. } = push else { unreachable!("only pushes are announced") };
+        let late = sent_to(all.iter().filter(|other| *other != push), path);
+        let known = self.replicas[on].records.get(path).map(|(record, _)| record.uid());
+        let settlement = settle_late(*kind, (*base, known), &self.name(on), &late, &self.seen(path));
+        let uid = settlement.ours?;
+        if let Some(lost) = settlement.overwritten {
+            let text = self.text_of(lost.uid.0).unwrap();
+            if !self.replicas[on].files.values().any(|other| *other == text) {
+                self.keep_copy(on, path, &text);
+            }
+        }
+        if known.is_none_or(|known| known < uid) {
+            self.keep_what_is_newer(on, path, uid.0);
+        }
+        Some((path.clone(), *kind, uid))
+    }
+
+    fn keep_what_is_newer(&mut self, on: usize, path: &VaultPath, uid: u64) {
+        let text = self.text_of(uid);
+        let replica = &mut self.replicas[on];
+        let Some(local) = replica.files.get(path) else { return };
+        match text {
+            Some(text) if text == *local => {}
+            Some(text) => drop(replica.records.insert(path.clone(), record(path, &text, uid))),
+            None => drop(replica.records.remove(path)),
+        }
+    }
+
+    fn text_of(&self, uid: u64) -> Option<String> {
+        self.vault[uid as usize - 1].text.clone()
     }
 
     /// Runs both until nothing changes, and compares.
     pub(super) fn check(mut self, history: &[Op]) {
+        if !self.late.is_empty() {
+            let _ = self.sync(0, None, Ends::Well) | self.sync(1, None, Ends::Well);
+            self.lands();
+        }
         for round in 0.. {
-            if !(self.sync(0, None, false) | self.sync(1, None, false)) {
+            if !(self.sync(0, None, Ends::Well) | self.sync(1, None, Ends::Well)) {
                 break;
             }
             assert!(round < 10, "they do not come to rest: {history:?}");
