@@ -102,10 +102,10 @@ impl Session {
         let state = Arc::clone(&self.state);
         let strikes = |kind| state.faults.strikes_at(kind, self.number);
         if strikes(FaultKind::LatePush) {
-            state.push_later(request.clone(), content);
+            state.push_later(self.device.clone(), request.clone(), content);
             return Err(End::Dropped);
         }
-        let recorded = self.take(request, content)?;
+        let recorded = self.take(&self.device, request, content)?;
         if strikes(FaultKind::LoseEcho) {
             return Err(End::Dropped);
         }
@@ -127,14 +127,19 @@ impl Session {
 
     /// Records the late pushes, now that a listing or a history was requested.
     pub(super) fn record_late_pushes(&self) -> Result<(), End> {
-        for LatePush { request, content, .. } in self.state.due_pushes() {
-            self.take(&request, content)?;
+        for LatePush { device, request, content, .. } in self.state.due_pushes() {
+            self.take(&device, &request, content)?;
         }
         Ok(())
     }
 
-    /// Records a change in the vault, after a rival's pending one.
-    fn take(&self, request: &PushRequest, content: Option<Content>) -> Result<Vec<Arc<Entry>>, End> {
+    /// Records a device's change in the vault, after a rival's pending one.
+    fn take(
+        &self,
+        device: &str,
+        request: &PushRequest,
+        content: Option<Content>,
+    ) -> Result<Vec<Arc<Entry>>, End> {
         let strikes = |kind| self.state.faults.strikes_at(kind, self.number);
         if strikes(FaultKind::RivalPush) {
             self.write_as_rival(request)?;
@@ -145,6 +150,7 @@ impl Session {
         }
         let size = content.as_ref().map_or(0, Content::len);
         changes.push(Entry { size, content, ..self.entry(request.clone()) });
+        changes.iter_mut().for_each(|change| change.device = device.to_owned());
         let recorded = self.vault.record(changes, false).map_err(End::Disk)?;
         self.state.recorder.record(|stats| stats.pushes += 1);
         Ok(recorded)

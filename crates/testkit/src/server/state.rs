@@ -16,6 +16,8 @@ use crate::vault::{Content, Standing, Vault, VaultRecord};
 /// A received push that is to be recorded later.
 #[derive(Debug)]
 pub(crate) struct LatePush {
+    /// The device that sent it.
+    pub(crate) device: String,
     pub(crate) request: PushRequest,
     pub(crate) content: Option<Content>,
     /// Remaining requests for a listing or a history before that.
@@ -114,9 +116,9 @@ impl ServerState {
     }
 
     /// Stores a push that is to be recorded later.
-    pub(crate) fn push_later(&self, request: PushRequest, content: Option<Content>) {
+    pub(crate) fn push_later(&self, device: String, request: PushRequest, content: Option<Content>) {
         let requests = self.faults.read(|faults| faults.late_after);
-        self.lock_late_pushes().push(LatePush { request, content, requests });
+        self.lock_late_pushes().push(LatePush { device, request, content, requests });
     }
 
     /// Number of pushes that are to be recorded later.
