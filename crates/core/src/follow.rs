@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
+use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use obsync_client::{ClientError, RetryPolicy};
 use obsync_protocol::VaultPath;
@@ -299,6 +300,10 @@ async fn follow_here(
         };
         if stop.is_cancelled() {
             return outcome;
+        }
+        if let (Err(_), Some(watch)) = (&outcome, watch.as_mut()) {
+            // A failed run is not followed by a wait, which takes the watcher's events.
+            let _ = watch.changed().now_or_never();
         }
         if let Some(reason) = watch.as_ref().and_then(|watch| watch.blind()).filter(|_| !said_blind) {
             said_blind = true;

@@ -7,7 +7,7 @@ use obsync_core::{Intent, JournalChange, JournalEntry, Report, Side};
 use super::FAULTS;
 
 /// Every kind of decision, race and recovery that has to occur. Rare kinds have tests of their own.
-const KINDS: [&str; 55] = [
+const KINDS: [&str; 56] = [
     "decision: downloaded",
     "decision: copied here",
     "decision: removed here",
@@ -59,6 +59,7 @@ const KINDS: [&str; 55] = [
     "recovery: settled by a pull",
     "recovery: settled late",
     "late: arrives after its run",
+    "late: what is here was newer",
     "recovery: announced an exchange",
     "clock: behind",
     "clock: ahead",

@@ -153,6 +153,14 @@ enum Event {
         in_front: (bool, bool),
         after: u64,
     },
+    /// A user edits a file again after a run that sent an earlier edit, which the vault takes late. The run is
+    /// stopped after this many events.
+    Late {
+        on: usize,
+        at: usize,
+        late_after: u64,
+        after: u64,
+    },
     /// A user removes a folder with everything in it.
     RemoveFolder {
         on: usize,
@@ -258,6 +266,13 @@ fn event() -> impl Strategy<Value = Event> {
     ]
 }
 
+/// An event around a push that the vault takes late.
+fn late() -> impl Strategy<Value = Event> {
+    let late = (0..REPLICAS, 0..5_usize, 1..12_u64, 1..30_u64)
+        .prop_map(|(on, at, late_after, after)| Event::Late { on, at, late_after, after });
+    prop_oneof![late, event()]
+}
+
 fn act() -> impl Strategy<Value = Act> {
     let path = 0..PATHS.len();
     prop_oneof![
@@ -279,13 +294,17 @@ fn deed() -> impl Strategy<Value = Deed> {
     ]
 }
 
-/// Returns the history of a seed, always the same one.
+/// Returns the history of a seed, always the same one. Most late pushes come last: among the others they
+/// would make rare kinds still rarer.
 fn history(seed: u64) -> Vec<Event> {
     let mut bytes = [0; 32];
     bytes[..8].copy_from_slice(&seed.to_le_bytes());
     let rng = TestRng::from_seed(RngAlgorithm::ChaCha, &bytes);
     let mut runner = TestRunner::new_with_rng(Config::default(), rng);
-    prop::collection::vec(event(), 4..32).new_tree(&mut runner).unwrap().current()
+    let events = (prop::collection::vec(event(), 4..32), prop::collection::vec(late(), 0..6));
+    let (mut events, at_last) = events.new_tree(&mut runner).unwrap().current();
+    events.extend(at_last);
+    events
 }
 
 /// Runs a history to its end. The error names the lost words.

@@ -177,6 +177,7 @@ impl World {
             Event::Unseen { on, at, in_front, after } => {
                 self.unseen(*on, PATHS[*at], *in_front, *after).await;
             }
+            Event::Late { on, at, late_after, after } => self.late(*on, *at, *late_after, *after).await,
             Event::Official(acts) => self.official(acts),
             Event::OfficialSends(most) => self.official_sends(*most),
             Event::RemoveFolder { on, at } => self.remove_folder(*on, FOLDERS[*at]),
@@ -280,6 +281,14 @@ impl World {
             let ended_well = u64::from(outcome.is_some());
             self.counted.add("race: its user was at work in a run that ended well", ended_well);
         }
+    }
+
+    async fn late(&mut self, on: usize, at: usize, late_after: u64, after: u64) {
+        self.sync(on, None, None).await;
+        let edit = Edit { on, at, in_front: true, clock: 0 };
+        self.edit(edit);
+        self.stopped(on, after, Some(Fault { name: "late-push", late_after }), None).await;
+        self.edit(edit);
     }
 
     async fn killed_merge(&mut self, on: usize, at: usize, after: u64) {
