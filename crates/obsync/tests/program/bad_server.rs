@@ -341,10 +341,10 @@ fn a_file_in_trouble_holds_no_other_back_and_leaves_nothing_under_its_name() {
     });
     insta::assert_snapshot!(told.join("\n"), @"
     corrupt-content: Trouble.bin (version 2): the content from the server is damaged: the encrypted content is damaged, incomplete or made with another key: its tag does not fit
-    truncate-content: Trouble.bin (version 2): the server offered 1880 bytes for version 2, where the vault lists 10028; if this repeats, upload the file again
+    truncate-content: Trouble.bin (version 2): the server offered 1239 bytes for version 2, where the vault lists 10028; if this repeats, upload the file again
     missing-piece: Trouble.bin (version 2): the next piece of a file did not come within 1 s; the service may be overloaded, try again later
     short-piece: Trouble.bin (version 2): the server violated the protocol: the pieces of a file do not add up to the announced 10028 bytes; if this repeats, please report it
-    lie-size: Trouble.bin (version 2): the server offered 10029 bytes for version 2, where the vault lists 10028; if this repeats, upload the file again
+    lie-size: Trouble.bin (version 2): the server offered 10027 bytes for version 2, where the vault lists 10028; if this repeats, upload the file again
     huge-header: Trouble.bin (version 2): the server offered 4503599627370496 bytes for version 2, where the vault lists 10028; if this repeats, upload the file again
     wrong-hash: Trouble.bin (version 2): the server offered other content than that of version 2; if this repeats, upload the file again
     missing-hash: Trouble.bin (version 2): the server offered other content than that of version 2; if this repeats, upload the file again
