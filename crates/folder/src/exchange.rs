@@ -326,6 +326,17 @@ impl Context {
         Ok(kept)
     }
 
+    /// Judges and removes files that an earlier run left in a folder that files are copied to.
+    pub(super) fn return_earlier(&self, root: &Root, dir: &Dir, folder: Option<&VaultPath>) {
+        match self.return_in(root, dir, folder, &HashMap::new()) {
+            Ok(kept) => lock(&self.kept).extend(kept.into_iter().map(|(path, kept_as)| match path {
+                Some(path) => format!("kept what was at {path} as {kept_as}"),
+                None => format!("kept what an earlier run had taken out of its place as {kept_as}"),
+            })),
+            Err(error) => tracing::warn!(%error, "files of an earlier run may stay beside their places"),
+        }
+    }
+
     /// The same in one folder. A file whose path is in no list may be that of an existing one.
     pub(super) fn return_in(
         &self,

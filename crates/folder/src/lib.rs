@@ -40,6 +40,7 @@ mod listing_faults;
 mod lock;
 mod locking;
 mod marker;
+mod mount_list;
 mod mounts;
 mod options;
 mod own_file;

@@ -11,7 +11,7 @@ use rustix::io::Errno;
 
 use super::error::{Action, is_escape, is_missing};
 use super::file_system::device;
-use super::mounts::mount_of;
+use super::mount_list::mount_of;
 use super::root::Root;
 
 /// Open folders at most. A vault's files are listed roughly folder by folder.

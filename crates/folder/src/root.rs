@@ -14,7 +14,7 @@ use rustix::io::Errno;
 use super::error::{Action, ErrorContext, is_missing};
 use super::file_system::{self, device};
 use super::lock::FolderLock;
-use super::mounts::{KnownMounts, MountId, mount_of};
+use super::mount_list::{KnownMounts, MountId, mount_of};
 use super::options::Durability;
 use super::options::FolderOptions;
 use super::steps::Steps;

@@ -1,22 +1,18 @@
 //! Publishes into another file system that is mounted below the root, which a rename from staging cannot
 //! reach: the content is first copied to a hidden file beside the target.
 
-use std::collections::HashMap;
 use std::fs::File;
 use std::io;
 use std::sync::Arc;
 
 use cap_std::fs::Dir;
-use obsync_core::blocking::lock;
 use obsync_core::{DestinationError, FileMeta};
-use obsync_protocol::{ContentHash, VaultPath};
+use obsync_protocol::ContentHash;
 use rustix::fs::{AtFlags, Mode, OFlags};
 use rustix::io::Errno;
 
-use super::context::Context;
 use super::entry::{hash, open_file, set_file_time};
 use super::error::{Action, ErrorContext};
-use super::root::Root;
 use super::staging::{StagingFolder, remove_own};
 use super::taken::is_taken_beside;
 
@@ -66,19 +62,6 @@ pub(super) fn transplant(
         return Err(failed(io::Error::other("the staged file was changed by something else")));
     }
     Ok(part)
-}
-
-impl Context {
-    /// Judges and removes files that an earlier run left in a folder that files are copied to.
-    pub(super) fn return_earlier(&self, root: &Root, dir: &Dir, folder: Option<&VaultPath>) {
-        match self.return_in(root, dir, folder, &HashMap::new()) {
-            Ok(kept) => lock(&self.kept).extend(kept.into_iter().map(|(path, kept_as)| match path {
-                Some(path) => format!("kept what was at {path} as {kept_as}"),
-                None => format!("kept what an earlier run had taken out of its place as {kept_as}"),
-            })),
-            Err(error) => tracing::warn!(%error, "files of an earlier run may stay beside their places"),
-        }
-    }
 }
 
 /// Removes copies that interrupted runs left in `dir`, and returns the names of all other entries. What cannot

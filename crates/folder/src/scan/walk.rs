@@ -28,7 +28,7 @@ use crate::context::Context;
 use crate::entry::{Kind, look};
 use crate::error::Action;
 use crate::listing_faults::ListingFaults;
-use crate::mounts::{Mounts, is_mount};
+use crate::mount_list::{Mounts, is_mount};
 use crate::own_folder::is_own_name;
 use crate::root::Root;
 use crate::transplant::is_own_beside;
