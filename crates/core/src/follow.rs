@@ -11,7 +11,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
-use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use obsync_client::{ClientError, RetryPolicy};
 use obsync_protocol::VaultPath;
@@ -302,8 +301,7 @@ async fn follow_here(
             return outcome;
         }
         if let (Err(_), Some(watch)) = (&outcome, watch.as_mut()) {
-            // A failed run is not followed by a wait, which takes the watcher's events.
-            let _ = watch.changed().now_or_never();
+            take_events(watch.as_mut()).await;
         }
         if let Some(reason) = watch.as_ref().and_then(|watch| watch.blind()).filter(|_| !said_blind) {
             said_blind = true;
@@ -342,6 +340,18 @@ async fn follow_here(
             }
         };
     }
+}
+
+/// Takes the watcher's events after a failed run, which no wait follows: they may say that it sees no changes
+/// any more.
+async fn take_events(watch: &mut dyn Watch) {
+    const WAITS: Duration = Duration::from_millis(100);
+    let taking = async {
+        while watch.blind().is_none() {
+            watch.changed().await;
+        }
+    };
+    let _ = tokio::time::timeout(WAITS, taking).await;
 }
 
 /// True if a later attempt may succeed.

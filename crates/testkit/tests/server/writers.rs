@@ -204,10 +204,11 @@ impl Merge for Value {
 }
 
 #[tokio::test]
-async fn a_late_push_is_recorded_when_so_many_histories_were_asked_for() -> Outcome {
-    let (server, vault, mut one) = writer("late-push=next:1,late-after=2,rival-push=next:1").await?;
+async fn a_late_push_is_recorded_after_so_many_listings_and_histories() -> Outcome {
+    let (server, vault, mut one) = writer("late-push=next:1,late-after=3,rival-push=next:1").await?;
     send(&mut one, note(&vault, "new.md", b"late")?).await?;
     assert!(!matches!(one.frame().await, Ok(Some(_))));
+    // The first of three requests is its listing.
     let mut two = Device::listed(&server, &vault, "two", 1).await?.0;
     let history = json!({
         "op": "history", "path": vault.keys()?.encode_path(&VaultPath::parse("new.md")?), "last": 0,
