@@ -159,7 +159,7 @@ pub trait StateStore: Send + Sync + 'static {
     ) -> Result<DeferredPart, StateError>;
 
     /// Deferred changes of one kind, by ascending uid; not more than a run stores. A vault can have millions
-    /// of filtered ones: a run reads those [in parts](DeferredParts).
+    /// of filtered ones: a run reads those in parts.
     async fn deferred(&self, kind: DeferredKind) -> Result<Vec<Deferred>, StateError> {
         let (mut all, mut from, most) = (BTreeMap::new(), None, kind.most());
         loop {
