@@ -128,7 +128,7 @@ fn values_that_cannot_be_are_corrupt() {
         "INSERT INTO deferred VALUES ('k', 0, NULL, 1, '', NULL, '', -1, 0, 0, 0, 0, '', '', NULL)",
         "UPDATE records SET path = CAST(x'ff' AS TEXT) WHERE path = 'folder 1'",
         "UPDATE vault SET filter = CAST(x'ff' AS TEXT)",
-        "INSERT INTO deferred VALUES ('k', 5, NULL, 1, '', NULL, '', 0, 0, 0, 0, 0, '', '', NULL)",
+        "INSERT INTO deferred VALUES ('k', 99, NULL, 1, '', NULL, '', 0, 0, 0, 0, 0, '', '', NULL)",
         "INSERT INTO intents (path, uid, kind) VALUES ('a.md', 1, 4)",
         "INSERT INTO intents (path, uid, kind) VALUES ('a.md', 1, 1)",
         "INSERT INTO intents (path, uid, kind) VALUES ('a.md', 1, 2)",
