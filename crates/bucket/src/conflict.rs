@@ -7,7 +7,8 @@ use obsync_core::{DestinationError, Expect, KeptBeside};
 use obsync_protocol::VaultPath;
 
 use super::context::Context;
-use super::error::{Action, RequestError};
+use super::error::RequestError;
+use super::error_context::Action;
 use super::guard::Guard;
 use super::metadata::Facts;
 use super::object_cache::Occupant;

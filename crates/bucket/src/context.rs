@@ -10,7 +10,8 @@ use obsync_core::{DestinationError, KnownContent, LocalFacts, Supposed};
 use obsync_protocol::{ContentHash, VaultPath};
 
 use super::conditions::Conditional;
-use super::error::{Action, ErrorContext, RequestError};
+use super::error::RequestError;
+use super::error_context::{Action, ErrorContext};
 use super::keys::Keys;
 use super::listing::Listing;
 use super::location::BucketLocation;

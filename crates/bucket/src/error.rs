@@ -1,22 +1,13 @@
-//! Classifies failed requests in terms that do not depend on the service, and words them for people.
+//! Classifies failed requests in terms that do not depend on the service.
 
 use std::borrow::Cow;
-use std::collections::HashMap;
-use std::io;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, OnceLock};
 
 use object_store::client::HttpError;
-use obsync_core::{DestinationError, KnownContent, ProblemCode};
+use obsync_core::ProblemCode;
 use obsync_protocol::printable;
-use obsync_protocol::{Uid, VaultPath};
 
 use super::reasons::innermost;
 use super::refusal::{self, Next, Operation, Refused};
-use obsync_core::blocking::lock;
-
-/// Number of equal refusals in a row after which the run ends.
-const REFUSALS: u32 = 10;
 
 /// Azure's codes of a conflict (409) with the state of one object, which is neither read nor changed in it (Blob service error
 /// codes).
@@ -27,39 +18,6 @@ const IMMUTABLE: &[&str] =
 const ANSWERED: &str = "Server returned non-2xx status code: ";
 /// Begins its text of an answer that redirects to nowhere.
 const REDIRECTED: &str = "Received redirect without LOCATION";
-
-/// The attempted action; completes the sentence "cannot … the file".
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) enum Action {
-    Look,
-    Read,
-    Write,
-    Copy,
-    Remove,
-    List,
-    #[cfg(feature = "s3")]
-    SetUp,
-}
-
-impl Action {
-    fn text(self) -> &'static str {
-        match self {
-            Action::Look => "look at",
-            Action::Read => "read",
-            Action::Write => "write",
-            Action::Copy => "copy",
-            Action::Remove => "remove",
-            Action::List => "list",
-            #[cfg(feature = "s3")]
-            Action::SetUp => "set up",
-        }
-    }
-
-    /// True for actions on an existing object, which may be encrypted differently from others.
-    fn is_of_one_object(self) -> bool {
-        matches!(self, Action::Look | Action::Read | Action::Copy | Action::Remove)
-    }
-}
 
 /// The kinds of failure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -306,14 +264,14 @@ impl RequestError {
     }
 
     /// True if the denial concerns the request and not one object's state.
-    fn is_general(&self) -> bool {
+    pub(super) fn is_general(&self) -> bool {
         !matches!(
             self.code.as_deref(),
             Some("InvalidObjectState" | "ObjectLocked" | "InvalidRetentionPeriod")
         ) && !self.code.as_deref().is_some_and(|code| IMMUTABLE.contains(&code))
     }
 
-    fn is_of_bucket(&self) -> bool {
+    pub(super) fn is_of_bucket(&self) -> bool {
         matches!(self.code.as_deref(), Some("NoSuchBucket" | "ContainerNotFound" | "ContainerBeingDeleted"))
     }
 }
@@ -393,264 +351,6 @@ fn unescape(text: &str) -> Cow<'_, str> {
 #[cfg(not(feature = "http"))]
 fn unescape(text: &str) -> Cow<'_, str> {
     Cow::Borrowed(text)
-}
-
-/// Converts request errors to the engine's [`DestinationError`].
-#[derive(Debug)]
-pub(super) struct ErrorContext {
-    location: String,
-    /// The service's address, and how the bucket is named in it.
-    address: OnceLock<String>,
-    /// Something was written in this run: a denial then concerns one object and not all.
-    wrote: AtomicBool,
-    /// The last refusal of each action, and its number in a row.
-    refusals: Mutex<HashMap<Action, (String, u32)>>,
-}
-
-impl ErrorContext {
-    pub(super) fn new(location: String) -> Self {
-        ErrorContext {
-            location,
-            address: OnceLock::new(),
-            wrote: AtomicBool::new(false),
-            refusals: Mutex::default(),
-        }
-    }
-
-    pub(super) fn location(&self) -> String {
-        self.location.clone()
-    }
-
-    /// Sets the address for errors that it may cause.
-    #[cfg(feature = "s3")]
-    pub(super) fn at_address(&self, address: String) {
-        // Each store sets it once.
-        let _ = self.address.set(address);
-    }
-
-    /// Records a successful write.
-    pub(super) fn wrote(&self) {
-        self.wrote.store(true, Ordering::Relaxed);
-        self.succeeded(Action::Write);
-    }
-
-    /// Records a success: resets the count of refusals.
-    pub(super) fn succeeded(&self, action: Action) {
-        lock(&self.refusals).remove(&action);
-    }
-
-    /// Counts a refusal. Returns true if the same one was repeated so often that continuing is pointless.
-    fn is_pointless(&self, action: Action, said: &str) -> bool {
-        let mut refusals = lock(&self.refusals);
-        let (last, times) = refusals.entry(action).or_default();
-        if last != said {
-            *last = said.to_owned();
-            *times = 0;
-        }
-        *times += 1;
-        *times >= REFUSALS
-    }
-
-    /// The error for a failed action on the object at a path.
-    pub(super) fn error(&self, action: Action, path: &str, error: &RequestError) -> DestinationError {
-        if let Some(error) = self.of_store(action, error) {
-            return error;
-        }
-        let (path, location, said) = (path.to_owned(), self.location(), error.said());
-        if error.code.as_deref() == Some("KeyTooLongError") {
-            return DestinationError::NameTooLong { path, location, said: Some(said) };
-        }
-        if error.kind == Kind::Denied && error.is_general() && self.is_first(action) {
-            return self.unusable(ProblemCode::AccessDenied, denied(action, &said));
-        }
-        if self.is_pointless(action, error.code.as_deref().unwrap_or(&said)) {
-            return self.unavailable(format!(
-                "it refused {REFUSALS} times in a row to {} a file, the last time {path:?} ({said}); mend that, and run \
-                 the same command again, it goes on where it stopped",
-                action.text()
-            ));
-        }
-        DestinationError::Io { action: action.text(), path, location, source: io::Error::other(said) }
-    }
-
-    /// True if nothing has succeeded yet that would have needed the same permission.
-    fn is_first(&self, action: Action) -> bool {
-        matches!(action, Action::Look | Action::Write | Action::List) && !self.wrote.load(Ordering::Relaxed)
-    }
-
-    /// The error for a failed action on the bucket as a whole: it ends the run.
-    pub(super) fn bucket_error(&self, action: Action, error: &RequestError) -> DestinationError {
-        self.of_store(action, error).unwrap_or_else(|| match error.kind {
-            Kind::Denied => self.unusable(ProblemCode::AccessDenied, denied(action, &error.said())),
-            _ => self.unavailable(format!("cannot {} it: {}", action.text(), error.said())),
-        })
-    }
-
-    /// The error for a failure that would affect all other objects as well.
-    fn of_store(&self, action: Action, error: &RequestError) -> Option<DestinationError> {
-        let message = &error.said();
-        let (code, reason) = match (error.kind, error.code.as_deref()) {
-            (_, Some("QuotaExceeded" | "XMinioStorageFull" | "InsufficientStorage")) => (
-                ProblemCode::DestinationFull,
-                format!(
-                    "it takes nothing more ({message}); free some space and run the same command again, it goes on where it \
-                     stopped"
-                ),
-            ),
-            _ if error.is_of_bucket() => (
-                ProblemCode::NoSuchPlace,
-                format!(
-                    "there is no such bucket ({message}){}; create it (`obsync aws init` can), or check its name and the region",
-                    self.asked_at()
-                ),
-            ),
-            (_, Some("SecondLevelDomainForbidden")) => (
-                ProblemCode::Destination,
-                format!(
-                    "it wants the bucket named in the host ({message}){}; set AWS_S3_ADDRESSING_STYLE=virtual",
-                    self.asked_at()
-                ),
-            ),
-            (_, Some("RequestTimeTooSkewed")) => (
-                ProblemCode::Credentials,
-                format!(
-                    "the clock of this machine is wrong, so that requests are not accepted ({message}); set it right"
-                ),
-            ),
-            (
-                _,
-                Some(
-                    "InvalidAccessKeyId"
-                    | "SignatureDoesNotMatch"
-                    | "ExpiredToken"
-                    | "InvalidToken"
-                    | "TokenRefreshRequired"
-                    | "AuthenticationFailed"
-                    | "InvalidSecurity",
-                ),
-            )
-            | (Kind::Unauthenticated, _) => {
-                let reason = format!("the credentials cannot be used ({message}); check or renew them");
-                (ProblemCode::Credentials, reason)
-            }
-            #[cfg(feature = "http")]
-            (Kind::NoWay(code), _) => (code, format!("there is no way to it: {message}")),
-            (Kind::Moved, _)
-            | (
-                _,
-                Some(
-                    "PermanentRedirect"
-                    | "AuthorizationHeaderMalformed"
-                    | "IllegalLocationConstraintException",
-                ),
-            ) => {
-                let reason =
-                    format!("the bucket is in another region ({message}); set AWS_REGION to that one");
-                (ProblemCode::Region, reason)
-            }
-            (_, Some("InvalidStorageClass")) => {
-                let reason = format!(
-                    "it does not have the storage class that was asked for ({message}); choose another"
-                );
-                (ProblemCode::Destination, reason)
-            }
-            (_, Some(code)) if code.starts_with("KMS.") && !action.is_of_one_object() => {
-                let reason =
-                    format!("the KMS key cannot be used ({message}); check the key and the right to use it");
-                (ProblemCode::AccessDenied, reason)
-            }
-            (Kind::Throttled, _) => (
-                ProblemCode::Overloaded,
-                format!(
-                    "it throttles: too many requests at a time, still after repeated attempts ({message}); run the same command \
-                 again later, it goes on where it stopped"
-                ),
-            ),
-            (Kind::Failing, _) => (
-                ProblemCode::Overloaded,
-                format!(
-                    "it keeps failing when asked to {} ({message}); run the same command again later, it goes on where it stopped",
-                    action.text()
-                ),
-            ),
-            (Kind::Unreachable, _) => {
-                let at = self.asked_at();
-                let reason = format!(
-                    "it cannot be reached ({message}){at}; check the network and the address of the service"
-                );
-                (ProblemCode::Unreachable, reason)
-            }
-            _ => return None,
-        };
-        Some(self.unusable(code, reason))
-    }
-
-    /// The address, for a sentence.
-    fn asked_at(&self) -> String {
-        self.address.get().map(|address| format!(" at {address}")).unwrap_or_default()
-    }
-
-    pub(super) fn stopped(&self) -> DestinationError {
-        DestinationError::Stopped { location: self.location() }
-    }
-
-    pub(super) fn unavailable(&self, reason: impl Into<String>) -> DestinationError {
-        self.unusable(ProblemCode::Destination, reason)
-    }
-
-    /// The same for a reason with its own code.
-    pub(super) fn unusable(&self, code: ProblemCode, reason: impl Into<String>) -> DestinationError {
-        DestinationError::Unavailable { location: self.location(), reason: reason.into(), code }
-    }
-
-    /// The error for an unexpected object. Names what is known of it.
-    pub(super) fn changed(
-        &self,
-        path: &VaultPath,
-        found: Option<KnownContent>,
-        version: Option<Uid>,
-    ) -> DestinationError {
-        DestinationError::Changed {
-            path: path.as_str().to_owned(),
-            location: self.location(),
-            found,
-            version,
-        }
-    }
-
-    /// The error for a fault at a path that does not come from the service.
-    pub(super) fn io(&self, action: Action, path: &str, reason: &str) -> DestinationError {
-        DestinationError::Io {
-            action: action.text(),
-            path: path.to_owned(),
-            location: self.location(),
-            source: io::Error::other(reason.to_owned()),
-        }
-    }
-}
-
-fn denied(action: Action, said: &str) -> String {
-    format!(
-        "access is denied when asked to {} ({said}); the credentials need s3:ListBucket for the bucket, and s3:GetObject, \
-         s3:PutObject, s3:DeleteObject and s3:AbortMultipartUpload for its objects (and the use of the KMS key, if it has \
-         one)",
-        action.text()
-    )
-}
-
-/// A clone of a fatal error, for the other members of a batch.
-pub(super) fn again(error: &DestinationError) -> DestinationError {
-    match error {
-        DestinationError::Stopped { location } => DestinationError::Stopped { location: location.clone() },
-        DestinationError::Unavailable { location, reason, code } => {
-            DestinationError::Unavailable { location: location.clone(), reason: reason.clone(), code: *code }
-        }
-        other => DestinationError::Unavailable {
-            location: String::new(),
-            reason: other.to_string(),
-            code: ProblemCode::Destination,
-        },
-    }
 }
 
 #[cfg(all(test, feature = "http"))]

@@ -5,7 +5,7 @@ use obsync_core::{Checked, CheckedBy, DestinationError, Found, KnownContent, Rec
 use obsync_protocol::VaultPath;
 
 use super::context::Context;
-use super::error::Action;
+use super::error_context::Action;
 use super::object_cache::Occupant;
 
 /// Checks each wanted content, and reports how it was determined: an object with a SHA-256 in its metadata is

@@ -33,6 +33,7 @@ mod conditions;
 mod conflict;
 mod context;
 mod error;
+mod error_context;
 mod guard;
 mod holds;
 #[cfg(feature = "http")]
@@ -96,7 +97,7 @@ pub use self::retries::Retries;
 pub use self::s3::{AwsHttp, BucketSettings, SettingsError, load_aws_config};
 
 use self::context::Context;
-use self::error::Action;
+use self::error_context::Action;
 use self::listing::PAGE;
 use self::marker_seen::FEW;
 use self::staging::{Original, Stage};

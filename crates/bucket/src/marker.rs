@@ -8,7 +8,8 @@ use object_store::{Attribute, Attributes, PutPayload, UpdateVersion};
 use obsync_core::{DestinationError, Marked, Marker, MarkerError, MarkerFound};
 
 use super::context::Context;
-use super::error::{Action, Kind};
+use super::error::Kind;
+use super::error_context::Action;
 use super::guard::Guard;
 use super::marker_seen::Seen;
 use super::objects::Doomed;

@@ -9,7 +9,8 @@ use obsync_core::DestinationError;
 use obsync_protocol::VaultPath;
 
 use super::context::Context;
-use super::error::{Action, Kind, RequestError};
+use super::error::{Kind, RequestError};
+use super::error_context::Action;
 use super::guard::Guard;
 use super::metadata::Facts;
 use super::refusal::Next;

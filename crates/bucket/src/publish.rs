@@ -28,7 +28,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::conditions::Conditional;
 use super::context::Context;
-use super::error::{Action, Kind, RequestError, again};
+use super::error::{Kind, RequestError};
+use super::error_context::{Action, again};
 use super::guard::Guard;
 use super::metadata::{self, Facts};
 use super::object_cache::Occupant;

@@ -12,7 +12,8 @@ use obsync_protocol::VaultPath;
 
 use super::conflict::keep_beside;
 use super::context::Context;
-use super::error::{Action, RequestError, again};
+use super::error::RequestError;
+use super::error_context::{Action, again};
 use super::listing::PAGE;
 use super::object_cache::Occupant;
 use super::objects::{Doomed, is_older};

@@ -18,7 +18,7 @@ use obsync_protocol::{ContentHash, ContentHasher, VaultPath, Verdict, normalize_
 use tokio_util::io::StreamReader;
 
 use super::context::Context;
-use super::error::Action;
+use super::error_context::Action;
 use super::listing::PAGE;
 use super::object_cache::Occupant;
 use super::objects::Listed;

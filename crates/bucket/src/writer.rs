@@ -11,7 +11,8 @@ use obsync_protocol::VaultPath;
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::context::Context;
-use super::error::{Action, RequestError};
+use super::error::RequestError;
+use super::error_context::Action;
 use super::staging::Stage;
 use super::upload::Upload;
 use obsync_core::blocking::lock;

@@ -7,7 +7,8 @@ use obsync_core::DestinationError;
 
 use super::client::S3;
 use super::request::Request;
-use crate::error::{Action, ConfigurationError, ErrorContext, RequestError};
+use crate::error::{ConfigurationError, RequestError};
+use crate::error_context::{Action, ErrorContext};
 use crate::options::BucketOptions;
 use crate::refusal::Operation;
 use crate::traffic::Traffic;
