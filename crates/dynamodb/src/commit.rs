@@ -13,7 +13,7 @@ use super::pages::Fingerprint;
 use super::records::{self, Presence};
 use super::rows::{self, IntentRow};
 use super::table::DynamoTable;
-use super::transaction::{Write, WritePlan};
+use super::transaction::{Needs, Write, WritePlan};
 
 /// Most bytes of intents in one item.
 const INTENTS: usize = 256 << 10;
@@ -72,64 +72,66 @@ impl Known {
         is_empty && self.head.intent_pages == 0 && self.head.state == commit.state
     }
 
-    /// Plans a commit. Updates the cache as if it had succeeded already: discard the cache if it does not.
+    /// Plans a commit. Updates the cache as if it had succeeded already: discard the cache if it does not, or
+    /// if the plan needs something first. `are_deferred`: its deferred changes are written already.
     pub(super) async fn plan(
         &mut self,
         table: &DynamoTable,
         keys: &ItemKeys,
         commit: &Commit,
+        are_deferred: bool,
     ) -> Result<WritePlan, StateError> {
         let head = Head { state: commit.state.clone(), last_sync: Some(table.now()), ..self.head.clone() };
         let mut plan = WritePlan { head, ..WritePlan::default() };
         plan.before = self.plan_records(table, keys, commit).await?;
-        let has_moved = self.plan_deferred(table, keys, Changed::of(commit), &mut plan).await?;
+        let mut has_moved = false;
+        for (kind, changed) in Changed::of(commit) {
+            let changed = if are_deferred { changed.without_arrivals() } else { changed };
+            has_moved |= self.plan_deferred(table, keys, kind, changed, &mut plan).await?;
+        }
         let intents = plan_intents(keys, &commit.intents).map_err(|damage| table.unavailable(damage))?;
         plan.head.intent_pages = u32::try_from(intents.len()).unwrap_or(u32::MAX);
         plan.with_head = intents;
         let obsolete = plan.head.intent_pages..self.head.intent_pages;
         plan.after.extend(obsolete.map(|page| Write::removal(keys.intents(page), Counts::default())));
         // The write of the progress record is the extra one.
-        plan.needs_arrivals = has_moved && !plan.is_single(1);
+        let must_arrive = has_moved && !are_deferred && !plan.is_single(1);
+        plan.needs = plan.needs.or(must_arrive.then_some(Needs::Arrivals));
         Ok(plan)
     }
 
-    /// Plans only the additions of a commit to the deferred changes. Carry this out before a commit that
-    /// moves changes from one kind to the other in several transactions: at no time may a change be in
-    /// neither.
-    pub(super) async fn plan_arrivals(
+    /// Plans the addition of some deferred changes alone.
+    pub(super) async fn plan_portion(
         &mut self,
         table: &DynamoTable,
         keys: &ItemKeys,
-        commit: &Commit,
+        kind: DeferredKind,
+        portion: Changed,
     ) -> Result<WritePlan, StateError> {
         let mut plan = WritePlan { head: self.head.clone(), ..WritePlan::default() };
-        let arrivals = Changed::of(commit).map(|(kind, changed)| (kind, changed.arrivals()));
-        self.plan_deferred(table, keys, arrivals, &mut plan).await?;
+        self.plan_deferred(table, keys, kind, portion, &mut plan).await?;
         Ok(plan)
     }
 
-    /// Plans the writes of deferred changes. Returns true if a change moves from one kind to the other.
+    /// Plans the writes of deferred changes of one kind. Returns true if one moves to the other kind.
     async fn plan_deferred(
         &mut self,
         table: &DynamoTable,
         keys: &ItemKeys,
-        all: [(DeferredKind, Changed); 2],
+        kind: DeferredKind,
+        changed: Changed,
         plan: &mut WritePlan,
     ) -> Result<bool, StateError> {
-        let mut has_moved = false;
-        for (kind, changed) in all {
-            let pages = DeferredPages::new(table, keys, kind, &self.head);
-            let planned = pages.plan(changed, self.index(kind)).await?;
-            plan.before.extend(planned.before);
-            plan.after.extend(planned.after);
-            plan.delta = plan.delta.plus(planned.delta);
-            match kind {
-                DeferredKind::Failed => plan.head.failed_pages = planned.pages,
-                DeferredKind::Filtered => plan.head.filtered_pages = planned.pages,
-            }
-            has_moved |= planned.has_moved;
+        let pages = DeferredPages::new(table, keys, kind, &self.head);
+        let planned = pages.plan(changed, self.index(kind)).await?;
+        if planned.needs_pages {
+            plan.needs = Some(Needs::Pages(kind));
         }
-        Ok(has_moved)
+        plan.before.extend(planned.before);
+        plan.after.extend(planned.after);
+        plan.delta = plan.delta.plus(planned.delta);
+        *plan.head.pages_of(kind) = planned.pages;
+        Ok(planned.has_moved)
     }
 
     /// Plans the writes of records: one for each path, however often a commit names it.

@@ -1,6 +1,6 @@
 //! Deferred changes: reads them, and plans the writes of their pages.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::atomic::AtomicU64;
 
 use obsync_core::{Commit, DeferredKind, DeferredPart, StateError};
@@ -14,10 +14,14 @@ use super::lease::{self, Lease};
 use super::pages::{self, Fingerprint, LARGEST_PAGE, Page, Pages, kind_name};
 use super::rows::{self, DeferredRow, stored_key};
 use super::table::DynamoTable;
-use super::transaction::{WRITES, Write, WriteError, Writer};
+use super::transaction::{self, WRITES, Write, WriteError, Writer};
 
-/// Pages in memory at a time while many are read.
+/// Pages in memory at a time while many are read or written.
 const AT_A_TIME: usize = 25;
+/// Most bytes of changes that are added to pages at a time.
+const PORTION: usize = 1 << 20;
+/// Most changes that a commit writes together with its records.
+pub(super) const AT_ONCE: usize = 1_000;
 
 /// The kinds with more changes than any run remembers: all of them would have to be in memory.
 pub(super) fn surplus(head: &Head) -> Vec<DeferredKind> {
@@ -67,7 +71,7 @@ pub(super) async fn forget(
 }
 
 /// The effect of a commit on the changes of one kind.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Changed {
     /// No longer deferred, or for another reason.
     gone: BTreeSet<String>,
@@ -91,6 +95,8 @@ pub(super) struct PagesPlan {
     /// A change moves from these pages to those of the other kind. It must be written there before it is
     /// removed here.
     pub(super) has_moved: bool,
+    /// Nothing was planned: there must be more pages first, see [`DeferredPages::halve`].
+    pub(super) needs_pages: bool,
 }
 
 impl Changed {
@@ -115,9 +121,43 @@ impl Changed {
         [(DeferredKind::Failed, failed), (DeferredKind::Filtered, filtered)]
     }
 
-    /// Its additions only.
-    pub(super) fn arrivals(self) -> Self {
-        Changed { put: self.put, ..Changed::default() }
+    /// The same without the additions, which are written already.
+    pub(super) fn without_arrivals(self) -> Self {
+        Changed { put: BTreeMap::new(), ..self }
+    }
+
+    /// Its additions, those of one page beside each other.
+    pub(super) fn into_arrivals(self) -> Arrivals {
+        let mut rows: Vec<DeferredRow> = self.put.into_values().collect();
+        rows.sort_by_key(|row| Fingerprint::of(&row.key).place());
+        Arrivals(rows.into())
+    }
+}
+
+/// Changes to be deferred, those of one page beside each other.
+pub(super) struct Arrivals(VecDeque<DeferredRow>);
+
+impl Arrivals {
+    /// The next ones, as many as are written at a time; `None` after the last.
+    pub(super) fn next(&mut self, pages: u32) -> Option<Changed> {
+        let (mut numbers, mut bytes) = (BTreeSet::new(), 0);
+        let mut portion = Changed::default();
+        while let Some(row) = self.0.front() {
+            numbers.insert(Fingerprint::of(&row.key).page(pages));
+            bytes += pages::row_size(row);
+            if numbers.len() > AT_A_TIME || (bytes > PORTION && !portion.put.is_empty()) {
+                break;
+            }
+            portion.put.extend(self.0.pop_front().map(|row| (row.key.clone(), row)));
+        }
+        (!portion.put.is_empty()).then_some(portion)
+    }
+
+    /// Takes a portion back that could not be written yet.
+    pub(super) fn put_back(&mut self, portion: Changed) {
+        let Arrivals(mut rest) = portion.into_arrivals();
+        rest.append(&mut self.0);
+        self.0 = rest;
     }
 }
 
@@ -167,7 +207,7 @@ impl<'a> DeferredPages<'a> {
         if self.pages == 0 {
             return match put.is_empty() {
                 true => Ok(PagesPlan::default()),
-                false => self.division(put.into_values(), 0, index),
+                false => self.division(put.into_values(), index),
             };
         }
         let page_of = |key: &String| Fingerprint::of(key).page(self.pages);
@@ -187,11 +227,10 @@ impl<'a> DeferredPages<'a> {
             let arriving = put.iter().filter(|(key, _)| page_of(key) == *number);
             page.extend(arriving.map(|(key, row)| (key.clone(), row.clone())));
         }
-        let plan = match new.values().any(|page| pages::is_too_large(page, self.pages)) {
-            true => self.redivision(old, new, index).await?,
-            false => self.rewriting(&old, &new, index)?,
-        };
-        Ok(PagesPlan { has_moved, ..plan })
+        if new.values().any(|page| pages::is_too_large(page, self.pages)) {
+            return Ok(PagesPlan { pages: self.pages, needs_pages: true, ..PagesPlan::default() });
+        }
+        Ok(PagesPlan { has_moved, ..self.rewriting(&old, &new, index)? })
     }
 
     /// Pages to overwrite, if they change; all are removed when none has a change left.
@@ -210,38 +249,46 @@ impl<'a> DeferredPages<'a> {
         Ok(plan)
     }
 
-    /// A larger number of pages, with all changes.
-    async fn redivision(
-        &self,
-        old: Pages,
-        mut new: Pages,
-        index: &mut Index,
-    ) -> Result<PagesPlan, StateError> {
-        let others: Vec<u32> = (0..self.pages).filter(|number| !new.contains_key(number)).collect();
-        let mut count: usize = old.values().map(Page::len).sum();
-        for (number, page) in self.read(&others).await? {
-            count += page.len();
-            new.insert(number, page);
-        }
-        self.division(new.into_values().flat_map(Page::into_values), count, index)
-    }
-
-    /// A new division of all changes into pages; there were `old` pages before. Its items have other keys, so
-    /// that it is not valid before the head refers to it.
+    /// The first pages, with these changes. They are not valid before the head refers to them.
     fn division(
         &self,
         rows: impl IntoIterator<Item = DeferredRow>,
-        old: usize,
         index: &mut Index,
     ) -> Result<PagesPlan, StateError> {
-        let (pages, content) = pages::divide(rows, self.pages * 2);
-        let mut plan = PagesPlan { pages, after: self.removal(), ..PagesPlan::default() };
+        let (pages, content) = pages::divide(rows);
+        let mut plan = PagesPlan { pages, ..PagesPlan::default() };
         for (number, page) in &content {
             plan.before.push(self.write(pages, *number, page, Counts::default())?);
         }
-        plan.delta = self.counts(content.values().map(Page::len).sum(), old);
+        plan.delta = self.counts(content.values().map(Page::len).sum(), 0);
         index.reset(&content);
         Ok(plan)
+    }
+
+    /// Writes twice as many pages, some at a time, and plans their becoming valid: their items have other
+    /// keys, so that nothing refers to them before the head does.
+    pub(super) async fn halve(
+        &self,
+        writer: &Writer<'_>,
+        index: &mut Index,
+    ) -> Result<PagesPlan, WriteError> {
+        let pages = self.pages * 2;
+        let mut halved = Index::default();
+        for first in (0..self.pages).step_by(AT_A_TIME) {
+            let numbers: Vec<u32> = (first..self.pages).take(AT_A_TIME).collect();
+            let content = self.read(&numbers).await.map_err(WriteError::State)?;
+            let mut writes = Vec::new();
+            for (number, page) in pages::halve(content, self.pages) {
+                halved.learn(number, &page);
+                let write = self.write(pages, number, &page, Counts::default());
+                writes.push(write.map_err(WriteError::State)?);
+            }
+            for part in transaction::divide(writes) {
+                writer.write_beside(&part).await?;
+            }
+        }
+        *index = halved;
+        Ok(PagesPlan { pages, after: self.removal(), ..PagesPlan::default() })
     }
 
     /// Removes all pages.

@@ -1,7 +1,9 @@
 //! The head of a state: the item that every commit updates, with version, counts and lease.
 
 use aws_sdk_dynamodb::types::AttributeValue;
-use obsync_core::{CursorEntry, Deletions, DestinationIdentity, Direction, RandomId, VaultState};
+use obsync_core::{
+    CursorEntry, DeferredKind, Deletions, DestinationIdentity, Direction, RandomId, VaultState,
+};
 use obsync_protocol::Uid;
 
 use super::attributes::{Changes, Damage, Item, Reader, number, text};
@@ -205,6 +207,14 @@ pub(super) struct Head {
 }
 
 impl Head {
+    /// The number of pages of deferred changes of a kind.
+    pub(super) fn pages_of(&mut self, kind: DeferredKind) -> &mut u32 {
+        match kind {
+            DeferredKind::Failed => &mut self.failed_pages,
+            DeferredKind::Filtered => &mut self.filtered_pages,
+        }
+    }
+
     /// The format of a head; every head that obsync wrote has one.
     pub(super) fn format(item: &Item) -> Result<i64, Damage> {
         Reader(item).number(names::FORMAT)

@@ -35,6 +35,11 @@ impl Fingerprint {
         Fingerprint(hash.as_bytes().iter().take(8).fold(0, |number, byte| number << 8 | u64::from(*byte)))
     }
 
+    /// Orders changes so that those of one page are neighbours, however many pages there are.
+    pub(super) fn place(self) -> u64 {
+        self.0.reverse_bits()
+    }
+
     /// Its page of `pages` (a power of two).
     pub(super) fn page(self, pages: u32) -> u32 {
         // The remainder is smaller than a u32.
@@ -48,9 +53,14 @@ pub(super) type Page = BTreeMap<String, DeferredRow>;
 /// The pages of one kind of changes in memory, by number.
 pub(super) type Pages = BTreeMap<u32, Page>;
 
+/// A row's bytes on a page.
+pub(super) fn row_size(row: &DeferredRow) -> usize {
+    serde_json::to_string(row).map_or(0, |json| json.len() + 1)
+}
+
 /// An estimate of a page's bytes, never too low.
 pub(super) fn page_size(page: &Page) -> usize {
-    page.values().map(|row| serde_json::to_string(row).map_or(0, |json| json.len() + 1)).sum::<usize>() + 2
+    page.values().map(row_size).sum::<usize>() + 2
 }
 
 /// True if a page is too large for this number of pages.
@@ -58,15 +68,28 @@ pub(super) fn is_too_large(page: &Page, pages: u32) -> bool {
     page.len() > 1 && pages < MOST_PAGES && page_size(page) > PAGE_SIZE
 }
 
-/// Divides changes into the fewest pages, at least `at_least`, that are all small enough.
-pub(super) fn divide(rows: impl IntoIterator<Item = DeferredRow>, at_least: u32) -> (u32, Pages) {
-    let mut count = at_least.clamp(1, MOST_PAGES).next_power_of_two();
+/// Divides changes into the fewest pages that are all small enough.
+pub(super) fn divide(rows: impl IntoIterator<Item = DeferredRow>) -> (u32, Pages) {
+    let mut count = 1;
     let mut pages = divide_into(rows, count);
     while pages.values().any(|page| is_too_large(page, count)) {
         count *= 2;
         pages = divide_into(pages.into_values().flat_map(Page::into_values), count);
     }
     (count, pages)
+}
+
+/// Divides the changes of some pages of `count` into two pages each; empty ones are included.
+pub(super) fn halve(pages: Pages, count: u32) -> Pages {
+    let mut halves: Pages = pages
+        .keys()
+        .flat_map(|number| [*number, *number + count])
+        .map(|number| (number, Page::new()))
+        .collect();
+    for (key, row) in pages.into_values().flatten() {
+        halves.entry(Fingerprint::of(&key).page(count * 2)).or_default().insert(key, row);
+    }
+    halves
 }
 
 /// Divides changes into this many pages; empty ones are included.
@@ -97,7 +120,7 @@ mod tests {
 
     #[test]
     fn many_changes_are_divided_into_pages_that_fit_and_stay_where_their_keys_say() {
-        let (count, pages) = divide((0..2000).map(row), 1);
+        let (count, pages) = divide((0..2000).map(row));
         assert!(count.is_power_of_two() && count >= 16, "{count}");
         assert_eq!(pages.len(), count as usize);
         assert_eq!(pages.values().map(Page::len).sum::<usize>(), 2000);
@@ -105,6 +128,26 @@ mod tests {
             assert!(page_size(page) <= PAGE_SIZE);
             assert!(page.keys().all(|key| Fingerprint::of(key).page(count) == *number));
         }
-        assert_eq!(divide((0..3).map(row), 1).0, 1);
+        assert_eq!(divide((0..3).map(row)).0, 1);
+    }
+
+    #[test]
+    fn halved_pages_are_those_of_a_division_into_twice_as_many() {
+        let rows = || (0..500).map(row);
+        for count in [1, 8] {
+            assert_eq!(halve(divide_into(rows(), count), count), divide_into(rows(), count * 2));
+        }
+    }
+
+    #[test]
+    fn changes_of_one_page_are_neighbours_however_many_pages_there_are() {
+        let mut marks: Vec<Fingerprint> =
+            (0..500).map(|number| Fingerprint::of(&format!("{number}"))).collect();
+        marks.sort_by_key(|mark| mark.place());
+        for count in [1, 2, 16, 64] {
+            let mut pages: Vec<u32> = marks.iter().map(|mark| mark.page(count)).collect();
+            pages.dedup();
+            assert_eq!(pages.len(), count as usize);
+        }
     }
 }

@@ -15,7 +15,7 @@ use super::batch::Wanted;
 use super::chain::{ChainEnd, ChainEntry, Opened};
 use super::commit::{Known, look_up, read_record};
 use super::confirmations;
-use super::deferred::{self, DeferredPages};
+use super::deferred::{self, Changed, DeferredPages};
 use super::head::Head;
 use super::holding::{Holding, Keeper, Moment};
 use super::keys::{ItemKeys, StateKey};
@@ -24,7 +24,7 @@ use super::progress::{ProgressRecord, StoredProgress};
 use super::records::Presence;
 use super::rows::{self, IntentRow};
 use super::table::DynamoTable;
-use super::transaction::{WriteError, WritePlan, Writer};
+use super::transaction::{Needs, WriteError, WritePlan, Writer};
 use obsync_core::blocking::lock;
 
 /// Attempts at planning a commit when earlier requests take effect late.
@@ -346,21 +346,7 @@ impl DynamoState {
             *place = Some(known);
             return Ok(true);
         }
-        let before = known.head.clone();
-        let plan = known.plan(&self.table, &self.keys, commit).await;
-        let Some(mut plan) = self.unless_stale(plan, &before).await? else { return Ok(false) };
-        if plan.needs_arrivals {
-            known = Known::new(known.head);
-            let arrivals = known.plan_arrivals(&self.table, &self.keys, commit).await;
-            let Some(arrivals) = self.unless_stale(arrivals, &known.head).await? else { return Ok(false) };
-            if !self.carry_out(holding, arrivals, &mut known).await? {
-                return Ok(false);
-            }
-            let before = known.head.clone();
-            let anew = known.plan(&self.table, &self.keys, commit).await;
-            let Some(anew) = self.unless_stale(anew, &before).await? else { return Ok(false) };
-            plan = anew;
-        }
+        let Some(mut plan) = self.plan(holding, commit, &mut known).await? else { return Ok(false) };
         let noted = lock(&self.progress).clone();
         if let Some(note) = &noted {
             let note = ProgressRecord { last_version: commit.state.version, ..note.clone() };
@@ -377,13 +363,89 @@ impl DynamoState {
         Ok(is_done)
     }
 
+    /// The plan of a commit, after all that must be written before it. `None`: plan it anew.
+    async fn plan(
+        &self,
+        holding: &Holding,
+        commit: &Commit,
+        known: &mut Known,
+    ) -> Result<Option<WritePlan>, StateError> {
+        let mut are_deferred = commit.deferred.len() > deferred::AT_ONCE;
+        if are_deferred && !self.defer(holding, commit, known).await? {
+            return Ok(None);
+        }
+        loop {
+            let before = known.head.clone();
+            let plan = known.plan(&self.table, &self.keys, commit, are_deferred).await;
+            let Some(plan) = self.unless_stale(plan, &before).await? else { return Ok(None) };
+            let Some(needs) = plan.needs else { return Ok(Some(plan)) };
+            *known = Known::new(before);
+            let is_done = match needs {
+                Needs::Pages(kind) => self.add_pages(holding, kind, known).await?,
+                Needs::Arrivals => {
+                    are_deferred = true;
+                    self.defer(holding, commit, known).await?
+                }
+            };
+            if !is_done {
+                return Ok(None);
+            }
+        }
+    }
+
+    /// Writes the deferred changes of a commit, some at a time. `false`: an earlier given-up request took
+    /// effect. If the process dies in between, the next run finds them in the vault's list again, since the
+    /// state's version is the one before.
+    async fn defer(&self, holding: &Holding, commit: &Commit, known: &mut Known) -> Result<bool, StateError> {
+        for (kind, changed) in Changed::of(commit) {
+            let mut arrivals = changed.into_arrivals();
+            while let Some(portion) = arrivals.next(*known.head.pages_of(kind)) {
+                let before = known.head.clone();
+                let plan = known.plan_portion(&self.table, &self.keys, kind, portion.clone()).await;
+                let Some(plan) = self.unless_stale(plan, &before).await? else { return Ok(false) };
+                let is_done = match plan.needs {
+                    Some(_) => {
+                        arrivals.put_back(portion);
+                        self.add_pages(holding, kind, known).await?
+                    }
+                    None => self.carry_out(holding, plan, known).await?,
+                };
+                if !is_done {
+                    return Ok(false);
+                }
+            }
+        }
+        Ok(true)
+    }
+
+    /// Divides deferred changes of a kind into twice as many pages. `false`: an earlier given-up request took
+    /// effect.
+    async fn add_pages(
+        &self,
+        holding: &Holding,
+        kind: DeferredKind,
+        known: &mut Known,
+    ) -> Result<bool, StateError> {
+        let before = known.head.clone();
+        let pages = DeferredPages::new(&self.table, &self.keys, kind, &before);
+        let halves = match pages.halve(&self.writer(holding), known.index(kind)).await {
+            Ok(halves) => Ok(halves),
+            Err(WriteError::State(error)) => Err(error),
+            Err(WriteError::LeaseLost | WriteError::Stale) => return Err(self.lease_lost(holding)),
+        };
+        let Some(halves) = self.unless_stale(halves, &before).await? else { return Ok(false) };
+        let mut plan = WritePlan { head: before, after: halves.after, ..WritePlan::default() };
+        *plan.head.pages_of(kind) = halves.pages;
+        self.carry_out(holding, plan, known).await
+    }
+
     /// The result of planning from the head `before`. For an overtaken run apparent damage is its successor's
     /// work: then an error; `None` if an earlier given-up request took effect.
-    async fn unless_stale(
+    async fn unless_stale<P>(
         &self,
-        plan: Result<WritePlan, StateError>,
+        plan: Result<P, StateError>,
         before: &Head,
-    ) -> Result<Option<WritePlan>, StateError> {
+    ) -> Result<Option<P>, StateError> {
         match plan {
             Err(StateError::Corrupt { .. }) if self.read_head().await? != *before => Ok(None),
             plan => plan.map(Some),

@@ -9,7 +9,7 @@ use aws_sdk_dynamodb::operation::transact_write_items::TransactWriteItemsError;
 use aws_sdk_dynamodb::types::{
     ConditionCheck, Delete, Put, ReturnValuesOnConditionCheckFailure, TransactWriteItem, Update,
 };
-use obsync_core::StateError;
+use obsync_core::{DeferredKind, StateError};
 
 use super::attributes::{self, Changes, Item, Reader, key, number};
 use super::error::{CallError, transaction_fault};
@@ -80,9 +80,18 @@ pub(super) struct WritePlan {
     pub(super) head: Head,
     /// Change of the counts beyond those of the single writes.
     pub(super) delta: Counts,
-    /// Deferred changes must be written before this plan starts, see
-    /// [`Known::plan_arrivals`](super::commit::Known::plan_arrivals).
-    pub(super) needs_arrivals: bool,
+    /// What must be written before this plan can be made.
+    pub(super) needs: Option<Needs>,
+}
+
+/// What a plan needs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Needs {
+    /// More pages for deferred changes of this kind.
+    Pages(DeferredKind),
+    /// The deferred changes: some move from one kind to the other, and the plan has several transactions. At
+    /// no time may a change be in neither.
+    Arrivals,
 }
 
 impl WritePlan {
@@ -246,7 +255,7 @@ fn fits(count: usize, bytes: usize) -> bool {
 }
 
 /// Divides writes into transactions, in order.
-fn divide(writes: Vec<Write>) -> Vec<Vec<Write>> {
+pub(super) fn divide(writes: Vec<Write>) -> Vec<Vec<Write>> {
     let mut parts: Vec<Vec<Write>> = Vec::new();
     let mut bytes = 0;
     for write in writes {

@@ -4,6 +4,7 @@ use obsync_conformance::{at, placing};
 use obsync_core::{Commit, DeferredCause, DeferredKey, DeferredKind, StateStore, VaultState};
 use obsync_dynamodb::DynamoState;
 use obsync_protocol::{ContentHash, PushMessage, VaultPath};
+use obsync_testcloud::Service;
 
 use crate::scene::{
     DESTINATION, Scene, VAULT, change_key, commit_of, failure, file, files, key, left_out, version,
@@ -108,6 +109,26 @@ async fn thousands_of_changes_are_deferred_and_settled() {
     let summary = state.summary().await.unwrap().unwrap();
     assert_eq!((summary.filtered, summary.failed), (0, 0));
     assert_eq!(scene.keys(), [VAULT], "no page is left behind");
+}
+
+/// Memory does not depend on the number of changes: every request is small, whether pages are written or read.
+#[tokio::test]
+async fn ten_thousand_changes_are_deferred_some_at_a_time() {
+    let scene = Scene::new().await;
+    let state = scene.state().await;
+    for (start, version_after) in [(0, 1), (7_000, 2)] {
+        let filtered = (start..start + 7_000).map(left_out).collect();
+        let commit = Commit { deferred: filtered, state: version(version_after), ..Commit::default() };
+        state.commit(commit.clone()).await.unwrap();
+        let requests = scene.cloud.counts().of(Service::DynamoDb, "TransactWriteItems");
+        state.commit(commit).await.unwrap();
+        let again = scene.cloud.counts().of(Service::DynamoDb, "TransactWriteItems") - requests;
+        assert!(again <= 1, "what is deferred already is not written again: {again}");
+    }
+    let found = state.deferred(DeferredKind::Filtered).await.unwrap();
+    assert_eq!(found.len(), 14_000);
+    let pages: u32 = scene.item(VAULT).unwrap()["filtered_pages"]["N"].as_str().unwrap().parse().unwrap();
+    assert_eq!(scene.keys().len() as u32, pages + 1, "the pages of earlier divisions are gone");
 }
 
 #[tokio::test]

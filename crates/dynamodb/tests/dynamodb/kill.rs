@@ -105,6 +105,47 @@ async fn a_run_that_is_cut_off_after_any_request_leaves_a_whole_state() {
     }
 }
 
+/// A commit with more deferred changes than are written at once, half of which failed before.
+fn thousands() -> Commit {
+    let deferred = (0..1_200).map(left_out).collect();
+    Commit { deferred, ..commit_of(files(5), 1_300) }
+}
+
+#[tokio::test]
+async fn a_run_that_is_cut_off_while_it_defers_thousands_of_changes_forgets_none() {
+    let mut cut = 0;
+    for request in 0.. {
+        let scene = Scene::new().await;
+        let state = scene.state().await;
+        let failed = (0..600).map(failure).collect();
+        state.commit(Commit { deferred: failed, ..commit_of(Vec::new(), 600) }).await.unwrap();
+        let dropped = Chance::always().after(request);
+        let operations = vec!["TransactWriteItems".to_owned()];
+        let faults = ServiceFaults { operations, dropped, ..ServiceFaults::default() };
+        scene.cloud.faults().update(|all| all.dynamodb = faults);
+        let is_done = state.commit(thousands()).await.is_ok();
+        scene.cloud.faults().clear();
+        drop(state);
+
+        let next = scene.state_after("next").await;
+        let failed = keys_of(&next, DeferredKind::Failed).await;
+        let filtered = keys_of(&next, DeferredKind::Filtered).await;
+        let summary = next.summary().await.unwrap().unwrap();
+        assert_eq!((summary.failed, summary.filtered), (failed.len() as u64, filtered.len() as u64));
+        let both: BTreeSet<_> = failed.union(&filtered).collect();
+        assert!((0..600).map(change_key).all(|key| both.contains(&key)), "{request} requests");
+        assert_eq!(next.load().await.unwrap().version.0 == 1_300, is_done);
+        next.commit(thousands()).await.unwrap();
+        let summary = next.summary().await.unwrap().unwrap();
+        assert_eq!((summary.files, summary.failed, summary.filtered), (5, 0, 1_200));
+        if is_done {
+            break;
+        }
+        cut += 1;
+    }
+    assert!(cut >= 6, "{cut}");
+}
+
 /// A commit whose records nearly fill a transaction, and which settles most of the 61 changes that failed so
 /// far.
 fn moving(records: u64) -> Commit {

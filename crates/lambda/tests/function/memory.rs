@@ -78,3 +78,38 @@ async fn an_answer_of_the_service_that_would_fill_the_memory_is_refused() {
         }
     }
 }
+
+/// What a filter leaves out adds up over the runs. If another filter brings it back, it counts like a list.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_left_out_over_many_runs_is_refused_with_a_sentence_when_it_takes_too_much_memory() {
+    let world = World::new().await;
+    let vault = world.vault("Notes");
+    let function = |exclude: &str| {
+        let mut options = world.options();
+        options.env.push(("OBSYNC_EXCLUDE".to_owned(), exclude.to_owned()));
+        let memory_limit = MemoryLimit::strongest();
+        LambdaRuntime::new(&world.cloud, LambdaOptions { memory_mb: 128, memory_limit, ..options })
+    };
+    let within = async |what: &str, function: &LambdaRuntime| {
+        let invocation = invoke(function, &sync("Notes")).await;
+        let peak = invocation.max_rss.unwrap_or_default() >> 20;
+        println!("{what}: {peak} MiB in {:?}", invocation.duration);
+        assert!(peak < 128, "{what}: {peak} MiB");
+        invocation
+    };
+    let left_out = function("Media");
+    for round in 0..4 {
+        for number in 0..many(25_000) {
+            vault.write(&format!("Media/{round}/{number}.md"), "x", 1_700_000_000_000).unwrap();
+        }
+        answered(&within("left out", &left_out).await);
+    }
+    vault.delete("Media/0/0.md").unwrap();
+    answered(&within("the deletion of one of them", &left_out).await);
+    let other = function("Media,Other");
+    for _ in 0..2 {
+        let invocation = within("another filter", &other).await;
+        let (_, message) = failed(&invocation);
+        assert!(message.contains("Give the function"), "{message}");
+    }
+}
