@@ -7,7 +7,6 @@
 //! what is here.
 
 use std::collections::HashMap;
-use std::collections::hash_map::Entry;
 
 use obsync_client::Session;
 use obsync_protocol::{ContentHash, Uid, VaultPath};
@@ -36,6 +35,9 @@ const PAGES: usize = 20;
 /// A sent change that a listing did not have can still arrive for this long, in milliseconds: connections
 /// that were given up deliver nothing after about a quarter of an hour, and a service may be slow as well.
 const ARRIVES_WITHIN: u64 = 3_600_000;
+/// Unanswered pushes of the same change that are remembered. Each may arrive by itself; more than a few within
+/// [`ARRIVES_WITHIN`] stand for no more texts.
+const TWINS: usize = 4;
 
 impl Run<'_> {
     /// Settles a change by the history of its path, over a session that was opened for others before it.
@@ -491,28 +493,29 @@ pub(super) fn missing(push: Intent, now: i64) -> Option<Intent> {
     (!is_over).then_some(Intent::Push { path, from, content, base, missing_since: Some(since) })
 }
 
-/// Pushes of the same change, sent again and again over a bad connection, are announced once.
+/// Pushes of the same change, sent again and again over a bad connection, are announced a few times only.
 pub(super) fn without_twins(pushes: Vec<Intent>) -> Vec<Intent> {
     let mut kept: Vec<Intent> = Vec::new();
-    let mut places = HashMap::new();
+    let mut places: HashMap<_, Vec<usize>> = HashMap::new();
     for push in pushes {
         let Intent::Push { path, from, content, base, missing_since: Some(since) } = &push else {
             kept.push(push);
             continue;
         };
-        let twin = (path.clone(), from.clone(), content.map(|content| content.hash));
-        match places.entry(twin) {
-            Entry::Vacant(place) => {
-                place.insert(kept.len());
-                kept.push(push);
-            }
-            Entry::Occupied(place) => {
+        let twins =
+            places.entry((path.clone(), from.clone(), content.map(|content| content.hash))).or_default();
+        match twins.last() {
+            Some(last) if twins.len() >= TWINS => {
                 if let Some(Intent::Push { base: earliest, missing_since: Some(latest), .. }) =
-                    kept.get_mut(*place.get())
+                    kept.get_mut(*last)
                 {
                     *earliest = (*earliest).min(*base);
                     *latest = (*latest).max(*since);
                 }
+            }
+            _ => {
+                twins.push(kept.len());
+                kept.push(push);
             }
         }
     }

@@ -136,6 +136,28 @@ async fn a_change_that_was_sent_twice_may_arrive_twice() {
     }
 }
 
+/// Neither of two late copies is believed to be the other.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_change_that_was_sent_three_times_may_arrive_late_twice() {
+    for note in ["note.md", "note.bin"] {
+        for moment in MOMENTS {
+            let when = format!("{note}, {moment}");
+            let bench = in_step(&[(note, "base\n"), ("kept.md", "k")]).await;
+            bench.edit(note, "mine\nbase\n");
+            cut_off(&bench, moment).await;
+            cut_off(&bench, moment + 4).await;
+            write_there(&bench, note, "theirs\n");
+            let report = bench.sync().await;
+            assert_eq!(report.outcome, Outcome::Complete, "{when}");
+            write_there(&bench, note, "latest\n");
+            come_to_rest(&bench, &when).await;
+            for word in ["mine", "theirs", "latest"] {
+                assert!(has_word(&bench, word), "{word}, {when}: {:?}", bench.files());
+            }
+        }
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_late_deletion_deletes_nothing_that_was_written_since() {
     for moment in MOMENTS {
