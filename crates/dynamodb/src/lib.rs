@@ -69,6 +69,7 @@ mod attributes;
 mod batch;
 mod chain;
 mod commit;
+mod committing;
 mod confirmations;
 mod deferred;
 mod durations;

@@ -15,7 +15,7 @@ use super::batch::Wanted;
 use super::chain::{ChainEnd, ChainEntry, Opened};
 use super::commit::{Known, look_up, read_record};
 use super::confirmations;
-use super::deferred::{self, Changed, DeferredPages};
+use super::deferred::{self, DeferredPages};
 use super::head::Head;
 use super::holding::{Holding, Keeper, Moment};
 use super::keys::{ItemKeys, StateKey};
@@ -24,7 +24,7 @@ use super::progress::{ProgressRecord, StoredProgress};
 use super::records::Presence;
 use super::rows::{self, IntentRow};
 use super::table::DynamoTable;
-use super::transaction::{Needs, WriteError, WritePlan, Writer};
+use super::transaction::{WriteError, Writer};
 use obsync_core::blocking::lock;
 
 /// Attempts at planning a commit when earlier requests take effect late.
@@ -38,15 +38,15 @@ const LOOKS: usize = 3;
 /// [closed](Self::close). If it is only dropped, the lease has to run out.
 #[derive(Debug)]
 pub struct DynamoState {
-    table: DynamoTable,
+    pub(super) table: DynamoTable,
     key: StateKey,
-    keys: ItemKeys,
+    pub(super) keys: ItemKeys,
     /// `None` when the state is opened for reading.
     lease: Option<(Arc<Holding>, Keeper)>,
     /// `None` after a failure in the middle of a commit: it is read again then.
     known: Mutex<Option<Known>>,
     /// The progress record to write with the next commit.
-    progress: Slot<Option<ProgressRecord>>,
+    pub(super) progress: Slot<Option<ProgressRecord>>,
 }
 
 impl DynamoState {
@@ -249,17 +249,17 @@ impl DynamoState {
     }
 
     /// Records that another run has the lease now.
-    fn lease_lost(&self, holding: &Holding) -> StateError {
+    pub(super) fn lease_lost(&self, holding: &Holding) -> StateError {
         holding.note_loss();
         StateError::LeaseLost { destination: self.key.destination.clone() }
     }
 
-    fn writer<'a>(&'a self, holding: &'a Holding) -> Writer<'a> {
+    pub(super) fn writer<'a>(&'a self, holding: &'a Holding) -> Writer<'a> {
         Writer { table: &self.table, keys: &self.keys, lease: &holding.lease, revisions: &holding.revisions }
     }
 
     /// The cache, read again if need be, with its lock. It is not empty.
-    async fn known(&self) -> Result<KnownGuard<'_>, StateError> {
+    pub(super) async fn known(&self) -> Result<KnownGuard<'_>, StateError> {
         let mut place = self.known.lock().await;
         if place.is_none() {
             *place = Some(Known::new(self.read_head().await?));
@@ -273,7 +273,7 @@ impl DynamoState {
     }
 
     /// Reads the head, as long as no other run has the lease.
-    async fn read_head(&self) -> Result<Head, StateError> {
+    pub(super) async fn read_head(&self) -> Result<Head, StateError> {
         let head = read_head(&self.table, &self.keys).await?;
         match (&self.lease, head) {
             (None, head) => Ok(head.unwrap_or_default()),
@@ -336,140 +336,6 @@ impl DynamoState {
         }
         Ok(intents)
     }
-
-    /// One attempt at a commit. `false`: an earlier given-up request took effect; plan it anew.
-    async fn try_commit(&self, holding: &Holding, commit: &Commit) -> Result<bool, StateError> {
-        let mut place = self.known().await?.0;
-        // Taken out of the cache during the commit: if this future is dropped, the cache stays empty.
-        let Some(mut known) = place.take() else { return Ok(false) };
-        if known.has_all_of(commit) {
-            *place = Some(known);
-            return Ok(true);
-        }
-        let Some(mut plan) = self.plan(holding, commit, &mut known).await? else { return Ok(false) };
-        let noted = lock(&self.progress).clone();
-        if let Some(note) = &noted {
-            let note = ProgressRecord { last_version: commit.state.version, ..note.clone() };
-            let note =
-                note.write(&self.keys, self.table.now()).map_err(|damage| self.table.unavailable(damage))?;
-            plan.with_head.push(note);
-        }
-        let is_done = self.carry_out(holding, plan, &mut known).await?;
-        if is_done {
-            *place = Some(known);
-            // A record set meanwhile waits for the next commit.
-            lock(&self.progress).take_if(|newer| noted.as_ref() == Some(newer));
-        }
-        Ok(is_done)
-    }
-
-    /// The plan of a commit, after all that must be written before it. `None`: plan it anew.
-    async fn plan(
-        &self,
-        holding: &Holding,
-        commit: &Commit,
-        known: &mut Known,
-    ) -> Result<Option<WritePlan>, StateError> {
-        let mut are_deferred = commit.deferred.len() > deferred::AT_ONCE;
-        if are_deferred && !self.defer(holding, commit, known).await? {
-            return Ok(None);
-        }
-        loop {
-            let before = known.head.clone();
-            let plan = known.plan(&self.table, &self.keys, commit, are_deferred).await;
-            let Some(plan) = self.unless_stale(plan, &before).await? else { return Ok(None) };
-            let Some(needs) = plan.needs else { return Ok(Some(plan)) };
-            *known = Known::new(before);
-            let is_done = match needs {
-                Needs::Pages(kind) => self.add_pages(holding, kind, known).await?,
-                Needs::Arrivals => {
-                    are_deferred = true;
-                    self.defer(holding, commit, known).await?
-                }
-            };
-            if !is_done {
-                return Ok(None);
-            }
-        }
-    }
-
-    /// Writes the deferred changes of a commit, some at a time. `false`: an earlier given-up request took
-    /// effect. If the process dies in between, the next run finds them in the vault's list again, since the
-    /// state's version is the one before.
-    async fn defer(&self, holding: &Holding, commit: &Commit, known: &mut Known) -> Result<bool, StateError> {
-        for (kind, changed) in Changed::of(commit) {
-            let mut arrivals = changed.into_arrivals();
-            while let Some(portion) = arrivals.next(*known.head.pages_of(kind)) {
-                let before = known.head.clone();
-                let plan = known.plan_portion(&self.table, &self.keys, kind, portion.clone()).await;
-                let Some(plan) = self.unless_stale(plan, &before).await? else { return Ok(false) };
-                let is_done = match plan.needs {
-                    Some(_) => {
-                        arrivals.put_back(portion);
-                        self.add_pages(holding, kind, known).await?
-                    }
-                    None => self.carry_out(holding, plan, known).await?,
-                };
-                if !is_done {
-                    return Ok(false);
-                }
-            }
-        }
-        Ok(true)
-    }
-
-    /// Divides deferred changes of a kind into twice as many pages. `false`: an earlier given-up request took
-    /// effect.
-    async fn add_pages(
-        &self,
-        holding: &Holding,
-        kind: DeferredKind,
-        known: &mut Known,
-    ) -> Result<bool, StateError> {
-        let before = known.head.clone();
-        let pages = DeferredPages::new(&self.table, &self.keys, kind, &before);
-        let halves = match pages.halve(&self.writer(holding), known.index(kind)).await {
-            Ok(halves) => Ok(halves),
-            Err(WriteError::State(error)) => Err(error),
-            Err(WriteError::LeaseLost | WriteError::Stale) => return Err(self.lease_lost(holding)),
-        };
-        let Some(halves) = self.unless_stale(halves, &before).await? else { return Ok(false) };
-        let mut plan = WritePlan { head: before, after: halves.after, ..WritePlan::default() };
-        *plan.head.pages_of(kind) = halves.pages;
-        self.carry_out(holding, plan, known).await
-    }
-
-    /// The result of planning from the head `before`. For an overtaken run apparent damage is its successor's
-    /// work: then an error; `None` if an earlier given-up request took effect.
-    async fn unless_stale<P>(
-        &self,
-        plan: Result<P, StateError>,
-        before: &Head,
-    ) -> Result<Option<P>, StateError> {
-        match plan {
-            Err(StateError::Corrupt { .. }) if self.read_head().await? != *before => Ok(None),
-            plan => plan.map(Some),
-        }
-    }
-
-    /// Carries a plan out. `false`: an earlier given-up request took effect.
-    async fn carry_out(
-        &self,
-        holding: &Holding,
-        plan: WritePlan,
-        known: &mut Known,
-    ) -> Result<bool, StateError> {
-        let asked = Moment::now(self.table.clock());
-        match self.writer(holding).carry_out(plan, &mut known.head).await {
-            Ok(()) => {
-                holding.note_renewal(asked);
-                Ok(true)
-            }
-            Err(WriteError::State(error)) => Err(error),
-            Err(WriteError::LeaseLost) => Err(self.lease_lost(holding)),
-            Err(WriteError::Stale) => Ok(false),
-        }
-    }
 }
 
 /// The head of a state, if there is one.
@@ -489,7 +355,7 @@ pub(super) fn head_of(table: &DynamoTable, key: &str, item: &Item) -> Result<Hea
 }
 
 /// The cache with its lock. It is not empty.
-struct KnownGuard<'a>(MutexGuard<'a, Option<Known>>);
+pub(super) struct KnownGuard<'a>(pub(super) MutexGuard<'a, Option<Known>>);
 
 impl KnownGuard<'_> {
     fn get(&mut self) -> &mut Known {

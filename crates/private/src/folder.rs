@@ -137,6 +137,24 @@ impl Folder {
     ///
     /// Errors of the system.
     pub fn replace(&self, name: &str, content: &[u8]) -> io::Result<()> {
+        self.write_new(name, content)?.sync_all()?;
+        self.put_in_place(name)?;
+        File::from(self.handle.try_clone()?).sync_all()
+    }
+
+    /// The same without a flush: a killed process leaves the old or the new content, a power failure possibly
+    /// an empty file.
+    ///
+    /// # Errors
+    ///
+    /// Errors of the system.
+    pub fn replace_unflushed(&self, name: &str, content: &[u8]) -> io::Result<()> {
+        self.write_new(name, content)?;
+        self.put_in_place(name)
+    }
+
+    /// Writes the file that will be `name`.
+    fn write_new(&self, name: &str, content: &[u8]) -> io::Result<File> {
         let temporary = format!("{name}.new");
         match rustix::fs::unlinkat(&self.handle, &temporary, AtFlags::empty()) {
             Ok(()) | Err(Errno::NOENT) => {}
@@ -146,9 +164,11 @@ impl Folder {
         let file = rustix::fs::openat(&self.handle, &temporary, flags, Mode::from_raw_mode(0o600))?;
         let mut file = File::from(file);
         file.write_all(content)?;
-        file.sync_all()?;
-        rustix::fs::renameat(&self.handle, &temporary, &self.handle, name)?;
-        File::from(self.handle.try_clone()?).sync_all()
+        Ok(file)
+    }
+
+    fn put_in_place(&self, name: &str) -> io::Result<()> {
+        Ok(rustix::fs::renameat(&self.handle, format!("{name}.new"), &self.handle, name)?)
     }
 
     /// Renames a file of the folder, replacing any file with the new name.

@@ -84,6 +84,13 @@ impl Companion {
         replaced.map_err(|error| self.failed(database, &error))
     }
 
+    /// The same without a flush: after a power failure it may be empty.
+    fn replace_unflushed(&self, database: &Database, text: &str) -> Result<(), StateError> {
+        let (folder, name) = private_folder(database)?;
+        let replaced = folder.replace_unflushed(&(name + self.ending), text.as_bytes());
+        replaced.map_err(|error| self.failed(database, &error))
+    }
+
     /// Overwrites the file in place, without a flush, if it has the length of the text. Returns whether it had.
     ///
     /// A text of a few bytes is in one sector: after a power failure the file has the former text or this one.
@@ -124,11 +131,12 @@ pub(super) fn last_run(database: &Database) -> Option<LastRun> {
     Some(run.unwrap_or_else(|| LastRun::of_unknown_end(Timestamp::try_from(at).unwrap_or_default())))
 }
 
-/// Stores a run.
+/// Stores a run, without a flush: each run does it twice, and a flush takes as long as all else in a run that
+/// finds nothing new. A power failure leaves an earlier run or one that counts as cut short.
 pub(super) fn note_run(database: &Database, run: &LastRun) -> Result<(), StateError> {
     let text =
         serde_json::to_string(run).map_err(|error| LAST_RUN.failed(database, &io::Error::from(error)))?;
-    LAST_RUN.replace(database, &format!("{text}\n")).inspect_err(|_| {
+    LAST_RUN.replace_unflushed(database, &format!("{text}\n")).inspect_err(|_| {
         // The end of the run before must not count as the end of this one.
         if run.ended.is_none() {
             let _ = LAST_RUN.empty(database);
