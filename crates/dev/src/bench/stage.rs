@@ -105,13 +105,16 @@ impl Stage {
         if let Some(cloud) = &self.cloud {
             obsync.with_environment(cloud.env());
         }
-        if self.has_table {
-            obsync.with_environment(vec![("OBSYNC_STATE".to_owned(), format!("dynamodb://{TABLE}"))]);
+        let name = home.file_name().context("a folder without a name")?.to_string_lossy().into_owned();
+        if let Some(cloud) = self.cloud.as_ref().filter(|_| self.has_table) {
+            // An older program refuses a table in which a newer one has written.
+            let table = format!("{TABLE}-{}", name.trim_start_matches('.'));
+            cloud.dynamodb().create_table(&table)?;
+            obsync.with_environment(vec![("OBSYNC_STATE".to_owned(), format!("dynamodb://{table}"))]);
         }
         obsync.login()?;
         // A pull makes its files durable and would have to wait for earlier unflushed writes.
         nix::unistd::sync();
-        let name = home.file_name().context("a folder without a name")?.to_string_lossy().into_owned();
         Ok(BenchDevice { home, obsync, prefix: self.cloud.as_ref().map(|_| name) })
     }
 
@@ -188,7 +191,6 @@ async fn cloud(latency: Duration) -> Result<Cloud> {
     let faults = CloudFaults { s3: late.clone(), dynamodb: late, ..CloudFaults::default() };
     let cloud = Cloud::start(CloudOptions { faults, ..CloudOptions::default() }).await?;
     cloud.s3().create_bucket(BUCKET);
-    cloud.dynamodb().create_table(TABLE)?;
     Ok(cloud)
 }
 
