@@ -83,6 +83,8 @@ impl DynamoState {
                         arrivals.put_back(portion);
                         self.add_pages(holding, kind, known).await?
                     }
+                    // They are deferred already.
+                    None if plan.is_empty() => true,
                     None => self.carry_out(holding, plan, known).await?,
                 };
                 if !is_done {

@@ -95,6 +95,11 @@ pub(super) enum Needs {
 }
 
 impl WritePlan {
+    /// True if nothing but the head would be written.
+    pub(super) fn is_empty(&self) -> bool {
+        self.before.is_empty() && self.with_head.is_empty() && self.after.is_empty()
+    }
+
     /// True if one transaction has room for all writes before the removals, and for `more` small ones.
     pub(super) fn is_single(&self, more: usize) -> bool {
         let writes = || self.before.iter().chain(&self.with_head);

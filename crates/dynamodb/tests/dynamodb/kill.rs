@@ -105,10 +105,10 @@ async fn a_run_that_is_cut_off_after_any_request_leaves_a_whole_state() {
     }
 }
 
-/// A commit with more deferred changes than are written at once, half of which failed before.
+/// A commit with more deferred changes than are written at once, some of which failed before.
 fn thousands() -> Commit {
-    let deferred = (0..1_200).map(left_out).collect();
-    Commit { deferred, ..commit_of(files(5), 1_300) }
+    let deferred = (0..6_000).map(left_out).collect();
+    Commit { deferred, ..commit_of(files(5), 6_000) }
 }
 
 #[tokio::test]
@@ -134,16 +134,16 @@ async fn a_run_that_is_cut_off_while_it_defers_thousands_of_changes_forgets_none
         assert_eq!((summary.failed, summary.filtered), (failed.len() as u64, filtered.len() as u64));
         let both: BTreeSet<_> = failed.union(&filtered).collect();
         assert!((0..600).map(change_key).all(|key| both.contains(&key)), "{request} requests");
-        assert_eq!(next.load().await.unwrap().version == 1_300, is_done);
+        assert_eq!(next.load().await.unwrap().version == 6_000, is_done);
         next.commit(thousands()).await.unwrap();
         let summary = next.summary().await.unwrap().unwrap();
-        assert_eq!((summary.files, summary.failed, summary.filtered), (5, 0, 1_200));
+        assert_eq!((summary.files, summary.failed, summary.filtered), (5, 0, 6_000));
         if is_done {
             break;
         }
         cut += 1;
     }
-    assert!(cut >= 6, "{cut}");
+    assert!(cut >= 4, "{cut}");
 }
 
 /// A commit whose records nearly fill a transaction, and which settles most of the 61 changes that failed so
