@@ -401,8 +401,8 @@ impl Place<'_> {
             Stage::Upload { upload, .. } => match objects.complete(upload, guard).await {
                 Ok(version) => Ok(version),
                 // The answer may be lost although the upload is complete.
-                Err(error) => match objects.head(&self.key).await? {
-                    Some(facts) if facts.is_exactly(meta, self.context.vault()) => Ok(facts.version),
+                Err(error) => match objects.head(&self.key).await {
+                    Ok(Some(facts)) if facts.is_exactly(meta, self.context.vault()) => Ok(facts.version),
                     _ => Err(error),
                 },
             },

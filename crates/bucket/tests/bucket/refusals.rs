@@ -743,6 +743,22 @@ async fn a_bucket_that_turns_read_only_midway_ends_the_run_in_its_words_and_lose
 }
 
 #[tokio::test]
+async fn a_refused_end_of_an_upload_is_told_in_its_own_words_if_the_object_may_not_be_looked_at_either() {
+    let bucket = S3Bucket::new().await;
+    let store = bucket.store().await;
+    place(&store, "first.md", b"text", TIME, None).await;
+    let refused = |operation: &str, words: &str| Refusal::new(operation, 403, "AccessDenied", words);
+    let mut looks = refused("HeadObject", "no").about("a.bin");
+    // The first look is the one before the upload ends.
+    looks.chance = Chance::always().after(1);
+    refuse(&bucket, vec![refused("CompleteMultipartUpload", "explicit deny").about("a.bin"), looks]);
+    let staged = stage(&store, "a.bin", &vec![7; 2 * PART], TIME).await;
+    let failure = publish_one(&store, staged, None).await.map(drop).unwrap_err();
+    assert!(whole(&failure.error).contains("explicit deny"), "{}", whole(&failure.error));
+    assert!(bucket.count("HeadObject") >= 2);
+}
+
+#[tokio::test]
 async fn a_service_that_wants_parts_of_one_size_gets_them() {
     let bucket = S3Bucket::new().await;
     bucket.cloud.faults().update(|faults| faults.s3_manners.equal_parts = true);
