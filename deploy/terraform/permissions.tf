@@ -82,8 +82,9 @@ data "aws_iam_policy_document" "function" {
     for_each = var.self_continue ? [aws_lambda_function.obsync.arn] : []
 
     content {
+      # Called by an alias or a version, it goes on as that one.
       actions   = ["lambda:InvokeFunction"]
-      resources = [statement.value]
+      resources = [statement.value, "${statement.value}:*"]
     }
   }
 

@@ -84,8 +84,10 @@ pub(super) async fn keep_beside(
             }
             // Either the name is taken by now, or the object to keep has changed.
             Err(error) if error.is_conflict() || error.is_missing_object() => {
-                let now = context.objects.head(key).await;
-                let now = now.map_err(|error| context.failed(Action::Look, path, &error))?;
+                let now = match context.objects.head(key).await {
+                    Ok(now) => now,
+                    Err(error) => return Err(context.look_failed(path, &error).await),
+                };
                 if now.is_none_or(|now| now.version.e_tag != facts.version.e_tag) {
                     return Ok(None);
                 }

@@ -10,7 +10,7 @@ use obsync_core::{DestinationError, KnownContent, LocalFacts, Supposed};
 use obsync_protocol::{ContentHash, VaultPath};
 
 use super::conditions::Conditional;
-use super::error::RequestError;
+use super::error::{Kind, RequestError};
 use super::error_context::{Action, ErrorContext};
 use super::keys::Keys;
 use super::listing::Listing;
@@ -120,11 +120,26 @@ impl Context {
 
     /// Looks at the object at a path, and caches it.
     pub(super) async fn look(&self, path: &VaultPath, key: &Path) -> Result<Occupant, DestinationError> {
-        let found = self.objects.head(key).await.map_err(|error| self.failed(Action::Look, path, &error))?;
+        let found = match self.objects.head(key).await {
+            Ok(found) => found,
+            Err(error) => return Err(self.look_failed(path, &error).await),
+        };
         self.errors.succeeded(Action::Look);
         let occupant = found.map_or(Occupant::Nothing, |facts| Occupant::Object(Box::new(facts)));
         self.cache.put(path, occupant.clone());
         Ok(occupant)
+    }
+
+    /// The error for a failed look at a file's object. If the run's first look is denied, a look at the marker
+    /// shows whether that concerns one object or all.
+    pub(super) async fn look_failed(&self, path: &VaultPath, error: &RequestError) -> DestinationError {
+        if error.kind == Kind::Denied
+            && self.errors.is_first(Action::Look)
+            && self.objects.head(&self.keys.of_marker()).await.is_ok()
+        {
+            self.errors.succeeded(Action::Look);
+        }
+        self.failed(Action::Look, path, error)
     }
 
     /// The cached occupant of a path; looks at the bucket if there is none.

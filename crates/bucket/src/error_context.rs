@@ -55,6 +55,8 @@ pub(super) struct ErrorContext {
     address: OnceLock<String>,
     /// Something was written in this run: a denial then concerns one object and not all.
     wrote: AtomicBool,
+    /// An object was looked at in this run: a denied look then concerns one object.
+    looked: AtomicBool,
     /// The last refusal of each action, and its number in a row.
     refusals: Mutex<HashMap<Action, (String, u32)>>,
 }
@@ -65,6 +67,7 @@ impl ErrorContext {
             location,
             address: OnceLock::new(),
             wrote: AtomicBool::new(false),
+            looked: AtomicBool::new(false),
             refusals: Mutex::default(),
         }
     }
@@ -88,6 +91,9 @@ impl ErrorContext {
 
     /// Records a success: resets the count of refusals.
     pub(super) fn succeeded(&self, action: Action) {
+        if action == Action::Look {
+            self.looked.store(true, Ordering::Relaxed);
+        }
         lock(&self.refusals).remove(&action);
     }
 
@@ -126,8 +132,10 @@ impl ErrorContext {
     }
 
     /// True if nothing has succeeded yet that would have needed the same permission.
-    fn is_first(&self, action: Action) -> bool {
-        matches!(action, Action::Look | Action::Write | Action::List) && !self.wrote.load(Ordering::Relaxed)
+    pub(super) fn is_first(&self, action: Action) -> bool {
+        let needs = matches!(action, Action::Look | Action::Write | Action::List);
+        let has_looked = action == Action::Look && self.looked.load(Ordering::Relaxed);
+        needs && !has_looked && !self.wrote.load(Ordering::Relaxed)
     }
 
     /// The error for a failed action on the bucket as a whole: it ends the run.

@@ -402,8 +402,8 @@ impl Place<'_> {
             Stage::Upload { upload, .. } => match objects.complete(upload, guard).await {
                 Ok(version) => Ok(version),
                 // The answer may be lost although the upload is complete.
-                Err(error) => match objects.head(&self.key).await? {
-                    Some(facts) if facts.is_exactly(meta, self.context.vault()) => Ok(facts.version),
+                Err(error) => match objects.head(&self.key).await {
+                    Ok(Some(facts)) if facts.is_exactly(meta, self.context.vault()) => Ok(facts.version),
                     _ => Err(error),
                 },
             },
@@ -420,8 +420,10 @@ impl Place<'_> {
     /// After a conflict: an error if the original of a copy changed, and not the object at the copy's place.
     async fn check_original(&mut self, error: &RequestError) -> Result<(), DestinationError> {
         let Some((from, facts)) = copied_from(&self.stage) else { return Ok(()) };
-        let found = self.context.objects.head(from).await;
-        let found = found.map_err(|error| self.context.failed(Action::Look, &self.staged.path, &error))?;
+        let found = match self.context.objects.head(from).await {
+            Ok(found) => found,
+            Err(error) => return Err(self.context.look_failed(&self.staged.path, &error).await),
+        };
         if found.is_some_and(|found| found.version.e_tag == facts.version.e_tag) && error.is_conflict() {
             return Ok(());
         }

@@ -29,7 +29,8 @@ pub struct SlowFile {
     pub uid: u64,
     /// Consecutive attempts in which it did not arrive.
     pub tries: u32,
-    /// Seconds that it needs at its latest speed; `None` if hardly anything arrived.
+    /// Seconds that it needs at its latest speed; `None` if that is unknown: hardly anything arrived, or the
+    /// last attempt had no end.
     pub seconds: Option<u64>,
     /// When it was last tried, in seconds since the epoch.
     #[serde(default)]
@@ -49,6 +50,12 @@ impl SlowFile {
         Handling::GiveUp(self.reason(time))
     }
 
+    /// The same file after one more attempt that had no end of its own. How long it would have taken is
+    /// unknown: with an estimate, a file that gets the function killed would come first again and again.
+    pub(super) fn tried_again(self, now: i64) -> Self {
+        SlowFile { tries: self.tries.saturating_add(1), seconds: None, tried: now, ..self }
+    }
+
     /// The pause before the next attempt, in seconds.
     fn pause(&self) -> i64 {
         match self.tries.saturating_sub(TRIES).checked_sub(1) {
@@ -64,7 +71,10 @@ impl SlowFile {
                 ": at the pace at which it came it needs about {seconds} s, and an invocation has {time}; give the \
                  function more time, or more memory, with which it is faster"
             ),
-            None => ", and hardly anything of it came in the last of them".to_owned(),
+            None => {
+                ": in the last of them hardly anything of it came, or that invocation was ended from outside"
+                    .to_owned()
+            }
         };
         format!(
             "it did not come through in {tries} invocations{pace}; later runs try it again, after the other files"
@@ -79,7 +89,7 @@ struct Mark {
     received: u64,
 }
 
-/// A content under way.
+/// A content on its way to the destination.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Receiving {
     pub(super) begun: Instant,
@@ -107,8 +117,17 @@ impl Receiving {
         true
     }
 
-    /// Seconds for the whole content at its latest speed; `None` if hardly anything arrived.
+    /// True if all of it arrived from the server.
+    pub(super) fn is_whole(&self) -> bool {
+        self.latest.received >= self.bytes
+    }
+
+    /// Seconds for the whole content at its latest speed; `None` if hardly anything arrived. For one that is
+    /// whole, and waits for the destination: those until now.
     pub(super) fn seconds(&self, now: Instant) -> Option<u64> {
+        if self.is_whole() {
+            return Some(now.saturating_duration_since(self.begun).as_secs());
+        }
         let is_old = |mark: &Mark| now.saturating_duration_since(mark.at) >= WINDOW;
         if is_old(&self.latest) {
             return None;
@@ -172,5 +191,7 @@ mod tests {
         assert_eq!(receiving.seconds(at(200)), Some(1000));
         assert_eq!(receiving.seconds(at(230)), None, "it has stalled");
         assert!(!receiving.note(50, at(231)), "it began anew");
+        assert!(receiving.note(100_000, at(232)));
+        assert_eq!(receiving.seconds(at(300)), Some(300), "it waits for the destination");
     }
 }

@@ -34,7 +34,7 @@ pub struct Tracker {
     /// The recorded part of them.
     durable: Mutex<Tally>,
     begun: Instant,
-    /// Larger contents under way.
+    /// Larger contents that are not recorded yet.
     receiving: Mutex<HashMap<Uid, Receiving>>,
     /// The file that did not arrive in time before.
     hurdle: Option<SlowFile>,
@@ -198,7 +198,23 @@ impl Tracker {
         Some(Hurdle { uid: Uid(file.uid), handling: handling.clone() })
     }
 
-    /// The file that took at least half of the time until now and has not arrived.
+    /// Notes the files that a commit settles. Those that failed count only if all of them arrived: the other
+    /// ones were cut short.
+    fn settle(&self, commit: &Commit) {
+        let mut receiving = lock(&self.receiving);
+        let failed = commit.deferred.iter().map(|deferred| deferred.message.uid);
+        let refused: Vec<Uid> =
+            failed.filter(|uid| receiving.get(uid).is_some_and(Receiving::is_whole)).collect();
+        let recorded = commit.records.iter().filter_map(Record::file).map(|file| file.uid);
+        for uid in recorded.chain(refused) {
+            receiving.remove(&uid);
+            if self.hurdle.is_some_and(|hurdle| hurdle.uid == uid.0) {
+                self.arrived.store(true, Ordering::Relaxed);
+            }
+        }
+    }
+
+    /// The file that took at least half of the time until now and is not recorded.
     fn slow_file(&self) -> Option<SlowFile> {
         let receiving = lock(&self.receiving);
         let (uid, slowest) = receiving.iter().min_by_key(|(_, receiving)| receiving.begun)?;
@@ -226,15 +242,24 @@ impl Tracker {
         let handling = self.handling.get();
         let missing = self.hurdle.filter(|_| !self.arrived.load(Ordering::Relaxed));
         match status {
-            // If the function is killed now, this was an attempt.
-            ProgressStatus::Running => self.slow_file().or(missing.map(|file| match handling {
-                Some(Handling::First) => SlowFile { tries: file.tries.saturating_add(1), ..file },
-                _ => file,
-            })),
+            // If the function is killed now, this was an attempt, and no time is known that suffices.
+            ProgressStatus::Running => match self.slow_file() {
+                Some(slow) => Some(SlowFile { seconds: None, ..slow }),
+                None if handling == Some(&Handling::First) => missing.map(tried_again),
+                None => missing,
+            },
             ProgressStatus::Interrupted => self.slow_file().or(missing),
-            ProgressStatus::Failed => missing,
+            // What ended the run may have been this file.
+            ProgressStatus::Failed => missing.map(|file| match self.is_under_way(file) {
+                true => tried_again(file),
+                false => file,
+            }),
             ProgressStatus::Complete => missing.filter(|_| matches!(handling, Some(Handling::GiveUp(_)))),
         }
+    }
+
+    fn is_under_way(&self, file: SlowFile) -> bool {
+        lock(&self.receiving).contains_key(&Uid(file.uid))
     }
 
     /// The durations of this invocation's stages.
@@ -321,6 +346,10 @@ impl Tracker {
     }
 }
 
+fn tried_again(file: SlowFile) -> SlowFile {
+    file.tried_again(jiff::Timestamp::now().as_second())
+}
+
 impl Progress for Tracker {
     fn phase(&self, phase: Phase) {
         lock(&self.bringing).enter(phase);
@@ -344,13 +373,6 @@ impl Progress for Tracker {
             return;
         }
         let mut receiving = lock(&self.receiving);
-        if received >= bytes {
-            receiving.remove(&uid);
-            if self.hurdle.is_some_and(|hurdle| hurdle.uid == uid.0) {
-                self.arrived.store(true, Ordering::Relaxed);
-            }
-            return;
-        }
         let now = Instant::now();
         if !receiving.get_mut(&uid).is_some_and(|known| known.note(received, now)) {
             receiving.insert(uid, Receiving::begin(received, bytes, now));
@@ -462,6 +484,7 @@ impl StateStore for TrackedState {
     /// The record is part of the same transaction, so it costs no further request.
     async fn commit(&self, commit: Commit) -> Result<(), StateError> {
         let (version, checked) = (commit.state.version, commit.state.full_up_to);
+        self.tracker.settle(&commit);
         if self.notes {
             self.state.note_progress(self.tracker.record(ProgressStatus::Running, version, None));
         }
@@ -481,6 +504,8 @@ impl StateStore for TrackedState {
 
 #[cfg(test)]
 mod tests {
+    use obsync_core::{FileMeta, RecordKind};
+
     use super::*;
 
     const HOUR: Duration = Duration::from_secs(3600);
@@ -591,10 +616,41 @@ mod tests {
             tracker(&found(interrupted)).hurdle(Duration::ZERO).unwrap().handling,
             Handling::GiveUp(_)
         ));
-        let through = tracker(&stored);
-        receive_slowly(&through);
-        through.receiving(Uid(7), 100 << 20, 100 << 20);
-        assert_eq!(through.record(ProgressStatus::Interrupted, 0, None).hurdle, None);
+    }
+
+    fn commit(file: Option<Uid>) -> Commit {
+        let record = |uid| {
+            let path = VaultPath::parse("large.bin").unwrap();
+            let meta = FileMeta { uid, hash: ContentHash::of(b""), size: 100 << 20, ctime: 0, mtime: 0 };
+            Record::seen(path, RecordKind::File(meta), None)
+        };
+        Commit { records: file.map(record).into_iter().collect(), ..Commit::default() }
+    }
+
+    #[test]
+    fn a_file_is_there_when_it_is_recorded_and_not_when_its_last_byte_is_received() {
+        let stored = found(tried_twice());
+        let slow_there = tracker(&stored);
+        receive_slowly(&slow_there);
+        slow_there.receiving(Uid(7), 100 << 20, 100 << 20);
+        slow_there.settle(&commit(Some(Uid(9))));
+        let hurdle = slow_there.record(ProgressStatus::Interrupted, 0, None).hurdle.unwrap();
+        assert_eq!((hurdle.uid, hurdle.tries), (7, TRIES + 1));
+        assert!(hurdle.seconds.is_some(), "the time that it needs at least");
+        assert!(slow_there.gives_up_next());
+        slow_there.settle(&commit(Some(Uid(7))));
+        assert_eq!(slow_there.record(ProgressStatus::Interrupted, 0, None).hurdle, None);
+        assert!(!slow_there.gives_up_next());
+    }
+
+    #[test]
+    fn a_run_that_fails_while_the_file_arrives_counts_as_an_attempt() {
+        let stored = found(tried_twice());
+        let elsewhere = tracker(&stored);
+        assert_eq!(elsewhere.record(ProgressStatus::Failed, 0, None).hurdle.unwrap().tries, TRIES);
+        let under_way = tracker(&stored);
+        receive_slowly(&under_way);
+        assert_eq!(under_way.record(ProgressStatus::Failed, 0, None).hurdle.unwrap().tries, TRIES + 1);
     }
 
     #[test]
@@ -617,19 +673,29 @@ mod tests {
         Some(SlowFile { uid: 7, tries, seconds: None, tried: 0 })
     }
 
+    /// An invocation has far more time than had passed at the last commit of one that was killed.
     #[test]
     fn a_file_that_gets_the_function_killed_counts_as_tried() {
+        let time = Duration::from_secs(100);
         let first = tracker(&StoredProgress::Missing);
         receive_slowly(&first);
         let killed = first.record(ProgressStatus::Running, 0, None);
         assert_eq!(killed.hurdle.unwrap().tries, 1);
-        let alone = tracker(&found(killed));
-        assert_eq!(alone.hurdle(Duration::ZERO).unwrap().handling, Handling::First);
-        let killed = alone.record(ProgressStatus::Running, 0, None);
-        assert_eq!(killed.hurdle.unwrap().tries, 2);
-        let without = tracker(&found(killed));
-        assert!(matches!(without.hurdle(Duration::ZERO).unwrap().handling, Handling::GiveUp(_)));
-        assert_eq!(without.record(ProgressStatus::Running, 0, None).hurdle.unwrap().tries, 2);
+        let alone = tracker(&found(killed.clone()));
+        assert_eq!(alone.hurdle(time).unwrap().handling, Handling::First);
+        let before_it = alone.record(ProgressStatus::Running, 0, None);
+        receive_slowly(&alone);
+        let beside_it = alone.record(ProgressStatus::Running, 0, None);
+        let once_more = SlowFile { seconds: Some(30), ..killed.hurdle.unwrap() };
+        let ended = tracker(&found(ProgressRecord { hurdle: Some(once_more), ..killed }));
+        ended.hurdle(time);
+        let after_an_end = ended.record(ProgressStatus::Running, 0, None);
+        for killed in [before_it, beside_it, after_an_end] {
+            assert_eq!(killed.hurdle.unwrap().tries, 2);
+            let without = tracker(&found(killed));
+            assert!(matches!(without.hurdle(time).unwrap().handling, Handling::GiveUp(_)));
+            assert_eq!(without.record(ProgressStatus::Running, 0, None).hurdle.unwrap().tries, 2);
+        }
     }
 
     #[test]

@@ -124,11 +124,13 @@ impl Answer {
     }
 
     /// The same, with the number of vaults put into the queue besides those of the reports.
-    pub(crate) fn with_queued(mut self, queued: usize) -> Self {
-        if queued == 0 {
-            return self;
-        }
-        let sentence = format!("{queued} vaults are in the queue, a message each");
+    /// `last_round_waits`: none was, because the messages of the last round are still there.
+    pub(crate) fn with_queued(mut self, queued: usize, last_round_waits: bool) -> Self {
+        let sentence = match (queued, last_round_waits) {
+            (_, true) => "the messages of the last round still wait in the queue; none is added".to_owned(),
+            (0, false) => return self,
+            (queued, false) => format!("{queued} vaults are in the queue, a message each"),
+        };
         (self.status, self.message) = match self.vaults.is_empty() {
             true => ("queued", sentence),
             false if self.status == "failed" => ("partial", format!("{sentence}; {}", self.message)),

@@ -155,11 +155,11 @@ impl Call<'_> {
     async fn act(&self, action: &Action) -> Result<Answer, InvocationError> {
         match action {
             Action::Sync(request) => {
-                let Synced { mut reports, rest, queued, notice } =
+                let Synced { mut reports, rest, queued, last_round_waits, notice } =
                     self.sync_all(request, Spreading::Vaults).await?;
                 self.go_on(request, rest, &mut reports).await;
                 let goes_on = reports.iter().any(VaultReport::goes_on);
-                let mut answer = Answer::of_sync(&reports).with_queued(queued);
+                let mut answer = Answer::of_sync(&reports).with_queued(queued, last_round_waits);
                 if let Some(notice) = notice {
                     answer.message = format!("{}; {notice}", answer.message);
                 }
@@ -255,9 +255,13 @@ impl Call<'_> {
                         mistaken.drain(..).map(|report| Named { id: report.vault_id, name: report.name }),
                     );
                 }
-                let unsent = self.spread(queue, request, &vaults).await;
-                synced.queued = vaults.len().saturating_sub(unsent.len());
-                reports.extend(unsent);
+                match self.spread(queue, request, &vaults).await {
+                    Some(unsent) => {
+                        synced.queued = vaults.len().saturating_sub(unsent.len());
+                        reports.extend(unsent);
+                    }
+                    None => synced.last_round_waits = true,
+                }
             }
             None => {
                 reports.extend(self.sync_jobs(request, direction, account, deadline, jobs, beginning).await)
@@ -274,8 +278,8 @@ impl Call<'_> {
     }
 
     /// Puts vaults into the function's queue, a message each. Returns a report on each whose message could
-    /// not be sent.
-    async fn spread(&self, queue: &str, request: &SyncRequest, vaults: &[Named]) -> Vec<VaultReport> {
+    /// not be sent. `None`: the messages of the last round still wait there, and none is added.
+    async fn spread(&self, queue: &str, request: &SyncRequest, vaults: &[Named]) -> Option<Vec<VaultReport>> {
         let spread = Spread::new(&self.warm.aws, queue, &self.context.request_id, self.deadline.last_call());
         // A schedule faster than the queue is served must not make it longer and longer.
         if request.is_of_all()
@@ -287,7 +291,7 @@ impl Call<'_> {
                 "the messages of the last round still wait in the queue; none is added: have more invocations serve it at a \
                  time, or schedule more rarely"
             );
-            return Vec::new();
+            return None;
         }
         let letter = |vault: &Named| Letter {
             vault: vault.id.clone(),
@@ -309,7 +313,7 @@ impl Call<'_> {
             let reason = unsent.get(&vault.id)?;
             Some(VaultReport::nothing(&vault.id, &vault.name, VaultStatus::Incomplete, reason.clone()))
         };
-        vaults.iter().filter_map(report).collect()
+        Some(vaults.iter().filter_map(report).collect())
     }
 
     /// Measures how long ago the vaults of the function were last found up to date.

@@ -30,6 +30,8 @@ pub(crate) struct Synced {
     pub(crate) rest: BTreeMap<u32, Vec<String>>,
     /// Number of vaults put into the function's queue, a message each.
     pub(crate) queued: usize,
+    /// None was, because the messages of the last round still wait there.
+    pub(crate) last_round_waits: bool,
     /// A further notice for the sender.
     pub(crate) notice: Option<String>,
 }

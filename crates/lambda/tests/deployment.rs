@@ -108,6 +108,17 @@ fn the_function_may_do_what_it_does_and_nothing_else() {
     }
 }
 
+/// A continuation goes to the ARN by which the function was called.
+#[test]
+fn a_function_called_by_an_alias_or_a_version_may_go_on_as_that() {
+    let continues = |statement: &&Value| texts(&statement["Action"]) == ["lambda:InvokeFunction"];
+    let all = statements();
+    let places = texts(&all.iter().find(continues).unwrap()["Resource"]);
+    assert_eq!(places, ["ObsyncFunction.Arn", "${ObsyncFunction.Arn}:*"]);
+    let terraform = read("terraform/permissions.tf");
+    assert!(terraform.contains("resources = [statement.value, \"${statement.value}:*\"]"));
+}
+
 #[test]
 fn terraform_grants_the_same() {
     let text = read("terraform/permissions.tf");

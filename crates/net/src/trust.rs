@@ -57,18 +57,24 @@ impl Bundle {
 
     fn parse(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, String> {
         let mut roots = RootCertStore::empty();
-        let mut certificates = Vec::new();
+        let (mut certificates, mut odd) = (Vec::new(), Vec::new());
         for certificate in CertificateDer::pem_slice_iter(pem) {
             let certificate = certificate.map_err(|error| format!("it is not PEM ({error})"))?;
-            roots
-                .add(certificate.clone())
-                .map_err(|error| format!("it has a damaged certificate ({error})"))?;
-            certificates.push(certificate);
+            match roots.add(certificate.clone()) {
+                Ok(()) => certificates.push(certificate),
+                Err(error) => odd.push(error),
+            }
         }
-        if certificates.is_empty() {
-            return Err("it has no certificate in PEM (-----BEGIN CERTIFICATE-----)".to_owned());
+        match (certificates.is_empty(), odd.first()) {
+            (true, Some(error)) => Err(format!("it has a damaged certificate ({error})")),
+            (true, None) => Err("it has no certificate in PEM (-----BEGIN CERTIFICATE-----)".to_owned()),
+            // Bundles of companies often have an odd one; the system's are read as leniently.
+            (false, Some(error)) => {
+                tracing::warn!(skipped = odd.len(), %error, "some certificates of a file cannot be used");
+                Ok(certificates)
+            }
+            (false, None) => Ok(certificates),
         }
-        Ok(certificates)
     }
 }
 
@@ -149,6 +155,21 @@ fn unusable(error: rustls::Error) -> NetworkError {
 mod tests {
     use super::*;
 
+    /// A self-signed authority.
+    const AUTHORITY: &str = "\
+        -----BEGIN CERTIFICATE-----\n\
+        MIIBlzCCAT2gAwIBAgIUdNK5jmoQ5zz5OBKPn0G4hERwlfEwCgYIKoZIzj0EAwIw\n\
+        IDEeMBwGA1UEAwwVb2JzeW5jLXRlc3QtYXV0aG9yaXR5MCAXDTI2MTEyODA5MzY0\n\
+        NVoYDzIxMjYxMTA0MDkzNjQ1WjAgMR4wHAYDVQQDDBVvYnN5bmMtdGVzdC1hdXRo\n\
+        b3JpdHkwWTATBgcqhkjOPQIBBggqhkjOPQMBBwNCAAS+BWa1Z0Xw33d40w6P/zyH\n\
+        1NspuJZCijRrh6eXcefhua27YAl65GM6UlOW7/7UGhle/JTj3CO1meqWQX7xxsQQ\n\
+        o1MwUTAdBgNVHQ4EFgQUguiQBciDV5lIYP2uk6FQZmfwt2MwHwYDVR0jBBgwFoAU\n\
+        guiQBciDV5lIYP2uk6FQZmfwt2MwDwYDVR0TAQH/BAUwAwEB/zAKBggqhkjOPQQD\n\
+        AgNIADBFAiBhVGyPTpBRnwsDP4Ub/2YcbmmUnSBdbiyBsRHWc5bFAQIhANtBEHul\n\
+        vJXBihWfetJnWen43NSlqbe1j4CNbLMDYY08\n\
+        -----END CERTIFICATE-----\n\
+    ";
+
     fn refused(content: &[u8]) -> String {
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), content).unwrap();
@@ -161,6 +182,14 @@ mod tests {
         assert!(refused(b"<html>").contains("no certificate"));
         let damaged = b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
         assert!(refused(damaged).contains("damaged"), "{}", refused(damaged));
+    }
+
+    #[test]
+    fn an_odd_certificate_among_good_ones_is_skipped() {
+        let odd = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
+        for pem in [format!("{odd}{AUTHORITY}"), format!("{AUTHORITY}{odd}{odd}")] {
+            assert_eq!(Bundle::parse(pem.as_bytes()).unwrap().len(), 1);
+        }
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Removals: many objects by one request (`DeleteObjects`), each only if it is still the examined version, or
 //! one by one (`DeleteObject`).
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Mutex, PoisonError};
 
 use object_store::path::Path;
@@ -130,20 +130,35 @@ fn list(doomed: &[DeleteRow]) -> String {
     xml + "</Delete>"
 }
 
-/// Rows name objects by their keys; objects without a row are removed.
+/// Rows name objects by their keys; objects without a row are removed. If the service spells a key otherwise
+/// than the request, its row may be about any object without a row: unless it can be about one only, all of
+/// them are looked at again.
 fn answers(doomed: &[DeleteRow], answer: DeleteAnswer) -> Vec<Result<(), RequestError>> {
     let refusals = answer.rows.into_iter().filter_map(|row| match row {
         Row::Error(refusal) => Some((refusal.key.clone(), refusal)),
         Row::Other => None,
     });
     let refusals: HashMap<String, Refusal> = refusals.collect();
-    let answer = |object: &DeleteRow| {
-        let Some(Refusal { code, message, .. }) = refusals.get(object.key.as_ref()) else { return Ok(()) };
-        let (code, message) = (code.as_deref().unwrap_or_default(), message.as_deref().unwrap_or_default());
-        let error = RequestError::of_row(Operation::Delete, object.e_tag.is_some(), code, message);
-        if error.is_missing_object() { Ok(()) } else { Err(error) }
+    let asked: HashSet<&str> = doomed.iter().map(|object| object.key.as_ref()).collect();
+    let strays: Vec<&Refusal> = refusals.values().filter(|row| !asked.contains(row.key.as_str())).collect();
+    let unnamed = asked.iter().filter(|key| !refusals.contains_key(**key)).count();
+    let answer = |object: &DeleteRow| match (refusals.get(object.key.as_ref()), strays.first()) {
+        (Some(own), _) => own.answer(object),
+        (None, None) => Ok(()),
+        (None, Some(stray)) if strays.len() >= unnamed => stray.answer(object),
+        (None, Some(stray)) => stray.answer(object).map_err(RequestError::into_conflict),
     };
     doomed.iter().map(answer).collect()
+}
+
+impl Refusal {
+    /// The answer about this object. A missing one counts as removed.
+    fn answer(&self, object: &DeleteRow) -> Result<(), RequestError> {
+        let text = |text: &Option<String>| text.clone().unwrap_or_default();
+        let (code, message) = (text(&self.code), text(&self.message));
+        let error = RequestError::of_row(Operation::Delete, object.e_tag.is_some(), &code, &message);
+        if error.is_missing_object() { Ok(()) } else { Err(error) }
+    }
 }
 
 #[cfg(test)]
@@ -173,6 +188,25 @@ mod tests {
         );
         let nothing: DeleteAnswer = quick_xml::de::from_str("<DeleteResult/>").unwrap();
         assert!(nothing.rows.is_empty());
+    }
+
+    #[test]
+    fn a_row_with_another_spelling_of_a_key_is_about_one_of_the_objects_without_a_row() {
+        let row = |code: &str| format!("<Error><Key>b%20c</Key><Code>{code}</Code></Error>");
+        let of = |keys: &[&str], rows: &str| {
+            let xml = format!("<DeleteResult>{rows}</DeleteResult>");
+            answers(&doomed(keys), quick_xml::de::from_str(&xml).unwrap())
+        };
+        let own = "<Error><Key>a</Key><Code>AccessDenied</Code></Error>";
+        for code in ["AccessDenied", "PreconditionFailed"] {
+            let several = of(&["a", "b c", "d"], &format!("{own}{}", row(code)));
+            assert!(!several[0].as_ref().unwrap_err().is_conflict());
+            assert!(several[1..].iter().all(|answer| answer.as_ref().is_err_and(RequestError::is_conflict)));
+        }
+        let alone = of(&["a", "b c"], &format!("{own}{}", row("AccessDenied")));
+        let error = alone[1].as_ref().unwrap_err();
+        assert!(!error.is_conflict() && error.said() == "AccessDenied", "{error:?}");
+        assert!(passes(of(&["b c", "d"], &row("SlowDown"))[1].as_ref().unwrap_err()));
     }
 
     #[test]

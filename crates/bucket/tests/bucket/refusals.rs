@@ -684,6 +684,35 @@ async fn objects_that_cannot_be_read_among_others_that_can_do_not_end_the_run() 
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn one_note_that_may_not_be_looked_at_fails_alone_before_anything_is_written() {
+    let bench = Bench::new().await;
+    for n in 0..3 {
+        bench.vault.write(&format!("{n}.md"), format!("note {n}"), TIME).unwrap();
+    }
+    bench.pull().await;
+    bench.vault.delete("1.md").unwrap();
+    for n in 3..9 {
+        bench.vault.write(&format!("{n}.md"), format!("note {n}"), TIME).unwrap();
+    }
+    let denied = |operation: &str| Refusal::new(operation, 403, "AccessDenied", "no");
+    bench.bucket.cloud.faults().update(|faults| {
+        // The marker is written at the same time.
+        faults.s3.operations = vec!["PutObject".to_owned()];
+        faults.s3.latency = Duration::from_millis(500);
+        faults.s3_manners.refusals = ["HeadObject", "GetObject"].map(|of| denied(of).about("1.md")).to_vec();
+    });
+    let report = bench.pull().await;
+    assert_eq!((report.outcome, report.failures.len()), (Outcome::Failures, 1), "{report:#?}");
+    assert!((3..9).all(|n| bench.bucket.text(&format!("{n}.md")).is_some()), "the others are there");
+    refuse(&bench.bucket, vec![denied("HeadObject")]);
+    let error = bench.try_pull().await.unwrap_err().to_string();
+    assert!(error.contains("the credentials need s3:ListBucket"), "all of them are refused: {error}");
+    bench.bucket.cloud.faults().clear();
+    bench.pull().await;
+    bench.assert_exact().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_bucket_that_turns_read_only_midway_ends_the_run_in_its_words_and_loses_nothing() {
     let bench = Bench::with(S3Bucket::with(BucketOptions { concurrency: 1, ..options() }).await).await;
     for n in 0..30 {
@@ -711,6 +740,22 @@ async fn a_bucket_that_turns_read_only_midway_ends_the_run_in_its_words_and_lose
     refuse(&bench.bucket, Vec::new());
     bench.pull().await;
     bench.assert_exact().await;
+}
+
+#[tokio::test]
+async fn a_refused_end_of_an_upload_is_told_in_its_own_words_if_the_object_may_not_be_looked_at_either() {
+    let bucket = S3Bucket::new().await;
+    let store = bucket.store().await;
+    place(&store, "first.md", b"text", TIME, None).await;
+    let refused = |operation: &str, words: &str| Refusal::new(operation, 403, "AccessDenied", words);
+    let mut looks = refused("HeadObject", "no").about("a.bin");
+    // The first look is the one before the upload ends.
+    looks.chance = Chance::always().after(1);
+    refuse(&bucket, vec![refused("CompleteMultipartUpload", "explicit deny").about("a.bin"), looks]);
+    let staged = stage(&store, "a.bin", &vec![7; 2 * PART], TIME).await;
+    let failure = publish_one(&store, staged, None).await.map(drop).unwrap_err();
+    assert!(whole(&failure.error).contains("explicit deny"), "{}", whole(&failure.error));
+    assert!(bucket.count("HeadObject") >= 2);
 }
 
 #[tokio::test]

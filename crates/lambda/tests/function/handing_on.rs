@@ -541,3 +541,34 @@ async fn a_file_that_does_not_come_through_is_tried_alone_then_fails_with_the_ti
     assert_eq!(answered(&invoke(&function, &sync("Notes")).await)["status"], "complete");
     world.assert_exact("Notes");
 }
+
+/// All of it arrives from the service, and one request puts it into the bucket.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_that_the_bucket_does_not_take_in_time_fails_as_well_with_the_time_that_it_needs() {
+    let world = World::new().await;
+    let vault = world.vault("Notes");
+    let function = world.function_with(&ON);
+    write_notes(&vault, 5);
+    assert_eq!(answered(&invoke(&function, &sync("Notes")).await)["status"], "complete");
+    vault.write("a large one.bin", vec![7; 6 << 20], 1_700_000_000_000).unwrap();
+    world.cloud.faults().update(|faults| {
+        faults.s3.operations = vec!["PutObject".to_owned()];
+        faults.s3.latency = Duration::from_secs(60);
+    });
+    let first = invoke_for(&function, &sync("Notes"), 5000).await;
+    assert_eq!(answered(&first)["status"], "incomplete", "{}", answered(&first));
+    let alone = invoke_for(&function, &continuation(&world), 5000).await;
+    let answer = answered(&alone);
+    assert_eq!(answer["metadata"]["goes_on_by_itself"], json!(true), "{}", alone.logs.join("\n"));
+    vault.write("meanwhile.md", "comes without the large one", 1_700_000_000_000).unwrap();
+    world.cloud.faults().clear();
+    let last = invoke_for(&function, &continuation(&world), 5000).await;
+    let answer = answered(&last);
+    assert_eq!(answer["status"], "partial", "{answer}");
+    let failures = &report(answer)["failures"];
+    assert_eq!(failures.as_array().unwrap().len(), 1, "the others went on: {answer}");
+    let failure = failures[0].to_string();
+    assert!(failure.contains("a large one.bin") && failure.contains("needs about"), "{failure}");
+    assert_eq!(answered(&invoke(&function, &sync("Notes")).await)["status"], "complete");
+    world.assert_exact("Notes");
+}

@@ -144,7 +144,10 @@ async fn many_vaults_are_served_ten_at_a_time_and_none_starves() {
     assert!(world.cloud.counts().of(Service::Sqs, "SendMessageBatch") >= count.div_ceil(10) as u64);
     // A schedule that comes before they are served adds nothing.
     let early = invoke(&dispatcher, &json!({ "action": "sync" })).await;
-    assert_eq!(answered(&early)["status"], "queued");
+    let answer = answered(&early);
+    assert_eq!((&answer["status"], &answer["metadata"]["queued"]), (&json!("queued"), &json!(0)), "{answer}");
+    assert_eq!(answer["metadata"]["goes_on_by_itself"], json!(false), "{answer}");
+    assert!(answer["message"].as_str().unwrap().contains("still wait in the queue"), "{answer}");
     assert!(early.logs.iter().any(|line| line.contains("still wait in the queue")), "{:?}", early.logs);
     assert_eq!(world.cloud.queues().messages(QUEUE).len(), count);
 
