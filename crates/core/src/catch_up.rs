@@ -6,6 +6,7 @@ use std::collections::HashMap;
 use obsync_protocol::{Uid, VaultPath};
 
 use crate::error::PullError;
+use crate::model::Intent;
 use crate::publish::Publisher;
 use crate::reconcile::Mode;
 use crate::rescue::Renamed;
@@ -28,7 +29,8 @@ pub(crate) struct Remainder {
 
 impl Run<'_> {
     /// Lists the entries since the last listing, and plans them. `None` if there is nothing newer for the
-    /// replaced contents, or the vault is not the same any more, which the next run detects.
+    /// replaced contents, the vault is not the same any more, or it took an announced change late: the next run
+    /// detects and settles that before it applies anything.
     pub(crate) async fn catch_up(
         &self,
         publisher: &mut Publisher<'_, '_>,
@@ -49,7 +51,7 @@ impl Run<'_> {
         let is_same = listed.cursor.is_confirmed();
         link.session = Some(listed.session);
         let superseded = take_superseded(&mut unfinished.overtaken, &newer);
-        if !is_same || superseded.is_empty() {
+        if !is_same || superseded.is_empty() || self.are_announced(&newer).await? {
             unfinished.overtaken.extend(superseded);
             return Ok(None);
         }
@@ -79,6 +81,12 @@ impl Run<'_> {
             }
         }
         Ok(Some(plan))
+    }
+
+    /// True if one of these paths has an announced push.
+    async fn are_announced(&self, newer: &HashMap<VaultPath, Uid>) -> Result<bool, PullError> {
+        let intents = self.state.intents().await?;
+        Ok(intents.iter().flat_map(Intent::sent).any(|(path, _)| newer.contains_key(&path)))
     }
 }
 

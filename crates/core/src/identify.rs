@@ -12,7 +12,7 @@ use crate::destination::DestinationError;
 use crate::error::PullError;
 use crate::identity::{DestinationIdentity, Doubt, MARKER_FORMAT, Marker, MarkerFound, RandomId, judge};
 use crate::ledger::Ledger;
-use crate::model::{DeferredKind, Direction, Record};
+use crate::model::{DeferredKind, Direction, Intent, Record};
 use crate::problem::ProblemCode;
 use crate::report::Report;
 use crate::run::Run;
@@ -130,7 +130,8 @@ impl Run<'_> {
         self.forget_base(&mut known, doubt).await
     }
 
-    /// Forgets the records and waiting changes: everything is listed and scanned again.
+    /// Forgets the records and waiting changes: everything is listed and scanned again. Pushes stay announced,
+    /// as the vault may still take them.
     async fn forget_base(&self, known: &mut VaultState, doubt: Doubt) -> Result<(), PullError> {
         // A destination that lost its marker, or has another's, gets a new id.
         let keeps_id = matches!(doubt, Doubt::OtherGeneration | Doubt::OtherFiles | Doubt::OlderFiles);
@@ -145,19 +146,20 @@ impl Run<'_> {
         if self.options.dry_run {
             return Ok(());
         }
+        let mut intents = self.state.intents().await?;
+        intents.retain(Intent::is_push);
+        let unknown = || Commit { intents: intents.clone(), state: known.clone(), ..Commit::default() };
         // First commit that nothing is known: the rest needs several transactions.
-        self.state.commit(Commit { state: known.clone(), ..Commit::default() }).await?;
+        self.state.commit(unknown()).await?;
         for kind in [DeferredKind::Failed, DeferredKind::Filtered] {
             let mut parts = DeferredParts::of(self.state.as_ref(), kind);
             while let Some(part) = parts.next().await? {
                 let resolved = part.into_iter().map(|deferred| deferred.key).collect();
-                let commit = Commit { resolved, state: known.clone(), ..Commit::default() };
-                self.state.commit(commit).await?;
+                self.state.commit(Commit { resolved, ..unknown() }).await?;
             }
         }
         let forgotten = self.state.all_records().await?.into_iter().map(|record| record.path).collect();
-        let commit = Commit { forgotten, state: known.clone(), ..Commit::default() };
-        Ok(self.state.commit(commit).await?)
+        Ok(self.state.commit(Commit { forgotten, ..unknown() }).await?)
     }
 
     /// Commits the destination's next generation before a plan changes anything there. Returns the marker to

@@ -161,7 +161,15 @@ impl Run<'_> {
         // An earlier release announced new files without the vault's version.
         let base = if *base == Uid(0) { Uid(survey.known.version) } else { *base };
         for (path, kind) in parts {
-            let mut past = self.past_of(&path, base, survey, report).await?;
+            let mut past = match self.past_of(&path, base, survey, report).await {
+                Ok(past) => past,
+                // Nothing in the listing depends on it: the change counts as one that a listing did not have.
+                Err(PullError::Client(error)) if !is_listed && !error.is_retryable() => {
+                    tracing::warn!(%error, "the vault does not return the history of {path}");
+                    return Ok((Fate::Missing, landed));
+                }
+                Err(error) => return Err(error),
+            };
             // What came after the listing is settled with the next one, which shows it.
             past.retain(|seen| seen.entry.uid.0 <= survey.version);
             let late = sent_to(all.iter().filter(|other| *other != push), &path);
@@ -229,14 +237,15 @@ impl Run<'_> {
         let wanted = Wanted { path: entry.path.clone(), hash, size };
         let found = self.destination.look(vec![wanted]).await?.pop();
         match (entry.kind, found) {
-            (EntryKind::File { .. }, Some(Found::Other(_))) => {
+            // What cannot be read, or is not read in a bucket, is not the sent content either.
+            (EntryKind::File { .. }, Some(Found::Other(_) | Found::Unknown)) => {
                 self.progress.notice(&format!(
                     "the vault took an earlier text of {} only now; what is here is sent again",
                     entry.path
                 ));
                 landed.records.push(seen(&entry, sent, None));
             }
-            (EntryKind::Deleted { .. }, Some(Found::Other(_) | Found::Wanted)) => {
+            (EntryKind::Deleted { .. }, Some(Found::Other(_) | Found::Wanted | Found::Unknown)) => {
                 landed.forgotten.push(entry.path);
             }
             _ => {}
@@ -410,7 +419,7 @@ struct Landed {
 
 impl Intent {
     /// The kind sent for each path of a push. Empty for a folder, which replaces no text.
-    pub(super) fn sent(&self) -> Vec<(VaultPath, SentKind)> {
+    pub(crate) fn sent(&self) -> Vec<(VaultPath, SentKind)> {
         let Intent::Push { path, from, content, base, .. } = self else { return Vec::new() };
         let kind = match content {
             Some(content) => SentKind::File(content.hash),

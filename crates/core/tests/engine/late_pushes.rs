@@ -2,9 +2,10 @@
 //! user wrote more, in a later run.
 
 use std::fs;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use obsync_core::{Intent, Outcome, Report, StateStore};
+use obsync_core::{Intent, Outcome, Phase, Progress, Report, StateStore, SyncOptions, sync};
 use obsync_protocol::Uid;
 use obsync_testkit::Chance;
 use tokio_util::sync::CancellationToken;
@@ -17,7 +18,7 @@ const T: i64 = 1_700_000_000_000;
 const MOMENTS: std::ops::RangeInclusive<u64> = 1..=10;
 
 /// Cuts a sync off while its first change is on its way, which the vault takes after this many requests.
-async fn cut_off(bench: &Bench, late_after: u64) {
+pub(crate) async fn cut_off(bench: &Bench, late_after: u64) {
     bench.server.faults().update(|faults| {
         faults.late_push = Chance::next(1);
         faults.late_after = late_after;
@@ -156,6 +157,66 @@ async fn a_change_that_was_sent_three_times_may_arrive_late_twice() {
             }
         }
     }
+}
+
+/// Longer than any test: the vault takes the change by a write of its device, if at all.
+const NEVER: u64 = 1_000_000;
+
+/// Does something once a plan is being applied.
+struct WhileApplying<F>(Mutex<Option<F>>);
+
+impl<F: FnOnce() + Send + 'static> Progress for WhileApplying<F> {
+    fn phase(&self, phase: Phase) {
+        if phase == Phase::Transferring
+            && let Some(act) = self.0.lock().unwrap().take()
+        {
+            act();
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_late_change_that_only_a_further_listing_shows_replaces_nothing_newer() {
+    for note in ["note.md", "note.bin"] {
+        let bench = in_step(&[(note, "base\n"), ("kept.md", "k")]).await;
+        bench.edit(note, "mine\n");
+        cut_off(&bench, NEVER).await;
+        bench.server.forget_late_pushes();
+        bench.edit(note, "newer\n");
+        assert_eq!(bench.sync().await.outcome, Outcome::Complete);
+        // A content that is replaced after it was listed makes the run list again.
+        let old = bench.vault.write("large.bin", "old", T).unwrap();
+        bench.server.faults().set(format!("gone-answer=uid:{}", old.0).parse().unwrap());
+        let (vault, here) = (bench.vault.clone(), bench.source.client.options().device.clone());
+        let arrives = move || {
+            vault.as_device(&here).write(note, "mine\n", T + 1000).unwrap();
+            vault.write("large.bin", "new", T + 1000).unwrap();
+        };
+        let progress = Arc::new(WhileApplying(Mutex::new(Some(arrives))));
+        let options = SyncOptions { pull: bench.options.clone(), ..SyncOptions::default() };
+        let stop = CancellationToken::new();
+        sync(&bench.source, bench.store(), bench.state(), &options, progress, stop).await.unwrap();
+        bench.server.faults().clear();
+        come_to_rest(&bench, note).await;
+        assert!(has_word(&bench, "newer"), "{note}: {:?}", bench.files());
+        assert_eq!(bench.read("large.bin"), "new");
+    }
+}
+
+/// A new file whose push was lost has no history in the vault, and nobody knows how a service says that.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_history_that_is_refused_holds_up_no_run() {
+    let bench = in_step(&[("kept.md", "k")]).await;
+    bench.edit("new.md", "mine\n");
+    cut_off(&bench, NEVER).await;
+    bench.server.forget_late_pushes();
+    bench.server.faults().set("refuse-history=always".parse().unwrap());
+    for _ in 0..2 {
+        let report = bench.sync().await;
+        assert_eq!(report.outcome, Outcome::Complete, "{report:#?}");
+    }
+    assert!(bench.server.faults().strikes("refuse-history") >= 1);
+    assert_eq!(bench.vault.contents().unwrap()["new.md"], b"mine\n");
 }
 
 #[tokio::test(flavor = "multi_thread")]

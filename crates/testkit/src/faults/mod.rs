@@ -187,6 +187,8 @@ faults! {
     stall_pull StallPull "stall-pull",
     /// The same for the history of a path.
     stall_history StallHistory "stall-history",
+    /// The history of a path is refused.
+    refuse_history RefuseHistory "refuse-history",
     /// The content stops in the middle of a file and nothing more comes.
     stall_in_content StallInContent "stall-in-content",
     /// The listing stops in the middle and `ready` never comes.

@@ -365,6 +365,9 @@ impl Session {
             return Err(discard_everything(&mut self.wire).await);
         }
         match request {
+            ClientMessage::History { .. } if faults.strikes_at(FaultKind::RefuseHistory, self.number) => {
+                self.send_answer(Answer::failed("No history is available")).await
+            }
             ClientMessage::Pull { uid } => self.pull(uid).await,
             ClientMessage::Push(request) => self.push(request).await,
             ClientMessage::Ping => {
