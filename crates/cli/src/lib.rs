@@ -33,6 +33,7 @@ use std::sync::Arc;
 use std::thread;
 
 use clap::error::ErrorKind;
+use obsync_protocol::escaped;
 use tokio::runtime::{Builder, Runtime};
 use tokio_util::sync::CancellationToken;
 
@@ -118,7 +119,8 @@ fn run(arguments: &Arguments) -> Exit {
         if wants_json(&arguments.command) {
             report(&console, &failed);
         }
-        console.error(&format!("obsync: {}", failed.for_people()));
+        // A failure is one sentence: a line break in it is part of a name.
+        console.error(&format!("obsync: {}", escaped(&failed.for_people())));
         failed.exit
     })
 }

@@ -188,7 +188,7 @@ async fn bring(
     };
     let result = pulling.await;
     state.close().await;
-    let confirm = known.command("confirm", &[&options.destination.to_string()], &[]);
+    let confirm = known.command("confirm", &[&options.destination.text()], &[]);
     let Some(brought) = context.unless_stopped(result)? else {
         context.say("Nothing was done.")?;
         return Ok(Exit::Done);
