@@ -50,18 +50,17 @@ pub fn main_with(args: impl Iterator<Item = OsString>) -> ExitCode {
     let args: Vec<OsString> = args.collect();
     match usage::parse(&args) {
         Ok(arguments) => run(&arguments).into(),
-        Err(mut error) => {
+        Err(error) => {
             let has = |option| args.iter().any(|arg| arg == OsStr::new(option));
             let console = Console::new(false).answering_in_lines(has("--follow"));
-            refuse(&mut error, has("--json").then_some(&console)).into()
+            refuse(&error, has("--json").then_some(&console)).into()
         }
     }
 }
 
 /// Help and the version come as errors, but are none. The answer for scripts goes to a `console` where one is
 /// wanted.
-fn refuse(error: &mut clap::Error, console: Option<&Console>) -> Exit {
-    suggestions::correct(error);
+fn refuse(error: &clap::Error, console: Option<&Console>) -> Exit {
     if let ErrorKind::DisplayHelp | ErrorKind::DisplayVersion = error.kind() {
         return shown(print_help(error));
     }

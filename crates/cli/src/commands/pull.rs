@@ -60,7 +60,10 @@ pub(super) async fn sync_both(options: &Sync, context: &Context, verbose: bool) 
 
 /// Sends only: `obsync push`.
 pub(super) async fn push(options: &Push, context: &Context, verbose: bool) -> Result<Exit, Failed> {
-    go(Way::Push(options), context, verbose).await
+    match options.unfit() {
+        Some(reason) => Err(Failed::new(Exit::Usage, reason)),
+        None => go(Way::Push(options), context, verbose).await,
+    }
 }
 
 async fn go(way: Way<'_>, context: &Context, verbose: bool) -> Result<Exit, Failed> {
