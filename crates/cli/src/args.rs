@@ -75,6 +75,7 @@ pub(crate) struct Global {
         env = "OBSYNC_TIMEOUT",
         hide_env_values = true,
         value_parser = patience,
+        allow_hyphen_values = true,
         global = true
     )]
     pub(crate) timeout: Option<Patience>,
@@ -86,6 +87,7 @@ pub(crate) struct Global {
         hide_env_values = true,
         default_value_t = LEAST_SPEED,
         value_parser = min_speed,
+        allow_hyphen_values = true,
         global = true
     )]
     pub(crate) min_speed: u64,
@@ -229,7 +231,7 @@ pub(crate) struct Status {
     pub(crate) wanted: Option<Destination>,
     /// End with exit status 10 if no run within this time (such as 90s, 30m or 26h) found a destination up to date or
     /// brought it up to date
-    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    #[arg(long, value_name = "DURATION", value_parser = duration, allow_hyphen_values = true)]
     pub(crate) max_age: Option<Duration>,
     #[command(flatten)]
     pub(crate) state: StateOption,
@@ -256,7 +258,7 @@ pub(crate) struct Verify {
     /// Wait this long for another obsync that is working on the destination (such as 90s or 10m)
     ///
     /// While a follower (`--follow`) is idle, verify does not wait for it.
-    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    #[arg(long, value_name = "DURATION", value_parser = duration, allow_hyphen_values = true)]
     pub(crate) wait: Option<Duration>,
     /// List every checked file, and whether it was read or compared by its metadata
     #[arg(long)]
@@ -281,7 +283,7 @@ pub(crate) struct Log {
     #[command(flatten)]
     pub(crate) state: StateOption,
     /// Show at most this many changes, newest first
-    #[arg(long, value_name = "NUMBER", default_value_t = 50, value_parser = count)]
+    #[arg(long, value_name = "NUMBER", default_value_t = 50, value_parser = count, allow_hyphen_values = true)]
     pub(crate) limit: usize,
     /// Print JSON
     #[arg(long)]

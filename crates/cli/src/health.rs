@@ -105,7 +105,7 @@ impl Health {
             Some(address) => Some(server::listen(address).await?),
             None => None,
         };
-        let destination = options.destination.to_string();
+        let destination = options.destination.text();
         let labels = Labels { vault: options.vault.clone(), destination, command };
         let tasks = CancellationToken::new();
         let health = Arc::new(Health {
@@ -490,5 +490,5 @@ fn confirm_command(options: &Pull) -> String {
         table @ StatePlace::Table(_) => Some(table.to_string()),
     };
     let state: Vec<&str> = place.iter().flat_map(|table| ["--state", table.as_str()]).collect();
-    shell::command("confirm", &[&options.destination.to_string()], &state)
+    shell::command("confirm", &[&options.destination.text()], &state)
 }

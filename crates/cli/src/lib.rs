@@ -33,6 +33,7 @@ use std::sync::Arc;
 use std::thread;
 
 use clap::error::ErrorKind;
+use obsync_protocol::escaped;
 use tokio::runtime::{Builder, Runtime};
 use tokio_util::sync::CancellationToken;
 
@@ -49,18 +50,17 @@ pub fn main_with(args: impl Iterator<Item = OsString>) -> ExitCode {
     let args: Vec<OsString> = args.collect();
     match usage::parse(&args) {
         Ok(arguments) => run(&arguments).into(),
-        Err(mut error) => {
+        Err(error) => {
             let has = |option| args.iter().any(|arg| arg == OsStr::new(option));
             let console = Console::new(false).answering_in_lines(has("--follow"));
-            refuse(&mut error, has("--json").then_some(&console)).into()
+            refuse(&error, has("--json").then_some(&console)).into()
         }
     }
 }
 
 /// Help and the version come as errors, but are none. The answer for scripts goes to a `console` where one is
 /// wanted.
-fn refuse(error: &mut clap::Error, console: Option<&Console>) -> Exit {
-    suggestions::correct(error);
+fn refuse(error: &clap::Error, console: Option<&Console>) -> Exit {
     if let ErrorKind::DisplayHelp | ErrorKind::DisplayVersion = error.kind() {
         return shown(print_help(error));
     }
@@ -118,7 +118,8 @@ fn run(arguments: &Arguments) -> Exit {
         if wants_json(&arguments.command) {
             report(&console, &failed);
         }
-        console.error(&format!("obsync: {}", failed.for_people()));
+        // A failure is one sentence: a line break in it is part of a name.
+        console.error(&format!("obsync: {}", escaped(&failed.for_people())));
         failed.exit
     })
 }

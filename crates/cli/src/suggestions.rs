@@ -25,15 +25,33 @@ const SYNONYMS: [(&str, &str); 15] = [
     ("test", "verify"),
 ];
 
-/// Replaces the library's suggestion, which matches any command that shares letters with the word.
+/// Replaces the library's suggestions, which match any command or value that shares letters with the word.
 pub(crate) fn correct(error: &mut Error) {
-    if error.kind() != ErrorKind::InvalidSubcommand {
-        return;
+    match error.kind() {
+        ErrorKind::InvalidSubcommand => correct_command(error),
+        ErrorKind::InvalidValue => correct_value(error),
+        _ => {}
     }
+}
+
+fn correct_command(error: &mut Error) {
     error.remove(ContextKind::SuggestedSubcommand);
+    // An empty list of tips would be printed as an empty line.
+    if matches!(error.get(ContextKind::Suggested), Some(ContextValue::StyledStrs(tips)) if tips.is_empty()) {
+        error.remove(ContextKind::Suggested);
+    }
     let Some(ContextValue::String(given)) = error.get(ContextKind::InvalidSubcommand) else { return };
     if let Some(meant) = meant(given) {
         error.insert(ContextKind::SuggestedSubcommand, ContextValue::Strings(vec![meant]));
+    }
+}
+
+fn correct_value(error: &mut Error) {
+    error.remove(ContextKind::SuggestedValue);
+    let Some(ContextValue::String(given)) = error.get(ContextKind::InvalidValue) else { return };
+    let Some(ContextValue::Strings(values)) = error.get(ContextKind::ValidValue) else { return };
+    if let Some(meant) = nearest(given, values.iter().map(String::as_str)).map(str::to_owned) {
+        error.insert(ContextKind::SuggestedValue, ContextValue::String(meant));
     }
 }
 

@@ -8,6 +8,7 @@ use clap::{ColorChoice, Command, CommandFactory, FromArgMatches};
 
 use crate::args::Arguments;
 use crate::exit::{Exit, Failed};
+use crate::suggestions;
 
 /// Parses a command line, the program's name first. An empty `TERM` counts as none.
 ///
@@ -23,6 +24,7 @@ pub(crate) fn parse(args: &[OsString]) -> Result<Arguments, Error> {
         Arguments::from_arg_matches(&matches).map_err(|error| error.format(program))
     };
     read(&mut program).map_err(|mut error| {
+        suggestions::correct(&mut error);
         if let Some(name) = variable(&error, &program, args) {
             let tip = format!("the value is that of the variable {name}");
             error.insert(ContextKind::Suggested, ContextValue::StyledStrs(vec![tip.into()]));
@@ -107,7 +109,28 @@ mod tests {
             (
                 "obsync completions tcsh",
                 "invalid value 'tcsh' for '<SHELL>' [possible values: bash, elvish, fish, powershell, zsh]",
+                None,
+            ),
+            (
+                "obsync completions zhs",
+                "invalid value 'zhs' for '<SHELL>' [possible values: bash, elvish, fish, powershell, zsh]",
                 some("a similar value exists: 'zsh'"),
+            ),
+            (
+                "obsync status --max-age -1h",
+                "invalid value '-1h' for '--max-age <DURATION>': expected a number above 0 followed by s, m, h or d, such as \
+                 90s, 30m, 2h or 7d",
+                None,
+            ),
+            (
+                "obsync pull Notes notes --connections 0",
+                "invalid value '0' for '--connections <N>': expected a number from 1 to 10",
+                None,
+            ),
+            (
+                "obsync pull Notes notes --max-delete 200%",
+                "invalid value '200%' for '--max-delete <LIMIT>': expected a number (100), a share of the files (20%), or \"none\" for no limit",
+                None,
             ),
             (
                 "obsync status --max-age 3",

@@ -50,7 +50,11 @@ impl FromStr for MaxDelete {
         }
         let number = |digits: &str| digits.parse::<u64>().map_err(|_| MaxDeleteError);
         match text.strip_suffix('%') {
-            Some(percent) => number(percent).map(MaxDelete::Percent),
+            // More than the whole would be no limit, which has its own word.
+            Some(percent) => match number(percent)? {
+                percent @ 0..=100 => Ok(MaxDelete::Percent(percent)),
+                _ => Err(MaxDeleteError),
+            },
             None => number(text).map(MaxDelete::Files),
         }
     }

@@ -34,6 +34,12 @@ impl Problem {
     pub fn with_hint(self, hint: impl Into<String>) -> Self {
         Problem { hint: Some(hint.into()), ..self }
     }
+
+    /// The same, if only an action can resolve it, whatever its code says.
+    #[must_use]
+    pub fn lasting(self) -> Self {
+        Problem { retryable: false, ..self }
+    }
 }
 
 /// The outcome. Reports of runs, of commands and of the function share these values.

@@ -74,6 +74,9 @@ pub struct Verification {
     pub held_back_in_vault: Vec<String>,
     /// Confirmed deletions, here or in the vault, that no run has made yet.
     pub confirmed: Vec<String>,
+    /// Number of them that are to be made here.
+    #[serde(skip)]
+    pub confirmed_here: u64,
     /// Every checked file, with the method of comparison; only with `--list-files`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub files: Option<Vec<VerifiedFile>>,
@@ -350,6 +353,7 @@ async fn add_deferred(
                 if is_outgoing {
                     deleted_here.insert(path.clone());
                 }
+                verification.confirmed_here += u64::from(confirmed.is_some() && !is_outgoing);
                 let waiting = match (confirmed, is_outgoing) {
                     (Some(_), _) => &mut verification.confirmed,
                     (None, true) => &mut verification.held_back_in_vault,

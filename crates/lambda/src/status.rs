@@ -15,8 +15,11 @@ use crate::warm::Warm;
 #[derive(Debug, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub(crate) struct VaultState {
+    /// The vault's id.
     vault_id: String,
+    /// The vault's name.
     vault: String,
+    /// The bucket and prefix.
     destination: String,
     /// The vault's encryption when it was last opened, if a pin records it.
     encryption: Option<VaultKind>,
@@ -24,11 +27,15 @@ pub(crate) struct VaultState {
     status: VaultWork,
     /// The direction of the sync.
     direction: Direction,
+    /// The vault's version up to which the destination is complete.
     version: u64,
     /// Why the destination is not the whole vault.
     unfinished: Vec<Unfinished>,
+    /// Number of files in the destination.
     files: u64,
+    /// Their bytes.
     bytes: u64,
+    /// Number of folders in the destination.
     folders: u64,
     /// What is left to do, by what it waits for; the first of each kind.
     #[serde(flatten)]
@@ -86,6 +93,7 @@ enum VaultWork {
 #[derive(Debug, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 struct AtWork {
+    /// The holder of the lease.
     owner: Option<String>,
     /// When the lease expires, unless it is renewed.
     until: Option<String>,

@@ -341,7 +341,12 @@ impl VaultReport {
             Outcome::HeldBack => Some(ProblemCode::HeldBack),
             _ => status.code(),
         };
-        let error = code.map(|code| Problem::new(code, message.clone()));
+        let error = code.map(|code| Problem::new(code, message.clone())).map(|error| {
+            match error.code == ProblemCode::Failures && report.has_lasting_failures {
+                true => error.lasting(),
+                false => error,
+            }
+        });
         let unlisted = |all: u64, listed: usize| all.saturating_sub(listed.min(MOST_LISTED) as u64);
         let failures_unlisted = unlisted(failed, report.failures.len());
         let held_back_unlisted = unlisted(held_back, report.held_back.len());

@@ -102,8 +102,9 @@ Exit status of every command:
   3  sign-in: account or vault password, two-factor code, expired token or
      subscription; or the encryption of a vault changed
   4  no such vault or destination, or more than one
-  5  finished, but some files failed (pull; for example, on a full disk) or
-     differ (verify)
+  5  finished, but some files failed (pull; for example, on a full disk); the
+     destination is not what was pulled, or not all of it (verify); or the
+     service is not as expected (check-service)
   6  interrupted or cut off midway; the next run continues
   7  another obsync is working on the destination; nothing was done
   8  the service could not be reached, or may not be contacted; nothing was

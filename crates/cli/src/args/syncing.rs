@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use clap::builder::NonEmptyStringValueParser;
-use clap::{ArgAction, Args};
+use clap::builder::{NonEmptyStringValueParser, Resettable};
+use clap::{Arg, ArgAction, Args};
 use obsync_core::MaxDelete;
 use obsync_core::pin::VaultKind;
 use obsync_protocol::{ConfigCategories, DEFAULT_CONFIG_DIR, FileTypes, VaultPath, parse_config_dir};
@@ -23,8 +23,8 @@ pub(crate) struct Pull {
     /// Name of the vault, its id, or the beginning of its id
     #[arg(value_name = "VAULT", value_parser = NonEmptyStringValueParser::new())]
     pub(crate) vault: String,
-    /// Folder, created if it does not exist (except by `push`); or s3://BUCKET/PREFIX, az://CONTAINER/PREFIX,
-    /// gs://BUCKET/PREFIX (untested)
+    /// Folder, created if it does not exist; or s3://BUCKET/PREFIX, az://CONTAINER/PREFIX, gs://BUCKET/PREFIX
+    /// (untested)
     #[arg(value_name = "DEST")]
     pub(crate) destination: Destination,
     #[command(flatten)]
@@ -54,7 +54,13 @@ pub(crate) struct Pull {
     /// Hold deletions back if there are more than this: a number, a share of the files (20%), or none for no limit.
     /// Deletions of the last hour count; moved files do not [default: more than 50 and 20%, or more than half of 10
     /// or more]
-    #[arg(long, value_name = "LIMIT", env = "OBSYNC_MAX_DELETE", hide_env_values = true)]
+    #[arg(
+        long,
+        value_name = "LIMIT",
+        env = "OBSYNC_MAX_DELETE",
+        hide_env_values = true,
+        allow_hyphen_values = true
+    )]
     pub(crate) max_delete: Option<MaxDelete>,
     /// Accept files that can never be stored in DEST, such as names that its file system refuses. They no longer
     /// count as failures until the vault changes them; `status` still lists them
@@ -65,14 +71,20 @@ pub(crate) struct Pull {
     pub(crate) dry_run: bool,
     /// Maximum number of connections to transfer files over, 1 to 10. A run starts with up to four, and adds more
     /// while each one makes it faster
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=10), default_value = "10")]
+    #[arg(
+        long,
+        value_name = "N",
+        value_parser = connections,
+        default_value = "10",
+        allow_hyphen_values = true
+    )]
     pub(crate) connections: u8,
     /// Stop cleanly after this time (such as 90s, 30m or 2h), as on Ctrl-C; the next run continues
-    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    #[arg(long, value_name = "DURATION", value_parser = duration, allow_hyphen_values = true)]
     pub(crate) max_time: Option<Duration>,
     /// Wait this long (such as 90s, 30m or 2h) for another obsync that is working on the destination, instead of
     /// ending with exit status 7 at once
-    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    #[arg(long, value_name = "DURATION", value_parser = duration, allow_hyphen_values = true)]
     pub(crate) wait: Option<Duration>,
     /// Stay connected, and sync every change as it comes, until interrupted. With --json, prints a report on a line
     /// of its own for the first run and for each run with something to report
@@ -165,7 +177,8 @@ pub(crate) struct Sync {
         help_heading = SENDING,
         value_name = "LIMIT",
         env = "OBSYNC_MAX_DELETE_IN_VAULT",
-        hide_env_values = true
+        hide_env_values = true,
+        allow_hyphen_values = true
     )]
     pub(crate) max_delete_in_vault: Option<MaxDelete>,
     /// Also send the configuration folder, as far as --configs includes it
@@ -190,7 +203,8 @@ pub(crate) struct Sync {
         help_heading = SENDING,
         value_name = "DURATION",
         value_parser = duration,
-        default_value = "2s"
+        default_value = "2s",
+        allow_hyphen_values = true
     )]
     pub(crate) quiet_for: Duration,
     /// Do not ask for confirmation of the first run; required for it without a terminal and with --json
@@ -204,16 +218,60 @@ pub(crate) struct Sync {
 /// the vault changed are left as they are and reported; with `--mirror` they are replaced by those of DEST. Deletions
 /// follow the rules of `obsync sync`.
 #[derive(Debug, Args)]
-#[command(after_help = "\
+#[command(
+    after_help = "\
 Examples:
   obsync push \"My Vault\" ./site --dry-run
-  obsync push \"My Vault\" ./site --mirror")]
+  obsync push \"My Vault\" ./site --mirror",
+    mut_args = of_push
+)]
 pub(crate) struct Push {
     #[command(flatten)]
     pub(crate) sync: Sync,
     /// Replace files that the vault changed by those of DEST
     #[arg(long, help_heading = SENDING)]
     pub(crate) mirror: bool,
+}
+
+impl Push {
+    /// Why the options ask for what no push does: it stores and deletes nothing in DEST.
+    pub(crate) fn unfit(&self) -> Option<&'static str> {
+        let Pull { accept_failures, max_delete, .. } = &self.sync.pull;
+        match (accept_failures, max_delete) {
+            (true, _) => Some(
+                "--accept-failures is for pull and sync: a push stores nothing in DEST, so nothing can fail there",
+            ),
+            (false, Some(_)) => Some(
+                "--max-delete is for pull and sync: a push deletes nothing in DEST; --max-delete-in-vault limits its \
+                 deletions",
+            ),
+            (false, None) => None,
+        }
+    }
+}
+
+/// The shared options as far as a push has them. The variable of `--max-delete` is for all commands, so a push
+/// ignores it.
+fn of_push(arg: Arg) -> Arg {
+    match arg.get_id().as_str() {
+        "destination" => arg.help(
+            "Folder, which must exist; or s3://BUCKET/PREFIX, az://CONTAINER/PREFIX, gs://BUCKET/PREFIX (untested)",
+        ),
+        "accept_encryption_change" => arg.help(
+            "Continue although the encryption of the vault changed. Prompts for the password again if the vault is \
+             end-to-end encrypted. This run deletes nothing in the vault",
+        ),
+        "accept_older_vault" => arg.help(
+            "Continue from the vault's version although it is older than that of DEST (exit status 11)",
+        ),
+        "max_delete_in_vault" => arg.help(
+            "Hold deletions in the vault back if there are more than this: a number, a share of the files (20%), or \
+             none for no limit [default: more than 20 and 5%, more than 50, or more than half of 10 or more]",
+        ),
+        "accept_failures" => arg.hide(true),
+        "max_delete" => arg.hide(true).env(Resettable::Reset),
+        _ => arg,
+    }
 }
 
 /// How a vault must be encrypted.
@@ -294,6 +352,12 @@ fn flag(text: &str) -> Result<bool, String> {
         "true" | "yes" | "on" | "1" => Ok(true),
         _ => Err("expected true or false".to_owned()),
     }
+}
+
+/// A number of connections.
+fn connections(text: &str) -> Result<u8, String> {
+    let number = text.parse().ok().filter(|number| (1..=10).contains(number));
+    number.ok_or_else(|| "expected a number from 1 to 10".to_owned())
 }
 
 /// Empty as for the service's address.

@@ -17,9 +17,13 @@ use crate::target::aws;
 #[derive(Debug, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub(crate) struct AwsDocument {
+    /// True if nothing was changed.
     dry_run: bool,
+    /// The region of bucket and table.
     region: String,
+    /// The bucket.
     bucket: Place,
+    /// The table.
     table: Place,
     /// The IAM policy that a user or role needs for pulling there.
     policy: Value,
@@ -29,6 +33,7 @@ pub(crate) struct AwsDocument {
 #[derive(Debug, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 struct Place {
+    /// Its name.
     name: String,
     /// The steps, for scripts.
     steps: Vec<&'static str>,

@@ -20,6 +20,7 @@ const NAME: &str = "obsync check";
 #[derive(Debug, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub(crate) struct CheckServiceDocument {
+    /// The checks, in the order in which they were made.
     facts: Vec<ServiceFact>,
     /// The scratch vault, if it was kept or could not be deleted.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -59,6 +60,7 @@ pub(super) async fn run(options: &CheckService, context: &Context) -> Result<Exi
                 ProblemCode::Failures,
                 "the service does not do everything that two-way sync depends on",
             )
+            .lasting()
         });
         context.console.answer(&Answer::new(exit, problem, CheckServiceDocument { facts, vault_left }))?;
     } else {

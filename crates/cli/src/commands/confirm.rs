@@ -33,8 +33,7 @@ pub(super) async fn run(options: &Confirm, context: &Context) -> Result<Exit, Fa
     let known = Known::of(&options.destination, &options.state.place, context).await?;
     let destination = &options.destination;
     let waiting = obsync_core::held_back(known.only_state().await?.store().as_ref()).await?;
-    let document =
-        |confirmed, in_use| ConfirmDocument { destination: destination.to_string(), confirmed, in_use };
+    let document = |confirmed, in_use| ConfirmDocument { destination: destination.text(), confirmed, in_use };
     if waiting.is_empty() {
         let sentence = format!("No deletion is held back in {destination}.");
         return context.did(options.json, document(Vec::new(), false), &sentence);
@@ -44,7 +43,7 @@ pub(super) async fn run(options: &Confirm, context: &Context) -> Result<Exit, Fa
             context.say(&format!("  {}", shown_name(path)))?;
         }
         if let Some(more @ 1..) = waiting.len().checked_sub(SHOWN) {
-            let status = known.command("status", &[&destination.to_string()], &[]);
+            let status = known.command("status", &[&destination.text()], &[]);
             context
                 .say(&format!("  … and {} more (`{status}` names them all)", human::number(more as u64)))?;
         }

@@ -27,8 +27,11 @@ struct LogRow {
     #[serde(serialize_with = "crate::answer::as_time")]
     #[cfg_attr(test, schemars(with = "Option<String>"))]
     at: i64,
+    /// The side that was changed.
     side: Side,
+    /// The kind of change.
     change: JournalChange,
+    /// The path in the vault.
     path: String,
     /// The former path of a renamed file, or the original of a conflicted copy.
     #[serde(skip_serializing_if = "Option::is_none")]

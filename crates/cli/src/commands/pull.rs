@@ -60,7 +60,10 @@ pub(super) async fn sync_both(options: &Sync, context: &Context, verbose: bool) 
 
 /// Sends only: `obsync push`.
 pub(super) async fn push(options: &Push, context: &Context, verbose: bool) -> Result<Exit, Failed> {
-    go(Way::Push(options), context, verbose).await
+    match options.unfit() {
+        Some(reason) => Err(Failed::new(Exit::Usage, reason)),
+        None => go(Way::Push(options), context, verbose).await,
+    }
 }
 
 async fn go(way: Way<'_>, context: &Context, verbose: bool) -> Result<Exit, Failed> {
@@ -188,7 +191,7 @@ async fn bring(
     };
     let result = pulling.await;
     state.close().await;
-    let confirm = known.command("confirm", &[&options.destination.to_string()], &[]);
+    let confirm = known.command("confirm", &[&options.destination.text()], &[]);
     let Some(brought) = context.unless_stopped(result)? else {
         context.say("Nothing was done.")?;
         return Ok(Exit::Done);

@@ -51,7 +51,7 @@ pub(super) async fn run(options: &Reset, context: &Context) -> Result<Exit, Fail
             context.unless_stopped(known.forget(state).await)?;
         }
         let forgotten = states.len() as u64;
-        let document = ResetDocument { destination: destination.to_string(), forgotten, direction: None };
+        let document = ResetDocument { destination: destination.text(), forgotten, direction: None };
         let sentence = format!("Other folders that were at {destination} are forgotten: {forgotten}.");
         return context.did(options.json, document, &sentence);
     }
@@ -63,7 +63,7 @@ pub(super) async fn run(options: &Reset, context: &Context) -> Result<Exit, Fail
         context.unless_stopped(known.forget(state).await)?;
     }
     let document =
-        ResetDocument { destination: destination.to_string(), forgotten: states.len() as u64, direction };
+        ResetDocument { destination: destination.text(), forgotten: states.len() as u64, direction };
     let next = match direction {
         Some("both") => {
             "It was synced both ways: the next sync compares every file, transfers those that differ both ways, and \

@@ -24,6 +24,7 @@ use crate::target::states::{Found, Registry, State};
 #[derive(Debug, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub(crate) struct StatusDocument {
+    /// The destinations and what their states say.
     destinations: Vec<StateRow>,
     /// States that cannot be read. Their destinations are not in the list.
     unreadable: Vec<Unreadable>,

@@ -51,7 +51,7 @@ pub(super) async fn run(options: &Unlink, context: &Context) -> Result<Exit, Fai
         context.unless_stopped(known.forget(state).await)?;
     }
     opened.unmark().await?;
-    let document = UnlinkDocument { destination: destination.to_string(), forgotten: states.len() as u64 };
+    let document = UnlinkDocument { destination: destination.text(), forgotten: states.len() as u64 };
     let sentence = format!("{destination} is unlinked from its vault; no note was touched, here or there.");
     context.did(options.json, document, &sentence)
 }

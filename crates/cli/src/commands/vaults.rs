@@ -21,6 +21,7 @@ const WIDEST_NAME: usize = 20;
 #[derive(Debug, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub(crate) struct VaultsDocument {
+    /// The vaults of the account, then those that others share with it.
     vaults: Vec<VaultRow>,
 }
 
@@ -28,11 +29,15 @@ pub(crate) struct VaultsDocument {
 #[derive(Debug, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 struct VaultRow {
+    /// The vault's id.
     vault_id: String,
     /// Its name.
     vault: String,
+    /// The region where the service stores it.
     region: String,
+    /// The encryption that the service lists.
     encryption: VaultKind,
+    /// The version of the encryption (docs/PROTOCOL.md).
     encryption_version: u64,
     /// Fingerprint of the kind, version and salt of the encryption, to compare between machines.
     fingerprint: String,

@@ -132,10 +132,12 @@ async fn verify_once(options: &Verify, context: &Context) -> Result<Exit, Failed
         verification,
     };
     let vault = state.vault();
-    let remedies = match (findings.is_clean(), vault.clone()) {
-        (false, Some(vault)) => remedies(&known, &known.operand(vault).await?, &findings, options),
-        (false, None) => remedies(&known, "VAULT", &findings, options),
-        (true, _) => Vec::new(),
+    let remedies = match findings.is_clean() {
+        true => Vec::new(),
+        false => {
+            let id = vault.as_ref().map_or("VAULT", |vault| vault.id.as_str());
+            remedies(&known, id, &findings, options)
+        }
     };
     let exit = if findings.is_clean() { Exit::Done } else { Exit::Failures };
     if options.json {
@@ -144,7 +146,7 @@ async fn verify_once(options: &Verify, context: &Context) -> Result<Exit, Failed
         let document = document(options, vault, findings, commands);
         context.console.answer(&Answer::new(exit, problem, document))?;
     } else {
-        tell(&findings, &remedies, options, context)?;
+        tell(&findings, &remedies, vault.as_ref(), options, context)?;
     }
     Ok(exit)
 }
@@ -214,7 +216,7 @@ fn document(
 ) -> VerifyDocument {
     let (vault, vault_id) = vault.map(|vault| (vault.name, vault.id)).unzip();
     VerifyDocument {
-        destination: options.destination.to_string(),
+        destination: options.destination.text(),
         vault,
         vault_id,
         clean: findings.is_clean(),
@@ -231,7 +233,8 @@ fn problem(findings: &Findings, remedies: &[Remedy], options: &Verify) -> Option
         return None;
     }
     let (code, message) = gravest(findings, options);
-    let problem = Problem::new(code, message);
+    // Only another run changes the result.
+    let problem = Problem::new(code, message).lasting();
     Some(match remedies::hint(findings, remedies) {
         Some(hint) => problem.with_hint(hint),
         None => problem,
@@ -263,21 +266,26 @@ fn gravest(Findings { verification, absence, .. }: &Findings, options: &Verify) 
             let count = changes(verification.diverged.len());
             (ProblemCode::Differs, format!("{count} of the vault left alone by a push"))
         }
-        _ => {
-            let held_back = verification.held_back.len() + verification.held_back_in_vault.len();
-            let message = match held_back {
-                0 => format!("{} confirmed and not made yet", deletions(verification.confirmed.len())),
-                held_back => format!("{} held back", deletions(held_back)),
-            };
-            (ProblemCode::HeldBack, message)
-        }
+        _ => match verification.held_back.len() + verification.held_back_in_vault.len() {
+            // Nobody has to confirm them again.
+            0 => {
+                let count = deletions(verification.confirmed.len());
+                (ProblemCode::Unfinished, format!("{count} confirmed and not made yet"))
+            }
+            held_back => (ProblemCode::HeldBack, format!("{} held back", deletions(held_back))),
+        },
     }
 }
 
-fn tell(findings: &Findings, remedies: &[Remedy], options: &Verify, context: &Context) -> Result<(), Failed> {
+fn tell(
+    findings: &Findings,
+    remedies: &[Remedy],
+    vault: Option<&StateVault>,
+    options: &Verify,
+    context: &Context,
+) -> Result<(), Failed> {
     let verification = &findings.verification;
     let destination = options.destination.to_string();
-    let destination = escaped(&destination);
     let intact = format!(
         "{} ({}) of {destination} as pulled (version {}){}.",
         human::files(verification.intact.files),
@@ -296,7 +304,7 @@ fn tell(findings: &Findings, remedies: &[Remedy], options: &Verify, context: &Co
     lines.extend(verification.unfinished.iter().map(|reason| unfinished(*reason).to_owned()));
     faults(verification, &mut lines);
     lines.push(intact);
-    mend(findings, remedies, &mut lines);
+    mend(findings, remedies, vault, &mut lines);
     context.console.result(&lines.join("\n"))
 }
 

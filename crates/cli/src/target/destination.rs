@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use clap::builder::{OsStringValueParser, TypedValueParser, ValueParserFactory};
 use obsync_bucket::{BucketLocation, Service};
+use obsync_protocol::escaped;
 use obsync_sqlite::canonical_destination;
 
 use crate::exit::Failed;
@@ -54,6 +55,14 @@ impl Destination {
             _ => Err(format!(
                 "destinations with {scheme}:// are not supported; give a folder, such as ./notes, or {BUCKETS}"
             )),
+        }
+    }
+
+    /// The place as the user wrote it, for scripts and commands.
+    pub(crate) fn text(&self) -> String {
+        match self {
+            Destination::Folder(path) => path.display().to_string(),
+            Destination::Bucket(bucket) => bucket.to_string(),
         }
     }
 
@@ -111,12 +120,10 @@ fn scheme(text: &str) -> Option<&str> {
     scheme.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte)).then_some(scheme)
 }
 
+/// For people: a line break in it cannot begin a line of its own.
 impl fmt::Display for Destination {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Destination::Folder(path) => path.display().fmt(formatter),
-            Destination::Bucket(bucket) => bucket.fmt(formatter),
-        }
+        formatter.write_str(&escaped(&self.text()))
     }
 }
 

@@ -361,23 +361,30 @@ impl Known {
     /// When there is none, or more than one.
     pub(crate) async fn only_state(&self) -> Result<State, Failed> {
         let found = self.found_there().await?;
-        let [found] = found.as_slice() else {
-            let message = format!(
-                "{} was at {} before, so its expected contents are unknown; `{}` forgets all of its states",
-                match self.are_of_one_vault(&found).await {
-                    true => "more than one folder of this vault (is the disk mounted?)",
-                    false => "more than one vault",
-                },
-                self.destination,
-                self.command("reset", &[&self.destination.to_string()], &[])
-            );
-            return Err(Failed::new(Exit::NotFound, message).coded(ProblemCode::VaultAmbiguous));
-        };
+        let [found] = found.as_slice() else { return Err(self.ambiguous(&found).await) };
         let state = self.registry.read(found).await?;
         if let Some(vault) = state.vault().and_then(|vault| vault.id.parse().ok()) {
             self.pulled.get_or_init(|| vault);
         }
         Ok(state)
+    }
+
+    /// The error for several states of this destination.
+    async fn ambiguous(&self, found: &[Found]) -> Failed {
+        // Two folders of one vault are no question of vaults.
+        let (what, code) = match self.are_of_one_vault(found).await {
+            true => ("more than one folder of this vault", ProblemCode::Destination),
+            false => ("more than one vault", ProblemCode::VaultAmbiguous),
+        };
+        let first = match &self.destination {
+            Destination::Folder(_) => "mount its disk, if that is missing; else ",
+            Destination::Bucket(_) => "",
+        };
+        let reset = self.command("reset", &[&self.destination.text()], &[]);
+        let remedy = format!("{first}`{reset}` forgets all of its states");
+        let place = &self.destination;
+        let message = format!("{what} was at {place} before, so its expected contents are unknown; {remedy}");
+        Failed::new(Exit::NotFound, message).coded(code).hinted(Some(remedy))
     }
 
     async fn are_of_one_vault(&self, found: &[Found]) -> bool {
@@ -437,20 +444,6 @@ impl Known {
         self.registry.forget(found, &self.canonical).await
     }
 
-    /// The vault of a state as an operand: its name, or its id if another known vault has the same name.
-    ///
-    /// # Errors
-    /// When the states are unreadable.
-    pub(crate) async fn operand(&self, vault: StateVault) -> Result<String, Failed> {
-        for found in self.registry.all().await? {
-            let other = self.registry.read(&found).await.ok().and_then(|state| state.vault());
-            if other.is_some_and(|other| other.name == vault.name && other.id != vault.id) {
-                return Ok(vault.id);
-            }
-        }
-        Ok(vault.name)
-    }
-
     /// A command to type, for the states in this place.
     pub(crate) fn command(&self, subcommand: &str, operands: &[&str], options: &[&str]) -> String {
         let state = match &self.place {
@@ -467,7 +460,7 @@ impl Known {
         let state = self.registry.read(other).await;
         let other = state.ok().and_then(|state| state.vault());
         let (destination, kind) = (&self.destination, self.destination.kind());
-        let reset = self.command("reset", &[&destination.to_string()], &[]);
+        let reset = self.command("reset", &[&destination.text()], &[]);
         let message = match other {
             Some(StateVault { id, name })
                 if name == wanted.name && !listed.iter().any(|vault| vault.as_str() == id) =>

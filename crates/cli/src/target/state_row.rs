@@ -40,17 +40,23 @@ pub(crate) struct StateRow {
     /// Whether a run ever came to the end of the vault's list.
     #[serde(skip)]
     listed: bool,
+    /// The vault's id.
     vault_id: String,
+    /// The vault's name.
     vault: String,
     /// The vault's encryption when it was last opened; null if no pin records it.
     pub(crate) encryption: Option<VaultKind>,
     /// The direction of the sync: `pull`, `push` or `both`.
     direction: &'static str,
+    /// The vault's version up to which the destination is complete.
     version: u64,
     /// Why the destination is not the whole vault.
     unfinished: Vec<Unfinished>,
+    /// Number of files in the destination.
     files: u64,
+    /// Their bytes.
     bytes: u64,
+    /// Number of folders in the destination.
     folders: u64,
     /// Number of changes that the filter leaves out.
     filtered: u64,
@@ -282,7 +288,7 @@ impl StateRow {
         if let Some(absence) = self.absence {
             let forget = match absence {
                 Absence::Replaced => {
-                    let command = shell::command("reset", &[&self.destination], &["--gone"]);
+                    let command = command("reset", &[&self.destination], &["--gone"]);
                     format!("; `{command}` forgets it")
                 }
                 _ => String::new(),
@@ -390,9 +396,9 @@ impl StateRow {
         let diverged = &self.outstanding.diverged;
         if !diverged.is_empty() {
             let count = human::counted(diverged.len() as u64, "change", "changes");
-            let here = [self.vault.as_str(), self.destination.as_str()];
-            let (sync, mirror) =
-                (shell::command("sync", &here, &[]), shell::command("push", &here, &["--mirror"]));
+            // The name can be changed, and other vaults can have it.
+            let here = [self.vault_id.as_str(), self.destination.as_str()];
+            let (sync, mirror) = (command("sync", &here, &[]), command("push", &here, &["--mirror"]));
             lines.push(format!(
                 "  diverged   {count} of the vault left alone by a push; `{sync}` applies them here, `{mirror}` \
                  replaces them:"
@@ -404,7 +410,7 @@ impl StateRow {
                 return;
             }
             let count = human::counted(paths.len() as u64, "deletion", "deletions");
-            let command = shell::command("confirm", &[&self.destination], &[]);
+            let command = command("confirm", &[&self.destination], &[]);
             lines.push(format!("  held back  {count}{side}; `{command}` allows them:"));
             lines.extend(paths.iter().map(|path| format!("    {}", shown_name(path))));
         };
@@ -535,6 +541,11 @@ fn unfinished(reason: Unfinished) -> &'static str {
         Unfinished::Interrupted => "a run was interrupted before its end",
         Unfinished::Unsent => "a run ended while it was sending local changes",
     }
+}
+
+/// A command in a line of its text.
+fn command(subcommand: &str, operands: &[&str], options: &[&str]) -> String {
+    escaped(&shell::command(subcommand, operands, options)).into_owned()
 }
 
 #[cfg(test)]

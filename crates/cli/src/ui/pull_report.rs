@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use obsync_core::{Direction, Outcome, Report, Step, StepAction, Tally};
-use obsync_protocol::{printable, shown_name};
+use obsync_protocol::{escaped, printable, shown_name};
 
 use crate::ui::human;
 use crate::ui::listing::{named, named_of};
@@ -156,7 +156,7 @@ pub(crate) fn not_taken_back(report: &Report) -> Option<String> {
 
 fn done(report: &Report, lines: &mut Vec<String>) {
     let time = human::duration(Duration::from_millis(report.duration_ms));
-    let (vault, destination) = (&report.vault, &report.destination);
+    let (vault, destination) = (&report.vault, escaped(&report.destination));
     // A mirror that took nothing back has no news either; held-back deletions are news.
     let is_left_alone = report.outcome == Outcome::HeldBack && report.held_back() == 0;
     if report.is_unchanged() && (report.outcome == Outcome::Complete || is_left_alone) {
@@ -343,7 +343,7 @@ fn run_of(report: &Report) -> &'static str {
 
 /// The result of a dry run in one sentence: the last one, as steps can be many.
 fn would_take(report: &Report) -> String {
-    let (vault, destination) = (&report.vault, &report.destination);
+    let (vault, destination) = (&report.vault, escaped(&report.destination));
     match (report.steps.len() + report.set_aside.len()) as u64 {
         0 if report.held_back() > 0 => format!(
             "{} of {vault:?} to {destination} would hold back {} and change nothing.",

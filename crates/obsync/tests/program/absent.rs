@@ -57,13 +57,15 @@ fn a_folder_whose_marker_is_missing_or_of_another_folder_is_never_well() {
         let told = world.run(&["verify", "notes"]).expect(5).stdout;
         assert!(told.starts_with(said) && !told.contains("All is well"), "{told}");
         assert!(
-            told.contains("`obsync pull Notes notes` compares every file, and writes the marker."),
+            told.contains(
+                &world.with_id("`obsync pull Notes notes` compares every file, and writes the marker.")
+            ),
             "{told}"
         );
         let verified = check("verify", &world.run(&["verify", "notes", "--json"]), 5);
         assert_eq!((&verified["clean"], &verified["absence"]), (&json!(false), &json!(word)));
         assert_eq!(verified["error"]["code"], "differs");
-        assert_eq!(verified["commands"], json!(["obsync pull Notes notes"]));
+        assert_eq!(verified["commands"], json!([world.with_id("obsync pull Notes notes")]));
         world.must(&["pull", "Notes", "notes"]);
         world.must(&["verify", "notes"]);
     }
@@ -100,8 +102,11 @@ fn a_disk_that_another_one_replaced_alarms_nobody_and_can_be_forgotten() {
 
     fs::rename(world.path("notes"), world.path("aside")).unwrap();
     fs::create_dir(world.path("notes")).unwrap();
-    let verified = world.run(&["verify", "notes"]).expect(4).stderr;
-    assert!(verified.contains("more than one folder of this vault (is the disk mounted?)"), "{verified}");
+    let verified = world.run(&["verify", "notes", "--json"]).expect(4);
+    let told = "more than one folder of this vault was at notes before, so its expected contents are unknown; mount its \
+                disk, if that is missing; else `obsync reset notes` forgets all of its states\n";
+    assert!(verified.stderr.ends_with(told), "{}", verified.stderr);
+    assert_eq!(verified.json()["error"]["code"], "destination", "there is only one vault");
     fs::remove_dir(world.path("notes")).unwrap();
     fs::rename(world.path("aside"), world.path("notes")).unwrap();
 

@@ -37,6 +37,51 @@ fn a_wrong_value_of_a_variable_is_not_blamed_on_an_option_that_nobody_typed() {
 }
 
 #[test]
+fn a_destination_with_a_line_break_forges_no_line_of_an_error_or_a_result() {
+    let world = furnished();
+    let odd = "x\nobsync: forged";
+    let is_one_line = |text: &str| text.lines().all(|line| !line.starts_with("obsync: forged"));
+    for command in ["verify", "status", "reset", "confirm", "log", "unlink"] {
+        let refused = world.run(&[command, odd]);
+        assert!(is_one_line(&refused.stderr), "{command}: {}", refused.stderr);
+        assert!(refused.stderr.contains("x\\u{a}obsync: forged"), "{command}: {}", refused.stderr);
+    }
+    world.must(&["pull", "Notes", odd]);
+    fs::remove_file(world.path(odd).join("Welcome.md")).unwrap();
+    for args in [&["pull", "Notes", odd][..], &["verify", odd], &["status", odd], &["reset", odd, "--yes"]] {
+        let told = world.run(args);
+        assert!(is_one_line(&told.stdout) && is_one_line(&told.stderr), "{args:?}: {told:?}");
+    }
+    let document = world.run(&["reset", odd, "--yes", "--json"]).json();
+    assert_eq!(document["error"]["code"], "destination_unknown");
+}
+
+#[test]
+fn an_option_that_no_push_can_honour_is_refused_and_not_in_its_help() {
+    let world = furnished();
+    put(&world.path("notes/Mine.md"), "of mine");
+    for (option, instead) in [
+        (&["--accept-failures"][..], "--accept-failures is for pull and sync"),
+        (&["--max-delete", "5"], "--max-delete-in-vault limits its deletions"),
+    ] {
+        let args = [&["push", "Notes", "notes", "--yes"], option].concat();
+        let refused = world.run(&args).expect(2);
+        assert!(refused.stderr.contains(instead), "{}", refused.stderr);
+        let help = world.must(&["push", "--help"]).stdout;
+        assert!(
+            !help.contains(&format!("{} ", option[0])) && !help.contains(&format!("{}\n", option[0])),
+            "{help}"
+        );
+    }
+}
+
+#[test]
+fn an_unknown_command_leaves_one_empty_line_where_no_suggestion_is() {
+    let refused = furnished().run(&["delete"]).expect(2);
+    assert!(!refused.stderr.contains("\n\n\n"), "{}", refused.stderr);
+}
+
+#[test]
 fn a_destination_that_is_everything_or_the_home_itself_is_refused_unless_it_was_one_before() {
     let world = furnished();
     let home = world.path("me");

@@ -56,6 +56,8 @@ fn a_vault_that_was_emptied_is_told_of_and_empties_nothing_until_that_is_confirm
         "Confirmed: 20 deletions. The next run makes them, each only if the file is unchanged.\n"
     );
     assert!(world.must(&["confirm", "notes", "--yes"]).stdout.contains("No deletion is held back"));
+    let error = world.run(&["verify", "notes", "--json"]).expect(5).json()["error"].clone();
+    assert_eq!(error["code"], "unfinished", "nobody has to confirm them again: {error:#}");
     world.must(&["pull", "Notes", "notes"]);
     assert_eq!(world.files("notes"), []);
 }
@@ -70,6 +72,9 @@ fn the_limit_is_an_option_and_a_variable() {
         "{}",
         refused.stderr
     );
+    let mut push = world.command(&["push", "Notes", "elsewhere", "--dry-run", "-q"]);
+    put(&world.path("elsewhere/Mine.md"), "of mine");
+    crate::world::ran(push.env("OBSYNC_MAX_DELETE", "many")).expect(0);
     let mut command = world.command(&["pull", "Notes", "notes"]);
     crate::world::ran(command.env("OBSYNC_MAX_DELETE", "none")).expect(0);
     assert_eq!(world.files("notes"), []);

@@ -155,9 +155,9 @@ fn verify_finds_what_is_missing_changed_and_extra() {
     Not part of the vault: 1 file
       New.md
     0 files (0 bytes) of notes as pulled (version 5).
-    `obsync pull Notes notes --full --file-types none` restores missing and changed files, and keeps changed files as conflicted copies.
-    `obsync pull Notes notes --mirror --file-types none` moves files that were added or changed here to .obsync/trash, for 30 days.
-    Run it with the other options of your usual run, such as --keep-deleted.
+    `obsync pull [ID of Notes] notes --full --file-types none` restores missing and changed files, and keeps changed files as conflicted copies.
+    `obsync pull [ID of Notes] notes --mirror --file-types none` moves files that were added or changed here to .obsync/trash, for 30 days.
+    Run it with the other options of your usual run, such as --keep-deleted. [ID of Notes] is the vault "Notes".
     "#);
     let verified = world.run(&["verify", "notes", "--json"]).expect(5).json();
     assert_eq!(verified["clean"], false);

@@ -1,6 +1,7 @@
 //! All JSON output in any test conforms to a schema of docs/schemas. They are closed, so that a missing,
 //! renamed or unknown field fails the test.
 
+use std::collections::{BTreeSet, HashSet};
 use std::fs;
 use std::path::PathBuf;
 use std::sync::LazyLock;
@@ -103,6 +104,27 @@ fn every_object_of_every_schema_is_closed() {
     }
     found.sort();
     assert_eq!(found, open);
+}
+
+#[test]
+fn the_documentation_has_every_field_of_the_schemas() {
+    let file = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../docs/JSON.md");
+    let text = fs::read_to_string(file).unwrap();
+    // What is between two backquotes, split into names.
+    let quoted = text.split('`').skip(1).step_by(2);
+    let names: HashSet<&str> = quoted
+        .flat_map(|words| words.split(|letter: char| !letter.is_alphanumeric() && letter != '_'))
+        .collect();
+    let mut missing = BTreeSet::new();
+    for (name, schema) in &all() {
+        walk(schema, name, &mut |place, value| {
+            if let Some(fields) = value.get("properties").and_then(Value::as_object) {
+                let unknown = fields.keys().filter(|field| !names.contains(field.as_str()));
+                missing.extend(unknown.map(|field| format!("{place}: {field}")));
+            }
+        });
+    }
+    assert_eq!(missing, BTreeSet::new());
 }
 
 #[test]

@@ -71,7 +71,7 @@ fn after_a_first_pull_that_was_interrupted_verify_does_not_say_that_all_is_well(
             "{verified:#}"
         );
         assert_eq!(verified["extra"], json!([]), "what a killed run left is called that: {verified:#}");
-        assert_eq!(verified["commands"], json!(["obsync pull Notes notes"]));
+        assert_eq!(verified["commands"], json!([world.with_id("obsync pull Notes notes")]));
         assert_eq!(verified["error"]["code"], "unfinished");
         let text = world.run(&["verify", "notes"]).expect(5);
         assert!(!text.stdout.contains("All is well"), "{}", text.stdout);
@@ -81,7 +81,8 @@ fn after_a_first_pull_that_was_interrupted_verify_does_not_say_that_all_is_well(
             text.stdout
         );
         assert!(
-            text.stdout.contains("`obsync pull Notes notes` continues where the last pull stopped."),
+            text.stdout
+                .contains(&world.with_id("`obsync pull Notes notes` continues where the last pull stopped.")),
             "{}",
             text.stdout
         );
@@ -142,6 +143,9 @@ fn a_push_does_not_make_good_a_sync_that_was_cut_off_while_it_brought_changes() 
     assert_ne!(unfinished(), json!([]));
     world.must(&["push", "Notes", "notes", "--yes"]);
     assert_ne!(unfinished(), json!([]));
+    let commands = world.run(&["verify", "notes", "--json"]).expect(5).json()["commands"].clone();
+    let sync_again = world.with_id("obsync sync Notes notes");
+    assert_eq!(commands[0], sync_again.as_str(), "a push does not continue it: {commands:#}");
     world.must(&sync);
     world.must(&["verify", "notes"]);
 }
@@ -157,19 +161,17 @@ fn of_a_synced_folder_verify_names_what_sends_before_what_takes_it_back() {
     put(&world.path("notes/Mine.md"), "of mine");
     let verify = || world.run(&["verify", "notes", "--json"]).expect(5).json();
     let verified = verify();
-    assert_eq!(verified["commands"], json!(["obsync sync Notes notes"]), "{verified:#}");
+    assert_eq!(verified["commands"], json!([world.with_id("obsync sync Notes notes")]), "{verified:#}");
     put(&world.path("notes/Edited.md"), "edited here");
     fs::remove_file(world.path("notes/Gone.md")).unwrap();
     let verified = verify();
-    let commands = json!(["obsync sync Notes notes", "obsync pull Notes notes --full"]);
+    let commands =
+        json!([world.with_id("obsync sync Notes notes"), world.with_id("obsync pull Notes notes --full")]);
     assert_eq!(verified["commands"], commands, "{verified:#}");
     let hint = verified["error"]["hint"].as_str().unwrap();
-    assert!(
-        hint.starts_with(
-            "`obsync sync Notes notes` sends local changes, `obsync pull Notes notes --full` restores the vault's files"
-        ),
-        "{hint}"
-    );
+    let [sync_again, full] = [0, 1].map(|at| verified["commands"][at].as_str().unwrap());
+    let both = format!("`{sync_again}` sends local changes, `{full}` restores the vault's files");
+    assert!(hint.starts_with(&both), "{hint}");
     let told = world.run(&["verify", "notes"]).expect(5).stdout;
     for words in [
         "` sends local changes, additions and deletions to the vault.",
@@ -182,7 +184,7 @@ fn of_a_synced_folder_verify_names_what_sends_before_what_takes_it_back() {
     assert_eq!(world.vault("Notes").contents().unwrap()["Edited.md"], b"edited here");
     // A missing folder proves nothing about anybody's deletions.
     fs::remove_dir_all(world.path("notes")).unwrap();
-    assert_eq!(verify()["commands"], json!(["obsync pull Notes notes --full"]));
+    assert_eq!(verify()["commands"], json!([world.with_id("obsync pull Notes notes --full")]));
 }
 
 #[test]
@@ -204,7 +206,7 @@ fn verify_does_not_name_a_sync_for_files_that_no_sync_sends() {
     let reason = "Never sent, as the vault cannot have links or such names: 3 files\n";
     assert!(told.contains(reason) && !told.contains("obsync sync"), "{told}");
     put(&world.path("notes/Mine.md"), "of mine");
-    assert_eq!(verify()["commands"], json!(["obsync sync Notes notes"]));
+    assert_eq!(verify()["commands"], json!([world.with_id("obsync sync Notes notes")]));
     world.must(&sync);
     assert_eq!(verify()["extra"].as_array().unwrap().len(), 3, "the others are never sent");
 }
@@ -216,10 +218,14 @@ fn of_a_pulled_folder_verify_names_what_puts_the_files_away_that_are_not_of_the_
     world.must(&["pull", "Notes", "notes"]);
     put(&world.path("notes/Mine.md"), "of mine");
     let verified = world.run(&["verify", "notes", "--json"]).expect(5).json();
-    assert_eq!(verified["commands"], json!(["obsync pull Notes notes --mirror"]), "{verified:#}");
+    assert_eq!(
+        verified["commands"],
+        json!([world.with_id("obsync pull Notes notes --mirror")]),
+        "{verified:#}"
+    );
     assert_eq!(
         verified["error"]["hint"],
-        "`obsync pull Notes notes --mirror`, with the other options of your usual run, such as --keep-deleted"
+        world.with_id("`obsync pull Notes notes --mirror`, with the other options of your usual run, such as --keep-deleted")
     );
     world.must(&["pull", "Notes", "notes", "--mirror"]);
     world.must(&["verify", "notes"]);
@@ -283,12 +289,12 @@ fn after_a_pull_with_failures_verify_names_them() {
     assert!(verified.stdout.contains("Could not be pulled: 1 change\n  Broken.md: "), "{}", verified.stdout);
     assert!(!verified.stdout.contains("All is well"), "{}", verified.stdout);
     assert!(
-        verified.stdout.contains("`obsync pull Notes notes` tries the failed changes again."),
+        verified.stdout.contains(&world.with_id("`obsync pull Notes notes` tries the failed changes again.")),
         "{verified:?}"
     );
     let verified = check("verify", &world.run(&["verify", "notes", "--json"]), 5);
     assert_eq!((&verified["clean"], &verified["failures"][0]["path"]), (&json!(false), &json!("Broken.md")));
-    assert_eq!(verified["commands"], json!(["obsync pull Notes notes"]));
+    assert_eq!(verified["commands"], json!([world.with_id("obsync pull Notes notes")]));
 }
 
 #[test]
@@ -303,8 +309,49 @@ fn of_a_failure_that_no_run_resolves_verify_names_what_accepts_it() {
     assert!(!told.contains("continues where"), "{told}");
     let verified = check("verify", &world.run(&["verify", "notes", "--json"]), 5);
     assert_eq!(verified["lasting_failures"], 1);
-    assert_eq!(verified["commands"], json!(["obsync pull Notes notes --accept-failures"]));
+    assert_eq!(verified["error"]["retryable"], false);
+    let pulled = check("pull", &world.run(&["pull", "Notes", "notes", "--json"]), 5);
+    assert_eq!(
+        (&pulled["error"]["code"], &pulled["error"]["retryable"]),
+        (&json!("failures"), &json!(false))
+    );
+    let id = format!("such as --keep-deleted. {} is the vault \"Notes\".", world.vault("Notes").id());
+    assert!(told.contains(&id), "{told}");
+    assert_eq!(verified["commands"], json!([world.with_id("obsync pull Notes notes --accept-failures")]));
     world.must(&["pull", "Notes", "notes", "--accept-failures"]);
+    world.must(&["verify", "notes"]);
+}
+
+#[test]
+fn after_a_push_verify_names_the_sync_that_does_what_a_pull_could_not() {
+    let world = World::new();
+    let vault = world.vault("Notes");
+    vault.write("Good.md", "fine", NOON).unwrap();
+    vault.write_damaged("Broken.md", "lost").unwrap();
+    world.run(&["pull", "Notes", "notes"]).expect(5);
+    let push = ["push", "Notes", "notes", "--yes"];
+    world.must(&push);
+    let verified = check("verify", &world.run(&["verify", "notes", "--json"]), 5);
+    assert_eq!(verified["failures"][0]["path"], "Broken.md", "a push applies nothing here: {verified:#}");
+    assert_eq!(verified["commands"], json!([world.with_id("obsync sync Notes notes")]), "{verified:#}");
+    let told = world.run(&["verify", "notes"]).expect(5).stdout;
+    assert!(
+        told.contains("` tries the failed changes again, and applies the vault's changes here"),
+        "{told}"
+    );
+    vault.write("Broken.md", "mended", NOON).unwrap();
+    world.must(&["sync", "Notes", "notes", "--yes"]);
+    world.must(&["verify", "notes"]);
+    // A name that this file system refuses.
+    vault.write_hostile_path(&format!("{}.md", "n".repeat(300)), "text").unwrap();
+    world.run(&["pull", "Notes", "notes"]).expect(5);
+    world.must(&push);
+    let verified = check("verify", &world.run(&["verify", "notes", "--json"]), 5);
+    assert_eq!(verified["lasting_failures"], 1, "{verified:#}");
+    let accept = world.with_id("obsync sync Notes notes --accept-failures");
+    assert_eq!(verified["commands"], json!([accept]), "{verified:#}");
+    world.must(&["sync", "Notes", "notes", "--yes", "--accept-failures"]);
+    world.must(&push);
     world.must(&["verify", "notes"]);
 }
 
@@ -320,14 +367,17 @@ fn what_a_push_left_alone_is_named_with_what_applies_and_what_replaces_it() {
     let verified = check("verify", &world.run(&["verify", "notes", "--json"]), 5);
     assert_eq!((&verified["clean"], &verified["diverged"]), (&json!(false), &json!(["a.md"])));
     assert_eq!(verified["accepted_failures"], 0);
-    let commands = json!(["obsync sync Notes notes", "obsync push Notes notes --mirror"]);
+    let commands =
+        json!([world.with_id("obsync sync Notes notes"), world.with_id("obsync push Notes notes --mirror")]);
     assert_eq!(verified["commands"], commands, "{verified:#}");
     let told = world.run(&["verify", "notes"]).expect(5).stdout;
     assert!(told.contains("Changed in the vault, and left alone by a push: 1 change\n  a.md\n"), "{told}");
     assert!(!told.contains("All is well") && !told.contains("Accepted"), "{told}");
     let told = world.must(&["status", "notes"]).stdout;
     assert!(
-        told.contains("  diverged   1 change of the vault left alone by a push; `obsync sync Notes "),
+        told.contains(
+            &world.with_id("  diverged   1 change of the vault left alone by a push; `obsync sync Notes ")
+        ),
         "{told}"
     );
     assert!(told.contains("replaces them:\n    a.md") && !told.contains("  accepted"), "{told}");
@@ -362,7 +412,9 @@ fn the_command_that_verify_names_pulls_what_was_chosen_and_keeps_what_was_kept()
     let command = verified["commands"][0].as_str().unwrap();
     assert_eq!(
         command,
-        "obsync pull Notes notes --full --file-types none --exclude 'Archive/old ideas' --keep-deleted"
+        world.with_id(
+            "obsync pull Notes notes --full --file-types none --exclude 'Archive/old ideas' --keep-deleted"
+        )
     );
     let hint = format!("`{command}`, with the other options of your usual run, such as --keep-deleted");
     assert_eq!(verified["error"]["hint"], hint);

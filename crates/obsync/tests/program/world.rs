@@ -82,6 +82,11 @@ impl World {
         self.server.vault(name).unwrap()
     }
 
+    /// A command with the id of the vault "Notes" in the place of its name, as messages have it.
+    pub(crate) fn with_id(&self, command: &str) -> String {
+        command.replacen(" Notes ", &format!(" {} ", self.vault("Notes").id()), 1)
+    }
+
     /// Where the program runs; destinations are named relative to it.
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.directory.path().join(name)

@@ -1,7 +1,7 @@
 //! The end of a run: final output, exit status, and errors.
 
 use obsync_core::pin::VaultKind;
-use obsync_core::{Outcome, Problem, ProblemCode, PullError, Report};
+use obsync_core::{Direction, Outcome, Problem, ProblemCode, PullError, Report};
 use serde::Serialize;
 
 use super::Brought;
@@ -134,9 +134,14 @@ pub(in crate::commands) fn problem(
         Exit::Failures => {
             let sentence = pull_report::could_not(report.failed(), report.direction);
             let problem = Problem::new(ProblemCode::Failures, sentence);
-            match report.has_lasting_failures {
-                true => problem.with_hint("--accept-failures accepts entries that can never be stored there"),
-                false => problem,
+            match (report.has_lasting_failures, report.direction) {
+                (false, _) => problem,
+                (true, Direction::Push) => problem.lasting().with_hint(
+                    "`obsync sync` with --accept-failures accepts entries that can never be stored there",
+                ),
+                (true, _) => problem
+                    .lasting()
+                    .with_hint("--accept-failures accepts entries that can never be stored there"),
             }
         }
         Exit::HeldBack if report.held_back() == 0 => {

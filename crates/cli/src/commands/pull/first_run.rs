@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use obsync_core::{Direction, NoProgress, Outcome, PullOptions, PullSource};
+use obsync_protocol::escaped;
 
 use super::Manner;
 use super::end::failed;
@@ -57,6 +58,7 @@ pub(super) async fn may_begin(
 pub(super) async fn tell_nested(known: &Known, context: &Context) -> Result<(), Failed> {
     for Nested { destination, vault, inside } in known.nested().await? {
         let how = if inside.is_some() { "inside this destination" } else { "around this destination" };
+        let destination = escaped(&destination);
         context.console.warn(&format!(
             "{destination}, the destination of the vault {vault:?}, is {how}: neither manages the files of the other, \
              and Obsidian shows both in the outer one"

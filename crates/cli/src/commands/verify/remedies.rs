@@ -1,17 +1,24 @@
 //! The commands that repair what `obsync verify` found.
 
-use obsync_core::{Direction, VaultState};
-use obsync_protocol::{Filter, VaultPath};
+use obsync_core::{Direction, Unfinished, VaultState};
+use obsync_protocol::{Filter, VaultPath, escaped};
 
 use super::{Findings, list};
 use crate::args::Verify;
 use crate::target::destination::Destination;
 use crate::target::known::Known;
+use crate::target::states::StateVault;
 
 /// A command that repairs something.
 pub(super) struct Remedy {
     does: Does,
     pub(super) command: String,
+}
+
+impl Remedy {
+    fn new(does: Does, command: String) -> Self {
+        Remedy { does, command }
+    }
 }
 
 /// The effect of a [`Remedy`].
@@ -21,6 +28,8 @@ enum Does {
     GoesOn,
     /// It retries failed changes, and makes confirmed deletions.
     Retries,
+    /// The same after a push, which does neither here.
+    RetriesHere,
     /// It accepts failures that no run can resolve.
     Accepts,
     /// It compares every file, and writes the folder's marker.
@@ -82,6 +91,22 @@ impl Usual {
         }
     }
 
+    /// The command that applies changes of the vault here: a push applies none.
+    fn applying(&self) -> &'static str {
+        match self.direction {
+            Direction::Pull => "pull",
+            Direction::Push | Direction::Both => "sync",
+        }
+    }
+
+    /// The last run, which was cut short. A push may have followed it.
+    fn last(&self) -> &'static str {
+        match self.direction {
+            Direction::Push => "run",
+            Direction::Pull | Direction::Both => self.command(),
+        }
+    }
+
     /// Advice on further options for users who have some.
     fn missing(&self) -> &'static str {
         match self.choice {
@@ -113,9 +138,11 @@ fn choice_options(filter: &Filter) -> Vec<String> {
 }
 
 /// The commands that repair it.
+///
+/// `vault` is its id: a name can be changed, and others in the account can have it.
 pub(super) fn remedies(known: &Known, vault: &str, findings: &Findings, options: &Verify) -> Vec<Remedy> {
     let Findings { verification, usual, absence, nested, .. } = findings;
-    let destination = options.destination.to_string();
+    let destination = options.destination.text();
     let bring = |subcommand: &str, options: &[&str]| {
         let choice = usual.choice.iter().flatten().map(String::as_str);
         // Without it a pull would remove files that were kept.
@@ -131,34 +158,36 @@ pub(super) fn remedies(known: &Known, vault: &str, findings: &Findings, options:
     let has_own = verification.extra.len() > usual.never_sends.len();
     let may_be_meant = absence.is_none() && (differs || has_own);
     let mut remedies = Vec::new();
-    let mut add = |does: Does, command: String| remedies.push(Remedy { does, command });
     if sends && may_be_meant {
-        add(Does::Sends, again());
+        remedies.push(Remedy::new(Does::Sends, again()));
     }
     if differs {
-        add(Does::BringsBack, bring("pull", &["--full"]));
+        remedies.push(Remedy::new(Does::BringsBack, bring("pull", &["--full"])));
     } else if absence.is_some() {
-        add(Does::Identifies, again());
-    } else if !(sends && may_be_meant) && findings.was_cut_short() {
-        add(Does::GoesOn, again());
-    } else if !(sends && may_be_meant) && findings.is_worth_retrying() {
-        add(Does::Retries, again());
+        remedies.push(Remedy::new(Does::Identifies, again()));
+    } else if !(sends && may_be_meant)
+        && let Some((does, subcommand)) = findings.left_by_runs()
+    {
+        remedies.push(Remedy::new(does, bring(subcommand, &[])));
     }
-    if findings.can_be_accepted() {
-        add(Does::Accepts, bring(usual.command(), &["--accept-failures"]));
+    if verification.lasting_failures > 0 {
+        remedies.push(Remedy::new(Does::Accepts, bring(usual.applying(), &["--accept-failures"])));
     }
     if !verification.diverged.is_empty() {
-        add(Does::Applies, bring("sync", &[]));
-        add(Does::Replaces, bring("push", &["--mirror"]));
+        let sync = bring("sync", &[]);
+        if !remedies.iter().any(|remedy| remedy.command == sync) {
+            remedies.push(Remedy::new(Does::Applies, sync));
+        }
+        remedies.push(Remedy::new(Does::Replaces, bring("push", &["--mirror"])));
     }
     // A mirror would take kept files, and other destinations, for local additions.
     let has_own_alone = verification.retained.is_empty() && nested.is_empty() && absence.is_none();
     let is_folder = matches!(options.destination, Destination::Folder(_));
     if !sends && is_folder && has_own_alone && !verification.extra.is_empty() {
-        add(Does::SetsAside, bring("pull", &["--mirror"]));
+        remedies.push(Remedy::new(Does::SetsAside, bring("pull", &["--mirror"])));
     }
     if !verification.held_back.is_empty() || !verification.held_back_in_vault.is_empty() {
-        add(Does::Confirms, known.command("confirm", &[&destination], &[]));
+        remedies.push(Remedy::new(Does::Confirms, known.command("confirm", &[&destination], &[])));
     }
     remedies
 }
@@ -169,15 +198,29 @@ impl Findings {
         !self.verification.unfinished.is_empty() || !self.verification.left_by_killed_run.is_empty()
     }
 
-    /// True if the usual run may do what the last one could not.
-    fn is_worth_retrying(&self) -> bool {
-        let lasting = if self.can_be_accepted() { self.verification.lasting_failures } else { 0 };
-        self.verification.failures.len() as u64 > lasting || !self.verification.confirmed.is_empty()
+    /// The command that finishes it. A push completes no earlier run that brought changes here.
+    fn finishing(&self) -> &'static str {
+        let is_of_push = |reason: &Unfinished| {
+            matches!(reason, Unfinished::Unsent | Unfinished::FirstPull | Unfinished::OtherChoice)
+        };
+        match self.verification.unfinished.iter().all(is_of_push) {
+            true => self.usual.command(),
+            false => self.usual.applying(),
+        }
     }
 
-    /// True if failures can be accepted. A push accepts none.
-    fn can_be_accepted(&self) -> bool {
-        self.verification.lasting_failures > 0 && self.usual.direction != Direction::Push
+    /// The command that does what earlier runs left. A push retries no change of the vault, and deletes nothing
+    /// here.
+    fn left_by_runs(&self) -> Option<(Does, &'static str)> {
+        let Findings { verification, usual, .. } = self;
+        let has_passing = verification.failures.len() as u64 > verification.lasting_failures;
+        let is_here = has_passing || verification.confirmed_here > 0;
+        match (is_here, usual.direction) {
+            _ if self.was_cut_short() => Some((Does::GoesOn, self.finishing())),
+            (true, Direction::Push) => Some((Does::RetriesHere, usual.applying())),
+            (false, _) if verification.confirmed.is_empty() => None,
+            _ => Some((Does::Retries, usual.command())),
+        }
     }
 }
 
@@ -211,11 +254,17 @@ pub(super) fn hint(findings: &Findings, remedies: &[Remedy]) -> Option<String> {
     })
 }
 
-/// Says what each command does.
-pub(super) fn mend(findings: &Findings, remedies: &[Remedy], lines: &mut Vec<String>) {
+/// Says what each command does. The commands have the id of the `vault`.
+pub(super) fn mend(
+    findings: &Findings,
+    remedies: &[Remedy],
+    vault: Option<&StateVault>,
+    lines: &mut Vec<String>,
+) {
     let Findings { verification, usual, .. } = findings;
     let sends = remedies.iter().any(|remedy| remedy.does == Does::Sends);
     for Remedy { does, command } in remedies {
+        let command = escaped(command);
         lines.push(match does {
             Does::Confirms => format!("`{command}` allows the deletions."),
             Does::Sends => format!("`{command}` sends local changes, additions and deletions to the vault."),
@@ -228,11 +277,18 @@ pub(super) fn mend(findings: &Findings, remedies: &[Remedy], lines: &mut Vec<Str
             Does::SetsAside => format!(
                 "`{command}` moves files that were added or changed here to .obsync/trash, for 30 days."
             ),
-            Does::GoesOn => format!("`{command}` continues where the last {} stopped.", usual.command()),
+            Does::GoesOn => format!("`{command}` continues where the last {} stopped.", usual.last()),
             Does::Retries if verification.confirmed.is_empty() => {
                 format!("`{command}` tries the failed changes again.")
             }
             Does::Retries => format!("`{command}` makes the confirmed deletions, and tries what failed again."),
+            Does::RetriesHere => {
+                let deed = match verification.confirmed.is_empty() {
+                    true => "tries the failed changes again",
+                    false => "makes the confirmed deletions, tries what failed again",
+                };
+                format!("`{command}` {deed}, and applies the vault's changes here, which a push does not.")
+            }
             Does::Accepts => format!(
                 "`{command}` accepts what can never be stored here; or rename it in Obsidian, or leave it out with \
                  `--exclude`."
@@ -253,6 +309,7 @@ pub(super) fn mend(findings: &Findings, remedies: &[Remedy], lines: &mut Vec<Str
         );
     }
     if remedies.iter().any(|remedy| remedy.does != Does::Confirms) {
-        lines.push(format!("Run it {}.", usual.missing()));
+        let id = vault.map(|StateVault { id, name }| format!(" {id} is the vault {name:?}."));
+        lines.push(format!("Run it {}.{}", usual.missing(), id.unwrap_or_default()));
     }
 }
