@@ -354,11 +354,7 @@ impl Observer for Health {
         readiness.following(following, &reason, (now, Timestamp::now()));
         match following {
             Following::Running | Following::Reconnecting { .. } => {}
-            Following::Waiting => {
-                self.notified().unreachable = None;
-                manager.ready();
-                manager.status("in step, waiting for changes");
-            }
+            Following::Waiting => self.notified().unreachable = None,
             Following::Retrying { .. } => {
                 let since = *self.notified().unreachable.get_or_insert_with(Instant::now);
                 if since.elapsed() >= OUTAGE {
@@ -374,7 +370,10 @@ impl Observer for Health {
                 manager.status(&format!("not ready since {since}: {}", missing.reason));
             }
             None if matches!(following, Following::Running) => manager.status("running"),
-            None => {}
+            None => {
+                manager.ready();
+                manager.status(&readiness.waiting());
+            }
         }
         if let Some(totals) = &mut self.metrics.values().totals {
             totals.is_ready = is_ready;
@@ -394,6 +393,9 @@ impl Observer for Health {
             // The next attempt reports the reason.
             Outcome::Interrupted => Exit::Unfinished,
         };
+        if let Some(Follower { readiness, .. }) = &self.follower {
+            readiness.ran(report.outcome, report.failed(), report.held_back());
+        }
         self.metrics.ran(report, Timestamp::now());
         self.metrics.ended(exit, Timestamp::now());
         self.changed.notify_one();

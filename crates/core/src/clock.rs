@@ -37,23 +37,21 @@ impl<'c> ClockWatch<'c> {
 
     /// True if unseen time passed since the last call. To be called every [`TICK`].
     pub(crate) fn has_jumped(&self) -> bool {
-        let (by_wall, passed) = self.passed();
-        has_jumped(by_wall, passed)
+        self.passed().has_jumped()
     }
 
     /// The same over any time. It cannot tell a stopped process from a working one.
     pub(crate) fn has_slept(&self) -> bool {
-        let (by_wall, passed) = self.passed();
-        is_off(by_wall, passed)
+        self.passed().is_off()
     }
 
-    /// Time since the last call, by the wall clock and by the steady one.
-    fn passed(&self) -> (Duration, Duration) {
+    /// Time since the last call.
+    fn passed(&self) -> Passed {
         let now = (self.clock.wall(), self.clock.steady());
         // Nothing that can panic runs under the lock.
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         let (wall, steady) = std::mem::replace(&mut *seen, now);
-        (now.0.duration_since(wall).unwrap_or_default(), now.1.duration_since(steady))
+        Passed::between((wall, steady), now)
     }
 
     /// Returns once unseen time has passed.
@@ -67,28 +65,60 @@ impl<'c> ClockWatch<'c> {
     }
 }
 
-/// True if the computer slept, the process was stopped, or the clock was set during a [`TICK`]: compares the
-/// time passed by the wall clock with that of the steady one.
-fn has_jumped(by_wall: Duration, passed: Duration) -> bool {
-    is_off(by_wall, passed) || passed > TICK + JUMP
+/// Returns once unseen time has passed: the computer slept, the process was stopped, or the clock was set.
+pub async fn unseen_time(clock: &dyn Clock) {
+    ClockWatch::new(clock).jumps().await;
 }
 
-fn is_off(by_wall: Duration, passed: Duration) -> bool {
-    by_wall.abs_diff(passed) > JUMP
+/// Time between two looks at the clocks.
+#[derive(Clone, Copy, Debug)]
+struct Passed {
+    steady: Duration,
+    /// Difference between the wall clock and the steady one.
+    off: Duration,
+}
+
+impl Passed {
+    fn between(before: (SystemTime, Instant), now: (SystemTime, Instant)) -> Self {
+        let steady = now.1.duration_since(before.1);
+        let off = match now.0.duration_since(before.0) {
+            Ok(by_wall) => by_wall.abs_diff(steady),
+            // The clock was set back.
+            Err(back) => back.duration() + steady,
+        };
+        Passed { steady, off }
+    }
+
+    /// True if the computer slept, the process was stopped, or the clock was set during a [`TICK`].
+    fn has_jumped(self) -> bool {
+        self.is_off() || self.steady > TICK + JUMP
+    }
+
+    fn is_off(self) -> bool {
+        self.off > JUMP
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    /// True if this is a jump: seconds by the wall clock, which may be set back, and by the steady one.
+    fn jumped(by_wall: i64, by_steady: u64) -> bool {
+        let (wall, steady) = (SystemTime::now(), Instant::now());
+        let by = Duration::from_secs(by_wall.unsigned_abs());
+        let later = if by_wall < 0 { wall - by } else { wall + by };
+        Passed::between((wall, steady), (later, steady + Duration::from_secs(by_steady))).has_jumped()
+    }
+
     #[test]
     fn a_sleep_a_stop_and_a_set_clock_are_jumps_and_a_busy_machine_is_none() {
-        let seconds = Duration::from_secs;
-        assert!(has_jumped(seconds(600), TICK), "slept, with a steady clock that stood still");
-        assert!(has_jumped(seconds(600), seconds(600)), "stopped");
-        assert!(has_jumped(Duration::ZERO, TICK + JUMP), "the clock was set back");
-        assert!(has_jumped(seconds(45), TICK), "the clock was set forward");
-        assert!(!has_jumped(TICK, TICK) && !has_jumped(seconds(35), seconds(38)));
-        assert!(!has_jumped(Duration::ZERO, TICK), "a second was set back");
+        assert!(jumped(600, 10), "slept, with a steady clock that stood still");
+        assert!(jumped(600, 600), "stopped");
+        assert!(jumped(45, 10), "the clock was set forward");
+        assert!(jumped(-7200, 10), "the clock was set back by hours");
+        assert!(jumped(-25, 10), "the clock was set back by 35 seconds");
+        assert!(!jumped(10, 10) && !jumped(35, 38), "a tick, and a late one");
+        assert!(!jumped(0, 10) && !jumped(-5, 10), "the clock was set back by some seconds");
     }
 }

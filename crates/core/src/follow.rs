@@ -134,7 +134,7 @@ pub trait Watch: Send {
 pub enum Following {
     /// A run is under way.
     Running,
-    /// Everything is in sync; waits for changes.
+    /// Connected; waits for changes. The last report names what is left to do.
     Waiting,
     /// The session ended for the first time in a while; another one is opened after this time.
     Reconnecting {
@@ -203,7 +203,7 @@ impl<'a> Pauses<'a> {
     }
 
     /// Waits before the next attempt. The pause has jitter, so that the followers of a restarted server do
-    /// not all come back at once.
+    /// not all come back at once. After a sleep of the computer the pauses start again.
     async fn pause(
         &mut self,
         reason: String,
@@ -213,6 +213,9 @@ impl<'a> Pauses<'a> {
         clock: &ClockWatch<'_>,
         stop: &CancellationToken,
     ) -> Woken {
+        if clock.has_slept() {
+            self.begin_again();
+        }
         let after = self.next.next().unwrap_or(self.policy.max_delay);
         let is_news = std::mem::take(&mut self.is_first) && !is_failure;
         observer.following(&match is_news {
@@ -224,6 +227,11 @@ impl<'a> Pauses<'a> {
             () = stop.cancelled() => Woken::Stop,
             () = options.look_again.notified() => Woken::Anew,
             () = clock.sleep(after) => Woken::Anew,
+            // The steady time stood still meanwhile, and the network may be another one.
+            () = clock.jumps() => {
+                self.begin_again();
+                Woken::Anew
+            }
         }
     }
 }

@@ -74,6 +74,7 @@ mod verify;
 mod watermark;
 
 pub use brake::{MaxDelete, MaxDeleteError};
+pub use clock::unseen_time;
 pub use error::PullError;
 pub use follow::{FollowOptions, FollowWay, Following, Observer, Watch, follow};
 pub use governor::{Governor, Reservation};

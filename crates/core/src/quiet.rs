@@ -7,8 +7,8 @@
 //! - A file that became empty, or lost half of its bytes or more, is never sent at once: it may be about to
 //!   be written anew.
 //! - A deletion is never sent at once either: an editor may be about to put the file back.
-//! - Hundreds of changes at once (a checkout of another branch) wait until they end. A file that keeps
-//!   changing after them delays only itself.
+//! - Hundreds of changes at once (a checkout of another branch) wait until they end, each for [`LONGEST`] at
+//!   most. A file that keeps changing after them delays only itself.
 //! - Editors that save by renaming, with their temporary files, make one change.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -20,6 +20,8 @@ use obsync_protocol::VaultPath;
 const CROWD: usize = 10;
 /// A crowd must be over for this long before its paths may be sent at once.
 const MOMENT: Duration = Duration::from_millis(50);
+/// A storm without end delays a path that does not change any more for this long at most.
+const LONGEST: Duration = Duration::from_secs(30);
 
 /// Delays of changes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,8 +29,8 @@ pub struct QuietRule {
     /// Quiet time of a file that is not sent at once.
     pub quiet_for: Duration,
     /// So many paths that change within [`quiet_for`](Self::quiet_for) are a storm. Its changes are sent
-    /// together, that long after the last change that came with so many others. (A slower checkout is sent
-    /// while it goes on; git's lock guards its deletions.)
+    /// together, that long after the last change that came with so many others, but at most half a minute
+    /// after their own. (A slower checkout is sent while it goes on; git's lock guards its deletions.)
     pub storm: usize,
 }
 
@@ -176,7 +178,9 @@ impl Quiet {
     /// Time when a path is sent if it does not change any more.
     fn when(&self, waiting: &RestlessPath) -> Instant {
         match self.storm {
-            Some(storm) if waiting.last <= storm => storm + self.rule.quiet_for,
+            Some(storm) if waiting.last <= storm => {
+                (storm + self.rule.quiet_for).min(waiting.last + LONGEST.max(self.rule.quiet_for))
+            }
             _ if !waiting.at_once => waiting.last + self.rule.quiet_for,
             _ => match self.crowd {
                 // An endless crowd delays no path for longer than a path that is not calm waits.
@@ -369,6 +373,20 @@ mod tests {
         let expected: Vec<(u64, &str)> = NAMES.iter().map(|name| (1500 + QUIET, *name)).collect();
         assert_eq!(gone[..6], went(&expected));
         assert_eq!(gone[6..], went(&[(30_000, "later.md"), (59_500 + QUIET, "log.md")]));
+    }
+
+    #[test]
+    fn hundreds_of_changes_without_end_keep_a_file_that_is_at_rest_for_half_a_minute() {
+        const NAMES: [&str; 6] = ["a.md", "b.md", "c.md", "d.md", "e.md", "f.md"];
+        let rule = QuietRule { storm: 4, ..QuietRule::default() };
+        let mut deeds: Vec<(u64, Deed)> = vec![(10_100, Save("calm.md", 120)), (20_100, Remove("old.md"))];
+        deeds.extend((0..120).flat_map(|second| NAMES.map(|name| (second * 1000, Save(name, 120)))));
+        deeds.sort_by_key(|(at, _)| *at);
+        let gone = play_with(rule, &deeds);
+        let longest = u64::try_from(LONGEST.as_millis()).unwrap();
+        assert_eq!(gone[..2], went(&[(10_100 + longest, "calm.md"), (20_100 + longest, "old.md")]));
+        // Those that go on changing wait until they end.
+        assert!(gone[2..].iter().all(|(at, _)| *at == 119_000 + QUIET), "{gone:?}");
     }
 
     #[test]

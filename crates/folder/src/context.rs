@@ -120,9 +120,7 @@ impl Context {
                 return Ok(None);
             };
             root.steps = self.steps.clone();
-            if self.lock_wanted.load(Ordering::Acquire) {
-                root.lock()?;
-            }
+            self.lock_if_wanted(&root)?;
             *kept = Some(Arc::new(root));
         }
         Ok(kept.clone())
@@ -171,6 +169,11 @@ impl Context {
         let root = self.root()?;
         self.lock_wanted.store(true, Ordering::Release);
         root.map_or(Ok(()), |root| root.lock())
+    }
+
+    /// Takes the lock of a root, if it is wanted and its file exists.
+    pub(super) fn lock_if_wanted(&self, root: &Root) -> Result<(), DestinationError> {
+        if self.lock_wanted.load(Ordering::Acquire) { root.lock() } else { Ok(()) }
     }
 
     /// Refuses a path that could not be published, before anything is downloaded for it.

@@ -45,11 +45,13 @@ pub(super) fn check(context: &Context, root: &Root) -> Result<(), DestinationErr
 /// # Errors
 ///
 /// If there is none, or one that is not used without a person: an empty one without a marker, or one with
-/// another id than the `known` one.
+/// another id than the `known` one; or if another process took the lock while the folder was away.
 pub(super) fn find(context: &Context, known: Option<RandomId>) -> Result<Option<Context>, DestinationError> {
     let Some(open) = context.opened() else { return Ok(None) };
     // A handle to a file server that forgot it cannot be asked.
     if is_there(context, &open).unwrap_or(false) {
+        // An earlier look released it, while another folder or none was there.
+        context.lock_if_wanted(&open)?;
         return Ok(None);
     }
     let gone = || context.errors.unavailable("it was moved or unmounted; put it back");

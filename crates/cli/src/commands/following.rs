@@ -4,7 +4,9 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use obsync_core::pin::VaultKind;
-use obsync_core::{Doubt, Failure, FollowOptions, Following, Observer, Outcome, PullError, Report};
+use obsync_core::{
+    Doubt, Failure, FollowOptions, Following, Observer, Outcome, PullError, Report, SystemClock, unseen_time,
+};
 use obsync_protocol::VaultPath;
 use tokio::sync::Notify;
 
@@ -170,6 +172,8 @@ pub(super) async fn until_reached<T>(
         tokio::select! {
             () = look_again.notified() => {}
             () = tokio::time::sleep(after) => {}
+            // The computer slept, and the network may be another one.
+            () = unseen_time(&SystemClock) => pauses = retry.pauses(),
         }
         health.following(&Following::Running);
     }

@@ -282,7 +282,7 @@ async fn bring_into(
     if let Some(followed) = followed {
         let ended = result.as_ref().map(|brought| &brought.report);
         let problem = ended.as_ref().ok().and_then(|report| left_to_do(report));
-        followed.end(ended, problem.as_ref()).await;
+        followed.end(ended, problem.as_ref(), &stop).await;
     }
     result
 }

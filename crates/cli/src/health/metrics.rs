@@ -243,7 +243,8 @@ impl Writer<'_> {
         let age = values.checked(now).map(|checked| now.saturating_sub(checked).max(0) as f64 / 1000.0);
         self.gauge("last_check_age_seconds", "How long ago the last check was", age)?;
         let ready = Some(if totals.is_ready { 1.0 } else { 0.0 });
-        self.gauge("ready", "Whether the follower is connected and in step", ready)?;
+        let help = "Whether the follower is connected, its first run is done, and the vault is not older than the destination";
+        self.gauge("ready", help, ready)?;
         let unwatched = Some(if totals.is_unwatched { 1.0 } else { 0.0 });
         let help = "Whether changes of the folder may be seen only when it is scanned, each minute";
         self.gauge("folder_unwatched", help, unwatched)

@@ -1,7 +1,8 @@
 //! Pings of a monitor by the protocol of healthchecks.io: `/start`, the address itself for a success, `/fail`.
 //!
-//! A separate task sends them in order, so that a slow or unreachable monitor blocks nothing. The address is
-//! as sensitive as a password for the check, so messages show only its host.
+//! A separate task sends them in order, so that a slow or unreachable monitor blocks nothing; of reports that
+//! wait for it, only the newest is sent. The address is as sensitive as a password for the check, so messages
+//! show only its host.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -113,7 +114,7 @@ impl Pinger {
 
     async fn send_all(self, mut signals: UnboundedReceiver<Signal>, console: Arc<Console>) {
         let mut is_down = false;
-        while let Some(signal) = signals.recv().await {
+        while let Some(signal) = next(&mut signals).await {
             let (path, report) = match signal {
                 Signal::Start => (Some("start"), String::new()),
                 Signal::Success(report) => (None, report),
@@ -184,6 +185,17 @@ impl Pinger {
     }
 }
 
+/// The next ping: of several reports that wait, the newest.
+async fn next(signals: &mut UnboundedReceiver<Signal>) -> Option<Signal> {
+    let mut next = signals.recv().await?;
+    while !matches!(next, Signal::Start)
+        && let Ok(newer) = signals.try_recv()
+    {
+        next = newer;
+    }
+    Some(next)
+}
+
 /// A random UUID (RFC 9562, version 4).
 fn run_id() -> Result<String, Failed> {
     let mut random = [0; 16];
@@ -214,6 +226,21 @@ mod tests {
         assert_eq!(address("http://m/ping/c", Some("start")), "http://m/ping/c/start?rid=r");
         assert_eq!(address("http://m/ping/c/", Some("fail")), "http://m/ping/c/fail?rid=r");
         assert_eq!(address("http://m/k/my-notes?create=1#x", None), "http://m/k/my-notes?create=1&rid=r");
+    }
+
+    #[tokio::test]
+    async fn of_the_reports_that_wait_for_a_slow_monitor_only_the_newest_is_sent() {
+        let (sender, mut signals) = unbounded_channel();
+        let report = |text: &str| Signal::Success(text.to_owned());
+        for signal in [Signal::Start, report("first"), Signal::Failure("second".to_owned()), report("third")]
+        {
+            sender.send(signal).unwrap();
+        }
+        drop(sender);
+        assert!(matches!(next(&mut signals).await, Some(Signal::Start)));
+        let newest = next(&mut signals).await;
+        assert!(matches!(&newest, Some(Signal::Success(text)) if text == "third"), "{newest:?}");
+        assert!(next(&mut signals).await.is_none());
     }
 
     #[test]

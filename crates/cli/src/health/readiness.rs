@@ -1,10 +1,13 @@
-//! Liveness and readiness of a follower: it is ready when it is connected and its destination is in step.
+//! Liveness and readiness of a follower: it is ready when it is connected, its first run is done, and the vault
+//! is not older than its destination. What its last run left undone is said beside.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
-use obsync_core::{Following, Phase};
+use obsync_core::{Following, Outcome, Phase};
+
+use crate::ui::human;
 
 /// A follower that waits runs again at least this often ([`FollowOptions`](obsync_core::FollowOptions)).
 const LONGEST_WAIT: Duration = Duration::from_secs(600);
@@ -32,6 +35,10 @@ struct Now {
     connecting: Option<(Instant, Timestamp)>,
     /// Why not every change of the folder is seen at once.
     unwatched: Option<String>,
+    /// What the last run left undone.
+    undone: Option<String>,
+    /// The last run found the vault older than the destination.
+    is_vault_older: bool,
 }
 
 /// Why a follower is not ready.
@@ -51,6 +58,8 @@ impl Readiness {
             patience: NO_PROGRESS,
             connecting: None,
             unwatched: None,
+            undone: None,
+            is_vault_older: false,
         }))
     }
 
@@ -65,16 +74,23 @@ impl Readiness {
             }
             Following::Waiting => {
                 state.due = now.0.checked_add(LONGEST_WAIT + PATIENCE);
-                state.missing = None;
+                match state.is_vault_older {
+                    true => state.miss("the vault is older than the destination", now.1),
+                    false => state.missing = None,
+                }
             }
             Following::Reconnecting { after, .. } | Following::Retrying { after, .. } => {
                 state.due = now.0.checked_add(*after + PATIENCE);
-                match &mut state.missing {
-                    Some(missing) => reason.clone_into(&mut missing.reason),
-                    None => state.missing = Some(NotReady { since: now.1, reason: reason.to_owned() }),
-                }
+                state.miss(reason, now.1);
             }
         }
+    }
+
+    /// A run ended like this, with so many failed changes and held-back deletions.
+    pub(super) fn ran(&self, outcome: Outcome, failed: u64, held_back: u64) {
+        let mut state = self.lock();
+        state.is_vault_older = outcome == Outcome::VaultOlder;
+        state.undone = undone(outcome, failed, held_back);
     }
 
     /// A run begins another phase.
@@ -109,9 +125,23 @@ impl Readiness {
 
     /// The text for a ready follower.
     pub(super) fn ready(&self) -> String {
-        match &self.lock().unwatched {
-            None => "ready".to_owned(),
-            Some(reason) => format!("ready; the folder is scanned each minute, because {reason}"),
+        let state = self.lock();
+        let scanned = state
+            .unwatched
+            .as_ref()
+            .map(|reason| format!("the folder is scanned each minute, because {reason}"));
+        [Some("ready".to_owned()), state.undone.clone(), scanned]
+            .into_iter()
+            .flatten()
+            .collect::<Vec<_>>()
+            .join("; ")
+    }
+
+    /// The text for a ready follower that waits.
+    pub(super) fn waiting(&self) -> String {
+        match &self.lock().undone {
+            None => "in step, waiting for changes".to_owned(),
+            Some(undone) => format!("waiting for changes; {undone}"),
         }
     }
 
@@ -134,6 +164,28 @@ impl Readiness {
         // Nothing that can panic runs under the lock.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+impl Now {
+    /// It is not ready, for this reason from now on.
+    fn miss(&mut self, reason: &str, now: Timestamp) {
+        match &mut self.missing {
+            Some(missing) => reason.clone_into(&mut missing.reason),
+            None => self.missing = Some(NotReady { since: now, reason: reason.to_owned() }),
+        }
+    }
+}
+
+/// What a run left undone, in a few words.
+fn undone(outcome: Outcome, failed: u64, held_back: u64) -> Option<String> {
+    let words = [
+        (failed > 0).then(|| format!("{} failed", human::counted(failed, "change", "changes"))),
+        (held_back > 0)
+            .then(|| format!("{} held back", human::counted(held_back, "deletion is", "deletions are"))),
+        (outcome == Outcome::Interrupted).then(|| "the last run was cut off".to_owned()),
+    ];
+    let words: Vec<String> = words.into_iter().flatten().collect();
+    (!words.is_empty()).then(|| words.join(", "))
 }
 
 #[cfg(test)]
@@ -172,6 +224,28 @@ mod tests {
         assert_eq!(readiness.missing(Instant::now()), None);
         assert_eq!(readiness.ready(), "ready; the folder is scanned each minute, because it was moved");
         assert!(!readiness.is_watched());
+    }
+
+    #[test]
+    fn a_follower_says_what_its_last_run_left_undone_and_is_not_ready_below_an_older_vault() {
+        let (begin, noon) = (Instant::now(), Timestamp::from_second(1_767_268_800).unwrap());
+        let readiness = Readiness::new();
+        let waits_after = |outcome, failed, held_back| {
+            readiness.ran(outcome, failed, held_back);
+            readiness.following(&Following::Waiting, "", (begin, noon));
+            (readiness.missing(begin).map(|missing| missing.reason), readiness.ready(), readiness.waiting())
+        };
+        let told = |ready: &str, waiting: &str| (None, ready.to_owned(), waiting.to_owned());
+        for (ended, words) in [
+            (waits_after(Outcome::Failures, 3, 0), "3 changes failed"),
+            (waits_after(Outcome::HeldBack, 0, 1), "1 deletion is held back"),
+            (waits_after(Outcome::Failures, 1, 2), "1 change failed, 2 deletions are held back"),
+        ] {
+            assert_eq!(ended, told(&format!("ready; {words}"), &format!("waiting for changes; {words}")));
+        }
+        let reason = waits_after(Outcome::VaultOlder, 0, 0).0;
+        assert_eq!(reason.as_deref(), Some("the vault is older than the destination"));
+        assert_eq!(waits_after(Outcome::Complete, 0, 0), told("ready", "in step, waiting for changes"));
     }
 
     #[test]

@@ -15,7 +15,7 @@ pub(super) struct ServiceManager {
 }
 
 impl ServiceManager {
-    /// The follower is in step, for the first time.
+    /// The follower is ready, for the first time.
     pub(super) fn ready(&self) {
         if !self.is_ready.swap(true, Ordering::Relaxed) {
             notify(&[NotifyState::Ready]);
@@ -36,7 +36,7 @@ impl ServiceManager {
         std::env::var_os("NOTIFY_SOCKET").is_some()
     }
 
-    /// True if the follower was in step once.
+    /// True if the follower was ready once.
     pub(super) fn is_ready(&self) -> bool {
         self.is_ready.load(Ordering::Relaxed)
     }

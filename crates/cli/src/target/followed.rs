@@ -15,8 +15,9 @@ use obsync_dynamodb::{DynamoState, ProgressRecord, ProgressStatus, TrackedState,
 use obsync_protocol::VaultPath;
 use obsync_sqlite::SqliteState;
 use tokio::sync::Mutex;
-use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
 
 use crate::exit::{Exit, Failed};
 use crate::target::states::State;
@@ -24,6 +25,9 @@ use crate::ui::progress::Display;
 
 /// Time limit of the last record. Nothing depends on it.
 const LAST_WORD: Duration = Duration::from_secs(10);
+
+/// The same for the records of a follower that is to end.
+const LAST_WORD_STOPPED: Duration = Duration::from_millis(700);
 
 /// Interval of progress records beside a local state.
 const NOTE_EVERY: Duration = Duration::from_secs(5);
@@ -43,6 +47,27 @@ struct Noting(JoinHandle<()>);
 impl Drop for Noting {
     fn drop(&mut self) {
         self.0.abort();
+    }
+}
+
+impl Noting {
+    /// Waits for the last records, for a moment only if the program is to end. The task's reference to the
+    /// state is released then.
+    async fn finish(mut self, stop: &CancellationToken) {
+        let patience = async {
+            stop.cancelled().await;
+            tokio::time::sleep(LAST_WORD_STOPPED).await;
+        };
+        let is_done = tokio::select! {
+            biased;
+            _ = &mut self.0 => true,
+            () = patience => false,
+        };
+        if !is_done {
+            tracing::warn!("the state takes too long to record how the last run ended");
+            self.0.abort();
+            let _ = (&mut self.0).await;
+        }
     }
 }
 
@@ -110,12 +135,16 @@ impl Followed {
     }
 
     /// Records how the run ended, with its problem. A failure to write that does not fail the run.
-    pub(crate) async fn end(self, result: Result<&Report, &Failed>, problem: Option<&Problem>) {
+    pub(crate) async fn end(
+        self,
+        result: Result<&Report, &Failed>,
+        problem: Option<&Problem>,
+        stop: &CancellationToken,
+    ) {
         let is_follower = self.notes.is_some();
-        if let Some((notes, mut noting)) = self.notes {
+        if let Some((notes, noting)) = self.notes {
             notes.take(Note::Over);
-            // Dropped here to release its reference to the state.
-            let _ = (&mut noting.0).await;
+            noting.finish(stop).await;
         }
         match self.sink {
             // Each of its runs was recorded.
@@ -166,6 +195,23 @@ impl ProgressSink {
         let tracker = Tracker::new(vault, sync_type, direction, &stored, ProgressRecord::FRESHNESS);
         let tracker = Arc::new(tracker);
         Ok(ProgressSink::Table { state: Arc::clone(state), tracker })
+    }
+
+    /// The next activity to record, until the follower ends. A table may be slow: of several ended runs that
+    /// wait for it, only the newest is recorded.
+    async fn next(&self, notes: &mut UnboundedReceiver<Note>) -> Option<Note> {
+        let mut next = notes.recv().await.filter(|note| !matches!(note, Note::Over))?;
+        while let ProgressSink::Table { .. } = self
+            && let Ok(newer) = notes.try_recv()
+        {
+            match newer {
+                Note::Began => {}
+                Note::Ran(_) | Note::Failed(..) => next = newer,
+                // Asked for again after this record.
+                Note::Over => notes.close(),
+            }
+        }
+        Some(next)
     }
 
     /// Records the activity of a follower.
@@ -266,10 +312,7 @@ impl Notes {
     fn begin(sink: ProgressSink, left_to_do: fn(&Report) -> Option<Problem>) -> (Self, Noting) {
         let (sender, mut notes) = unbounded_channel();
         let noting = tokio::spawn(async move {
-            while let Some(note) = notes.recv().await {
-                if matches!(note, Note::Over) {
-                    return;
-                }
+            while let Some(note) = sink.next(&mut notes).await {
                 sink.note(note, left_to_do).await;
             }
         });

@@ -3,6 +3,7 @@
 //! A change that only the vault has is stored as a deferred change, so that nothing is sent over it; a later
 //! sync applies it. With a mirror it counts as the state that the local files replace.
 
+use obsync_client::Session;
 use obsync_protocol::VaultPath;
 use obsync_protocol::limits::LISTING_MEMORY;
 
@@ -38,6 +39,7 @@ impl Run<'_> {
             return Ok(false);
         };
         if report.older_vault.is_some() {
+            self.end_listing(survey.session.take()).await;
             return Ok(false);
         }
         self.settle_announced(&mut survey, report).await?;
@@ -92,12 +94,17 @@ impl Run<'_> {
             self.destination.discard_staged().await?;
         }
         ledger.report.connections += 1;
-        match survey.session.take() {
+        self.end_listing(survey.session.take()).await;
+        Ok(true)
+    }
+
+    /// Returns the session of a listing to a follower's line, or closes it.
+    async fn end_listing(&self, session: Option<Session>) {
+        match session {
             session if self.lines.keeps() => self.lines.give_back(session),
             Some(session) => session.close().await,
             None => {}
         }
-        Ok(true)
     }
 
     /// Adds to the listing the changes that earlier pushes left alone: a mirror replaces them, too.

@@ -12,8 +12,8 @@ use async_trait::async_trait;
 use obsync_client::RetryPolicy;
 use obsync_core::quiet::QuietRule;
 use obsync_core::{
-    Doubt, FollowOptions, FollowWay, Following, MaxDelete, NoProgress, Observer, Progress, PullError, Report,
-    SyncOptions, Watch, follow,
+    Doubt, FollowOptions, FollowWay, Following, MaxDelete, NoProgress, Observer, Outcome, Progress,
+    PullError, Report, SyncDirection, SyncOptions, Watch, follow,
 };
 use obsync_folder::{FolderDestination, FolderWatch, Step};
 use obsync_protocol::{ContentHash, Filter, VaultPath};
@@ -177,7 +177,10 @@ impl Follower {
         watch: Box<dyn Watch>,
         progress: Arc<dyn Progress>,
     ) -> Self {
-        Self::start_with(bench, bench.state(), bench.store(), options, changed, watch, progress)
+        let destination = bench.store();
+        // As the program does.
+        destination.lock().unwrap();
+        Self::start_with(bench, bench.state(), destination, options, changed, watch, progress)
     }
 
     fn start_with(
@@ -214,6 +217,11 @@ impl Follower {
         let has_all = || self.said.reports.lock().unwrap().last().is_some_and(|last| last.version == version);
         until("it is up to date", has_all).await;
         self.at_rest(1).await;
+    }
+
+    /// The reported activity so far.
+    pub(crate) fn states(&self) -> Vec<String> {
+        self.said.states.lock().unwrap().clone()
     }
 
     /// Number of completed runs.
@@ -384,10 +392,52 @@ async fn a_follower_waits_for_its_folder_if_an_empty_or_another_one_is_at_its_pa
         std::fs::rename(&aside, &dest).unwrap();
         until("it is here", || has_text(&dest.join("later.md"), "later")).await;
         follower.up_to_date(&bench).await;
+        assert!(bench.store().lock().is_err(), "another program could take the folder");
         follower.end().await;
         bench.assert_in_step().await;
         assert!(!bench.vault.contents().unwrap().contains_key("private.md"));
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_follower_takes_the_lock_again_when_its_folder_is_back_even_if_nothing_is_to_be_written() {
+    let bench = Bench::new().await;
+    bench.vault.write("note.md", "text", T).unwrap();
+    let (dest, aside) = (bench.dest(), bench.home().join("aside"));
+    let follower = Follower::begin(&bench, true);
+    follower.at_rest(1).await;
+    assert!(bench.store().lock().is_err(), "its first write took the lock");
+    std::fs::rename(&dest, &aside).unwrap();
+    follower.changed.notify_one();
+    until("it says so", || follower.states().iter().any(|state| state.starts_with("retrying: "))).await;
+    let runs = follower.runs();
+    std::fs::rename(&aside, &dest).unwrap();
+    follower.at_rest(runs + 1).await;
+    assert!(bench.store().lock().is_err(), "another program could take the folder");
+    follower.end().await;
+    bench.assert_in_step().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_follower_that_only_sends_waits_for_a_vault_that_is_older_without_a_lost_session() {
+    let bench = Bench::new().await;
+    bench.vault.write("note.md", "text", T).unwrap();
+    bench.sync().await;
+    let before = bench.vault.version();
+    bench.vault.write("note.md", "later", T + 1).unwrap();
+    bench.sync().await;
+    bench.vault.roll_back(before).unwrap();
+    let direction = SyncDirection::Push { mirrors: false };
+    let watch = Box::new(NothingAfter(HOUR));
+    let follower = Follower::watching(&bench, watch, Arc::new(NoProgress), |options| {
+        if let FollowWay::Sync(sync) = &mut options.way {
+            sync.direction = direction;
+        }
+    });
+    follower.at_rest(1).await;
+    assert_eq!(follower.states(), ["running", "waiting"]);
+    assert_eq!(follower.said.reports.lock().unwrap()[0].outcome, Outcome::VaultOlder);
+    follower.end().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -279,6 +279,60 @@ fn a_follower_is_ready_again_when_the_service_is_back_and_has_no_lag() {
 
 #[test]
 #[cfg(target_os = "linux")]
+fn a_follower_whose_run_left_something_undone_is_not_called_in_step() {
+    use crate::monitor::until_said;
+    let world = furnished();
+    put(&world.path("notes/large.bin"), &"x".repeat(100_000));
+    world.server.faults().update(|faults| faults.per_file_max = Some(1000));
+    let socket = world.path("notify");
+    let manager = std::os::unix::net::UnixDatagram::bind(&socket).unwrap();
+    let environment = [("NOTIFY_SOCKET", socket.to_str().unwrap())];
+    let follower = Follower::start(&world, &["sync", "Notes", "notes", "--yes"], &environment);
+    let said = until_said(&manager, "STATUS=waiting for changes; 1 change failed");
+    assert!(said.iter().any(|text| text.starts_with("READY=1")), "{said:?}");
+    assert!(!said.iter().any(|text| text.contains("in step")), "{said:?}");
+    assert_eq!(follower.until("/readyz", 200), "ready; 1 change failed\n");
+    world.server.faults().clear();
+    fs::remove_file(world.path("notes/large.bin")).unwrap();
+    follower.signal(Signal::HUP);
+    until_said(&manager, "STATUS=in step, waiting for changes");
+    assert_eq!(follower.until("/readyz", 200), "ready\n");
+    assert_eq!(follower.stop().0, 0);
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn a_follower_of_a_vault_that_is_older_is_not_ready() {
+    use crate::monitor::until_said;
+    let world = furnished();
+    let vault = world.vault("Notes");
+    let before = vault.version();
+    vault.write("Welcome.md", "changed", NOON).unwrap();
+    world.must(&["pull", "Notes", "notes"]);
+    vault.roll_back(before).unwrap();
+    let socket = world.path("notify");
+    let manager = std::os::unix::net::UnixDatagram::bind(&socket).unwrap();
+    let environment = [("NOTIFY_SOCKET", socket.to_str().unwrap())];
+    let reason = "the vault is older than the destination";
+    let follower = Follower::start(&world, &["pull", "Notes", "notes"], &environment);
+    let begun = Instant::now();
+    while !follower.until("/readyz", 503).ends_with(&format!(": {reason}\n")) {
+        assert!(begun.elapsed() < Duration::from_secs(60), "it does not say so");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    assert_eq!(metric(&follower.until("/metrics", 200), "obsync_ready"), 0.0);
+    assert_eq!(follower.get("/healthz").0, 200);
+    assert_eq!(follower.stop().0, 0);
+    let said = until_said(&manager, "STOPPING=1");
+    assert!(
+        said.iter().any(|text| text.starts_with("STATUS=not ready") && text.contains(reason)),
+        "{said:?}"
+    );
+    assert!(!said.iter().any(|text| text.starts_with("READY=1") || text.contains("in step")), "{said:?}");
+}
+
+#[test]
+#[cfg(target_os = "linux")]
 fn a_follower_tells_systemd_that_it_began_what_it_does_and_that_it_is_alive() {
     use crate::monitor::until_said;
     let world = furnished();

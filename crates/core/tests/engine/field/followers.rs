@@ -14,6 +14,7 @@ use obsync_client::{ClientOptions, Session, SessionTarget, Timeouts};
 use obsync_conformance::SetClock;
 use obsync_core::{FollowWay, JournalChange, JournalEntry, NoProgress, PullSource, StateStore, Watch};
 use obsync_protocol::{Uid, VaultPath};
+use obsync_testkit::Chance;
 use tokio::sync::{Notify, mpsc};
 
 use super::{T, has, in_step};
@@ -65,6 +66,8 @@ struct Wire {
 }
 
 const TEN_MINUTES: Duration = Duration::from_secs(600);
+/// Interval at which a follower compares the clocks.
+const TICK: Duration = Duration::from_secs(10);
 
 impl Wire {
     /// The bench's vault through this connection.
@@ -171,6 +174,38 @@ async fn asleep_what_was_changed_here_meanwhile_does_not_go_over_the_dead_socket
         changed.notify_one();
     })
     .await;
+}
+
+/// The pauses of an outage have grown to five minutes when the computer falls asleep.
+#[tokio::test(flavor = "multi_thread")]
+async fn asleep_in_the_midst_of_an_outage_a_follower_tries_again_when_it_wakes() {
+    const PAUSE: Duration = Duration::from_secs(300);
+    let mut bench = in_step(&[("note.md", "text")]).await;
+    let clock = bench.set_clock().await;
+    let follower = Follower::watching(
+        &bench,
+        Box::new(NotifiedWatch(Arc::default())),
+        Arc::new(NoProgress),
+        |options| {
+            options.retry.min_delay = PAUSE;
+        },
+    );
+    follower.at_rest(1).await;
+    bench.server.faults().update(|faults| faults.refuse_upgrade = Chance::always());
+    bench.server.disconnect_all();
+    let is_away = || follower.states().iter().any(|state| state.contains("ing: "));
+    until("it waits for the service", is_away).await;
+    bench.server.faults().clear();
+    bench.vault.as_device("B").write("note.md", "edited there", T + 1000).unwrap();
+    clock.until_slept(TICK).await;
+    clock.suspend(TEN_MINUTES);
+    // The first look at the clocks.
+    clock.advance(TICK);
+    let note = bench.dest().join("note.md");
+    until("it is here", || fs::read_to_string(&note).is_ok_and(|text| text == "edited there")).await;
+    follower.at_rest(2).await;
+    follower.end().await;
+    bench.assert_in_step().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
