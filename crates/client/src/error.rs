@@ -287,6 +287,12 @@ impl ClientError {
         )
     }
 
+    /// True for a server's refusal that concerns the path or version it was asked for, as far as one can tell.
+    #[must_use]
+    pub fn is_of_one_path(&self) -> bool {
+        matches!(self, Self::Service { .. })
+    }
+
     /// True if the same request may succeed a little later without anybody's intervention.
     #[must_use]
     pub fn is_retryable(&self) -> bool {

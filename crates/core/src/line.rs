@@ -107,6 +107,13 @@ impl Lines {
         Some((session, news))
     }
 
+    /// Refuses the news of the open line: the next run lists over a session of its own.
+    pub(crate) fn distrust(&self) {
+        if let Some(line) = self.lock().as_mut() {
+            line.taken = u64::MAX;
+        }
+    }
+
     /// Returns a working session to its line.
     pub(crate) fn give_back(&self, session: Option<Session>) {
         let mut place = self.lock();

@@ -202,6 +202,8 @@ impl Run<'_> {
         let mode = match reach {
             Reach::Additions => {
                 report.older_vault = Some(server);
+                // What a session hears does not tell how old the vault is.
+                self.lines.distrust();
                 self.warn(older(server, known.version.max(newest)), report);
                 // Files are compared with the listing, not checked: an older listing is not trusted that far.
                 Mode::Incremental

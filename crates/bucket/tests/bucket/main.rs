@@ -11,6 +11,7 @@ mod copies;
 mod engine;
 mod identity;
 mod kills;
+mod late_pushes;
 mod looking;
 mod memory;
 mod model;

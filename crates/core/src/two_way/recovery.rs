@@ -8,7 +8,7 @@
 
 use std::collections::HashMap;
 
-use obsync_client::Session;
+use obsync_client::{ClientError, Session};
 use obsync_protocol::{ContentHash, Uid, VaultPath};
 
 use crate::conflicted_copy::{self, COPIES, DeviceName};
@@ -162,13 +162,12 @@ impl Run<'_> {
         let base = if *base == Uid(0) { Uid(survey.known.version) } else { *base };
         for (path, kind) in parts {
             let mut past = match self.past_of(&path, base, survey, report).await {
-                Ok(past) => past,
-                // Nothing in the listing depends on it: the change counts as one that a listing did not have.
-                Err(PullError::Client(error)) if !is_listed && !error.is_retryable() => {
-                    tracing::warn!(%error, "the vault does not return the history of {path}");
-                    return Ok((Fate::Missing, landed));
+                // Nor does a history that the server refuses.
+                Err(PullError::Client(error)) if error.is_of_one_path() => {
+                    self.leave_out(push, base, &error, survey, report);
+                    return Ok((Fate::Waits, landed));
                 }
-                Err(error) => return Err(error),
+                past => past?,
             };
             // What came after the listing is settled with the next one, which shows it.
             past.retain(|seen| seen.entry.uid.0 <= survey.version);
@@ -190,6 +189,29 @@ impl Run<'_> {
             }
         }
         Ok((if is_missing { Fate::Missing } else { Fate::Landed }, landed))
+    }
+
+    /// Leaves the listed entries of a change's paths to a later run: the change that the vault may have taken
+    /// with them is to be settled first.
+    fn leave_out(
+        &self,
+        push: &Intent,
+        base: Uid,
+        error: &ClientError,
+        survey: &mut Survey,
+        report: &mut Report,
+    ) {
+        let reason = format!(
+            "whether the vault has what was sent cannot be had from it for the moment ({error}); the next run tries again"
+        );
+        let parts = push.sent();
+        let left_out =
+            |(path, _): &(VaultPath, SentKind)| survey.listing.leave_out(path, &reason, &self.source.keys);
+        let is_listed = parts.iter().map(left_out).fold(false, |any, is_it| any | is_it);
+        // The pull reports the listed ones.
+        if let (false, Some((path, _))) = (is_listed, parts.first()) {
+            report.fail(Failure { path: path.as_str().to_owned(), uid: base, reason });
+        }
     }
 
     /// Looks for one path of a change. Returns its version if the vault has it.

@@ -213,10 +213,12 @@ async fn a_history_that_is_refused_holds_up_no_run() {
     bench.server.faults().set("refuse-history=always".parse().unwrap());
     for _ in 0..2 {
         let report = bench.sync().await;
-        assert_eq!(report.outcome, Outcome::Complete, "{report:#?}");
+        assert_eq!(report.outcome, Outcome::Failures, "it says what it does not know: {report:#?}");
     }
     assert!(bench.server.faults().strikes("refuse-history") >= 1);
     assert_eq!(bench.vault.contents().unwrap()["new.md"], b"mine\n");
+    bench.server.faults().clear();
+    come_to_rest(&bench, "answered again").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -324,4 +326,39 @@ async fn a_renamed_file_whose_old_name_is_back_at_the_last_moment_is_sent_in_thi
     assert_eq!(there["a.md"], b"the text", "it is the next run's");
     come_to_rest(&bench, "the next run").await;
     assert_eq!((bench.read("a.md"), bench.read("b.md")), ("again".to_owned(), "the text".to_owned()));
+}
+
+/// Such a server may refuse the history of this one path in every run.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_history_that_is_refused_delays_its_own_path_only() {
+    let bench = in_step(&[("note.md", "base\n"), ("kept.md", "k")]).await;
+    bench.edit("note.md", "first\n");
+    cut_off(&bench, 1).await;
+    bench.edit("note.md", "second\n");
+    bench.vault.write("other.md", "theirs", T).unwrap();
+    bench.server.faults().set("refuse-history=always".parse().unwrap());
+    for _ in 0..2 {
+        let report = bench.sync().await;
+        assert_eq!(report.outcome, Outcome::Failures, "{report:#?}");
+        assert_eq!((bench.read("note.md"), bench.read("other.md")), ("second\n".into(), "theirs".into()));
+    }
+    bench.server.faults().clear();
+    come_to_rest(&bench, "at last").await;
+    assert_eq!(bench.read("note.md"), "second\n");
+    assert_eq!(bench.files().len(), 3, "{:?}", bench.files());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refused_history_of_one_change_leaves_the_others_of_its_batch_recorded() {
+    let bench = in_step(&[("kept.md", "k")]).await;
+    bench.edit("a.md", "a");
+    bench.edit("b.md", "b");
+    bench.server.faults().update(|faults| {
+        faults.lose_echo = Chance::always();
+        faults.refuse_history = Chance::next(1);
+    });
+    let report = bench.sync().await;
+    assert_eq!((report.outcome, report.pushed.files), (Outcome::Failures, 1), "{report:#?}");
+    bench.server.faults().clear();
+    come_to_rest(&bench, "at last").await;
 }

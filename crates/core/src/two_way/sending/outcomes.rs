@@ -157,7 +157,14 @@ impl Outbox<'_, '_> {
                 let by_history = Box::pin(self.run.settle_by_history(asked, &path, sent, self.newest));
                 // A run that is stopping leaves it announced.
                 let told = self.run.stop.run_until_cancelled(by_history).await;
-                settlement = told.transpose()?.unwrap_or_default();
+                settlement = match told {
+                    // The others of this batch are recorded nevertheless.
+                    Some(Err(PullError::Client(error))) if error.is_of_one_path() => {
+                        tracing::debug!(%error, "the history of a path cannot be had");
+                        Settlement::default()
+                    }
+                    told => told.transpose()?.unwrap_or_default(),
+                };
             }
             // All messages about the path are accounted for. Any that remain in the end are about changes of
             // other devices.
