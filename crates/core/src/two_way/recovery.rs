@@ -104,10 +104,14 @@ impl Run<'_> {
             return Ok(());
         }
         let now = jiff::Timestamp::now().as_millisecond();
+        // Before an entry is left out: all changes of its path are looked for.
+        let is_listed =
+            |push: &Intent| push.sent().iter().any(|(path, _)| survey.listing.entries.get(path).is_some());
+        let are_listed: Vec<bool> = pushes.iter().map(is_listed).collect();
         let mut left = Vec::new();
-        for at in 0..pushes.len() {
+        for (at, is_listed) in are_listed.into_iter().enumerate() {
             let push = pushes[at].clone();
-            let (fate, landed) = self.look_for(&push, &pushes, survey, report).await?;
+            let (fate, landed) = self.look_for((&push, is_listed), &pushes, survey, report).await?;
             match fate {
                 Fate::Waits => left.push(always_looked_for(push)),
                 Fate::Missing => left.extend(missing(push, now)),
@@ -143,10 +147,10 @@ impl Run<'_> {
         Ok(self.state.commit(commit).await?)
     }
 
-    /// Looks for a change in the vault, one of `all`. Returns what follows from the parts that the vault has.
+    /// Looks for a change in the vault, one of `all`, which the listing has an entry of or not. Returns what follows from the parts that the vault has.
     async fn look_for(
         &self,
-        push: &Intent,
+        (push, is_listed): (&Intent, bool),
         all: &[Intent],
         survey: &mut Survey,
         report: &mut Report,
@@ -154,7 +158,6 @@ impl Run<'_> {
         let (mut landed, mut is_missing) = (Landed::default(), false);
         let Intent::Push { base, missing_since, .. } = push else { return Ok((Fate::Waits, landed)) };
         let parts = push.sent();
-        let is_listed = parts.iter().any(|(path, _)| survey.listing.entries.get(path).is_some());
         if missing_since.is_some() && !is_listed {
             return Ok((Fate::Missing, landed));
         }

@@ -349,6 +349,25 @@ async fn a_history_that_is_refused_delays_its_own_path_only() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_history_that_is_refused_once_hides_no_other_change_of_its_path() {
+    let bench = in_step(&[("note.bin", "base\n"), ("kept.md", "k")]).await;
+    bench.edit("note.bin", "first\n");
+    cut_off(&bench, NEVER).await;
+    bench.edit("note.bin", "second\n");
+    cut_off(&bench, NEVER).await;
+    bench.server.forget_late_pushes();
+    bench.edit("note.bin", "third\n");
+    // The vault takes the second one.
+    let here = bench.source.client.options().device.clone();
+    bench.vault.as_device(&here).write("note.bin", "second\n", T + 1000).unwrap();
+    bench.server.faults().set("refuse-history=next:1".parse().unwrap());
+    bench.sync().await;
+    bench.server.faults().clear();
+    come_to_rest(&bench, "at last").await;
+    assert_eq!(bench.read("note.bin"), "third\n");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_refused_history_of_one_change_leaves_the_others_of_its_batch_recorded() {
     let bench = in_step(&[("kept.md", "k")]).await;
     bench.edit("a.md", "a");
