@@ -192,7 +192,7 @@ fn read_as_rows(item: &Item) {
             let short = DeferredRow::from(&row.deferred());
             assert_eq!(DeferredRow::from(&short.clone().deferred()), short);
         }
-        let _ = pages::divide(found, 1);
+        let _ = pages::divide(found);
     }
 }
 
