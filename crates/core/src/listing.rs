@@ -299,14 +299,6 @@ impl Listing {
         self.refused.insert(key, refused);
     }
 
-    /// Leaves the entry of a path to a later run. Returns whether there is one.
-    pub(crate) fn leave_out(&mut self, path: &VaultPath, reason: &str, keys: &VaultKeys) -> bool {
-        let Some(entry) = self.entries.get(path) else { return false };
-        let deferred = entry.defer(DeferredCause::Failed { reason: reason.to_owned() }, keys);
-        self.refuse(Refused { deferred, place: Place::At(path.clone()) });
-        true
-    }
-
     fn forget_refused(&mut self, key: &DeferredKey) {
         if let Some(refused) = self.refused.remove(key) {
             self.unreadable_memory = self.unreadable_memory.saturating_sub(refused.cost());

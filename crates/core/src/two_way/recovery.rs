@@ -8,7 +8,7 @@
 
 use std::collections::HashMap;
 
-use obsync_client::{ClientError, Session};
+use obsync_client::Session;
 use obsync_protocol::{ContentHash, Uid, VaultPath};
 
 use crate::conflicted_copy::{self, COPIES, DeviceName};
@@ -104,14 +104,10 @@ impl Run<'_> {
             return Ok(());
         }
         let now = jiff::Timestamp::now().as_millisecond();
-        // Before an entry is left out: all changes of its path are looked for.
-        let is_listed =
-            |push: &Intent| push.sent().iter().any(|(path, _)| survey.listing.entries.get(path).is_some());
-        let are_listed: Vec<bool> = pushes.iter().map(is_listed).collect();
         let mut left = Vec::new();
-        for (at, is_listed) in are_listed.into_iter().enumerate() {
+        for at in 0..pushes.len() {
             let push = pushes[at].clone();
-            let (fate, landed) = self.look_for((&push, is_listed), &pushes, survey, report).await?;
+            let (fate, landed) = self.look_for(&push, &pushes, survey, report).await?;
             match fate {
                 Fate::Waits => left.push(always_looked_for(push)),
                 Fate::Missing => left.extend(missing(push, now)),
@@ -147,10 +143,10 @@ impl Run<'_> {
         Ok(self.state.commit(commit).await?)
     }
 
-    /// Looks for a change in the vault, one of `all`, which the listing has an entry of or not. Returns what follows from the parts that the vault has.
+    /// Looks for a change in the vault, one of `all`. Returns what follows from the parts that the vault has.
     async fn look_for(
         &self,
-        (push, is_listed): (&Intent, bool),
+        push: &Intent,
         all: &[Intent],
         survey: &mut Survey,
         report: &mut Report,
@@ -158,6 +154,7 @@ impl Run<'_> {
         let (mut landed, mut is_missing) = (Landed::default(), false);
         let Intent::Push { base, missing_since, .. } = push else { return Ok((Fate::Waits, landed)) };
         let parts = push.sent();
+        let is_listed = parts.iter().any(|(path, _)| survey.listing.entries.get(path).is_some());
         if missing_since.is_some() && !is_listed {
             return Ok((Fate::Missing, landed));
         }
@@ -165,9 +162,13 @@ impl Run<'_> {
         let base = if *base == Uid(0) { Uid(survey.known.version) } else { *base };
         for (path, kind) in parts {
             let mut past = match self.past_of(&path, base, survey, report).await {
-                // Nor does a history that the server refuses.
-                Err(PullError::Client(error)) if error.is_of_one_path() => {
-                    self.leave_out(push, base, &error, survey, report);
+                // Nor does a history that the server refuses, unless an entry of the path would be applied now.
+                Err(PullError::Client(error)) if error.is_of_one_path() && !is_listed => {
+                    let reason = format!(
+                        "whether the vault has what was sent cannot be had from it for the moment ({error}); the next run \
+                         tries again"
+                    );
+                    report.fail(Failure { path: path.as_str().to_owned(), uid: base, reason });
                     return Ok((Fate::Waits, landed));
                 }
                 past => past?,
@@ -192,29 +193,6 @@ impl Run<'_> {
             }
         }
         Ok((if is_missing { Fate::Missing } else { Fate::Landed }, landed))
-    }
-
-    /// Leaves the listed entries of a change's paths to a later run: the change that the vault may have taken
-    /// with them is to be settled first.
-    fn leave_out(
-        &self,
-        push: &Intent,
-        base: Uid,
-        error: &ClientError,
-        survey: &mut Survey,
-        report: &mut Report,
-    ) {
-        let reason = format!(
-            "whether the vault has what was sent cannot be had from it for the moment ({error}); the next run tries again"
-        );
-        let parts = push.sent();
-        let left_out =
-            |(path, _): &(VaultPath, SentKind)| survey.listing.leave_out(path, &reason, &self.source.keys);
-        let is_listed = parts.iter().map(left_out).fold(false, |any, is_it| any | is_it);
-        // The pull reports the listed ones.
-        if let (false, Some((path, _))) = (is_listed, parts.first()) {
-            report.fail(Failure { path: path.as_str().to_owned(), uid: base, reason });
-        }
     }
 
     /// Looks for one path of a change. Returns its version if the vault has it.
@@ -474,21 +452,31 @@ pub(super) fn sent_to<'a>(pushes: impl Iterator<Item = &'a Intent>, path: &Vault
 }
 
 /// Notes that the vault has a change of a path, as this version, and what this device wrote there shortly before
-/// it. Pushes that arrived before it are over. A twin of it can arrive only after it.
+/// it. Pushes that arrived before it are over, one for each arrival. A twin of it can arrive only after it.
 pub(super) fn pass_over<'a>(
     waiting: &mut Vec<Intent>,
     path: &VaultPath,
     (kind, ours): (SentKind, Uid),
-    before: impl Iterator<Item = &'a Seen> + Clone,
+    before: impl Iterator<Item = &'a Seen>,
 ) {
-    let has_arrived = |kind: SentKind| before.clone().any(|seen| kind.is_said_by(seen.entry.kind));
-    waiting.retain_mut(|push| {
-        if !matches!(push, Intent::Push { missing_since: Some(_), .. }) {
-            return true;
+    let is_missing = |push: &Intent| matches!(push, Intent::Push { missing_since: Some(_), .. });
+    waiting.retain(|push| !is_missing(push) || !push.sent().is_empty());
+    let arrived = |waiting: &mut Vec<Intent>, kind: SentKind, uid: Uid| {
+        let twins = waiting.iter_mut().filter(|push| is_missing(push));
+        twins.for_each(|push| arrives_after(push, path, kind, uid));
+    };
+    arrived(waiting, kind, ours);
+    for seen in before {
+        let of_seen = |push: &Intent| match &push.sent()[..] {
+            [(at, sent)] if is_missing(push) && at == path && sent.is_said_by(seen.entry.kind) => Some(*sent),
+            _ => None,
+        };
+        let over = waiting.iter().enumerate().find_map(|(at, push)| Some((at, of_seen(push)?)));
+        if let Some((at, kind)) = over {
+            waiting.remove(at);
+            arrived(waiting, kind, seen.entry.uid);
         }
-        arrives_after(push, path, kind, ours);
-        !push.sent().iter().all(|(at, sent)| at == path && has_arrived(*sent))
-    });
+    }
 }
 
 /// Notes that the vault has a change, its parts as these versions. If the same change was sent once more,

@@ -303,25 +303,24 @@ fn a_follower_whose_run_left_something_undone_is_not_called_in_step() {
 #[test]
 #[cfg(target_os = "linux")]
 fn a_follower_of_a_vault_that_is_older_is_not_ready() {
-    for command in ["pull", "sync"] {
-        older_is_not_ready(command);
-    }
+    older_is_not_ready(&["pull", "Notes", "notes"]);
+    older_is_not_ready(&["sync", "Notes", "notes", "--yes"]);
 }
 
 #[cfg(target_os = "linux")]
-fn older_is_not_ready(command: &str) {
+fn older_is_not_ready(command: &[&str]) {
     use crate::monitor::until_said;
     let world = furnished();
     let vault = world.vault("Notes");
     let before = vault.version();
     vault.write("Welcome.md", "changed", NOON).unwrap();
-    world.must(&[command, "Notes", "notes"]);
+    world.must(command);
     vault.roll_back(before).unwrap();
     let socket = world.path("notify");
     let manager = std::os::unix::net::UnixDatagram::bind(&socket).unwrap();
     let environment = [("NOTIFY_SOCKET", socket.to_str().unwrap())];
     let reason = "the vault is older than the destination";
-    let follower = Follower::start(&world, &[command, "Notes", "notes"], &environment);
+    let follower = Follower::start(&world, command, &environment);
     let begun = Instant::now();
     while !follower.until("/readyz", 503).ends_with(&format!(": {reason}\n")) {
         assert!(begun.elapsed() < Duration::from_secs(60), "it does not say so");

@@ -119,7 +119,11 @@ fn as_another_user(world: &World, args: &[&str]) -> Ran {
     let program = world.path("obsync");
     let home = world.path("theirs");
     if !program.exists() {
-        fs::copy(env!("CARGO_BIN_EXE_obsync"), &program).unwrap();
+        // By another process: a program that this one has open for writing may be inherited by a process that
+        // another test starts, and cannot be run as long as that has it ("text file busy").
+        let copied =
+            std::process::Command::new("cp").arg(env!("CARGO_BIN_EXE_obsync")).arg(&program).status();
+        assert!(copied.unwrap().success());
         fs::set_permissions(world.path(""), fs::Permissions::from_mode(0o755)).unwrap();
         fs::create_dir(&home).unwrap();
         chown(&home, Some(USER), Some(GROUP)).unwrap();

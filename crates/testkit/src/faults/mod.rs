@@ -187,8 +187,6 @@ faults! {
     stall_pull StallPull "stall-pull",
     /// The same for the history of a path.
     stall_history StallHistory "stall-history",
-    /// The history of a path is refused.
-    refuse_history RefuseHistory "refuse-history",
     /// The content stops in the middle of a file and nothing more comes.
     stall_in_content StallInContent "stall-in-content",
     /// The listing stops in the middle and `ready` never comes.
@@ -294,6 +292,8 @@ faults! {
     echo_password EchoPassword "echo-password",
     /// A REST call is answered 200 with text that is no JSON.
     rest_garbage RestGarbage "rest-garbage",
+    /// The history of a path is refused.
+    refuse_history RefuseHistory "refuse-history",
 }
 
 /// The settings that are no chances: name and help.

@@ -7,15 +7,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, UNIX_EPOCH};
 
-use obsync_core::{
-    Doubt, Intent, MaxDelete, Mode, Outcome, Phase, Progress, StateStore as _, SyncOptions, sync,
-};
+use obsync_core::{Doubt, MaxDelete, Mode, Outcome, Phase, Progress, StateStore as _, SyncOptions, sync};
 use obsync_protocol::{Uid, VaultPath};
 use tokio_util::sync::CancellationToken;
 
 use super::{T, has, in_step};
 use crate::bench::Bench;
-use crate::late_pushes::cut_off;
 
 fn copy_tree(from: &Path, to: &Path) {
     assert!(Command::new("cp").arg("-a").arg(from).arg(to).status().unwrap().success());
@@ -294,29 +291,6 @@ async fn old_backup_half_restored_is_nobodys_change_and_deletes_nothing() {
         (1, newest),
         "the newest texts are where they were, and the edit beside its note"
     );
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn old_backup_forgets_no_change_that_the_vault_may_still_take() {
-    let bench = Bench::new().await;
-    for number in 0..12 {
-        bench.edit(format!("{number}.md"), &format!("note {number}"));
-    }
-    bench.sync().await;
-    let backup = bench.home().join("backup");
-    copy_tree(&bench.dest(), &backup);
-    for number in 0..4 {
-        bench.vault.write(&format!("{number}.md"), "edited there", T + 1_000_000).unwrap();
-    }
-    bench.sync().await;
-    bench.edit("8.md", "sent without an answer");
-    cut_off(&bench, 1_000_000).await;
-    restore_without_hidden(&bench, &backup);
-    let report = bench.sync().await;
-    assert_eq!(report.doubt, Some(Doubt::OlderFiles), "{report:#?}");
-    let intents = bench.state().intents().await.unwrap();
-    let is_it = |intent: &Intent| matches!(intent, Intent::Push { path, .. } if path.as_str() == "8.md");
-    assert!(intents.iter().any(is_it), "{intents:?}");
 }
 
 struct StopAtSecondListing(CancellationToken, AtomicUsize);
