@@ -7,7 +7,7 @@
 //! - A file that became empty, or lost half of its bytes or more, is never sent at once: it may be about to
 //!   be written anew.
 //! - A deletion is never sent at once either: an editor may be about to put the file back.
-//! - Hundreds of changes at once (a checkout of another branch) wait until they end, each for [`LONGEST`] at
+//! - Hundreds of changes at once (a checkout of another branch) wait until they end, each for half a minute at
 //!   most. A file that keeps changing after them delays only itself.
 //! - Editors that save by renaming, with their temporary files, make one change.
 
