@@ -178,7 +178,6 @@ impl RequestError {
     }
 
     /// The service's error code.
-    #[cfg(feature = "s3")]
     pub(super) fn code(&self) -> Option<&str> {
         self.code.as_deref()
     }

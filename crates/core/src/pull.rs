@@ -78,7 +78,9 @@ pub(crate) async fn pull_over(
     let options = if options.mirrors { &mirroring } else { options };
     let (direction, lists_all) = (Direction::Pull, false);
     let run = Run { source, destination, state, options, direction, progress, stop, lists_all, lines };
-    let outcome = async {
+    // Boxed, here and below: each future holds those that it waits for, and without optimisation a function that
+    // makes or polls one has room for all of them on a thread's stack.
+    let outcome = Box::pin(async {
         if !options.is_narrowed {
             run.warn_of_direction(&known, &mut report);
         }
@@ -86,7 +88,7 @@ pub(crate) async fn pull_over(
             true => run.mirror(&mut report).await,
             false => run.pull(&mut report).await,
         }
-    };
+    });
     let outcome = outcome.await;
     run.conclude(outcome, report, begun).await
 }
@@ -126,7 +128,7 @@ impl Run<'_> {
             return Ok(());
         }
         self.progress.phase(Phase::Transferring);
-        self.carry_out(plan, survey, earlier, report).await
+        Box::pin(self.carry_out(plan, survey, earlier, report)).await
     }
 
     /// Warns of kept files that a user may not expect.
@@ -312,7 +314,7 @@ impl Run<'_> {
         publisher.ledger.open(&self.options.filter.fingerprint()).await?;
         let marker = self.begin_marking(publisher.ledger, &plan, &survey.marker).await?;
         let (applied, marked) = tokio::join!(
-            self.apply_all(&mut publisher, plan, &mut survey, &mut link),
+            Box::pin(self.apply_all(&mut publisher, plan, &mut survey, &mut link)),
             self.write_marker(marker.as_ref()),
         );
         match applied {

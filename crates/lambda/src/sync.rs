@@ -201,7 +201,7 @@ impl Invocation {
         };
         let (state, step) = self.open_state(key_of(job)).await?;
         self.pause(&step).await;
-        let (mut result, is_quiet) = self.pull_under_lease(&source, job, &state).await;
+        let (mut result, is_quiet) = Box::pin(self.pull_under_lease(&source, job, &state)).await;
         if let Ok(report) = &mut result {
             report.warnings.splice(0..0, notices);
         }
