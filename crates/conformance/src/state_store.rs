@@ -322,6 +322,7 @@ async fn what_is_known_of_vault_and_destination_is_there_in_the_next_run(scene: 
         }),
         direction: Direction::Both,
         keeping: true,
+        forgetting: true,
         destination: Some(DestinationIdentity {
             id: id('0'),
             generation: id('a'),

@@ -39,12 +39,13 @@ impl Run<'_> {
         let tag = known.destination.as_ref().and_then(|destination| destination.tag.as_deref());
         let found = self.destination.identify(tag).await?;
         // A full run begins with version 0, but the records are still valid.
-        let begun = known.version > 0 || known.listed;
+        let begun = known.version > 0 || known.listed || known.forgetting;
         let doubt = match judge(known.destination.as_ref(), begun, &found, &self.source.vault.id) {
             Err(doubt) => Some(doubt),
             Ok(()) if begun => self.doubt_files(is_empty).await?,
             Ok(()) => None,
         };
+        let doubt = doubt.or(known.forgetting.then_some(Doubt::CutShort));
         if let MarkerFound::Marker { marker, .. } = &found
             && marker.vault != self.source.vault.id
         {
@@ -134,11 +135,15 @@ impl Run<'_> {
     /// as the vault may still take them.
     async fn forget_base(&self, known: &mut VaultState, doubt: Doubt) -> Result<(), PullError> {
         // A destination that lost its marker, or has another's, gets a new id.
-        let keeps_id = matches!(doubt, Doubt::OtherGeneration | Doubt::OtherFiles | Doubt::OlderFiles);
+        let keeps_id = match doubt {
+            Doubt::OtherGeneration | Doubt::OtherFiles | Doubt::OlderFiles | Doubt::CutShort => true,
+            Doubt::NoMarker | Doubt::DamagedMarker | Doubt::OtherDestination | Doubt::Copy => false,
+        };
+        let identity = known.destination.take();
         *known = VaultState {
             cursor: known.cursor,
             direction: known.direction,
-            destination: known.destination.take().filter(|_| keeps_id),
+            destination: identity.clone().filter(|_| keeps_id),
             keeping: known.keeping,
             deletions: std::mem::take(&mut known.deletions),
             ..VaultState::default()
@@ -148,8 +153,10 @@ impl Run<'_> {
         }
         let mut intents = self.state.intents().await?;
         intents.retain(Intent::is_push);
-        let unknown = || Commit { intents: intents.clone(), state: known.clone(), ..Commit::default() };
-        // First commit that nothing is known: the rest needs several transactions.
+        // First commit that nothing is known: the rest needs several transactions. If they are cut short, the next run
+        // has to find the same doubt, for which it needs the identity.
+        let forgetting = VaultState { forgetting: true, destination: identity, ..known.clone() };
+        let unknown = || Commit { intents: intents.clone(), state: forgetting.clone(), ..Commit::default() };
         self.state.commit(unknown()).await?;
         for kind in [DeferredKind::Failed, DeferredKind::Filtered] {
             let mut parts = DeferredParts::of(self.state.as_ref(), kind);
@@ -159,7 +166,7 @@ impl Run<'_> {
             }
         }
         let forgotten = self.state.all_records().await?.into_iter().map(|record| record.path).collect();
-        Ok(self.state.commit(Commit { forgotten, ..unknown() }).await?)
+        Ok(self.state.commit(Commit { forgotten, state: known.clone(), ..unknown() }).await?)
     }
 
     /// Commits the destination's next generation before a plan changes anything there. Returns the marker to

@@ -217,6 +217,8 @@ pub enum Doubt {
     OlderFiles,
     /// The destination is a copy of one that still exists, and gets an id of its own.
     Copy,
+    /// An earlier run doubted the destination and was cut short while it forgot the records.
+    CutShort,
 }
 
 impl Doubt {
@@ -244,6 +246,10 @@ impl Doubt {
             Doubt::Copy => {
                 "the destination is a copy of another one that still exists: it gets an identity of its own, and \
                  every file is compared with the vault"
+            }
+            Doubt::CutShort => {
+                "an earlier run did not trust the state of this destination, and was cut short: every file is \
+                 compared with the vault"
             }
             Doubt::OlderFiles => {
                 "several files are older here than they were at the last sync, as when a backup was restored: nothing is sent \

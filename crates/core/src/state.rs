@@ -32,6 +32,9 @@ pub struct VaultState {
     pub full_up_to: Option<u64>,
     /// A pull with `keep_everything` was begun and is not complete: the next one keeps everything, too.
     pub keeping: bool,
+    /// A run doubted the destination and began to forget its records, which takes several commits: those that are left
+    /// are not to be trusted.
+    pub forgetting: bool,
     /// The newest listed entry of the vault, to recognise a vault that was restored and has grown again.
     pub cursor: Option<CursorEntry>,
     /// Direction in which the destination is synced.

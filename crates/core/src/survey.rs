@@ -18,7 +18,7 @@ use crate::progress::Phase;
 use crate::reconcile::{Mode, Reach};
 use crate::report::Report;
 use crate::run::Run;
-use crate::state::{Commit, VaultState};
+use crate::state::{Commit, Intent, VaultState};
 use crate::transfer::Scout;
 
 /// A listing that was interrupted after this many entries does not count as a failed attempt.
@@ -72,6 +72,14 @@ impl Survey {
     }
 }
 
+/// Where a run begins.
+struct Begun {
+    known: VaultState,
+    is_empty: bool,
+    /// The earlier run's.
+    intents: Vec<Intent>,
+}
+
 /// A listing of the server.
 pub(crate) struct Listed {
     pub(crate) listing: Listing,
@@ -104,12 +112,19 @@ impl Run<'_> {
         catches_up: CatchesUp,
         report: &mut Report,
     ) -> Result<Option<Survey>, PullError> {
-        // A service that does not respond must not delay cancellation.
-        tokio::select! {
-            biased;
-            () = self.stop.cancelled() => Ok(None),
-            survey = self.look(mode, catches_up, report) => survey.map(Some),
-        }
+        let begin = async {
+            let known = self.state.load().await?;
+            let is_empty = self.destination.is_empty().await?;
+            // Before anything is committed: intents have the paths of the files.
+            Ok::<_, PullError>((known, is_empty, self.state.intents().await?))
+        };
+        // A service or a table that does not respond must not delay cancellation.
+        let Some(begun) = self.stop.run_until_cancelled(begin).await.transpose()? else { return Ok(None) };
+        let (known, is_empty, intents) = begun;
+        // Runs to its end, so that each file which is returned is reported.
+        self.return_taken(mode, &known, &intents, report).await?;
+        let look = self.look(mode, catches_up, Begun { known, is_empty, intents }, report);
+        self.stop.run_until_cancelled(look).await.transpose()
     }
 
     /// Inspects the state, the destination and the vault.
@@ -117,17 +132,13 @@ impl Run<'_> {
         &self,
         mode: Mode,
         catches_up: CatchesUp,
+        Begun { mut known, is_empty, intents }: Begun,
         report: &mut Report,
     ) -> Result<Survey, PullError> {
-        let mut known = self.state.load().await?;
         // Records that a dry run would have forgotten are listed again, too.
         if self.lists_all || !report.foreseen.forgotten.is_empty() {
             known.version = 0;
         }
-        let is_empty = self.destination.is_empty().await?;
-        // Before anything is committed: intents have the paths of the files.
-        let intents = self.state.intents().await?;
-        self.return_taken(mode, &known, &intents, report).await?;
         if !self.options.is_narrowed {
             if self.direction == Direction::Pull && known.direction != Direction::Pull {
                 // A pending full sync is left to a sync: in a full pull local changes would count as damage.

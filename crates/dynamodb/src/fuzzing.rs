@@ -58,6 +58,7 @@ const NAMES: [&str; 56] = [
     "deletions",
     "checked",
     "keeping",
+    "forgetting",
     "path",
     "kind",
     "hash",

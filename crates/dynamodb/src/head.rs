@@ -61,6 +61,7 @@ pub(super) mod names {
     pub(crate) const DELETIONS: &str = "deletions";
     pub(crate) const CHECKED: &str = "checked";
     pub(crate) const KEEPING: &str = "keeping";
+    pub(crate) const FORGETTING: &str = "forgetting";
     pub(crate) const IN_STEP: &str = "in_step";
     pub(crate) const CHAIN_ID: &str = "chain_id";
     pub(crate) const CHAIN_STEP: &str = "chain_step";
@@ -237,6 +238,7 @@ impl Head {
             full_up_to: item.find_number(names::FULL_UP_TO)?,
             cursor: cursor(item)?,
             keeping: item.flag(names::KEEPING)?,
+            forgetting: item.flag(names::FORGETTING)?,
             direction: direction(item)?,
             destination: identity(item)?,
             deletions: deletions(item)?,
@@ -294,6 +296,7 @@ impl Head {
         flag(names::LISTED, self.state.listed);
         flag(names::RECORDED, self.recorded);
         flag(names::KEEPING, self.state.keeping);
+        flag(names::FORGETTING, self.state.forgetting);
         match self.state.full_up_to {
             Some(version) => changes.set(names::FULL_UP_TO, number(version)),
             None => changes.remove(names::FULL_UP_TO),

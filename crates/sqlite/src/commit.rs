@@ -9,7 +9,7 @@ use rusqlite::{Connection, Transaction, TransactionBehavior};
 
 use super::identity::{self, StateIdentity};
 use super::journal;
-use super::rows::{ReadError, cause_number, direction_number, intent_number, intents, vault_state};
+use super::rows::{ReadError, cause_number, direction_number, flags, intent_number, intents, vault_state};
 use super::schema;
 
 /// The reason why a commit was not made. No part of it is in the database then.
@@ -252,7 +252,7 @@ fn set_state(
         destination.and_then(|destination| destination.next).map(|next| next.to_string()),
         deletions,
         destination.and_then(|destination| destination.tag.as_ref()),
-        state.keeping,
+        flags(state),
     ))?;
     Ok(())
 }

@@ -28,6 +28,16 @@ impl From<rusqlite::Error> for ReadError {
 
 pub(super) type Read<T> = Result<T, ReadError>;
 
+/// Flags of the column `keeping`.
+const KEEPING: i64 = 1;
+const FORGETTING: i64 = 2;
+
+/// The column `keeping` of a state.
+pub(super) fn flags(state: &VaultState) -> i64 {
+    let flag = |is_set, flag| if is_set { flag } else { 0 };
+    flag(state.keeping, KEEPING) | flag(state.forgetting, FORGETTING)
+}
+
 /// The row of the vault as a whole.
 pub(super) fn vault_state(connection: &Connection) -> Read<VaultState> {
     let mut statement = connection.prepare_cached(
@@ -42,6 +52,7 @@ pub(super) fn vault_state(connection: &Connection) -> Read<VaultState> {
         Some(text) => serde_json::from_str(text)
             .map_err(|error| ReadError::Value(format!("its deletions cannot be read: {error}")))?,
     };
+    let flags: i64 = row.get(13)?;
     Ok(VaultState {
         version: unsigned(row.get(0)?, "the vault's version")?,
         listed: row.get(1)?,
@@ -51,7 +62,8 @@ pub(super) fn vault_state(connection: &Connection) -> Read<VaultState> {
         direction: direction(row.get(4)?)?,
         cursor: cursor(row, 5)?,
         destination: destination(row, 8)?,
-        keeping: row.get(13)?,
+        keeping: flags & KEEPING != 0,
+        forgetting: flags & FORGETTING != 0,
         deletions,
     })
 }

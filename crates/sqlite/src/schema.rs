@@ -52,7 +52,7 @@ const TABLES: &str = "
         marker_tag TEXT,
         -- The deletions of the last hour, as JSON.
         deletions TEXT,
-        -- Whether a pull that keeps everything was begun and has not come to its end.
+        -- 1: a pull that keeps everything was begun and has not come to its end; 2: a run began to forget the records; 3: both.
         keeping INTEGER NOT NULL DEFAULT 0
     ) STRICT;
     -- A folder has neither hash nor size nor times. Rows are in the order in which they came, and only an index is in that

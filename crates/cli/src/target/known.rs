@@ -160,7 +160,8 @@ impl Known {
         let (Registry::Local(catalog), State::Database(database)) = (&self.registry, state) else {
             return Ok(None);
         };
-        if state.store().load().await?.destination.is_some() {
+        // An id that was never written is no identity yet: a run that made a copy's was cut short.
+        if state.store().load().await?.destination.is_some_and(|known| !known.is_unwritten()) {
             return Ok(None);
         }
         let Present::Folder(present) = self.present().await else { return Ok(None) };

@@ -139,6 +139,7 @@ fn everything() -> Content {
                 entry: content("entry").hash,
             }),
             keeping: true,
+            forgetting: false,
             direction: Direction::Both,
             destination: Some(DestinationIdentity {
                 id: id("1"),
