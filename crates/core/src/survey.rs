@@ -13,12 +13,12 @@ use crate::history;
 use crate::identity::MarkerFound;
 use crate::line::Line;
 use crate::listing::{Excess, Listing};
-use crate::model::{CursorEntry, Direction, Record};
+use crate::model::{CursorEntry, Direction, Intent, Record};
 use crate::progress::Phase;
 use crate::reconcile::{Mode, Reach};
 use crate::report::Report;
 use crate::run::Run;
-use crate::state::{Commit, Intent, VaultState};
+use crate::state::{Commit, VaultState};
 use crate::transfer::Scout;
 
 /// A listing that was interrupted after this many entries does not count as a failed attempt.
