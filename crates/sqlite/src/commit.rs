@@ -31,15 +31,22 @@ impl From<rusqlite::Error> for WriteError {
 
 pub(super) type Written<T = ()> = Result<T, WriteError>;
 
-/// Applies a commit; durable when it returns. A commit without changes does not touch the file.
-pub(super) fn apply(connection: &mut Connection, identity: &StateIdentity, commit: &Commit) -> Written {
+/// Applies a commit; durable when it returns. A commit without changes does not touch the file. With `indexes`, the
+/// records are indexed by content from then on, if a first pull is done.
+pub(super) fn apply(
+    connection: &mut Connection,
+    identity: &StateIdentity,
+    commit: &Commit,
+    indexes: bool,
+) -> Written {
     if is_nothing(connection, identity, commit) {
         return Ok(());
     }
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     let now = jiff::Timestamp::now().as_millisecond();
     schema::prepare(&transaction, identity, now)?;
-    if vault_state(&transaction).map_err(WriteError::Read)?.listed {
+    // Read in any case: a state that cannot be read is not written over.
+    if vault_state(&transaction).map_err(WriteError::Read)?.listed && indexes {
         schema::index_contents(&transaction)?;
     }
     journal::write(&transaction, &commit.journal)?;

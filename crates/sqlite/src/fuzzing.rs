@@ -43,7 +43,7 @@ pub fn sqlite_rows(data: &[u8]) {
     let commit = Commit { state: state.unwrap_or_default(), ..Commit::default() };
     let Ok(identity) = identity::read(&database, &connection) else { return };
     let intents = rows::intents(&connection).unwrap_or_default();
-    let committed = commit::apply(&mut connection, &identity, &Commit { intents, ..commit.clone() })
+    let committed = commit::apply(&mut connection, &identity, &Commit { intents, ..commit.clone() }, true)
         .map_err(|error| database.write_error(error));
     if committed.is_ok() && is_read {
         // Values that were read and written again are unchanged.

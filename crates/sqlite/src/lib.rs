@@ -27,6 +27,7 @@ mod summary;
 mod texts;
 
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -48,6 +49,9 @@ use self::rows::Changes;
 use self::schema::Access;
 use obsync_core::blocking::{Stopped, blocking, lock};
 
+/// Contents that a run asks for if it has little to do. Such runs are frequent, and worth an index.
+const FEW_CONTENTS: usize = 64;
+
 /// Interval at which a waiting process checks for confirmations.
 const CONFIRMATIONS: Duration = Duration::from_secs(2);
 
@@ -65,6 +69,8 @@ struct Inner {
     identity: Option<StateIdentity>,
     /// `None` until there is a database.
     connection: Mutex<Option<Connection>>,
+    /// The next commit indexes the records by content.
+    wants_index: AtomicBool,
     /// Held for its Drop: releases the lock.
     _lock: Option<StateLock>,
 }
@@ -158,8 +164,10 @@ impl SqliteState {
         connection: Option<Connection>,
         lock: Option<StateLock>,
     ) -> Self {
-        let connection = Mutex::new(connection);
-        SqliteState { inner: Arc::new(Inner { database, access, identity, connection, _lock: lock }) }
+        let (connection, wants_index) = (Mutex::new(connection), AtomicBool::new(false));
+        SqliteState {
+            inner: Arc::new(Inner { database, access, identity, connection, wants_index, _lock: lock }),
+        }
     }
 
     /// Runs `work` on a thread that may block.
@@ -220,7 +228,8 @@ impl Inner {
             Some(connection) => connection,
             None => kept.insert(schema::create(&self.database)?),
         };
-        commit::apply(connection, identity, commit).map_err(|error| self.database.write_error(error))
+        let indexes = self.wants_index.swap(false, Ordering::Relaxed);
+        commit::apply(connection, identity, commit, indexes).map_err(|error| self.database.write_error(error))
     }
 
     /// Stores texts if there is a database already.
@@ -262,6 +271,9 @@ impl StateStore for SqliteState {
     }
 
     async fn sources(&self, contents: &[ContentHash]) -> Result<Vec<Option<VaultPath>>, StateError> {
+        if (1..=FEW_CONTENTS).contains(&contents.len()) {
+            self.inner.wants_index.store(true, Ordering::Relaxed);
+        }
         let contents = contents.to_vec();
         self.query(vec![None; contents.len()], move |connection| rows::sources(connection, &contents)).await
     }

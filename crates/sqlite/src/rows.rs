@@ -9,7 +9,7 @@ use obsync_core::{
 use obsync_protocol::{ContentHash, PushMessage, Uid, VaultPath};
 use rusqlite::{Connection, OptionalExtension, Row};
 
-use super::schema::has_contents_indexed;
+use super::schema::{has_contents_indexed, reading_a_table};
 
 /// The reason why a row could not be read.
 #[derive(Debug)]
@@ -129,17 +129,20 @@ pub(super) fn records(connection: &Connection, paths: &[VaultPath]) -> Read<Vec<
 /// All records.
 pub(super) fn all_records(connection: &Connection) -> Read<Vec<Record>> {
     let mut statement = connection.prepare_cached(&format!("SELECT path, {RECORD} FROM records"))?;
-    let mut rows = statement.query([])?;
-    let mut records = Vec::new();
-    while let Some(row) = rows.next()? {
-        records.push(record(vault_path(text(row, 0)?)?, row, 1)?);
-    }
-    Ok(records)
+    reading_a_table(connection, || {
+        let mut rows = statement.query([])?;
+        let mut records = Vec::new();
+        while let Some(row) = rows.next()? {
+            records.push(record(vault_path(text(row, 0)?)?, row, 1)?);
+        }
+        Ok(records)
+    })
 }
 
 /// Number of recorded files.
 pub(super) fn files(connection: &Connection) -> Read<u64> {
-    Ok(connection.query_row("SELECT COUNT(hash) FROM records", [], |row| row.get(0))?)
+    let count = "SELECT COUNT(hash) FROM records";
+    reading_a_table(connection, || Ok(connection.query_row(count, [], |row| row.get(0))?))
 }
 
 /// Some records of files, drawn at random.
@@ -249,13 +252,16 @@ fn sources_by_reading(connection: &Connection, contents: &[ContentHash]) -> Read
     let mut found: HashMap<ContentHash, Option<VaultPath>> =
         contents.iter().map(|content| (*content, None)).collect();
     let mut statement = connection.prepare_cached("SELECT path, hash FROM records WHERE hash IS NOT NULL")?;
-    let mut rows = statement.query([])?;
-    while let Some(row) = rows.next()? {
-        let hash = content_hash(row.get_ref(1)?.as_blob().map_err(rusqlite::Error::from)?)?;
-        if let Some(source @ None) = found.get_mut(&hash) {
-            *source = Some(vault_path(text(row, 0)?)?);
+    reading_a_table(connection, || -> Read<()> {
+        let mut rows = statement.query([])?;
+        while let Some(row) = rows.next()? {
+            let hash = content_hash(row.get_ref(1)?.as_blob().map_err(rusqlite::Error::from)?)?;
+            if let Some(source @ None) = found.get_mut(&hash) {
+                *source = Some(vault_path(text(row, 0)?)?);
+            }
         }
-    }
+        Ok(())
+    })?;
     Ok(contents.iter().map(|content| found.get(content).cloned().flatten()).collect())
 }
 

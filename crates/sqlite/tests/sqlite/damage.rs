@@ -12,11 +12,14 @@ use proptest::prelude::*;
 
 use crate::database::{DatabaseFile, commit_of};
 
-/// A database with a few hundred rows, and its bytes. Its contents are indexed, which takes two commits.
+/// A database with a few hundred rows, and its bytes. Its contents are indexed.
 fn filled() -> (DatabaseFile, Vec<u8>) {
     let file = DatabaseFile::new();
     block_on(file.state().commit(commit_of(299))).unwrap();
-    block_on(file.state().commit(commit_of(300))).unwrap();
+    let state = file.state();
+    block_on(state.sources(&[ContentHash::of(b"a content")])).unwrap();
+    block_on(state.commit(commit_of(300))).unwrap();
+    drop(state);
     let bytes = fs::read(file.path()).unwrap();
     (file, bytes)
 }
