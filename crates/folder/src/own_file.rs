@@ -40,12 +40,14 @@ pub(super) fn write(root: &Root, own: &Dir, name: &str, text: &str) -> io::Resul
     create(own, &new, text)?;
     root.steps.reach(Step::OwnWritten, None);
     rustix::fs::renameat(own, &new, own, name)?;
-    match create(own, IGNORE_FILE, "*\n") {
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-        result => result?,
-    }
+    let is_new = match create(own, IGNORE_FILE, "*\n") {
+        Ok(()) => true,
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => false,
+        Err(error) => return Err(error),
+    };
     rustix::fs::fsync(own)?;
-    root.handle.sync_all()
+    // The name of a folder that was there before is durable.
+    if is_new { root.handle.sync_all() } else { Ok(()) }
 }
 
 fn create(own: &Dir, name: &str, text: &str) -> io::Result<()> {

@@ -355,25 +355,22 @@ impl Publisher<'_> {
     ) -> Result<(), DestinationError> {
         let mut source = Source { staging, handle: &staged.handle, part: None, has_rights: false };
         let mut replace = None;
+        // Where a file is to be replaced, the place is taken.
+        let mut is_taken = replaces.is_some();
         for _ in 0..ATTEMPTS {
-            self.set_rights(&mut source, dir, staged, replace.is_some())?;
-            match self.rename(&source, staged, dir, replace.take()) {
-                Ok(()) => {
-                    self.context.rights.forget(&staged.path);
-                    if let Some(part) = source.part.as_ref().filter(|_| self.root.flushes_each_file_in(dir)) {
-                        let failed =
-                            |error| self.root.errors.error(Action::Flush, staged.path.as_str(), error);
-                        part.file.sync_all().map_err(failed)?;
+            if !std::mem::take(&mut is_taken) {
+                self.set_rights(&mut source, dir, staged, replace.is_some())?;
+                match self.rename(&source, staged, dir, replace.take()) {
+                    Ok(()) => return self.placed(&source, staged, dir),
+                    Err(Errno::EXIST | Errno::ISDIR) => {}
+                    Err(Errno::XDEV) if source.part.is_none() => {
+                        source.part = Some(self.transplant(staging, staged, dir)?);
+                        continue;
                     }
-                    self.context.steps.reach(Step::Placed, Some(&staged.path));
-                    return Ok(());
+                    Err(error) => {
+                        return Err(self.root.errors.error(Action::Place, staged.path.as_str(), error));
+                    }
                 }
-                Err(Errno::EXIST | Errno::ISDIR) => {}
-                Err(Errno::XDEV) if source.part.is_none() => {
-                    source.part = Some(self.transplant(staging, staged, dir)?);
-                    continue;
-                }
-                Err(error) => return Err(self.root.errors.error(Action::Place, staged.path.as_str(), error)),
             }
             match self.judge(dir, staged, replaces)? {
                 Occupant::Gone => {}
@@ -396,6 +393,17 @@ impl Publisher<'_> {
             }
         }
         Err(self.busy(&staged.path))
+    }
+
+    /// A staged file is at its path.
+    fn placed(&self, source: &Source<'_>, staged: &Staged, dir: &Dir) -> Result<(), DestinationError> {
+        self.context.rights.forget(&staged.path);
+        if let Some(part) = source.part.as_ref().filter(|_| self.root.flushes_each_file_in(dir)) {
+            let failed = |error| self.root.errors.error(Action::Flush, staged.path.as_str(), error);
+            part.file.sync_all().map_err(failed)?;
+        }
+        self.context.steps.reach(Step::Placed, Some(&staged.path));
+        Ok(())
     }
 
     /// Renames a staged file; with `replace`, over that file if it is still there.
