@@ -7,6 +7,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use obsync_protocol::{ContentHash, Verdict};
+use tokio::sync::oneshot;
 
 use crate::destination::DestinationError;
 use crate::error::PullError;
@@ -26,6 +27,12 @@ const LARGER_SAMPLE: usize = 200;
 /// Warning about a destination that another vault was brought to.
 const OTHER_VAULT: &str = "another vault was pulled to this destination: its files stay, and the next run of that \
                            vault will check every file. Use one destination for each vault";
+
+/// A marker, and the commit of its generation.
+pub(crate) struct NextMarker {
+    marker: Marker,
+    committed: oneshot::Receiver<()>,
+}
 
 impl Run<'_> {
     /// Judges the destination by its marker and by a few of its files. If it is doubtful, `known` is
@@ -169,8 +176,9 @@ impl Run<'_> {
         Ok(self.state.commit(Commit { forgotten, state: known.clone(), ..unknown() }).await?)
     }
 
-    /// Commits the destination's next generation before a plan changes anything there. Returns the marker to
-    /// [write](Self::write_marker) meanwhile; a destination without a marker gets its first one here.
+    /// Draws the destination's next generation for a plan that changes it; the first commit of the plan stores it.
+    /// Returns the marker to [write](Self::write_marker) after that; a destination without a marker gets its first one
+    /// here.
     ///
     /// After a crash either generation is known.
     pub(crate) async fn begin_marking(
@@ -178,7 +186,7 @@ impl Run<'_> {
         ledger: &mut Ledger<'_>,
         plan: &Schedule,
         found: &MarkerFound,
-    ) -> Result<Option<Marker>, PullError> {
+    ) -> Result<Option<NextMarker>, PullError> {
         let is_doubted = ledger.report.doubt.is_some();
         let is_new = is_doubted || ledger.destination().is_none_or(DestinationIdentity::is_unwritten);
         let wants_marker = plan.has_work() || is_doubted || (is_new && ledger.has_listed());
@@ -198,11 +206,13 @@ impl Run<'_> {
         };
         let (id, vault) = (known.id, self.source.vault.id.clone());
         let marker = Marker { format: MARKER_FORMAT, id, vault, generation: next };
-        ledger.identify(Some(DestinationIdentity { next: Some(next), ..known }));
-        ledger.commit().await?;
+        let identity = DestinationIdentity { next: Some(next), ..known };
         if !is_new {
-            return Ok(Some(marker));
+            // A commit of its own would cost several flushes, and changes of the destination are announced anyway.
+            return Ok(Some(NextMarker { marker, committed: ledger.identify_with_next_commit(identity) }));
         }
+        ledger.identify(Some(identity));
+        ledger.commit().await?;
         let marked = self.destination.mark(&marker).await?;
         ledger.identify(marked.map(|marked| marker.identity(marked)));
         Ok(None)
@@ -217,16 +227,19 @@ impl Run<'_> {
         })
     }
 
-    /// Writes a marker, unless the run is stopped first. Returns the identity that the destination then has;
-    /// the outer `None` if the marker may not have been written.
+    /// Writes a marker once its generation is committed, unless the run is stopped first. Returns the identity that
+    /// the destination then has; the outer `None` if the marker may not have been written.
     pub(crate) async fn write_marker(
         &self,
-        marker: Option<&Marker>,
+        next: Option<NextMarker>,
     ) -> Result<Option<Option<DestinationIdentity>>, PullError> {
-        let Some(marker) = marker else { return Ok(None) };
+        let Some(NextMarker { marker, committed }) = next else { return Ok(None) };
+        if committed.await.is_err() {
+            return Ok(None);
+        }
         tokio::select! {
             biased;
-            marked = self.destination.mark(marker) => Ok(Some(marked?.map(|marked| marker.identity(marked)))),
+            marked = self.destination.mark(&marker) => Ok(Some(marked?.map(|marked| marker.identity(marked)))),
             () = self.stop.cancelled() => Ok(None),
         }
     }

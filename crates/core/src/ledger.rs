@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use obsync_protocol::limits::{FAILED_CHANGES, FAILED_MEMORY};
 use obsync_protocol::{Filter, Uid, VaultKeys, VaultPath, Verdict};
+use tokio::sync::oneshot;
 
 use crate::accepted::Accepted;
 use crate::brake;
@@ -100,6 +101,8 @@ pub(crate) struct Ledger<'a> {
     pub(crate) devices: Devices,
     /// A commit has failed.
     failed: bool,
+    /// An identity that waits for the next commit, and who is told of it.
+    waiting_identity: Option<(DestinationIdentity, oneshot::Sender<()>)>,
 }
 
 impl<'a> Ledger<'a> {
@@ -135,6 +138,7 @@ impl<'a> Ledger<'a> {
             confirmed_deletions: HashSet::new(),
             devices: Devices::default(),
             failed: false,
+            waiting_identity: None,
         }
     }
 
@@ -437,13 +441,37 @@ impl<'a> Ledger<'a> {
         if is_empty && self.next == self.written {
             return Ok(());
         }
+        let on_commit = self.waiting_identity.take().map(|(identity, on_commit)| {
+            self.next.destination = Some(identity);
+            on_commit
+        });
         let intents = pending.intents.into_iter().chain(self.pushes.iter().cloned()).collect();
         let committed = self.state.commit(Commit { state: self.next.clone(), intents, ..pending }).await;
         self.failed = committed.is_err();
         committed?;
+        if let Some(on_commit) = on_commit {
+            // Nobody waits any more if the marker was given up.
+            let _ = on_commit.send(());
+        }
         self.written = self.next.clone();
         self.report.version = self.written.version;
         Ok(())
+    }
+
+    /// The destination has this identity from the next commit on; one is not made for it. The receiver is told when it is
+    /// durable, or fails when there is no commit before [`keep_identity`](Self::keep_identity).
+    pub(crate) fn identify_with_next_commit(
+        &mut self,
+        identity: DestinationIdentity,
+    ) -> oneshot::Receiver<()> {
+        let (on_commit, committed) = oneshot::channel();
+        self.waiting_identity = Some((identity, on_commit));
+        committed
+    }
+
+    /// The identity stays as it is, unless a commit has changed it.
+    pub(crate) fn keep_identity(&mut self) {
+        self.waiting_identity = None;
     }
 
     /// The destination's identity, as the next commit will store it.

@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use futures_util::future::BoxFuture;
 use obsync_protocol::{ContentHash, VaultPath};
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use crate::brake::{self, MaxDelete};
@@ -28,7 +29,7 @@ use crate::run::{PullOptions, PullSource, Run};
 use crate::schedule::{Schedule, ScheduleInput, Transfer};
 use crate::state::{self, StateStore};
 use crate::survey::{CatchesUp, Survey};
-use crate::transfer::{Link, Scout};
+use crate::transfer::{BATCH_LINGER, Link, Scout};
 use crate::watermark::Watermark;
 
 /// Paths or contents looked up in the state at a time: the answers for a whole vault would be in memory
@@ -313,14 +314,20 @@ impl Run<'_> {
         let plan = self.take_on(&mut publisher, plan, &mut survey).await?;
         publisher.ledger.open(&self.options.filter.fingerprint()).await?;
         let marker = self.begin_marking(publisher.ledger, &plan, &survey.marker).await?;
-        let (applied, marked) = tokio::join!(
-            Box::pin(self.apply_all(&mut publisher, plan, &mut survey, &mut link)),
-            self.write_marker(marker.as_ref()),
-        );
-        match applied {
-            Err(PullError::Store(DestinationError::Stopped { .. })) => {}
-            applied => applied?,
+        let applying = Box::pin(async {
+            let applied = self.apply_all(&mut publisher, plan, &mut survey, &mut link).await;
+            publisher.ledger.keep_identity();
+            match applied {
+                Err(PullError::Store(DestinationError::Stopped { .. })) => Ok(()),
+                applied => applied,
+            }
+        });
+        let (applied, marked) = tokio::join!(applying, self.write_marker(marker));
+        if applied.is_err() || marked.is_err() {
+            // Files in place are recorded whatever the result.
+            ledger.commit().await?;
         }
+        applied?;
         if let Some(destination) = marked? {
             ledger.identify(destination);
         }
@@ -467,7 +474,7 @@ impl Run<'_> {
             // Staged contents are kept for the next run.
             return Ok(ledger.commit().await?);
         }
-        self.destination.discard_staged().await?;
+        self.discard_staged(&mut ledger).await?;
         // The listing of an older vault does not cover the entries after it.
         let cursor = match survey.reach {
             Reach::Additions => ledger.cursor(),
@@ -480,6 +487,22 @@ impl Run<'_> {
             ledger.forget_filtered().await?;
         }
         Ok(ledger.close(self.options.filter.fingerprint(), obsolete, cursor).await?)
+    }
+}
+
+impl Run<'_> {
+    /// Discards what is staged. If that takes a while, as the requests of a bucket may, the last batch is committed
+    /// first: otherwise the end of the run commits both.
+    async fn discard_staged(&self, ledger: &mut Ledger<'_>) -> Result<(), PullError> {
+        let mut discarding = self.destination.discard_staged();
+        let discarded = timeout(BATCH_LINGER, &mut discarding).await;
+        if !matches!(discarded, Ok(Ok(()))) {
+            ledger.commit().await?;
+        }
+        Ok(match discarded {
+            Ok(discarded) => discarded?,
+            Err(_) => discarding.await?,
+        })
     }
 }
 

@@ -26,7 +26,7 @@ use crate::reconcile::{Action, Local, decide_content};
 use crate::schedule::{FolderChange, Source, Target, Transfer};
 
 /// Time that a finished file waits for others before it is published.
-const BATCH_LINGER: Duration = Duration::from_millis(250);
+pub(crate) const BATCH_LINGER: Duration = Duration::from_millis(250);
 /// Contents compared with the destination at a time, at most.
 const SURVEY: usize = 256;
 /// Files that are enough for a batch while more are on their way.
@@ -415,13 +415,11 @@ impl Publisher<'_, '_> {
     /// Publishes arrivals until there are no more, or until the destination reports that it was stopped.
     async fn publish_arrivals(&mut self, inbox: &mut Inbox) -> Result<(), PullError> {
         let published = self.publish_batches(inbox).await;
-        // Files in place are recorded whatever the result.
-        let committed = self.ledger.commit().await;
-        match published {
-            Err(PullError::Store(DestinationError::Stopped { .. })) => inbox.close(),
-            published => published?,
+        if let Err(PullError::Store(DestinationError::Stopped { .. })) = published {
+            inbox.close();
+            return Ok(self.ledger.commit().await?);
         }
-        Ok(committed?)
+        published
     }
 
     async fn publish_batches(&mut self, inbox: &mut Inbox) -> Result<(), PullError> {

@@ -20,7 +20,7 @@ use super::{DynamoOptions, StateKey, lease, pages, records};
 use obsync_protocol::fuzzing::Input;
 
 /// All attributes of obsync.
-const NAMES: [&str; 56] = [
+const NAMES: [&str; 57] = [
     "vault_id",
     "format",
     "vault_name",

@@ -85,7 +85,8 @@ impl Run<'_> {
         ledger.close(self.options.filter.fingerprint(), Vec::new(), survey.cursor.next()).await?;
         // The destination needs its marker, or a deletion in it could never be detected.
         let marker = self.begin_marking(&mut ledger, &Schedule::default(), &survey.marker).await?;
-        if let Some(destination) = self.write_marker(marker.as_ref()).await? {
+        ledger.keep_identity();
+        if let Some(destination) = self.write_marker(marker).await? {
             ledger.identify(destination);
         }
         ledger.commit().await?;

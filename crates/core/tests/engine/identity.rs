@@ -5,9 +5,11 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, UNIX_EPOCH};
 
-use obsync_core::{Doubt, Mode, NoProgress, Outcome, PullError, StateStore};
+use obsync_conformance::WatchedState;
+use obsync_core::{Doubt, Mode, NoProgress, Outcome, PullError, StateStore, pull};
 
 use obsync_protocol::Uid;
 use tokio_util::sync::CancellationToken;
@@ -117,6 +119,104 @@ async fn a_disk_that_is_not_mounted_is_noticed_and_so_is_its_return() {
     assert_eq!((report.doubt, report.pulled.files), (Some(Doubt::OtherDestination), 1), "{report:#?}");
     assert!(report.conflicts.is_empty(), "{report:#?}");
     bench.assert_exact().await;
+}
+
+/// What happens to a destination between two runs.
+type Mishap = fn(&Bench, &Path);
+
+/// Each in which records are forgotten, with the doubt of the first run.
+const MISHAPS: [(&str, Mishap, Doubt); 5] = [
+    ("emptied", |bench, _| empty(&bench.dest()), Doubt::NoMarker),
+    ("emptied but for the marker", |bench, _| empty_but_for_marker(bench), Doubt::OtherFiles),
+    ("swapped", |bench, copy| drop(swap(bench, copy)), Doubt::OtherGeneration),
+    ("another marker", |bench, _| replace_marker(bench, "id"), Doubt::OtherDestination),
+    ("a damaged marker", |bench, _| fs::write(marker(bench), "{").unwrap(), Doubt::DamagedMarker),
+];
+
+fn empty(folder: &Path) {
+    fs::remove_dir_all(folder).unwrap();
+    fs::create_dir(folder).unwrap();
+}
+
+fn empty_but_for_marker(bench: &Bench) {
+    for entry in fs::read_dir(bench.dest()).unwrap().map(Result::unwrap) {
+        match (entry.file_name() == ".obsync", entry.path().is_dir()) {
+            (true, _) => {}
+            (false, true) => fs::remove_dir_all(entry.path()).unwrap(),
+            (false, false) => fs::remove_file(entry.path()).unwrap(),
+        }
+    }
+}
+
+fn replace_marker(bench: &Bench, member: &str) {
+    let mut content: serde_json::Value = serde_json::from_slice(&fs::read(marker(bench)).unwrap()).unwrap();
+    content[member] = "0123456789abcdef0123456789abcdef".into();
+    fs::write(marker(bench), content.to_string()).unwrap();
+    fs::remove_file(bench.dest().join("1.md")).unwrap();
+}
+
+/// A run that doubts the destination and ends at its `ends_at`th look at a commit, between two or in the middle of
+/// one: killed, or stopped in good order. Returns false if it came to its end.
+async fn doubts_until(bench: &Bench, ends_at: usize, is_killed: bool) -> bool {
+    let (stop, seen) = (CancellationToken::new(), AtomicUsize::new(0));
+    let stopped = stop.clone();
+    let state = Arc::new(WatchedState::with(bench.state(), move || {
+        if seen.fetch_add(1, Ordering::SeqCst) == ends_at {
+            assert!(!is_killed, "killed");
+            stopped.cancel();
+        }
+    }));
+    let (source, store, options) = (bench.source.clone(), bench.store(), bench.options.clone());
+    let run = async move { pull(&source, store, state, &options, Arc::new(NoProgress), stop).await };
+    let ended = match tokio::spawn(run).await {
+        Ok(report) => report.unwrap().outcome == Outcome::Interrupted,
+        Err(killed) => killed.is_panic(),
+    };
+    bench.until_dead().await;
+    ended
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_doubt_that_is_cut_short_at_any_commit_is_not_believed_by_the_next_run() {
+    for (name, mishap, doubt) in MISHAPS {
+        for is_killed in [true, false] {
+            let (mut ends_at, mut cut_short) = (0, 0);
+            loop {
+                let (bench, copy) = with_copy().await;
+                mishap(&bench, &copy);
+                if !doubts_until(&bench, ends_at, is_killed).await {
+                    break;
+                }
+                let forgets = bench.state().load().await.unwrap().forgetting;
+                let report = bench.pull().await;
+                let case = format!("{name}, ended at {ends_at}: {report:#?}");
+                assert!(!forgets || report.doubt == Some(doubt), "{case}");
+                assert!(report.conflicts.is_empty(), "{case}");
+                bench.assert_exact().await;
+                assert!(bench.pull().await.is_unchanged(), "{case}");
+                (ends_at, cut_short) = (ends_at + 1, cut_short + usize::from(forgets));
+            }
+            assert!(cut_short >= 2, "{name}: {cut_short} of {ends_at} runs ended while they forgot");
+        }
+    }
+}
+
+/// The disk is back: nothing says any more why the records were not trusted.
+#[tokio::test(flavor = "multi_thread")]
+async fn records_that_were_being_forgotten_stay_untrusted_when_the_cause_is_gone() {
+    let (bench, _) = with_copy().await;
+    let disk = bench.dest().with_file_name("disk");
+    fs::rename(bench.dest(), &disk).unwrap();
+    fs::create_dir(bench.dest()).unwrap();
+    assert!(doubts_until(&bench, 2, true).await);
+    assert!(bench.state().load().await.unwrap().forgetting);
+    swap(&bench, &disk);
+    let report = bench.pull().await;
+    assert_eq!((report.outcome, report.doubt), (Outcome::Complete, Some(Doubt::CutShort)), "{report:#?}");
+    assert!(report.warnings[0].contains("was cut short"), "{report:#?}");
+    assert!(report.conflicts.is_empty() && report.pulled.files == 0, "{report:#?}");
+    bench.assert_exact().await;
+    assert!(bench.pull().await.is_unchanged());
 }
 
 #[tokio::test(flavor = "multi_thread")]

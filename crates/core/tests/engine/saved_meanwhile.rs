@@ -68,7 +68,7 @@ async fn a_content_has_one_conflicted_copy_and_none_that_obsidian_loads() {
         bench.vault.write(file, "from the vault", T).unwrap();
     }
     bench.pull().await;
-    for round in 1..20 {
+    for round in 1..=50 {
         for file in files {
             fs::write(bench.dest().join(file), "formatted").unwrap();
             bench.vault.write(file, format!("from the vault {round}"), T + round).unwrap();
