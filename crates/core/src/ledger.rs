@@ -2,7 +2,7 @@
 //!
 //! Everything durable goes through [`Ledger::commit`], so that state and report cannot disagree.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use obsync_protocol::limits::{FAILED_CHANGES, FAILED_MEMORY};
@@ -15,7 +15,7 @@ use crate::destination::Removable;
 use crate::entry::{EntryKind, RemoteEntry};
 use crate::identity::DestinationIdentity;
 use crate::journal::{Devices, JournalChange, JournalEntry, Side};
-use crate::listing::Refused;
+use crate::listing::{Refused, Withheld};
 use crate::model::{
     CursorEntry, Deferred, DeferredCause, DeferredKey, DeferredKind, Deletions, Direction, Intent, Record,
 };
@@ -251,6 +251,16 @@ impl<'a> Ledger<'a> {
         self.withdraw_failure(&key, &entry.path);
         self.failures.insert(key);
         self.report.fail(Failure { path: entry.path.as_str().to_owned(), uid: entry.uid, reason });
+    }
+
+    /// The entries of these paths must not be applied in this run.
+    pub(crate) fn withheld(&mut self, paths: BTreeMap<VaultPath, Withheld>) {
+        for (path, Withheld { reason, entry }) in paths {
+            match entry {
+                Some(entry) => self.failed(&entry, reason),
+                None => self.report.fail(Failure { path: path.as_str().to_owned(), uid: Uid(0), reason }),
+            }
+        }
     }
 
     /// A deletion is held back until a user confirms it.

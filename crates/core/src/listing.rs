@@ -1,6 +1,6 @@
 //! The listing of a vault: the latest entry of each path, and the unreadable ones, within memory limits.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::hash::{BuildHasher, RandomState};
 
 use hashbrown::HashTable;
@@ -67,12 +67,13 @@ impl Latest {
         }
     }
 
-    pub(crate) fn remove(&mut self, path: &VaultPath) {
+    pub(crate) fn remove(&mut self, path: &VaultPath) -> Option<RemoteEntry> {
         let Latest { entries, places, hasher, live } = self;
         let is_there = |place: &u32| entries[*place as usize].path == *path;
-        let Ok(found) = places.find_entry(hasher.hash_one(path), is_there) else { return };
+        let found = places.find_entry(hasher.hash_one(path), is_there).ok()?;
         let (place, _) = found.remove();
-        *live -= usize::from(entries.swap_remove(place as usize).is_live());
+        let removed = entries.swap_remove(place as usize);
+        *live -= usize::from(removed.is_live());
         // The last entry was moved to this index.
         if let Some(moved) = entries.get(place as usize) {
             let last = entries.len() as u32;
@@ -81,6 +82,7 @@ impl Latest {
                 *moved = place;
             }
         }
+        Some(removed)
     }
 
     /// All entries, in no order.
@@ -101,6 +103,14 @@ pub(crate) struct Unclear {
     pub(crate) paths: HashSet<VaultPath>,
     /// Number of entries that are unreadable including their paths: each may be that of any path.
     pub(crate) nowhere: usize,
+}
+
+/// A path whose entry must not be applied in this run.
+#[derive(Debug)]
+pub(crate) struct Withheld {
+    pub(crate) reason: String,
+    /// The entry; `None` if the listing has none of the path.
+    pub(crate) entry: Option<RemoteEntry>,
 }
 
 /// An entry that cannot be read.
@@ -145,6 +155,8 @@ pub(crate) struct Listing {
     pub(crate) refused: HashMap<DeferredKey, Refused>,
     /// Unreadable entries that the vault has deleted since, each with the version of the deletion.
     pub(crate) withdrawn: HashMap<DeferredKey, Uid>,
+    /// Paths whose entries must not be applied in this run.
+    pub(crate) withheld: BTreeMap<VaultPath, Withheld>,
     /// Entries with an impossible version. They are listed again each time, so they are not deferred.
     pub(crate) impossible: Vec<(Failure, Place)>,
     /// Number of received entries.
@@ -179,6 +191,7 @@ impl Listing {
             entries: Latest::default(),
             refused: HashMap::new(),
             withdrawn: HashMap::new(),
+            withheld: BTreeMap::new(),
             impossible: Vec::new(),
             devices: Devices::default(),
             received: 0,
@@ -290,13 +303,21 @@ impl Listing {
     /// Adds an unreadable entry. An earlier entry of the path is dropped, as it is not its state any more.
     fn refuse(&mut self, refused: Refused) {
         if let Some(path) = refused.place.path() {
-            self.entries.remove(path);
+            let _ = self.entries.remove(path);
         }
         let key = refused.deferred.key.clone();
         self.withdrawn.remove(&key);
         self.forget_refused(&key);
         self.count_unreadable(refused.cost());
         self.refused.insert(key, refused);
+    }
+
+    /// Takes out the entry of a path, and one that an earlier run deferred, if that is added later.
+    pub(crate) fn withhold(&mut self, path: &VaultPath, reason: &str) {
+        let entry = self.entries.remove(path);
+        let withheld = self.withheld.entry(path.clone());
+        let withheld = withheld.or_insert_with(|| Withheld { reason: reason.to_owned(), entry: None });
+        withheld.entry = entry.or(withheld.entry.take());
     }
 
     fn forget_refused(&mut self, key: &DeferredKey) {
@@ -340,6 +361,7 @@ impl Listing {
                 Place::Unknown => unclear.nowhere += 1,
             }
         }
+        unclear.paths.extend(self.withheld.keys().cloned());
         unclear
     }
 
@@ -371,7 +393,11 @@ impl Listing {
             return true;
         }
         match decoded {
-            Ok(entry) => self.put(entry, |_| true),
+            Ok(entry) => match self.withheld.get_mut(&entry.path) {
+                Some(Withheld { entry: Some(known), .. }) if known.uid >= uid => {}
+                Some(withheld) => withheld.entry = Some(entry),
+                None => self.put(entry, |_| true),
+            },
             Err(_) if !self.has_room_for_unreadable() => return false,
             Err(error) => {
                 let mut deferred = deferred.bounded();

@@ -359,12 +359,14 @@ impl Run<'_> {
         let listing = &mut survey.listing;
         let refused = listing.refused.values().map(|refused| refused.deferred.message.uid);
         let ledger = &mut *publisher.ledger;
-        ledger.extend(survey.version, plan.pending().chain(refused));
+        let withheld = listing.withheld.values().filter_map(|withheld| Some(withheld.entry.as_ref()?.uid));
+        ledger.extend(survey.version, plan.pending().chain(refused).chain(withheld));
         ledger.report.vault_version = ledger.report.vault_version.max(survey.version);
         ledger.devices = std::mem::take(&mut listing.devices);
         std::mem::take(&mut listing.withdrawn).into_keys().for_each(|key| ledger.resolved(key));
         let refused = std::mem::take(&mut listing.refused).into_values();
         refused.for_each(|refused| ledger.undecodable(refused));
+        ledger.withheld(std::mem::take(&mut listing.withheld));
         listing.take_impossible(&self.options.filter).for_each(|failure| ledger.report.fail(failure));
         publisher.doubt(std::mem::take(&mut plan.doubted)).await?;
         plan.released.drain(..).for_each(|path| publisher.ledger.abandoned(path));

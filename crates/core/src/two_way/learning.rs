@@ -79,6 +79,7 @@ impl Run<'_> {
             }
         }
         survey.listing.refused.into_values().for_each(|refused| ledger.undecodable(refused));
+        ledger.withheld(survey.listing.withheld);
         if !self.options.is_narrowed {
             ledger.direct(self.direction);
         }

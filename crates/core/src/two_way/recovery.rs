@@ -154,6 +154,7 @@ impl Run<'_> {
         let (mut landed, mut is_missing) = (Landed::default(), false);
         let Intent::Push { base, missing_since, .. } = push else { return Ok((Fate::Waits, landed)) };
         let parts = push.sent();
+        let paths: Vec<VaultPath> = parts.iter().map(|(path, _)| path.clone()).collect();
         let is_listed = parts.iter().any(|(path, _)| survey.listing.entries.get(path).is_some());
         if missing_since.is_some() && !is_listed {
             return Ok((Fate::Missing, landed));
@@ -162,13 +163,13 @@ impl Run<'_> {
         let base = if *base == Uid(0) { Uid(survey.known.version) } else { *base };
         for (path, kind) in parts {
             let mut past = match self.past_of(&path, base, survey, report).await {
-                // Nor does a history that the server refuses, unless an entry of the path would be applied now.
-                Err(PullError::Client(error)) if error.is_of_one_path() && !is_listed => {
+                // Nor does a history that the server refuses. What is listed may be an old text of this device.
+                Err(PullError::Client(error)) if error.is_of_one_path() => {
                     let reason = format!(
                         "whether the vault has what was sent cannot be had from it for the moment ({error}); the next run \
                          tries again"
                     );
-                    report.fail(Failure { path: path.as_str().to_owned(), uid: base, reason });
+                    paths.iter().for_each(|path| survey.listing.withhold(path, &reason));
                     return Ok((Fate::Waits, landed));
                 }
                 past => past?,
