@@ -120,7 +120,7 @@ impl Context {
     /// unknown before the first write. Uploads in parts are left out, as in [`suppose`](Self::suppose).
     pub(super) fn creates_conditionally(&self, size: u64) -> bool {
         let kind = Conditional::Create;
-        let tells = self.objects.is_s3() && (self.objects.keeps(kind) || self.objects.is_unknown(kind));
+        let tells = self.objects.keeps(kind) || self.objects.is_unknown(kind);
         tells && size <= self.options.part_size as u64
     }
 
