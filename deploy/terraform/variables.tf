@@ -66,12 +66,22 @@ variable "memory_size" {
   description = "Memory of the function in MB. More of it is also more processor and network."
   type        = number
   default     = 256
+
+  validation {
+    condition     = var.memory_size >= 128 && var.memory_size <= 10240
+    error_message = "A function has from 128 to 10240 MB."
+  }
 }
 
 variable "timeout" {
   description = "Seconds that one invocation may take. What is left then is gone on with by the next one."
   type        = number
   default     = 900
+
+  validation {
+    condition     = var.timeout >= 30 && var.timeout <= 900
+    error_message = "An invocation has from 30 to 900 seconds."
+  }
 }
 
 variable "self_continue" {
@@ -108,12 +118,22 @@ variable "queue_concurrency" {
   description = "How many invocations the queue may have at a time, from 2 to 1000. Null for no limit of its own."
   type        = number
   default     = null
+
+  validation {
+    condition     = coalesce(var.queue_concurrency, 2) >= 2 && coalesce(var.queue_concurrency, 2) <= 1000
+    error_message = "A queue has from 2 to 1000 invocations at a time."
+  }
 }
 
 variable "log_level" {
   description = "What the function logs: TRACE, DEBUG, INFO, WARN or ERROR."
   type        = string
   default     = "INFO"
+
+  validation {
+    condition     = contains(["TRACE", "DEBUG", "INFO", "WARN", "ERROR"], var.log_level)
+    error_message = "There are TRACE, DEBUG, INFO, WARN and ERROR."
+  }
 }
 
 variable "direction" {
@@ -148,6 +168,11 @@ variable "oldest_success_seconds" {
   description = "Age of the oldest last success of a vault at which an alarm rings: more than the schedule leaves between two, and than a first sync takes."
   type        = number
   default     = 86400
+
+  validation {
+    condition     = var.oldest_success_seconds >= 300
+    error_message = "The age is 300 seconds or more."
+  }
 }
 
 variable "enable_dashboard" {
@@ -172,4 +197,9 @@ variable "log_retention_days" {
   description = "How long logs are kept."
   type        = number
   default     = 30
+
+  validation {
+    condition     = contains([1, 3, 5, 7, 14, 30, 60, 90, 180, 365], var.log_retention_days)
+    error_message = "CloudWatch keeps logs for 1, 3, 5, 7, 14, 30, 60, 90, 180 or 365 days."
+  }
 }

@@ -6,12 +6,14 @@ use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 
 use object_store::path::Path;
+use object_store::{Attributes, PutPayload};
 use obsync_core::{DestinationError, KnownContent, LocalFacts, Supposed};
 use obsync_protocol::{ContentHash, VaultPath};
 
 use super::conditions::Conditional;
 use super::error::{Kind, RequestError};
 use super::error_context::{Action, ErrorContext};
+use super::guard::Guard;
 use super::keys::Keys;
 use super::listing::Listing;
 use super::location::BucketLocation;
@@ -54,6 +56,9 @@ pub(super) struct Context {
     pub(super) swept: AtomicBool,
     /// True if a missing object counts as deleted by somebody; `None` until this run has determined it.
     pub(super) absence_tells: tokio::sync::Mutex<Option<bool>>,
+    /// True after this run was denied writes for the destination as a whole. Locked while the marker or the
+    /// probe object is written, which determines it.
+    pub(super) denies_writes: tokio::sync::Mutex<bool>,
 }
 
 impl Context {
@@ -84,6 +89,7 @@ impl Context {
             needed: Mutex::default(),
             swept: AtomicBool::new(false),
             absence_tells: tokio::sync::Mutex::default(),
+            denies_writes: tokio::sync::Mutex::default(),
             location,
             options,
             traffic,
@@ -114,7 +120,7 @@ impl Context {
     /// unknown before the first write. Uploads in parts are left out, as in [`suppose`](Self::suppose).
     pub(super) fn creates_conditionally(&self, size: u64) -> bool {
         let kind = Conditional::Create;
-        let tells = self.objects.is_s3() && (self.objects.keeps(kind) || self.objects.is_unknown(kind));
+        let tells = self.objects.keeps(kind) || self.objects.is_unknown(kind);
         tells && size <= self.options.part_size as u64
     }
 
@@ -140,6 +146,24 @@ impl Context {
             self.errors.succeeded(Action::Look);
         }
         self.failed(Action::Look, path, error)
+    }
+
+    /// The error for a failed write of a file's object. If the run's first write is denied, that of the marker
+    /// or else of the probe object shows whether that concerns one object or all.
+    pub(super) async fn write_failed(&self, path: &VaultPath, error: &RequestError) -> DestinationError {
+        if self.errors.ends_run(Action::Write, error) {
+            let mut denies = self.denies_writes.lock().await;
+            // Others may have found it out meanwhile.
+            if !*denies && self.errors.is_first(Action::Write) {
+                let (probe, empty) = (self.keys.of_probe(), PutPayload::default());
+                let put = self.objects.put(&probe, empty, None, Attributes::new(), &Guard::Nothing).await;
+                *denies = matches!(&put, Err(error) if error.kind == Kind::Denied);
+                if !*denies {
+                    self.errors.may_write();
+                }
+            }
+        }
+        self.failed(Action::Write, path, error)
     }
 
     /// The cached occupant of a path; looks at the bucket if there is none.
@@ -191,9 +215,9 @@ impl Context {
 
     /// The error that requests a content again; the engine then fetches it from the vault. Once for each file
     /// in a run, so that nothing loops.
-    pub(super) fn content_needed(&self, path: &VaultPath, error: &RequestError) -> DestinationError {
+    pub(super) async fn content_needed(&self, path: &VaultPath, error: &RequestError) -> DestinationError {
         if !lock(&self.needed).insert(path.clone()) {
-            return self.failed(Action::Write, path, &error.clone().into_final());
+            return self.write_failed(path, &error.clone().into_final()).await;
         }
         DestinationError::ContentNeeded {
             path: path.as_str().to_owned(),

@@ -53,8 +53,8 @@ pub(super) struct ErrorContext {
     location: String,
     /// The service's address, and how the bucket is named in it.
     address: OnceLock<String>,
-    /// Something was written in this run: a denial then concerns one object and not all.
-    wrote: AtomicBool,
+    /// Something was or could be written in this run: a denial then concerns one object and not all.
+    may_write: AtomicBool,
     /// An object was looked at in this run: a denied look then concerns one object.
     looked: AtomicBool,
     /// The last refusal of each action, and its number in a row.
@@ -66,7 +66,7 @@ impl ErrorContext {
         ErrorContext {
             location,
             address: OnceLock::new(),
-            wrote: AtomicBool::new(false),
+            may_write: AtomicBool::new(false),
             looked: AtomicBool::new(false),
             refusals: Mutex::default(),
         }
@@ -85,8 +85,13 @@ impl ErrorContext {
 
     /// Records a successful write.
     pub(super) fn wrote(&self) {
-        self.wrote.store(true, Ordering::Relaxed);
+        self.may_write();
         self.succeeded(Action::Write);
+    }
+
+    /// Records that objects may be written.
+    pub(super) fn may_write(&self) {
+        self.may_write.store(true, Ordering::Relaxed);
     }
 
     /// Records a success: resets the count of refusals.
@@ -118,7 +123,7 @@ impl ErrorContext {
         if error.code() == Some("KeyTooLongError") {
             return DestinationError::NameTooLong { path, location, said: Some(said) };
         }
-        if error.kind == Kind::Denied && error.is_general() && self.is_first(action) {
+        if self.ends_run(action, error) {
             return self.unusable(ProblemCode::AccessDenied, denied(action, &said));
         }
         if self.is_pointless(action, error.code().unwrap_or(&said)) {
@@ -131,11 +136,16 @@ impl ErrorContext {
         DestinationError::Io { action: action.text(), path, location, source: io::Error::other(said) }
     }
 
+    /// True if an error is a denial of all such actions, as far as is known.
+    pub(super) fn ends_run(&self, action: Action, error: &RequestError) -> bool {
+        error.kind == Kind::Denied && error.is_general() && self.is_first(action)
+    }
+
     /// True if nothing has succeeded yet that would have needed the same permission.
     pub(super) fn is_first(&self, action: Action) -> bool {
         let needs = matches!(action, Action::Look | Action::Write | Action::List);
         let has_looked = action == Action::Look && self.looked.load(Ordering::Relaxed);
-        needs && !has_looked && !self.wrote.load(Ordering::Relaxed)
+        needs && !has_looked && !self.may_write.load(Ordering::Relaxed)
     }
 
     /// The error for a failed action on the bucket as a whole: it ends the run.

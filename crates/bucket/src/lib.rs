@@ -412,5 +412,6 @@ impl Destination for BucketDestination {
         self.context.fresh.store(false, Ordering::Relaxed);
         self.context.swept.store(false, Ordering::Relaxed);
         *self.context.absence_tells.lock().await = None;
+        *self.context.denies_writes.lock().await = false;
     }
 }

@@ -63,8 +63,12 @@ pub(super) async fn write(context: &Context, marker: &Marker) -> Result<Marked, 
         marker.to_text().map_err(|error| context.errors.unavailable(format!("its marker: {error}")))?;
     let key = context.keys.of_marker();
     let attributes = Attributes::from_iter([(Attribute::ContentType, "application/json")]);
+    let mut denies = context.denies_writes.lock().await;
     let put = context.objects.put(&key, PutPayload::from(text), None, attributes, &Guard::Anything);
-    let version = put.await.map_err(|error| context.errors.error(Action::Write, key.as_ref(), &error))?;
+    let version = put.await.map_err(|error| {
+        *denies = error.kind == Kind::Denied;
+        context.errors.error(Action::Write, key.as_ref(), &error)
+    })?;
     context.errors.wrote();
     Ok(Marked { tag: version.e_tag })
 }

@@ -218,12 +218,12 @@ async fn touch(
                 ));
                 return Ok(local_facts(&facts.version, facts.size));
             }
-            Err(error) => return Err(context.failed(Action::Write, path, &error)),
+            Err(error) => return Err(context.write_failed(path, &error).await),
         }
     }
     // With the content from the vault, the present object is examined, and kept beside if it is a user's.
     let changed = RequestError::without_answer(Kind::Other, "it was changed or removed meanwhile");
-    Err(context.content_needed(path, &changed))
+    Err(context.content_needed(path, &changed).await)
 }
 
 /// The decision about the object at the path of a publication.
@@ -284,14 +284,14 @@ impl Place<'_> {
                     return Ok(Published { facts });
                 }
                 Err(error) if self.needs_content(&error) => {
-                    return Err(self.context.content_needed(path, &error));
+                    return Err(self.context.content_needed(path, &error).await);
                 }
                 Err(error) if error.is_conflict() || error.is_missing_object() => {
                     contradictions += u32::from(matches!(guard, Guard::Nothing) && !was_remembered);
                     self.check_original(&error).await?;
                     last = Some(error);
                 }
-                Err(error) => return Err(self.context.failed(Action::Write, path, &error)),
+                Err(error) => return Err(self.context.write_failed(path, &error).await),
             }
         }
         Err(match last {
@@ -428,9 +428,8 @@ impl Place<'_> {
             return Ok(());
         }
         let reason = "the file that it was to be a copy of was changed meanwhile";
-        Err(self
-            .context
-            .content_needed(&self.staged.path, &RequestError::without_answer(Kind::Other, reason)))
+        let error = RequestError::without_answer(Kind::Other, reason);
+        Err(self.context.content_needed(&self.staged.path, &error).await)
     }
 }
 

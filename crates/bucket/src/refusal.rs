@@ -130,7 +130,10 @@ pub(super) fn next(refused: &Refused<'_>) -> Next {
         (_, 301 | 302 | 307 | 308 | 401, _) => Next::EndRun,
         // "NotImplemented" names the unsupported header, but in texts that differ: the condition is the
         // likeliest one.
-        (_, 501, _) | (_, _, "NotImplemented") if conditional => Next::WithoutCondition,
+        // Reads need theirs: without it, the content of another version would come.
+        (_, 501, _) | (_, _, "NotImplemented") if conditional && operation != Operation::Read => {
+            Next::WithoutCondition
+        }
         (Operation::DeleteMany, 501 | 405, _)
         | (Operation::DeleteMany, 400, "MalformedXML" | "InvalidRequest" | "InvalidArgument") => {
             if conditional {
@@ -256,8 +259,13 @@ mod tests {
         (Complete, 501, "NotImplemented", true, false, Next::WithoutCondition),
         (Complete, 404, "NoSuchUpload", false, false, Next::LookAgain),
         (Begin, 403, "AccessDenied", false, false, Next::Fail),
+        (Begin, 501, "NotImplemented", false, false, Next::Fail),
+        (Part, 403, "AccessDenied", false, false, Next::Fail),
+        (Complete, 403, "AccessDenied", true, false, Next::Fail),
+        (Abort, 403, "AccessDenied", false, false, Next::Fail),
         (Abort, 404, "NoSuchUpload", false, false, Next::Missing),
         (ListUploads, 501, "NotImplemented", false, false, Next::Fail),
+        (ListUploads, 403, "AccessDenied", false, false, Next::Fail),
         // The bucket itself.
         (Settings, 409, "BucketAlreadyOwnedByYou", false, true, Next::Fail),
         (Settings, 409, "BucketAlreadyExists", false, true, Next::Fail),
@@ -265,6 +273,12 @@ mod tests {
         (Settings, 404, "NoSuchLifecycleConfiguration", false, false, Next::Missing),
         // Looking, reading, listing.
         (Look, 404, "", false, false, Next::Missing),
+        (Look, 403, "", false, false, Next::Fail),
+        (Read, 403, "AccessDenied", true, false, Next::Fail),
+        (Read, 501, "NotImplemented", true, false, Next::Fail),
+        (Read, 400, "NotImplemented", true, false, Next::Fail),
+        (List, 403, "AccessDenied", false, false, Next::Fail),
+        (List, 501, "NotImplemented", false, false, Next::Fail),
         (Read, 403, "InvalidObjectState", false, false, Next::Fail),
         (Read, 400, "KMS.DisabledException", true, false, Next::Fail),
         (Read, 409, "BlobArchived", true, false, Next::Fail),

@@ -11,7 +11,6 @@ use obsync_protocol::VaultPath;
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::context::Context;
-use super::error::RequestError;
 use super::error_context::Action;
 use super::staging::Stage;
 use super::upload::Upload;
@@ -60,8 +59,10 @@ impl BucketWriter {
             let attributes = context.attributes(path, meta);
             // Recorded beforehand: the answer may be lost although the upload is open.
             lock(&context.begun).insert(key.clone());
-            let upload = context.objects.begin_upload(&key, attributes, part_size).await;
-            Taken::Upload(Box::new(upload.map_err(|error| failed(&context, path, &error))?))
+            match context.objects.begin_upload(&key, attributes, part_size).await {
+                Ok(upload) => Taken::Upload(Box::new(upload)),
+                Err(error) => return Err(context.write_failed(path, &error).await),
+            }
         };
         Ok(BucketWriter { context, path: path.clone(), meta: meta.clone(), received: 0, taken, budget })
     }
@@ -82,10 +83,10 @@ impl FileWriter for BucketWriter {
                 }
                 Ok(())
             }
-            Taken::Upload(upload) => {
-                let written = upload.write(Bytes::from(chunk)).await;
-                written.map_err(|error| failed(&self.context, &self.path, &error))
-            }
+            Taken::Upload(upload) => match upload.write(Bytes::from(chunk)).await {
+                Ok(()) => Ok(()),
+                Err(error) => Err(self.context.write_failed(&self.path, &error).await),
+            },
         }
     }
 
@@ -96,14 +97,12 @@ impl FileWriter for BucketWriter {
                 Stage::Content { payload: chunks.into_iter().collect(), memory: Arc::new(budget) }
             }
             Taken::Upload(mut upload) => {
-                upload.finish().await.map_err(|error| failed(&context, &path, &error))?;
+                if let Err(error) = upload.finish().await {
+                    return Err(context.write_failed(&path, &error).await);
+                }
                 Stage::Upload { upload, key: context.keys.of(&path)?, _memory: budget }
             }
         };
         Ok(Staged { path, meta, handle: context.stages.put(stage) })
     }
-}
-
-fn failed(context: &Context, path: &VaultPath, error: &RequestError) -> DestinationError {
-    context.errors.error(Action::Write, path.as_str(), error)
 }

@@ -234,18 +234,30 @@ where
     let mut pauses = Pauses::default();
     let mut last = "there was no time for it".to_owned();
     loop {
-        match timeout_at(until, send()).await {
+        let demanded = match timeout_at(until, send()).await {
             Err(_) => return Err(format!("{what} ({last})")),
             Ok(Ok(answer)) => return Ok(answer),
-            Ok(Err(error)) if is_passing(&error) => last = DisplayErrorContext(&error).to_string(),
+            Ok(Err(error)) if is_passing(&error) => {
+                last = DisplayErrorContext(&error).to_string();
+                demanded_pause(&error)
+            }
             Ok(Err(error)) => return Err(format!("{what} ({}); {advice}", DisplayErrorContext(&error))),
-        }
-        let pause = pauses.next();
+        };
+        // Without the time for a demanded pause, an earlier attempt is better than none.
+        let demanded = demanded.filter(|pause| Instant::now() + *pause < until);
+        let pause = pauses.next().max(demanded.unwrap_or_default());
         if Instant::now() + pause >= until {
             return Err(format!("{what} ({last})"));
         }
         sleep(pause).await;
     }
+}
+
+/// The pause that a service demands, in seconds (Lambda API reference, "Invoke": `retryAfterSeconds` of
+/// `TooManyRequestsException`).
+fn demanded_pause<E>(error: &SdkError<E>) -> Option<Duration> {
+    let seconds = error.raw_response()?.headers().get("retry-after")?.trim().parse().ok()?;
+    Some(Duration::from_secs(seconds))
 }
 
 /// True if a retry may help.
@@ -265,6 +277,8 @@ fn is_passing<E>(error: &SdkError<E>) -> bool {
 mod tests {
     use std::collections::BTreeSet;
 
+    use aws_sdk_lambda::config::http::HttpResponse;
+    use aws_sdk_lambda::primitives::SdkBody;
     use obsync_core::Tally;
 
     use super::*;
@@ -381,6 +395,29 @@ mod tests {
         let seconds: Vec<u64> = (0..4).map(|idle| pause(idle, minutes).as_secs()).collect();
         assert_eq!(seconds, [0, 2, 4, 8]);
         assert_eq!(pause(9, Duration::from_secs(4)), Duration::from_millis(400));
+    }
+
+    fn throttled(retry_after: &'static str) -> SdkError<std::io::Error> {
+        let mut answer = HttpResponse::new(429.try_into().unwrap(), SdkBody::empty());
+        answer.headers_mut().insert("retry-after", retry_after);
+        SdkError::service_error(std::io::Error::other("too many requests"), answer)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_demanded_pause_is_made_where_there_is_time_for_it() {
+        for (demanded, pause) in
+            [("3", Duration::from_secs(3)), ("100", RETRY), ("0", RETRY), ("soon", RETRY)]
+        {
+            let mut sent = Vec::new();
+            let send = || {
+                sent.push(Instant::now());
+                let outcome = if sent.len() > 1 { Ok(()) } else { Err(throttled(demanded)) };
+                async move { outcome }
+            };
+            persistently(send, Instant::now() + Duration::from_secs(60), "", "").await.unwrap();
+            let passed = sent[1] - sent[0];
+            assert!(passed >= pause && passed < pause + Duration::from_millis(10), "{demanded}: {passed:?}");
+        }
     }
 
     #[test]

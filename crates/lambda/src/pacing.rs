@@ -3,7 +3,8 @@
 //! Contents that are fetched and not published when an invocation ends have to be fetched again by the next
 //! one. So the rate at which the destination's contents become visible is measured, and only as many
 //! transfers are admitted as it can publish until the end at that rate. Requests are no measure: a content
-//! may need several, and refused ones publish nothing.
+//! may need several, and refused ones publish nothing. Until that rate is known, a short invocation begins
+//! with few transfers, and every two published contents admit one more.
 //!
 //! Admitted transfers are not taken back if the rate falls. So the lower of the present rate and that of a
 //! longer period counts, and half of it at first: contents become visible in bursts.
@@ -18,7 +19,7 @@ use obsync_core::blocking::lock;
 use tokio::task::AbortHandle;
 use tokio::time::{Instant, sleep};
 
-/// Transfers admitted before the destination's rate is known.
+/// Most transfers admitted before the destination's rate is known.
 const FIRST: usize = 48;
 /// Interval of measurements.
 const EVERY: Duration = Duration::from_millis(25);
@@ -33,8 +34,9 @@ const WINDOW_MOST: Duration = Duration::from_secs(15);
 const FEWEST: u64 = 8;
 /// A rate measured for less time than this may be that of a burst.
 const YOUNG: Duration = Duration::from_secs(1);
-/// With less time than this, fewer than [`FIRST`] are admitted.
-const SHORT: Duration = Duration::from_secs(3);
+/// With less time than this, fewer than [`FIRST`] are admitted at first: a destination that publishes two a
+/// second makes use of them.
+const SHORT: Duration = Duration::from_secs(24);
 /// A rate is known after this time at the earliest.
 const LEAST: Duration = Duration::from_millis(100);
 
@@ -57,7 +59,7 @@ impl Pacing {
     pub(crate) fn start(governor: Governor, end: Instant) -> Self {
         let stores: Arc<Mutex<Vec<Weak<BucketDestination>>>> = Arc::default();
         let watched = Arc::clone(&stores);
-        governor.limit(FIRST);
+        governor.limit(most(None, 0, end.saturating_duration_since(Instant::now())));
         let watcher = tokio::spawn(async move {
             let mut rate = Rate::default();
             loop {
@@ -68,7 +70,8 @@ impl Pacing {
                     .sum();
                 let now = Instant::now();
                 rate.note(now, published);
-                governor.limit(most(rate.per_second(now), end.saturating_duration_since(now)));
+                let left = end.saturating_duration_since(now);
+                governor.limit(most(rate.per_second(now), rate.published(), left));
                 sleep(EVERY).await;
             }
         });
@@ -81,11 +84,13 @@ impl Pacing {
     }
 }
 
-/// Number of transfers that may wait to be published, at this rate and with this much time left.
-fn most(rate: Option<f64>, left: Duration) -> usize {
-    let left = left.as_secs_f64();
+/// Number of transfers that may wait to be published, at this rate, with so many contents published lately,
+/// and this much time left.
+fn most(rate: Option<f64>, published: u64, left: Duration) -> usize {
+    let (first, left) = (FIRST as f64, left.as_secs_f64());
     let most = match rate {
-        None => FIRST as f64 * (left / SHORT.as_secs_f64()).min(1.0),
+        None if left > 0.0 => first.min(first * left / SHORT.as_secs_f64() + published as f64 / 2.0),
+        None => 0.0,
         Some(rate) => rate * left * SHARE - UNDER_WAY,
     };
     // The cast saturates: a negative or invalid value becomes zero.
@@ -106,6 +111,12 @@ impl Rate {
         while self.0.get(1).is_some_and(|(at, _)| now - *at >= WINDOW_MOST) {
             self.0.pop_front();
         }
+    }
+
+    /// Contents published in the measured time.
+    fn published(&self) -> u64 {
+        let numbers = self.0.front().zip(self.0.back());
+        numbers.map_or(0, |((_, before), (_, latest))| latest.saturating_sub(*before))
     }
 
     /// The rate that can be relied on.
@@ -132,13 +143,17 @@ mod tests {
 
     #[test]
     fn as_many_are_admitted_as_can_be_published_in_the_time_that_is_left() {
-        let most = |rate, milliseconds| most(rate, Duration::from_millis(milliseconds));
-        assert_eq!(most(None, 900_000), FIRST);
-        assert_eq!(most(None, 1000), FIRST / 3);
-        assert_eq!(most(Some(30.0), 3000), 83);
-        assert_eq!(most(Some(30.0), 50), 0);
-        assert_eq!(most(Some(30.0), 0), 0);
-        assert_eq!(most(Some(f64::NAN), 3000), 0);
+        let most = |rate, published, milliseconds| most(rate, published, Duration::from_millis(milliseconds));
+        assert_eq!(most(Some(30.0), 90, 3000), 83);
+        assert_eq!(most(Some(30.0), 90, 50), 0);
+        assert_eq!(most(Some(30.0), 90, 0), 0);
+        assert_eq!(most(Some(f64::NAN), 90, 3000), 0);
+        // Before the rate is known, published contents show that more may be.
+        assert_eq!(most(None, 0, 900_000), FIRST);
+        assert_eq!(most(None, 0, 4000), 8);
+        assert_eq!(most(None, 10, 4000), 13);
+        assert_eq!(most(None, 500, 4000), FIRST);
+        assert_eq!(most(None, 5, 0), 0);
     }
 
     #[test]

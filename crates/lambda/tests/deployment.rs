@@ -269,14 +269,65 @@ fn images_are_named_by_digest() {
     }
 }
 
-/// Namespace and metric of each alarm.
-fn alarms() -> BTreeSet<(String, String)> {
+/// What decides when an alarm rings, by the names of CloudFormation.
+type Alarm = BTreeMap<&'static str, String>;
+
+/// The alarms of the template.
+fn alarms() -> BTreeSet<Alarm> {
     let is_alarm = |resource: &&Value| resource["Type"] == "AWS::CloudWatch::Alarm";
     let of = |resource: &Value| {
-        let text = |name: &str| resource["Properties"][name].as_str().unwrap().to_owned();
-        (text("Namespace"), text("MetricName"))
+        let value = |name: &str| match plain(&resource["Properties"][name]) {
+            Value::Number(number) => number.to_string(),
+            other => texts(&other).concat(),
+        };
+        let mut alarm = Alarm::from(
+            ["Namespace", "MetricName", "Statistic", "Period", "EvaluationPeriods", "ComparisonOperator"]
+                .map(|name| (name, value(name))),
+        );
+        let datapoints = value("DatapointsToAlarm");
+        let points = if datapoints.is_empty() { value("EvaluationPeriods") } else { datapoints };
+        alarm.insert("DatapointsToAlarm", points);
+        alarm.insert(
+            "Threshold",
+            value("Threshold").replace("OldestSuccessSeconds", "var.oldest_success_seconds"),
+        );
+        alarm.insert("TreatMissingData", value("TreatMissingData"));
+        let condition = match texts(&resource["Condition"]).concat().as_str() {
+            "HasMetrics" => "var.metrics != \"off",
+            "HasUrl" => "var.enable_function_url",
+            "HasQueue" => "var.enable_queue",
+            other => other,
+        }
+        .to_owned();
+        alarm.insert("Condition", condition);
+        alarm
     };
     resources().values().filter(is_alarm).map(of).collect()
+}
+
+/// The alarms of the Terraform module.
+fn terraform_alarms() -> BTreeSet<Alarm> {
+    let text = read("terraform/alarms.tf");
+    let all = text.split_once("  alarms = {\n").unwrap().1.split_once("\n  }\n").unwrap().0;
+    let of = |block: &str| {
+        let value = |name: &str, default: &str| {
+            settings(block, name).into_iter().next().unwrap_or_else(|| default.to_owned())
+        };
+        let periods = value("periods", "1");
+        Alarm::from([
+            ("Namespace", value("namespace", "")),
+            ("MetricName", value("metric", "")),
+            ("Statistic", value("statistic", "Sum")),
+            ("Period", value("period", "")),
+            ("DatapointsToAlarm", value("datapoints", &periods)),
+            ("EvaluationPeriods", periods),
+            ("ComparisonOperator", value("comparison", "GreaterThanOrEqualToThreshold")),
+            ("Threshold", value("threshold", "1")),
+            ("TreatMissingData", value("if_missing", "notBreaching")),
+            ("Condition", value("wanted", "")),
+        ])
+    };
+    all.split("\n    }").filter(|block| block.contains("metric ")).map(of).collect()
 }
 
 /// The value behind `name = "` in each of these lines.
@@ -290,18 +341,58 @@ fn settings(text: &str, name: &str) -> Vec<String> {
 
 #[test]
 fn both_have_the_same_alarms() {
-    let terraform = read("terraform/alarms.tf");
-    let (namespaces, metrics) = (settings(&terraform, "namespace"), settings(&terraform, "metric"));
-    let found: BTreeSet<(String, String)> = namespaces.into_iter().zip(metrics).collect();
-    assert_eq!(found, alarms());
-    for (namespace, metric) in [
-        ("AWS/Lambda", "AsyncEventsDropped"),
-        ("AWS/Lambda", "Errors"),
-        ("AWS/SQS", "ApproximateNumberOfMessagesVisible"),
-        ("Obsync", "oldest_success_age_s"),
-    ] {
-        assert!(found.contains(&(namespace.to_owned(), metric.to_owned())), "{metric}");
+    let found = alarms();
+    assert_eq!(terraform_alarms(), found);
+    for metric in
+        ["AsyncEventsDropped", "Errors", "ApproximateNumberOfMessagesVisible", "oldest_success_age_s"]
+    {
+        assert!(found.iter().any(|alarm| alarm["MetricName"] == metric), "{metric}");
     }
+}
+
+/// `name_of_this`, for `NameOfThis`.
+fn snake(name: &str) -> String {
+    let mut snake = String::new();
+    for letter in name.chars() {
+        if letter.is_uppercase() && !snake.is_empty() {
+            snake.push('_');
+        }
+        snake.extend(letter.to_lowercase());
+    }
+    snake
+}
+
+#[test]
+fn both_have_the_same_parameters_with_the_same_defaults() {
+    let template = template();
+    let text = read("terraform/variables.tf");
+    let default = |block: &str| match settings(block, "default").first().map_or("", String::as_str) {
+        "null" | "[]" => String::new(),
+        default => default.to_owned(),
+    };
+    let of_terraform: BTreeMap<String, String> = text
+        .split("variable \"")
+        .skip(1)
+        .map(|block| (block.split_once('"').unwrap().0.to_owned(), default(block)))
+        .collect();
+    let of_template = template["Parameters"].as_mapping().unwrap().iter().map(|(name, parameter)| {
+        let default = match &parameter["Default"] {
+            Value::Number(number) => number.to_string(),
+            other => texts(other).concat(),
+        };
+        (snake(name.as_str().unwrap()), default)
+    });
+    let mut of_template: BTreeMap<String, String> = of_template.collect();
+    // CloudFormation names everything, tags a stack, and takes the zip from beside the template.
+    for (name, default) in [
+        ("name", "obsync"),
+        ("bucket_name", ""),
+        ("tags", "{}"),
+        ("zip", "../../target/lambda/obsync-lambda.zip"),
+    ] {
+        of_template.insert(name.to_owned(), default.to_owned());
+    }
+    assert_eq!(of_terraform, of_template);
 }
 
 #[test]
@@ -341,7 +432,10 @@ fn both_save_the_same_queries_and_these_ask_for_what_is_logged() {
         let name = texts(&query["Properties"]["Name"])[0].clone();
         let name = name.split_once('/').unwrap().1;
         assert!(terraform.contains(&format!("\"{name}\"")), "{name}");
-        let fields = wanted.iter().filter(|word| word.ends_with("_ms") || word.ends_with("_id"));
+        let messages = text.split("message = \"").skip(1).map(|rest| rest.split_once('"').unwrap().0);
+        messages.for_each(|message| assert!(logged.contains(message), "{message:?} is not logged"));
+        let is_field = |word: &&String| ["_ms", "_id", "_requests"].iter().any(|end| word.ends_with(end));
+        let fields = wanted.iter().filter(is_field);
         for field in fields.chain(&["files", "deleted", "status", "reason", "bytes"].map(str::to_owned)) {
             assert!(logged.contains(field.as_str()), "{field} of {name} is not logged");
         }
@@ -358,12 +452,18 @@ fn both_have_the_same_dashboard() {
     let terraform = read("terraform/dashboard.tf");
     let widgets = body["widgets"].as_array().unwrap();
     assert_eq!(widgets.len(), 6);
+    let source = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("src/metrics.rs")).unwrap();
+    let stats = widgets.iter().filter_map(|widget| widget["properties"]["stat"].as_str());
+    let literal = |stat: &String| !stat.contains('.');
+    assert!(settings(&terraform, "stat").iter().filter(|stat| literal(stat)).eq(stats), "in this order");
     for widget in widgets {
         let properties = &widget["properties"];
         assert!(terraform.contains(&format!("\"{}\"", properties["title"].as_str().unwrap())), "{widget}");
         for metric in properties["metrics"].as_array().into_iter().flatten() {
             let name = metric[1].as_str().unwrap();
             assert!(terraform.contains(&format!("\"{name}\"")), "{name}");
+            let is_ours = properties["metrics"][0][0] == "Obsync";
+            assert!(!is_ours || source.contains(&format!("(\"{name}\", ")), "{name} is no metric");
         }
     }
 }

@@ -4,14 +4,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use obsync_bucket::{BucketOptions, Retries};
+use object_store::aws::{AmazonS3Builder, S3CopyIfNotExists};
+use obsync_bucket::{BucketDestination, BucketOptions, Retries};
 use obsync_core::{NoProgress, Outcome, Progress};
 use obsync_testcloud::{Service, ServiceFaults};
 use obsync_testkit::{Chance, GeneratorOptions, fill_vault};
 use tokio_util::sync::CancellationToken;
 
 use crate::bench::Bench;
-use crate::buckets::{S3Bucket, options};
+use crate::buckets::{BUCKET, S3Bucket, location, options};
 
 const T: i64 = 1_722_222_222_123;
 
@@ -90,6 +91,52 @@ async fn ten_new_notes_cost_a_request_each() {
         "a sample; two to find out about conditions, one for the marker: {counts}"
     );
     bench.assert_exact().await;
+}
+
+/// `gs://` and `az://` use the object store library, here with the loopback cloud's S3.
+#[tokio::test(flavor = "multi_thread")]
+async fn ten_new_notes_cost_a_request_each_by_the_library_too() {
+    let bench = Bench::new().await;
+    let (key, secret) = bench.bucket.cloud.credentials();
+    // An error means that it is there already.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let library = AmazonS3Builder::new()
+        .with_bucket_name(BUCKET)
+        .with_access_key_id(key)
+        .with_secret_access_key(secret)
+        .with_endpoint(bench.bucket.cloud.endpoint(Service::S3))
+        .with_copy_if_not_exists(S3CopyIfNotExists::Multipart)
+        .with_allow_http(true);
+    let library = Arc::new(library.build().unwrap());
+    let pull_by_library = async || {
+        let store = Arc::new(BucketDestination::over(library.clone(), &location(), options()));
+        let state = bench.state().await;
+        let stop = CancellationToken::new();
+        obsync_core::pull(&bench.source, store, state, &bench.options, Arc::new(NoProgress), stop)
+            .await
+            .unwrap()
+    };
+    for n in 0..100 {
+        bench.vault.write(&format!("{n}.md"), format!("note {n}"), T).unwrap();
+    }
+    pull_by_library().await;
+    for n in 0..10 {
+        bench.vault.write(&format!("new {n}.md"), format!("new note {n}"), T).unwrap();
+    }
+    let before = bench.bucket.cloud.counts();
+    bench.bucket.put("new 3.md", b"somebody else's");
+    let report = pull_by_library().await;
+    assert_eq!((report.pulled.files, report.conflicts.len()), (10, 1), "{report:#?}");
+    let counts = bench.bucket.cloud.counts().since(&before);
+    assert_eq!(
+        counts.of(Service::S3, "PutObject"),
+        10 + 2,
+        "the marker, and the occupied name twice: {counts}"
+    );
+    assert!(counts.of(Service::S3, "HeadObject") < 10, "{counts}");
+    let kept_as = report.conflicts[0].kept_as.as_str();
+    assert_eq!(bench.bucket.text(kept_as).as_deref(), Some("somebody else's"));
+    assert_eq!(bench.bucket.text("new 3.md").as_deref(), Some("new note 3"));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 use obsync_bucket::{BucketDestination, BucketOptions};
 use obsync_conformance::{at, meta, place, publish_one, stage};
 use obsync_core::{
-    Describe, DestinationError, DestinationExt, Expect, Inspect, KnownContent, Outcome, Publication,
-    PublicationContent, Receive, Removable, Removal, Wanted,
+    Describe, DestinationError, DestinationExt, Expect, Inspect, KnownContent, Outcome, ProblemCode,
+    Publication, PublicationContent, PullError, Receive, Removable, Removal, Staged, Wanted,
 };
 use obsync_protocol::ContentHash;
 use obsync_testcloud::{Refusal, Service};
@@ -51,6 +51,17 @@ async fn copy(
 
 fn file(path: &str, content: &[u8]) -> Removable {
     Removable { path: at(path), content: KnownContent::of(content) }
+}
+
+/// Stages a content whose transfer may fail.
+async fn try_stage(
+    store: &BucketDestination,
+    path: &str,
+    content: &[u8],
+) -> Result<Staged, DestinationError> {
+    let mut writer = store.begin(&at(path), &meta(content, TIME)).await?;
+    writer.write(content.to_vec()).await?;
+    writer.finish().await
 }
 
 fn whole(error: &DestinationError) -> String {
@@ -708,6 +719,85 @@ async fn one_note_that_may_not_be_looked_at_fails_alone_before_anything_is_writt
     let error = bench.try_pull().await.unwrap_err().to_string();
     assert!(error.contains("the credentials need s3:ListBucket"), "all of them are refused: {error}");
     bench.bucket.cloud.faults().clear();
+    bench.pull().await;
+    bench.assert_exact().await;
+}
+
+/// The first write of a run is denied, for a small note, and for one that is uploaded in parts.
+#[tokio::test(flavor = "multi_thread")]
+async fn one_note_that_may_not_be_written_fails_alone_before_anything_else_is_written() {
+    let words = "explicit deny in a resource-based policy";
+    let denied = |operation: &str| Refusal::new(operation, 403, "AccessDenied", words);
+    let bucket = S3Bucket::with(BucketOptions { concurrency: 1, ..options() }).await;
+    let writes = [
+        ("PutObject", vec![1; 9]),
+        ("CreateMultipartUpload", vec![1; 2 * PART]),
+        ("UploadPart", vec![1; 2 * PART]),
+        ("CompleteMultipartUpload", vec![1; 2 * PART]),
+    ];
+    for (operation, content) in &writes {
+        refuse(&bucket, vec![denied(operation).about("denied.md")]);
+        let store = bucket.store().await;
+        let error = match try_stage(&store, "denied.md", content).await {
+            Ok(staged) => publish_one(&store, staged, None).await.map(drop).unwrap_err().error,
+            Err(error) => error,
+        };
+        assert!(!error.is_fatal() && whole(&error).contains(words), "{operation}: {}", whole(&error));
+        place(&store, &format!("{operation}.md"), b"another", TIME, None).await;
+    }
+
+    let bench = Bench::new().await;
+    bench.vault.write("first.md", "a note", TIME).unwrap();
+    bench.pull().await;
+    for n in 0..9 {
+        bench.vault.write(&format!("{n}.md"), format!("note {n}"), TIME).unwrap();
+    }
+    // A run that may not read the marker writes none.
+    bench.lose_state();
+    let marker = denied("GetObject").about(".obsync/id");
+    refuse(&bench.bucket, vec![marker, denied("PutObject").about("4.md")]);
+    let report = bench.pull().await;
+    assert_eq!((report.outcome, report.failures.len()), (Outcome::Failures, 1), "{report:#?}");
+    refuse(&bench.bucket, Vec::new());
+    bench.pull().await;
+    bench.assert_exact().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bucket_without_the_right_to_write_ends_the_run_after_two_refused_writes() {
+    let denied = |operation: &str| Refusal::new(operation, 403, "AccessDenied", "no");
+    let all = ["PutObject", "CopyObject", "CreateMultipartUpload"].map(denied).to_vec();
+    let bucket = S3Bucket::with(BucketOptions { concurrency: 1, ..options() }).await;
+    refuse(&bucket, all.clone());
+    let store = bucket.store().await;
+    let errors = publish_many(&store, 30).await;
+    // The other one was to find out about conditions, which is not necessary with AWS.
+    assert_eq!((errors.len(), bucket.count("PutObject")), (30, 3), "the first file and the probe object");
+    let is_denied = |error: &DestinationError| {
+        matches!(error, DestinationError::Unavailable { code: ProblemCode::AccessDenied, .. })
+    };
+    assert!(errors.iter().all(is_denied), "{:?}", errors[0]);
+    let error = errors[0].to_string();
+    assert!(
+        error.contains("the credentials need s3:ListBucket") && error.contains("AccessDenied: no"),
+        "{error}"
+    );
+
+    // A run writes its marker besides: the files wait for that answer.
+    let bench = Bench::with(S3Bucket::with(BucketOptions { concurrency: 1, ..options() }).await).await;
+    bench.vault.write("first.md", "a note", TIME).unwrap();
+    bench.pull().await;
+    for n in 0..9 {
+        bench.vault.write(&format!("{n}.md"), format!("note {n}"), TIME).unwrap();
+    }
+    refuse(&bench.bucket, all);
+    let before = bench.bucket.count("PutObject");
+    let error = bench.try_pull().await.unwrap_err();
+    assert!(matches!(&error, PullError::Store(error) if is_denied(error)), "{error}");
+    // Two more may find out about conditions.
+    let refused = bench.bucket.count("PutObject") - before;
+    assert!((1..=4).contains(&refused), "{refused}");
+    refuse(&bench.bucket, Vec::new());
     bench.pull().await;
     bench.assert_exact().await;
 }

@@ -35,15 +35,16 @@ pub(crate) async fn idle(world: &World, function: &LambdaRuntime) -> Duration {
     took[1]
 }
 
-/// Requests that the destination accepts per second.
+/// Requests that a slow destination accepts per second, and a very slow one.
 const PER_SECOND: u32 = 30;
+const FEW_PER_SECOND: u32 = 5;
 
-/// Delays these requests as such a destination would, times `stretch`.
-fn slow_down(world: &World, operations: &[&str], stretch: f64) {
+/// Delays these requests as a destination would that accepts so many per second, times `stretch`.
+fn slow_down(world: &World, operations: &[&str], per_second: u32, stretch: f64) {
     let operations = operations.iter().map(|operation| (*operation).to_owned()).collect();
     world.cloud.faults().update(|faults| {
         faults.s3.operations = operations;
-        faults.s3.pace = (Duration::from_secs(1) / PER_SECOND).mul_f64(stretch);
+        faults.s3.pace = (Duration::from_secs(1) / per_second).mul_f64(stretch);
     });
 }
 
@@ -52,6 +53,8 @@ fn slow_down(world: &World, operations: &[&str], stretch: f64) {
 enum Kind {
     /// Requests wait for their turn.
     Patient,
+    /// The same, and very slow.
+    Crawling,
     /// The same, and conditions of `PutObject` are ignored: each object is looked at before it is written.
     Unconditional,
     /// Requests that would have to wait are answered with 503 at once.
@@ -59,10 +62,14 @@ enum Kind {
 }
 
 impl Kind {
+    fn per_second(self) -> u32 {
+        if self == Kind::Crawling { FEW_PER_SECOND } else { PER_SECOND }
+    }
+
     fn apply(self, world: &World, stretch: f64) {
-        slow_down(world, &[], stretch);
+        slow_down(world, &[], self.per_second(), stretch);
         world.cloud.faults().update(|faults| match self {
-            Kind::Patient => {}
+            Kind::Patient | Kind::Crawling => {}
             Kind::Unconditional => faults.s3_manners.ignored_conditions = vec!["PutObject".to_owned()],
             Kind::Shedding => faults.s3.patience = Some(faults.s3.pace * 4),
         });
@@ -90,7 +97,7 @@ struct Slow {
     _each: Vec<(f64, u64, u64, u64)>,
 }
 
-/// Syncs this many notes to a destination that accepts 30 requests a second, in invocations of four seconds.
+/// Syncs this many notes to a slow destination, in invocations of four seconds.
 async fn slowly(notes: u64, asks: Asks, kind: Kind) -> Slow {
     const SECONDS: u64 = 4;
     // Overhead of an invocation: a twentieth.
@@ -126,7 +133,7 @@ async fn slowly(notes: u64, asks: Asks, kind: Kind) -> Slow {
     let requests: u64 = each.iter().map(|(_, _, requests, _)| requests).sum();
     let files = each.iter().map(|(_, files, _, _)| files).sum();
     world.assert_exact("Notes");
-    let needed = requests.div_ceil(u64::from(PER_SECOND) * SECONDS);
+    let needed = requests.div_ceil(u64::from(kind.per_second()) * SECONDS);
     Slow { invocations: each.len() as u64, needed, pulls: world.server.stats().pulls, files, _each: each }
 }
 
@@ -164,6 +171,12 @@ async fn a_chain_pulls_little_twice_for_a_bucket_that_refuses_what_is_too_fast()
     assert_little_is_pulled_twice(&slowly(600, Asks::Chain, Kind::Shedding).await, 600);
 }
 
+/// The rate is known late, and few contents can be published until the end.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_chain_pulls_little_twice_for_a_bucket_that_takes_five_requests_a_second() {
+    assert_little_is_pulled_twice(&slowly(100, Asks::Chain, Kind::Crawling).await, 100);
+}
+
 /// Writes a file of this many bytes.
 fn write_large(vault: &VaultHandle, bytes: u32, seed: u32) {
     let byte = |index: u32| (index.wrapping_add(seed).wrapping_mul(2_654_435_761) >> 24) as u8;
@@ -192,7 +205,7 @@ async fn a_file_of_199_mib_arrives_through_invocations_of_ten_seconds_in_128_mb(
     let vault = world.vault("Notes");
     write_large(&vault, MIB << 20, 0);
     write_notes(&vault, 400);
-    slow_down(&world, &["PutObject"], stretch);
+    slow_down(&world, &["PutObject"], PER_SECOND, stretch);
     let timeout = Some(Duration::from_secs(SECONDS).mul_f64(stretch));
     let options = InvokeOptions { timeout, ..InvokeOptions::default() };
     let chain = function.invoke_chain(world.cloud.lambda(), &sync("Notes"), options, 15).await.unwrap();
