@@ -53,18 +53,21 @@ pub fn main_with(args: impl Iterator<Item = OsString>) -> ExitCode {
         Err(error) => {
             let has = |option| args.iter().any(|arg| arg == OsStr::new(option));
             let console = Console::new(false).answering_in_lines(has("--follow"));
-            refuse(&error, has("--json").then_some(&console)).into()
+            refuse(&error, &args, has("--json").then_some(&console)).into()
         }
     }
 }
 
 /// Help and the version come as errors, but are none. The answer for scripts goes to a `console` where one is
 /// wanted.
-fn refuse(error: &clap::Error, console: Option<&Console>) -> Exit {
+fn refuse(error: &clap::Error, args: &[OsString], console: Option<&Console>) -> Exit {
     if let ErrorKind::DisplayHelp | ErrorKind::DisplayVersion = error.kind() {
         return shown(print_help(error));
     }
-    let _ = error.print();
+    let _ = match usage::help_of_incomplete(error, args) {
+        Some(help) => io::stderr().write_all(help.as_bytes()),
+        None => error.print(),
+    };
     if let Some(console) = console {
         report(console, &usage::refusal(error));
     }

@@ -3,6 +3,7 @@
 use std::env;
 use std::ffi::OsString;
 
+use clap::builder::Resettable;
 use clap::error::{ContextKind, ContextValue, Error, ErrorKind};
 use clap::{ColorChoice, Command, CommandFactory, FromArgMatches};
 
@@ -25,12 +26,32 @@ pub(crate) fn parse(args: &[OsString]) -> Result<Arguments, Error> {
     };
     read(&mut program).map_err(|mut error| {
         suggestions::correct(&mut error);
+        if error.kind() == ErrorKind::MissingRequiredArgument
+            && let Err(plain) = without_variables(Arguments::command()).try_get_matches_from(args)
+            && let Some(usage) = plain.get(ContextKind::Usage)
+        {
+            error.insert(ContextKind::Usage, usage.clone());
+        }
         if let Some(name) = variable(&error, &program, args) {
             let tip = format!("the value is that of the variable {name}");
             error.insert(ContextKind::Suggested, ContextValue::StyledStrs(vec![tip.into()]));
         }
         error
     })
+}
+
+/// The program without its variables. The parser counts a variable as an argument that somebody typed: its usage would
+/// name the option.
+fn without_variables(program: Command) -> Command {
+    program.mut_args(|arg| arg.env(Resettable::Reset)).mut_subcommands(without_variables)
+}
+
+/// The help of a command that needs another command after it. The parser prints it itself, except if a variable is set.
+pub(crate) fn help_of_incomplete(error: &Error, args: &[OsString]) -> Option<String> {
+    let is_incomplete = error.kind() == ErrorKind::MissingSubcommand;
+    let asking = args.iter().cloned().chain(["-h".into()]);
+    let help = is_incomplete.then(|| Arguments::command().try_get_matches_from(asking))?.err()?;
+    (help.kind() == ErrorKind::DisplayHelp).then(|| help.to_string())
 }
 
 /// The variable with a wrong value: nobody typed the option that the error names.
@@ -52,8 +73,8 @@ fn variable(error: &Error, program: &Command, args: &[OsString]) -> Option<Strin
 pub(crate) fn refusal(error: &Error) -> Failed {
     let text = error.to_string();
     match error.kind() {
-        // The text is the help.
-        ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
+        // Its text is the help, or a list of all commands.
+        ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand | ErrorKind::MissingSubcommand => {
             Failed::new(Exit::Usage, "no command was given")
                 .hinted(Some("`obsync help` lists them".to_owned()))
         }

@@ -97,8 +97,11 @@ impl Answer {
             worst => worst,
         };
         let wrong = |report: &&VaultReport| report.error.is_some();
-        let mut of_worst = reports.iter().filter(|report| report.outcome == worst);
-        let wrong = of_worst.find(wrong).or_else(|| reports.iter().find(wrong));
+        let lasts = |report: &&VaultReport| report.error.as_ref().is_some_and(|error| !error.retryable);
+        let of_worst = || reports.iter().filter(|report| report.outcome == worst);
+        // As long as one of them lasts, no repetition of this event succeeds.
+        let wrong =
+            of_worst().find(lasts).or_else(|| of_worst().find(wrong)).or_else(|| reports.iter().find(wrong));
         let errors = reports
             .iter()
             .filter(|report| matches!(report.status, VaultStatus::Failed | VaultStatus::Partial))
@@ -395,6 +398,22 @@ mod tests {
                 "{answer:#}"
             );
         }
+    }
+
+    #[test]
+    fn of_several_vaults_that_ended_alike_the_answer_has_the_error_that_no_repetition_resolves() {
+        let passing = |name| report(name, VaultStatus::Partial);
+        let lasting = |name| {
+            let report = report(name, VaultStatus::Partial);
+            VaultReport { error: report.error.map(Problem::lasting), ..report }
+        };
+        let retryable = |reports: &[VaultReport]| Answer::of_sync(reports).error.unwrap().retryable;
+        assert!(retryable(&[passing("a"), passing("b")]));
+        assert!(!retryable(&[passing("a"), lasting("b")]));
+        assert!(!retryable(&[lasting("a"), passing("b")]));
+        let of = |code| report("v", VaultStatus::Failed).coded(code);
+        let answer = Answer::of_sync(&[of(ProblemCode::Unreachable), of(ProblemCode::VaultNotFound)]);
+        assert_eq!(answer.error.unwrap().code, ProblemCode::VaultNotFound);
     }
 
     #[test]

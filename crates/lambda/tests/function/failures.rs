@@ -202,6 +202,22 @@ async fn a_key_that_is_too_long_fails_alone() {
     assert_eq!(answer["vaults"][0]["pulled"]["files"], 3);
     let reason = answer["vaults"][0]["failures"][0]["reason"].as_str().unwrap();
     assert!(reason.contains("too long"), "{reason}");
+    for error in [&answer["error"], &answer["vaults"][0]["error"]] {
+        assert_eq!((&error["code"], &error["retryable"]), (&json!("failures"), &json!(false)), "{answer}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_failure_that_a_later_run_may_resolve_is_retryable() {
+    let world = World::new().await;
+    write_notes(&world.vault("Notes"), 3);
+    world.vault("Notes").write_damaged("Broken.md", "lost").unwrap();
+    let invocation = invoke(&world.function(), &sync("Notes")).await;
+    let answer = answered(&invocation);
+    assert_eq!(answer["outcome"], "failures", "{answer}");
+    for error in [&answer["error"], &answer["vaults"][0]["error"]] {
+        assert_eq!((&error["code"], &error["retryable"]), (&json!("failures"), &json!(true)), "{answer}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

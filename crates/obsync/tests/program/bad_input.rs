@@ -164,7 +164,7 @@ fn an_unknown_option_is_a_usage_error() {
     error: the following required arguments were not provided:
       <DEST>
 
-    Usage: obsync pull --api-url <URL> <VAULT> <DEST>
+    Usage: obsync pull <VAULT> <DEST>
 
     For more information, try '--help'.
     ");

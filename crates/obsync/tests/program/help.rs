@@ -81,6 +81,27 @@ fn help_on_a_command_is_its_help() {
 }
 
 #[test]
+fn a_command_that_needs_another_one_shows_its_help_whatever_variables_are_set() {
+    let world = World::without_account(|builder| builder);
+    for (words, shown) in [
+        (&[][..], "Common commands:"),
+        (&["aws"], "Usage: obsync aws [OPTIONS] <COMMAND>"),
+        (&["credentials"], "Usage: obsync credentials [OPTIONS] <COMMAND>"),
+        (&["-v"], "Common commands:"),
+    ] {
+        let with_variable = ran(world.anonymous(words).env("OBSYNC_TIMEOUT", "30")).expect(2);
+        assert!(with_variable.stderr.contains(shown), "{words:?}: {}", with_variable.stderr);
+        assert!(!with_variable.stderr.contains("requires a subcommand"), "{}", with_variable.stderr);
+        if words != ["-v"] {
+            let without = ran(world.anonymous(words).env_remove("OBSYNC_API_URL")).expect(2);
+            assert_eq!(with_variable.stderr, without.stderr, "{words:?}");
+        }
+    }
+    let refused = ran(world.anonymous(&["--json"]).env("OBSYNC_TIMEOUT", "30"));
+    assert_eq!(refused.code, 2, "{refused:?}");
+}
+
+#[test]
 fn only_what_was_meant_is_suggested() {
     let world = World::without_account(|builder| builder);
     let said = |word: &str| ran(&mut world.anonymous(&[word])).expect(2).stderr;

@@ -356,6 +356,50 @@ fn after_a_push_verify_names_the_sync_that_does_what_a_pull_could_not() {
 }
 
 #[test]
+fn of_deletions_confirmed_before_a_push_verify_names_the_sync_that_makes_them() {
+    let world = World::new();
+    let vault = world.vault("Notes");
+    let names: Vec<String> = (0..20).map(|number| format!("{number:02}.md")).collect();
+    names.iter().for_each(|name| vault.write(name, name.as_str(), NOON).map(drop).unwrap());
+    world.must(&["pull", "Notes", "notes"]);
+    names.iter().for_each(|name| vault.delete(name).map(drop).unwrap());
+    world.run(&["pull", "Notes", "notes"]).expect(9);
+    world.must(&["confirm", "notes", "--yes"]);
+    world.must(&["push", "Notes", "notes", "--yes"]);
+    assert_eq!(world.files("notes").len(), 20, "a push deletes nothing here");
+    let verified = check("verify", &world.run(&["verify", "notes", "--json"]), 5);
+    assert_eq!(verified["error"]["code"], "unfinished", "{verified:#}");
+    assert_eq!(verified["confirmed"].as_array().unwrap().len(), 20, "{verified:#}");
+    assert_eq!(verified["commands"], json!([world.with_id("obsync sync Notes notes")]), "{verified:#}");
+    let told = world.run(&["verify", "notes"]).expect(5).stdout;
+    let sentence = "` makes the confirmed deletions, tries what failed again, and applies the vault's changes here, which \
+                    a push does not.";
+    assert!(told.contains(sentence), "{told}");
+    world.must(&["sync", "Notes", "notes", "--yes"]);
+    assert!(names.iter().all(|name| !world.path("notes").join(name).exists()));
+    world.must(&["verify", "notes"]);
+}
+
+#[test]
+fn of_deletions_in_the_vault_that_are_confirmed_verify_names_the_push_that_makes_them() {
+    let world = World::new();
+    let names: Vec<String> = (0..20).map(|number| format!("{number:02}.md")).collect();
+    names.iter().for_each(|name| put(&world.path("notes").join(name), name));
+    let push = ["push", "Notes", "notes", "--yes"];
+    world.must(&push);
+    names[..15].iter().for_each(|name| std::fs::remove_file(world.path("notes").join(name)).unwrap());
+    world.run(&push).expect(9);
+    world.must(&["confirm", "notes", "--yes"]);
+    let verified = check("verify", &world.run(&["verify", "notes", "--json"]), 5);
+    assert_eq!(verified["confirmed"].as_array().unwrap().len(), 15, "{verified:#}");
+    let commands = verified["commands"].as_array().unwrap();
+    assert_eq!(commands[0], world.with_id("obsync push Notes notes"), "{verified:#}");
+    world.must(&push);
+    assert_eq!(world.vault("Notes").expected().unwrap().files.len(), 5);
+    world.must(&["verify", "notes"]);
+}
+
+#[test]
 fn what_a_push_left_alone_is_named_with_what_applies_and_what_replaces_it() {
     let world = World::new();
     put(&world.path("notes/a.md"), "a");

@@ -205,6 +205,18 @@ fn what_sync_rests_on_is_found_out_on_a_scratch_vault_that_goes_again() {
 }
 
 #[test]
+fn a_service_that_is_not_as_expected_is_no_failure_that_a_repetition_resolves() {
+    let world = World::new();
+    world.server.faults().set("refuse-pull=always".parse().unwrap());
+    let checked = world.run(&["check-service", "--yes", "--json"]).expect(5).json();
+    assert_eq!(
+        (&checked["outcome"], &checked["error"]["code"], &checked["error"]["retryable"]),
+        (&"failures".into(), &"failures".into(), &false.into()),
+        "{checked:#}"
+    );
+}
+
+#[test]
 fn with_v_a_sync_names_what_the_vault_gets_and_loses() {
     let world = in_step();
     put(&world.path("notes/b.md"), "goes later");
