@@ -1,8 +1,8 @@
 //! Removes files and folders, and creates folders.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 
-use obsync_protocol::{Uid, VaultPath};
+use obsync_protocol::{Uid, VaultPath, decomposed, normalize_local_name};
 use tokio_util::sync::CancellationToken;
 
 use crate::destination::{DestinationError, DestinationExt, Removable, Removal};
@@ -39,6 +39,7 @@ impl Publisher<'_, '_> {
 
     /// Removes one batch of files and commits the result.
     pub(crate) async fn remove_files(&mut self, batch: Vec<FileRemoval>) -> Result<(), PullError> {
+        let batch = self.without_those_of_others(batch).await?;
         if batch.is_empty() {
             return Ok(());
         }
@@ -86,6 +87,39 @@ impl Publisher<'_, '_> {
         }
         self.ledger.commit().await?;
         fatal.map_or(Ok(()), |error| Err(error.into()))
+    }
+
+    /// Takes out files that are not here: a missing name is found by its normal form, and that file may be
+    /// another one of the vault, which has both names (`é` as one character and as two).
+    async fn without_those_of_others(
+        &mut self,
+        batch: Vec<FileRemoval>,
+    ) -> Result<Vec<FileRemoval>, PullError> {
+        let forms = |removal: &FileRemoval| other_forms(&removal.file.path);
+        let others: Vec<VaultPath> = batch.iter().flat_map(forms).collect();
+        if others.is_empty() {
+            return Ok(batch);
+        }
+        let records = self.state.records(&others).await?;
+        let recorded = others.into_iter().zip(records).filter(|(_, record)| record.is_some());
+        let recorded: HashSet<VaultPath> = recorded.map(|(path, _)| path).collect();
+        let mut rest = Vec::with_capacity(batch.len());
+        for removal in batch {
+            let path = removal.file.path.clone();
+            let twins = other_forms(&path).into_iter().filter(|other| recorded.contains(other));
+            let names: Vec<VaultPath> = std::iter::once(path).chain(twins).collect();
+            let found = match names.len() {
+                1 => None,
+                _ => self.destination.facts(names).await?,
+            };
+            match found.as_deref() {
+                Some([Some(found), twins @ ..]) if twins.iter().flatten().any(|twin| twin == found) => {
+                    self.ledger.forgotten(removal.file.path, removal.uid);
+                }
+                _ => rest.push(removal),
+            }
+        }
+        Ok(rest)
     }
 
     /// Durably announces the files that are removed next. Otherwise a run that dies in between would leave a
@@ -232,4 +266,13 @@ impl Publisher<'_, '_> {
         }
         Ok(blocked)
     }
+}
+
+/// The composed and the decomposed form of a path, without the path itself.
+fn other_forms(path: &VaultPath) -> Vec<VaultPath> {
+    if path.as_str().is_ascii() {
+        return Vec::new();
+    }
+    let composed = VaultPath::parse(&normalize_local_name(path.as_str())).ok();
+    composed.into_iter().chain(decomposed(path)).filter(|form| form != path).collect()
 }

@@ -34,11 +34,11 @@ pub struct LocalTree {
     pub absent: Vec<VaultPath>,
     /// Recorded files that are missing in a place where that says nothing: objects may have expired. By path.
     pub missing: Vec<VaultPath>,
-    /// Recorded paths that are there only under a name that differs in case or normalisation, which is among
-    /// the files or folders: a file that was renamed so. By recorded path.
+    /// Recorded paths that are there only under a name that differs in case, which is among the files or
+    /// folders: a file that was renamed so. By recorded path.
     pub respelled: Vec<Respelled>,
-    /// Files and folders whose name in the destination is not byte for byte that of their path: it was
-    /// normalised. By path.
+    /// Files and folders whose name in the destination is not byte for byte that of their path: one is the
+    /// normal form of the other. By path.
     pub spellings: Vec<Spelling>,
     /// Places that could not be scanned, with everything below them.
     pub unknown: Vec<Unknown>,
@@ -142,14 +142,17 @@ pub struct OpenFile {
 impl LocalTree {
     /// True if the scan says nothing about this path, because of something at it or above it.
     pub fn is_unknown(&self, path: &VaultPath) -> bool {
-        let covers = |at: &str| {
-            at.is_empty()
-                || path.as_str() == at
-                || path.as_str().strip_prefix(at).is_some_and(|rest| rest.starts_with('/'))
+        let covers = |at: &str, path: &str| {
+            at.is_empty() || path == at || path.strip_prefix(at).is_some_and(|rest| rest.starts_with('/'))
         };
+        if self.unknown.is_empty() {
+            return false;
+        }
+        let path = path.as_str();
+        let normal = if path.is_ascii() { path.to_owned() } else { normalize_local_name(path) };
         self.unknown.iter().any(|unknown| {
-            covers(&unknown.path)
-                || (!unknown.path.is_ascii() && covers(&normalize_local_name(&unknown.path)))
+            covers(&unknown.path, path)
+                || (!unknown.path.is_ascii() && covers(&normalize_local_name(&unknown.path), &normal))
         })
     }
 

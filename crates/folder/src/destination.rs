@@ -359,8 +359,10 @@ impl Drop for StopOnDrop {
 /// Facts of a file.
 fn facts(parents: &mut Parents<'_>, path: &VaultPath) -> Option<LocalFacts> {
     let dir = parents.find(path.parent().as_ref()).ok().flatten()?;
-    let found = entry::look(&*dir, path.file_name()).ok().flatten()?;
-    let is_file = found.kind == Kind::File && spelling::is_named(&dir, path.file_name());
+    let spelling = spelling::other_spelling(&dir, path.file_name());
+    let name = spelling.as_deref().unwrap_or(path.file_name());
+    let found = entry::look(&*dir, name).ok().flatten()?;
+    let is_file = found.kind == Kind::File && spelling::is_named(&dir, name);
     is_file.then(|| found.local())
 }
 

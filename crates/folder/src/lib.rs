@@ -136,8 +136,8 @@ impl FolderDestination {
         Self::of(context)
     }
 
-    /// The same on a disk whose listings fail as a test decides, by the name of the folder and the number of
-    /// entries read.
+    /// The same on a disk whose scans fail as a test decides, by the name of a folder and the number of
+    /// entries read, or by the name of a file.
     ///
     /// # Errors
     ///

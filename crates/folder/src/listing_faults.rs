@@ -1,4 +1,4 @@
-//! Faults of a disk during a listing, for tests.
+//! Faults of a disk during a scan, for tests.
 
 use std::fmt;
 use std::io;
@@ -13,7 +13,8 @@ pub enum ListingFault {
     End,
 }
 
-/// Decides by the name of a folder, relative to the root, and by the number of its entries read.
+/// Decides by the name of a folder, relative to the root, and by the number of its entries read; or by the
+/// name of a file that is to be read, and 0.
 type Decide = Arc<dyn Fn(&str, usize) -> Option<ListingFault> + Send + Sync>;
 
 /// The faults of a test. By default there are none.
@@ -31,6 +32,11 @@ impl ListingFaults {
         decide: impl Fn(&str, usize) -> Option<ListingFault> + Send + Sync + 'static,
     ) -> Self {
         ListingFaults(Some(Arc::new(decide)))
+    }
+
+    /// An error if a file cannot be read.
+    pub(super) fn read(&self, file: &str) -> io::Result<()> {
+        self.ends(file, 0).map(|_| ())
     }
 
     /// True if a listing ends silently before its next entry; an error if it fails there.

@@ -53,7 +53,9 @@ pub use json::{FieldProblem, MessageError};
 pub use keys::{KeyError, KeyHash, MasterKey, NameDefect, NameError, VaultKeys};
 pub use messages::{Answer, ClientMessage, Init, PushMessage, PushRequest, ServerMessage};
 pub use name_folding::NameFolding;
-pub use path::{EncodedHash, EncodedPath, PathError, VaultPath, normalize_local_name};
+pub use path::{
+    EncodedHash, EncodedPath, PathError, VaultPath, decomposed, is_same_name, normalize_local_name,
+};
 pub use redactor::Redactor;
 pub use rest::{
     CreateVaultRequest, CreatedVault, DeleteVaultRequest, Done, Region, Regions, RegionsRequest, RestError,

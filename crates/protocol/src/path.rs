@@ -260,6 +260,20 @@ pub fn normalize_local_name(name: &str) -> String {
     segments.join("/")
 }
 
+/// True if two local names or paths have one form in a vault.
+#[must_use]
+pub fn is_same_name(one: &str, other: &str) -> bool {
+    one == other
+        || (!one.is_ascii() || !other.is_ascii()) && normalize_local_name(one) == normalize_local_name(other)
+}
+
+/// The decomposed form (NFD) of a path, in which some clients write names into vaults.
+#[must_use]
+pub fn decomposed(path: &VaultPath) -> Option<VaultPath> {
+    let decomposed: String = path.as_str().nfd().collect();
+    VaultPath::parse(&decomposed).ok()
+}
+
 /// A path on the wire: the deterministic text from [`VaultKeys::encode_path`](crate::VaultKeys).
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]

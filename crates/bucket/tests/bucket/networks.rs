@@ -21,6 +21,7 @@ const TIME: i64 = 1_722_222_222_123;
 struct Secured {
     bucket: S3Bucket,
     front: TlsFront,
+    authority: Authority,
     ca_file: tempfile::NamedTempFile,
 }
 
@@ -35,7 +36,7 @@ impl Secured {
         front.lead_to(server);
         let ca_file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(ca_file.path(), authority.pem()).unwrap();
-        Secured { bucket, front, ca_file }
+        Secured { bucket, front, authority, ca_file }
     }
 
     fn trusting(&self) -> Network {
@@ -62,9 +63,12 @@ async fn a_bucket_of_a_private_authority_is_trusted_by_either_file() {
 
 #[tokio::test]
 async fn a_bucket_whose_certificate_is_not_accepted_is_asked_once() {
-    for (flaw, reason) in
-        [(Flaw::OwnAuthority, "CA:TRUE"), (Flaw::Version1, "version 1"), (Flaw::Expired, "expired")]
-    {
+    for (flaw, reason) in [
+        (Flaw::OwnAuthority, "CA:TRUE"),
+        (Flaw::Version1, "version 1"),
+        (Flaw::Expired, "expired"),
+        (Flaw::NoNames, "names no host"),
+    ] {
         let secured = Secured::new(flaw).await;
         let error = secured.ask("127.0.0.1", secured.trusting()).await.unwrap_err().to_string();
         assert!(error.contains(reason) && error.contains("127.0.0.1"), "{error}");
@@ -89,6 +93,10 @@ async fn a_bucket_is_reached_through_a_proxy_with_its_password() {
     assert_eq!(proxy.asked(), [format!("s3.test:{}", secured.front.address().port())]);
     // Loopback is reached directly.
     assert!(secured.ask("127.0.0.1", through("me:pr0xy@", "")).await.unwrap());
+    assert_eq!(proxy.asked().len(), 1);
+    // So is a host of NO_PROXY.
+    let resolver = Arc::new(Knows(vec![secured.front.address()]));
+    assert!(secured.ask("s3.test", Network { resolver, ..through("me:pr0xy@", "s3.test") }).await.unwrap());
     assert_eq!(proxy.asked().len(), 1);
     let error = secured.ask("s3.test", through("me:wr0ng@", "")).await.unwrap_err().to_string();
     assert!(error.contains("user and password") && !error.contains("wr0ng"), "{error}");
@@ -188,6 +196,23 @@ async fn a_proxy_that_cuts_its_tunnels_midway_costs_no_file_and_one_that_dies_is
     let text = error.to_string();
     assert!(error.is_fatal() && text.contains(&format!("the proxy http://{address}")), "{text}");
     assert!(!text.contains("pr0xy"), "{text}");
+    assert_eq!(secured.bucket.keys(), ["1.md", "2.md"]);
+}
+
+#[tokio::test]
+async fn a_certificate_that_ends_midway_costs_nothing_over_open_connections_and_is_named_once_they_end() {
+    let secured = Secured::new(Flaw::None).await;
+    let rules = ProxyRules { server: secured.front.address(), password: None, status: None };
+    let (proxy, store) = through(&secured, rules).await;
+    place(&store, "1.md", b"text", TIME, None).await;
+    secured.front.show(secured.authority.server(&["127.0.0.1", "s3.test"], Flaw::Expired).unwrap());
+    place(&store, "2.md", b"text", TIME, None).await;
+    proxy.cut();
+    let staged = stage(&store, "3.md", b"text", TIME).await;
+    let error = publish_one(&store, staged, None).await.unwrap_err().error;
+    let text = error.to_string();
+    assert!(error.is_fatal() && text.contains("s3.test") && text.contains("it expired"), "{text}");
+    assert_eq!(ProblemCode::from(&error), ProblemCode::Certificate);
     assert_eq!(secured.bucket.keys(), ["1.md", "2.md"]);
 }
 

@@ -35,7 +35,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures_util::future::BoxFuture;
-use obsync_protocol::{ContentHash, VaultPath, normalize_local_name};
+use obsync_protocol::{ContentHash, VaultPath, decomposed, normalize_local_name};
 use tokio_util::sync::CancellationToken;
 
 use crate::brake::MaxDelete;
@@ -505,10 +505,16 @@ impl TwoWay<'_, '_> {
             return Ok(None);
         }
         let ancestors = paths.iter().flat_map(outgoing::ancestors);
-        let recorded: HashSet<VaultPath> = ancestors.chain(paths.iter().cloned()).collect();
+        let mut recorded: HashSet<VaultPath> = ancestors.chain(paths.iter().cloned()).collect();
+        // The vault may know them by their decomposed names.
+        let decomposed = recorded.iter().filter(|path| !path.as_str().is_ascii()).filter_map(decomposed);
+        recorded.extend(decomposed.collect::<Vec<_>>());
         let recorded: Vec<VaultPath> = recorded.into_iter().collect();
         let records = self.run.state.records(&recorded).await?;
         let records = Arc::new(records.into_iter().flatten().collect::<Vec<Record>>());
+        if !records.iter().all(|record| is_plain(&record.path)) {
+            return Ok(None);
+        }
         let filter = self.run.options.filter.clone();
         let input = ScanInput { records: records.clone(), filter };
         let paths = Arc::new(paths);

@@ -226,7 +226,7 @@ impl Outgoing {
         if !input.may_delete || input.tree.is_in_flux {
             return Vec::new();
         }
-        // A name with another spelling is there in place of the recorded one, and its user certainly gave it.
+        // A name in other letter case is there in place of the recorded one, and its user certainly gave it.
         let respelled = input.tree.respelled.iter().map(|respelled| &respelled.recorded);
         let gone = input.tree.absent.iter().chain(respelled).filter_map(|path| records.get(path).copied());
         // A file that was replaced by a folder, or a folder by a file, is gone too: the scan saw something

@@ -51,12 +51,13 @@ fn versions_in<'u>(unknown: &'u [Unknown], records: &[Record]) -> HashMap<&'u st
     let mut versions: HashMap<&str, Uid> = HashMap::new();
     for record in records {
         let path = record.path.as_str();
+        let normal = if path.is_ascii() { path.to_owned() } else { normalize_local_name(path) };
         let uid = match &record.kind {
             RecordKind::File(meta) => meta.uid,
             RecordKind::Folder(uid) => *uid,
         };
-        let ends = path.match_indices('/').map(|(end, _)| end).chain([path.len()]);
-        for place in ends.filter_map(|end| places.get(path.get(..end)?).copied()) {
+        let above = |path| std::iter::successors(Some(path), |path: &&str| Some(path.rsplit_once('/')?.0));
+        for place in above(path).chain(above(&normal)).filter_map(|path| places.get(path).copied()) {
             let newest = versions.entry(place).or_insert(uid);
             *newest = uid.max(*newest);
         }

@@ -154,14 +154,34 @@ impl Follower {
         Self::start(bench, options, Arc::new(Notify::new()), watch, progress)
     }
 
+    /// A follower that syncs and watches its folder, as the program does, and that has sent a change.
+    pub(crate) async fn at_work(bench: &Bench) -> Self {
+        Self::at_work_with(bench, |_| {}).await
+    }
+
+    /// The same with other options.
+    pub(crate) async fn at_work_with(bench: &Bench, change: impl FnOnce(&mut FollowOptions)) -> Self {
+        let follower = Self::of_folder_with(bench, Duration::from_secs(2), change);
+        follower.at_rest(1).await;
+        // After one change was seen, everything is watched.
+        bench.edit("watched.md", "w");
+        until("it is sent", || in_vault(bench, "watched.md", "w")).await;
+        follower
+    }
+
     /// A follower that syncs and watches its folder, as the program does.
     pub(crate) fn of_folder(bench: &Bench, second_look: Duration) -> Self {
-        let options = FollowOptions::new(FollowWay::Sync(SyncOptions {
+        Self::of_folder_with(bench, second_look, |_| {})
+    }
+
+    fn of_folder_with(bench: &Bench, second_look: Duration, change: impl FnOnce(&mut FollowOptions)) -> Self {
+        let mut options = FollowOptions::new(FollowWay::Sync(SyncOptions {
             pull: bench.options.clone(),
             max_delete_in_vault: MaxDelete::Unlimited,
             second_look,
             ..SyncOptions::default()
         }));
+        change(&mut options);
         let state = bench.state();
         let rule = QuietRule::default();
         let watch = FolderWatch::new(&bench.dest(), Filter::default(), rule, state.clone());

@@ -50,3 +50,42 @@ async fn a_decomposed_name_stays_as_it_is_when_the_vault_replaces_the_file() {
     let report = bench.sync().await;
     assert!(report.is_unchanged(), "{report:#?}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_decomposed_name_is_merged_where_both_sides_edited_it() {
+    let bench = Bench::new().await;
+    bench.vault.write(COMPOSED, "a\nb\nc\n", T).unwrap();
+    bench.sync().await;
+    fs::rename(bench.dest().join(COMPOSED), bench.dest().join(DECOMPOSED)).unwrap();
+    bench.sync().await;
+    bench.edit(DECOMPOSED, "A\nb\nc\n");
+    bench.vault.write(COMPOSED, "a\nb\nC\n", T + 1).unwrap();
+    let report = bench.sync().await;
+    assert_eq!((report.merged.len(), report.conflicts.len()), (1, 0), "{report:#?}");
+    let texts = bench.vault.contents().unwrap();
+    assert_eq!((names(&bench).len(), texts.len(), &texts[COMPOSED][..]), (1, 1, &b"A\nb\nC\n"[..]));
+}
+
+/// A vault may have both forms of a name. The form that a user removed here is not found by that of the other.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_note_stays_when_its_twin_in_another_normal_form_is_removed_on_both_sides() {
+    for (kept, removed) in [(COMPOSED, DECOMPOSED), (DECOMPOSED, COMPOSED)] {
+        let bench = Bench::new().await;
+        for path in [kept, removed, "other.md"] {
+            bench.vault.write(path, "the same text", T).unwrap();
+        }
+        bench.sync().await;
+        if names(&bench).len() < 3 {
+            return obsync_conformance::not_tested("the file system folds names");
+        }
+        fs::remove_file(bench.dest().join(removed)).unwrap();
+        bench.sync().await;
+        bench.vault.delete(removed).unwrap();
+        for _ in 0..2 {
+            let report = bench.sync().await;
+            assert_eq!((report.deleted.files, report.deleted_in_vault.files), (0, 0), "{report:#?}");
+        }
+        assert!(names(&bench).contains(&kept.to_owned()), "{:?}", names(&bench));
+        assert!(bench.vault.contents().unwrap().contains_key(kept));
+    }
+}

@@ -26,7 +26,7 @@ pub(super) struct Matched {
     pub(super) twins: Vec<(usize, usize)>,
     /// Indices of recorded names that are missing.
     pub(super) missing: Vec<usize>,
-    /// Recorded names that are there in another, unrecorded spelling: each with the index of that place.
+    /// Recorded names that are there in other letter case, unrecorded: each with the index of that place.
     pub(super) respelled: Vec<(usize, usize)>,
 }
 
@@ -77,18 +77,18 @@ impl Spellings {
     ) {
         let mut rest = Vec::new();
         let mut is_missing = vec![true; missing.len()];
+        let mut recorded = by_normal_form(known, &missing);
         for entry in unknown {
             let name = normalize_local_name(entries[*entry]);
             let is_itself = name == entries[*entry];
-            // A recorded name that its file system stores in another spelling.
-            let recorded = missing.binary_search_by(|index| known[*index].cmp(&name)).ok();
-            match recorded.filter(|position| !is_itself && is_missing[*position]) {
+            // A recorded name whose file has another spelling: its file system, an editor or a user gave it.
+            match recorded.remove(&name) {
                 Some(position) => {
                     is_missing[position] = false;
-                    let known_index = missing[position];
+                    let index = missing[position];
                     self.0.insert(key(&name), matched.places.len());
-                    let place = Place { entry: *entry, known: Some(known_index), name: Some(name) };
-                    matched.places.push(place);
+                    let name = Some(known[index].to_owned());
+                    matched.places.push(Place { entry: *entry, known: Some(index), name });
                 }
                 None => rest.push((!is_itself, *entry, name)),
             }
@@ -123,6 +123,18 @@ impl Spellings {
             }
         }
     }
+}
+
+/// The positions of missing names by their normal form. Of several with one form, the normal one comes first.
+fn by_normal_form(known: &[&str], missing: &[usize]) -> HashMap<String, usize> {
+    let mut positions = HashMap::new();
+    for (position, index) in missing.iter().enumerate() {
+        let normal = normalize_local_name(known[*index]);
+        if normal == known[*index] || !positions.contains_key(&normal) {
+            positions.insert(normal, position);
+        }
+    }
+    positions
 }
 
 /// The key that all spellings of a name share.
@@ -176,12 +188,23 @@ mod tests {
         assert_eq!(described(&[NFD], &[NFC], &[]), [format!("known {NFC}")]);
         assert_eq!(described(&[NFD], &[], &[]), [format!("new {NFC}")]);
         assert_eq!(described(&["a\u{a0}b"], &["a b"], &[]), ["known a b"]);
+        assert_eq!(described(&["a b"], &["a\u{a0}b"], &[]), ["known a\u{a0}b"]);
         assert_eq!(described(&["a\u{202f}b"], &["a\u{202f}b"], &[]), ["known a\u{202f}b"]);
     }
 
     #[test]
+    fn a_recorded_name_in_another_normal_form_is_that_one() {
+        assert_eq!(described(&[NFC], &[NFD], &[]), [format!("known {NFD}")]);
+        // The file of one of them is missing, but it may be the other's.
+        assert_eq!(described(&[NFC], &[NFC, NFD], &[]), [format!("known {NFC}")]);
+        assert_eq!(described(&["a\u{202f}b"], &["a b", "a\u{a0}b"], &[]), ["known a b"]);
+        let upper = "CAFE\u{301}";
+        let expected = [format!("{upper} is now {NFC}"), format!("new {NFC}")];
+        assert_eq!(described(&[NFC], &[upper], &[]), expected);
+    }
+
+    #[test]
     fn a_recorded_name_whose_other_spelling_is_there_is_not_missing() {
-        assert_eq!(described(&[NFC], &[NFD], &[]), [format!("{NFD} is now {NFC}"), format!("new {NFC}")]);
         assert_eq!(described(&["Note"], &["note"], &[]), ["new Note", "note is now Note"]);
         // Both are recorded, so this is no renaming; still it is not certain that one was removed.
         assert_eq!(described(&["Note"], &["Note", "note"], &[]), ["known Note"]);

@@ -3,7 +3,7 @@
 use std::io;
 
 use obsync_core::{DestinationError, OpenFile};
-use obsync_protocol::{VaultPath, normalize_local_name};
+use obsync_protocol::{VaultPath, is_same_name};
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::io::Errno;
 
@@ -13,8 +13,8 @@ use crate::entry::{look, open_file};
 use crate::error::Action;
 use crate::root::Root;
 
-/// Opens the file at a path. If the name does not exist, the only name that is normalised to it is used, if
-/// there is one.
+/// Opens the file at a path. If the name does not exist, the only name with the same normal form is
+/// used, if there is one.
 pub(crate) fn open(context: &Context, path: &VaultPath) -> Result<OpenFile, DestinationError> {
     let errors = &context.errors;
     let missing = || errors.not_found(Action::Read, path.as_str());
@@ -53,7 +53,7 @@ fn spelling(folder: impl AsFd, name: &str) -> io::Result<String> {
     for entry in rustix::fs::Dir::read_from(&folder)? {
         let entry = entry?;
         let Ok(found) = entry.file_name().to_str() else { continue };
-        if normalize_local_name(found) == name && spelled.replace(found.to_owned()).is_some() {
+        if is_same_name(found, name) && spelled.replace(found.to_owned()).is_some() {
             return Err(io::Error::other("two files have this name but for its normalisation; rename one"));
         }
     }

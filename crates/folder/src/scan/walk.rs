@@ -418,6 +418,9 @@ impl<'a> Walk<'a> {
             return;
         }
         self.read.fetch_add(1, Ordering::Relaxed);
+        if let Err(error) = self.faults.read(&folder.at(&spot.name)) {
+            return self.unreadable(folder.at(&spot.name), error);
+        }
         let file = match read(&folder.dir, &spot.name, &spot.path, &self.clock, self.stop) {
             Ok(file) => file,
             Err(Unread::Changing) => return self.unknown(folder.at(&spot.name), UnknownCause::Changing),

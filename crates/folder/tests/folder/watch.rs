@@ -2,12 +2,16 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::sync::Arc;
 use std::time::Duration;
 
 use obsync_conformance::at;
-use obsync_core::quiet::Touch;
+use obsync_core::Watch;
+use obsync_core::quiet::{QuietRule, Touch};
+use obsync_folder::FolderWatch;
 use obsync_folder::watch::{LocalEvent, WatchOptions, Watcher};
-use obsync_protocol::{Filter, VaultPath};
+use obsync_protocol::{Filter, VaultId, VaultPath};
+use obsync_sqlite::{SqliteState, StateIdentity};
 use tokio::time::timeout;
 
 use crate::destination::TestFolder;
@@ -206,6 +210,40 @@ fn a_folder_that_may_not_be_read_does_not_make_the_watcher_blind() {
         tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(test);
     };
     std::thread::spawn(without_rights).join().unwrap();
+}
+
+/// Changes that nobody takes fill the queue, whatever the system's own is like.
+#[tokio::test]
+async fn a_queue_that_overflows_makes_a_follower_scan_everything() {
+    let destination = TestFolder::new();
+    let identity = StateIdentity {
+        vault_id: VaultId::try_new("vault-1").unwrap(),
+        vault_name: "Notes".to_owned(),
+        destination: "notes".to_owned(),
+    };
+    let state = Arc::new(SqliteState::open(&destination.home().join("state.sqlite"), &identity).unwrap());
+    fs::create_dir_all(destination.root()).unwrap();
+    let mut watch = FolderWatch::new(&destination.root(), Filter::default(), QuietRule::default(), state);
+    // Once it reports a path, it watches everything.
+    while !watch.touched().is_some_and(|paths| paths.contains(&at("first.md"))) {
+        fs::write(destination.path("first.md"), "text").unwrap();
+        let _ = timeout(Duration::from_millis(500), watch.changed()).await;
+    }
+    for number in 0..200 {
+        fs::write(destination.path(&format!("{number}.md")), "text").unwrap();
+        // Each in a set of its own, of which the queue takes 64.
+        tokio::time::sleep(Duration::from_millis(15)).await;
+    }
+    let scanned = async {
+        loop {
+            watch.changed().await;
+            if watch.touched().is_none() {
+                return;
+            }
+        }
+    };
+    timeout(LONG, scanned).await.unwrap();
+    assert_eq!(watch.blind(), None, "it sees what changes later");
 }
 
 #[tokio::test]

@@ -523,7 +523,7 @@ fn a_pull_goes_on_with_a_state_of_format_1() {
 
 /// Writes a state's content into a database of the last release with format 1, as if a run had died after it
 /// put `announced` in place.
-fn put_into_format_1(state: &Path, announced: &str) {
+pub(crate) fn put_into_format_1(state: &Path, announced: &str) {
     let present = state.with_extension("present");
     fs::rename(state, &present).unwrap();
     fs::write(state, include_bytes!("../../../sqlite/tests/data/format-1-last.sqlite")).unwrap();
@@ -546,7 +546,7 @@ fn put_into_format_1(state: &Path, announced: &str) {
 }
 
 /// Runs the program without the rights of a superuser. `None`: this machine does not allow that.
-fn without_privileges(world: &World, args: &[&str]) -> Option<Ran> {
+pub(crate) fn without_privileges(world: &World, args: &[&str]) -> Option<Ran> {
     if !rustix::process::geteuid().is_root() {
         return Some(world.run(args));
     }

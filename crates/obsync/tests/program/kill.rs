@@ -1,6 +1,9 @@
-//! SIGKILL at random moments, from another process: nothing is lost, nothing is wrong, and only contents
-//! under way are downloaded twice.
+//! SIGKILL and SIGSTOP at random moments, from another process: nothing is lost, nothing is wrong, and only
+//! contents under way are downloaded twice.
 
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::Write;
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, Command, Stdio};
 use std::thread;
@@ -9,8 +12,11 @@ use std::time::Duration;
 use obsync_testkit::Faults;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
+use rustix::process::Signal;
 
-use crate::world::{EMAIL, PASSWORD, World};
+use crate::monitor::Follower;
+use crate::two_way::until;
+use crate::world::{EMAIL, PASSWORD, World, put};
 
 /// The vault has this many files,
 const FILES: usize = 3000;
@@ -35,9 +41,9 @@ fn fill(world: &World) {
     }
 }
 
-fn start(world: &World) -> Child {
+fn start(world: &World, args: &[&str]) -> Child {
     Command::new(env!("CARGO_BIN_EXE_obsync"))
-        .args(["pull", "Notes", "notes", "--quiet", "--connections", &CONNECTIONS.to_string()])
+        .args(args)
         .current_dir(world.path(""))
         .env_clear()
         .env("OBSYNC_HOME", world.home())
@@ -51,7 +57,8 @@ fn start(world: &World) -> Child {
 
 /// Lets a pull run until the server has sent `files` contents in all, and a moment longer; then kills it.
 fn kill_after(world: &World, files: u64, longer: Duration) {
-    let mut pull = start(world);
+    let connections = CONNECTIONS.to_string();
+    let mut pull = start(world, &["pull", "Notes", "notes", "--quiet", "--connections", &connections]);
     world.runtime.block_on(async {
         let sent = world.server.wait_for(|stats| stats.pulls_answered >= files);
         tokio::time::timeout(Duration::from_secs(60), sent).await.unwrap();
@@ -90,4 +97,93 @@ fn fifty_kills_lose_nothing_and_cost_only_what_was_in_flight() {
         "{} bytes",
         stats.content_bytes
     );
+}
+
+const SYNC: [&str; 4] = ["sync", "Notes", "notes", "--yes"];
+const NOON: i64 = 1_767_268_800_000;
+
+/// Notes to which a program appends here, and one to which another device does in the vault.
+const LOGS: usize = 7;
+const LINES: usize = 2100;
+
+/// Appends each line to one of the notes, however the followers fare. Returns the complete texts.
+fn append_lines(notes: &std::path::Path, pause: Duration) -> BTreeMap<String, String> {
+    let mut texts = BTreeMap::new();
+    for line in 0..LINES {
+        let name = format!("log {}.md", line % LOGS);
+        let text = format!("line {line}\n");
+        let mut file = fs::File::options().create(true).append(true).open(notes.join(&name)).unwrap();
+        file.write_all(text.as_bytes()).unwrap();
+        texts.entry(name).or_insert_with(String::new).push_str(&text);
+        thread::sleep(pause);
+    }
+    texts
+}
+
+#[test]
+fn thirty_kills_of_a_follower_lose_none_of_2100_lines_that_are_appended_meanwhile() {
+    const KILLS: usize = 30;
+    let world = World::new();
+    let vault = world.vault("Notes").as_device("phone");
+    vault.write("there.md", "begun\n", NOON).unwrap();
+    world.must(&SYNC);
+    let notes = world.path("notes");
+    let writer = thread::spawn(move || append_lines(&notes, Duration::from_millis(7)));
+    let mut random = ChaCha8Rng::seed_from_u64(30);
+    let (mut there, before) = ("begun\n".to_owned(), world.server.stats().pushes);
+    for kill in 0..KILLS {
+        let mut follower =
+            start(&world, &[&SYNC[..], &["--follow", "--quiet", "--quiet-for", "1s"]].concat());
+        there.push_str(&format!("line {kill} of the phone\n"));
+        vault.write("there.md", &there, NOON + 1 + kill as i64).unwrap();
+        thread::sleep(Duration::from_millis(random.random_range(20..900)));
+        follower.kill().unwrap();
+        assert_eq!(follower.wait().unwrap().signal(), Some(9));
+    }
+    let mut expected = writer.join().unwrap();
+    expected.insert("there.md".to_owned(), there);
+    println!("{} pushes between the kills", world.server.stats().pushes - before);
+    assert!(world.server.stats().pushes > before, "the followers did something");
+    for _ in 0..2 {
+        world.must(&SYNC);
+    }
+    let files = world.files("notes").into_iter();
+    let found: BTreeMap<String, String> = files.filter(|(path, _)| !path.starts_with(".obsync")).collect();
+    assert_eq!(found, expected, "here");
+    let contents = world.vault("Notes").contents().unwrap();
+    let contents: BTreeMap<String, String> =
+        contents.into_iter().map(|(path, text)| (path, String::from_utf8(text).unwrap())).collect();
+    assert_eq!(contents, expected, "in the vault");
+}
+
+#[test]
+fn a_follower_that_was_stopped_for_seconds_while_its_connection_ended_merges_what_both_sides_did() {
+    let world = World::new();
+    let vault = world.vault("Notes").as_device("phone");
+    for (path, text) in [("note.md", "a\nb\nc\n"), ("gone.md", "g"), ("kept.md", "k")] {
+        vault.write(path, text, NOON).unwrap();
+    }
+    world.must(&SYNC);
+    let follower = Follower::start(&world, &SYNC, &[]);
+    follower.until("/readyz", 200);
+    follower.signal(Signal::STOP);
+    world.server.disconnect_all();
+    vault.write("note.md", "a\nb\nC\n", NOON + 1).unwrap();
+    vault.write("new.md", "new", NOON + 1).unwrap();
+    put(&world.path("notes/note.md"), "A\nb\nc\n");
+    put(&world.path("notes/mine.md"), "mine");
+    fs::remove_file(world.path("notes/gone.md")).unwrap();
+    thread::sleep(Duration::from_secs(5));
+    follower.signal(Signal::CONT);
+    let expected: BTreeMap<String, Vec<u8>> =
+        [("kept.md", "k"), ("mine.md", "mine"), ("new.md", "new"), ("note.md", "A\nb\nC\n")]
+            .map(|(path, text)| (path.to_owned(), text.as_bytes().to_vec()))
+            .into();
+    until("both have what both did", || world.vault("Notes").contents().unwrap() == expected);
+    until("it is in step", || world.path("notes/new.md").exists());
+    let (code, said) = follower.stop();
+    assert_eq!(code, 0, "{said}");
+    world.must(&SYNC);
+    assert_eq!(fs::read_to_string(world.path("notes/note.md")).unwrap(), "A\nb\nC\n");
+    assert_eq!(world.vault("Notes").contents().unwrap().len(), expected.len(), "no copy was needed");
 }

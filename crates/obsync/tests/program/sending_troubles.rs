@@ -1,7 +1,9 @@
 //! Faults for senders: each is reported in a sentence, with the right exit status, and nothing is lost.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixListener;
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -9,6 +11,7 @@ use obsync_conformance::not_tested;
 use obsync_testkit::{Chance, Faults, VaultSpec};
 use rustix::process::{Pid, Signal, kill_process};
 
+use crate::bad_input::{put_into_format_1, without_privileges};
 use crate::json::{ended, start};
 use crate::monitor::Follower;
 use crate::world::{EMAIL, PASSWORD, Ran, VAULT_PASSWORD, World, put, ran};
@@ -276,12 +279,112 @@ fn a_folder_that_is_emptied_replaced_or_half_restored_is_doubted_and_deletes_not
     doubted("no_marker");
 }
 
+/// Syncs, and asserts that nothing is deleted on either side.
+#[track_caller]
+fn sync_that_deletes_nothing(world: &World) {
+    let report = world.must(&[&SYNC[..], &["--json"]].concat()).json();
+    assert!(report.get("deleted_in_vault").is_none() && report["deleted"]["files"] == 0, "{report:#}");
+}
+
+/// The file of the only state.
+fn state(world: &World) -> PathBuf {
+    let states = fs::read_dir(world.home().join("state")).unwrap().map(|entry| entry.unwrap().path());
+    let mut states = states.filter(|path| path.extension().is_some_and(|extension| extension == "sqlite"));
+    states.next().unwrap()
+}
+
+#[test]
+fn a_sync_with_a_damaged_state_ends_and_the_one_after_a_reset_deletes_nothing() {
+    let names: Vec<String> = (0..12).map(|number| format!("{number}.md")).collect();
+    let world = in_step(&names.iter().map(String::as_str).collect::<Vec<_>>());
+    let whole = fs::read(state(&world)).unwrap();
+    let text = "this is no database, but long enough to look at. ".repeat(100);
+    for (number, broken) in [&whole[..whole.len() / 2], text.as_bytes()].into_iter().enumerate() {
+        let state = state(&world);
+        fs::write(&state, broken).unwrap();
+        fs::remove_file(world.path(&format!("notes/{number}.md"))).unwrap();
+        let edited = format!("edited {number}");
+        put(&world.path("notes/11.md"), &edited);
+        let before = world.vault("Notes").version();
+        for command in ["sync", "push"] {
+            let refused = world.run(&[command, "Notes", "notes", "--yes", "--json"]).expect(1);
+            assert_eq!(refused.json()["error"]["code"], "state_damaged", "{}", refused.stdout);
+            assert!(refused.stdout.contains("obsync reset"), "{}", refused.stdout);
+        }
+        assert_eq!((world.vault("Notes").version(), fs::read(&state).unwrap()), (before, broken.to_vec()));
+        world.must(&["reset", "notes", "--yes"]);
+        sync_that_deletes_nothing(&world);
+        assert_in_step(&world);
+        let contents = world.vault("Notes").contents().unwrap();
+        assert!(names.iter().all(|name| contents.contains_key(name)), "what was missing is here again");
+        // Without a record, an edit is kept beside the vault's text.
+        assert!(contents.values().any(|text| text == edited.as_bytes()), "{number}");
+    }
+}
+
+#[test]
+fn a_sync_with_an_empty_state_deletes_nothing() {
+    let world = in_step(&["a.md", "b.md", "c.md"]);
+    fs::write(state(&world), "").unwrap();
+    fs::remove_file(world.path("notes/a.md")).unwrap();
+    sync_that_deletes_nothing(&world);
+    assert_in_step(&world);
+    assert_eq!(paths(&world), ["a.md", "b.md", "c.md"]);
+}
+
+#[test]
+fn a_sync_with_an_unreadable_state_ends_and_goes_on_when_it_can_be_read() {
+    let world = in_step(&["a.md", "b.md", "c.md"]);
+    let state = state(&world);
+    let set_mode = |mode| fs::set_permissions(&state, fs::Permissions::from_mode(mode)).unwrap();
+    fs::remove_file(world.path("notes/a.md")).unwrap();
+    put(&world.path("notes/b.md"), "edited here");
+    set_mode(0o000);
+    for command in ["sync", "push"] {
+        let Some(refused) = without_privileges(&world, &[command, "Notes", "notes", "--yes"]) else { break };
+        assert_eq!(refused.code, 1, "{}", refused.stderr);
+        assert!(refused.stderr.contains(state.to_str().unwrap()), "{}", refused.stderr);
+    }
+    assert_eq!(paths(&world), ["a.md", "b.md", "c.md"]);
+    in_vault(&world, "b.md", "b.md");
+    set_mode(0o600);
+    world.must(&SYNC);
+    assert_eq!(paths(&world), ["b.md", "c.md"]);
+    in_vault(&world, "b.md", "edited here");
+}
+
+#[test]
+fn a_sync_with_a_state_of_format_1_sends_edits_and_deletes_nothing() {
+    let names: Vec<String> = (0..12).map(|number| format!("{number}.md")).collect();
+    let world = World::new();
+    for name in &names {
+        world.vault("Notes").write(name, name, NOON).unwrap();
+    }
+    world.must(&["pull", "Notes", "notes"]);
+    put_into_format_1(&state(&world), "4.md");
+    fs::remove_file(world.path("notes/.obsync/id")).unwrap();
+    for name in &names[5..8] {
+        fs::remove_file(world.path("notes").join(name)).unwrap();
+    }
+    put(&world.path("notes/2.md"), "edited here");
+    world.vault("Notes").write("3.md", "edited there", NOON + 1).unwrap();
+    for _ in 0..2 {
+        sync_that_deletes_nothing(&world);
+    }
+    assert_in_step(&world);
+    assert_eq!(paths(&world).len(), 12);
+    in_vault(&world, "2.md", "edited here");
+    in_vault(&world, "3.md", "edited there");
+    // From now on a deletion is seen.
+    fs::remove_file(world.path("notes/6.md")).unwrap();
+    assert_in_step(&world);
+    assert_eq!(paths(&world).len(), 11);
+}
+
 #[test]
 fn a_state_of_a_newer_release_is_told_to_whoever_sends_and_kept() {
     let world = in_step(&["a.md"]);
-    let states = fs::read_dir(world.home().join("state")).unwrap().map(|entry| entry.unwrap().path());
-    let mut states = states.filter(|path| path.extension().is_some_and(|extension| extension == "sqlite"));
-    let state = states.next().unwrap();
+    let state = state(&world);
     let mut bytes = fs::read(&state).unwrap();
     // SQLite keeps `user_version`, the format, as four bytes from the 60th on.
     bytes[60..64].copy_from_slice(&9999_u32.to_be_bytes());

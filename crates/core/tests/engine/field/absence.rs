@@ -2,19 +2,21 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
-use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use obsync_core::{
-    Doubt, Failure, Filter, MaxDelete, Mode, NoProgress, Outcome, PullError, PullOptions, Report, StateStore,
-    SyncDirection, SyncOptions, sync,
+    Doubt, Failure, Filter, MaxDelete, Mode, NoProgress, Outcome, Phase, Progress, PullError, PullOptions,
+    Report, StateStore, SyncDirection, SyncOptions, sync,
 };
 use obsync_folder::{FolderDestination, ListingFault};
 use obsync_protocol::VaultPath;
 use tokio_util::sync::CancellationToken;
 
-use super::{T, has, in_step};
+use super::{T, deletions_there, has, in_step};
 use crate::bench::Bench;
+use crate::following::{Follower, until};
 use crate::stopping::StopAtScanNumber;
 
 /// The default limits.
@@ -34,6 +36,13 @@ async fn with_notes(count: usize) -> Bench {
     }
     bench.sync().await;
     bench
+}
+
+/// The names of all files here, byte for byte.
+fn names_here(bench: &Bench) -> Vec<String> {
+    let mut names = bench.files();
+    names.sort();
+    names
 }
 
 fn nothing_deleted(report: &Report) {
@@ -210,6 +219,80 @@ async fn folders_that_are_not_there_any_more_when_deletions_are_sent_delete_noth
     fs::remove_dir_all(&dest).unwrap();
     fs::rename(&aside, &dest).unwrap();
     assert_eq!(bench.sync().await.deleted_in_vault.files, 1);
+    bench.assert_in_step().await;
+}
+
+/// Acts once a change was sent.
+struct OnceSent {
+    is_sending: AtomicBool,
+    act: Mutex<Option<Box<dyn FnOnce() + Send>>>,
+}
+
+impl Progress for OnceSent {
+    fn phase(&self, phase: Phase) {
+        self.is_sending.store(phase == Phase::Sending, Ordering::Relaxed);
+    }
+
+    fn placed(&self, _bytes: u64) {
+        if self.is_sending.load(Ordering::Relaxed) {
+            self.act.lock().unwrap().take().into_iter().for_each(|act| act());
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn folders_that_are_not_there_after_the_first_of_several_batches_delete_no_more() {
+    const BATCH: usize = 256;
+    let bench = with_notes(700).await;
+    for number in 0..600 {
+        fs::remove_file(bench.dest().join(format!("{number}.md"))).unwrap();
+    }
+    let (dest, aside) = (bench.dest(), bench.home().join("aside"));
+    let (from, to) = (dest.clone(), aside.clone());
+    let unmount = move || {
+        fs::rename(&from, &to).unwrap();
+        fs::create_dir(&from).unwrap();
+    };
+    let once_sent = OnceSent { is_sending: AtomicBool::new(false), act: Mutex::new(Some(Box::new(unmount))) };
+    let destination = FolderDestination::open(&dest, bench.folder).unwrap();
+    let ended = bench.sync_through(destination, Arc::new(once_sent), CancellationToken::new()).await;
+    let error = ended.unwrap_err();
+    assert!(matches!(error, PullError::Store(_)), "{error}");
+    assert_eq!(paths_in_vault(&bench).len(), 700 - BATCH);
+    fs::remove_dir_all(&dest).unwrap();
+    fs::rename(&aside, &dest).unwrap();
+    bench.sync().await;
+    bench.assert_in_step().await;
+    assert_eq!(paths_in_vault(&bench).len(), 100);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn folders_that_are_not_there_a_file_that_fails_while_it_is_read_is_not_missing() {
+    let notes = ["cloud/a.md", "cloud/b.md", "gone.md", "good.md"];
+    let bench = in_step(&notes.map(|path| (path, path))).await;
+    // A placeholder of a cloud drive: it has facts, and its content cannot be fetched.
+    bench.edit("cloud/a.md", "edited here");
+    bench.edit("good.md", "edited here, too");
+    fs::remove_file(bench.dest().join("gone.md")).unwrap();
+    for mode in [Mode::Incremental, Mode::Full] {
+        let fails = |name: &str, _| (name == "cloud/a.md").then_some(ListingFault::Error(EIO));
+        let destination = FolderDestination::open_with_faults(&bench.dest(), bench.folder, fails).unwrap();
+        let options = SyncOptions {
+            pull: PullOptions { mode, ..bench.options.clone() },
+            max_delete_in_vault: MaxDelete::Unlimited,
+            second_look: Duration::ZERO,
+            ..SyncOptions::default()
+        };
+        let (none, stop) = (Arc::new(NoProgress), CancellationToken::new());
+        let report =
+            sync(&bench.source, Arc::new(destination), bench.state(), &options, none, stop).await.unwrap();
+        assert_eq!(report.deleted.files, 0, "{report:#?}");
+        let [failure] = report.failures.as_slice() else { panic!("{report:#?}") };
+        assert!(failure.path == "cloud/a.md" && failure.reason.contains("Input/output error"), "{failure:?}");
+        assert_eq!(paths_in_vault(&bench), ["cloud/a.md", "cloud/b.md", "good.md"]);
+        assert!(has(&bench, "cloud/a.md", "cloud/a.md") && has(&bench, "good.md", "edited here, too"));
+    }
+    assert_eq!(bench.sync().await.pushed.files, 1);
     bench.assert_in_step().await;
 }
 
@@ -421,16 +504,89 @@ async fn filter_and_absence_what_is_seen_again_can_be_missed_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn filter_and_absence_another_spelling_of_a_name_is_there() {
-    let decomposed = "Cafe\u{301}.md";
-    let bench = in_step(&[(decomposed, "text"), ("a.md", "a")]).await;
-    // An editor or a file system composes the name.
-    fs::rename(bench.dest().join(decomposed), bench.dest().join("Caf\u{e9}.md")).unwrap();
+async fn filter_and_absence_a_decomposed_name_of_the_vault_that_is_composed_here_is_no_deletion() {
+    let (note, in_folder) = ("Cafe\u{301}.md", "Re\u{301}sume\u{301}/a.md");
+    let (note_here, folder_here) = ("Caf\u{e9}.md", "R\u{e9}sum\u{e9}");
+    let bench = in_step(&[(note, "text"), (in_folder, "a"), ("kept.md", "k")]).await;
+    let before = bench.vault.version();
+    // An editor, a file system or their user composes the names.
+    let at = |name: &str| bench.dest().join(name);
+    fs::rename(at(note), at(note_here)).unwrap();
+    fs::rename(at("Re\u{301}sume\u{301}"), at(folder_here)).unwrap();
+    let here = [note_here, "R\u{e9}sum\u{e9}/a.md", "kept.md"];
+    for mode in [Mode::Incremental, Mode::Incremental, Mode::Full] {
+        nothing_deleted(&bench.sync_with(|options| options.pull.mode = mode).await.unwrap());
+        assert_eq!((bench.vault.version(), names_here(&bench)), (before, here.map(str::to_owned).to_vec()));
+    }
+    // Edits here go to the vault's paths, and the vault's edits come to the file here.
+    bench.edit(note_here, "edited here");
+    bench.edit("R\u{e9}sum\u{e9}/a.md", "a, edited here");
+    let report = bench.sync().await;
+    nothing_deleted(&report);
+    assert_eq!(report.pushed.files, 2, "{report:#?}");
+    assert!(has(&bench, note, "edited here") && has(&bench, in_folder, "a, edited here"));
+    bench.vault.write(note, "edited there", T + 1000).unwrap();
+    nothing_deleted(&bench.sync().await);
+    assert_eq!(
+        (bench.read(note_here).as_str(), names_here(&bench)),
+        ("edited there", here.map(str::to_owned).to_vec())
+    );
+    assert_eq!(paths_in_vault(&bench), [note, in_folder, "kept.md"]);
+    assert_eq!(deletions_there(&bench).await, 0);
+    // Both at once are merged, and nothing is there twice.
+    bench.vault.write(note, "a\nb\nc\n", T + 2000).unwrap();
+    bench.sync().await;
+    bench.edit(note_here, "A\nb\nc\n");
+    bench.vault.write(note, "a\nb\nC\n", T + 3000).unwrap();
     bench.sync().await;
     bench.sync().await;
-    let texts = bench.vault.contents().unwrap();
-    assert_eq!(texts.values().filter(|text| *text == b"text").count(), 1, "{texts:?}");
-    assert_eq!(texts.len(), 2);
+    assert!(has(&bench, note, "A\nb\nC\n"));
+    assert_eq!((bench.files().len(), bench.vault.contents().unwrap().len()), (3, 3), "{:?}", bench.files());
+    // A file that its user removes, and one that the vault deletes, are gone on both sides.
+    fs::remove_file(at("R\u{e9}sum\u{e9}/a.md")).unwrap();
+    assert_eq!(bench.sync().await.deleted_in_vault.files, 1);
+    bench.vault.delete(note).unwrap();
+    assert_eq!(bench.sync().await.deleted.files, 1);
+    assert!(bench.sync().await.is_unchanged());
+    assert_eq!(
+        (names_here(&bench), paths_in_vault(&bench)),
+        (vec!["kept.md".to_owned()], vec!["kept.md".to_owned()])
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn filter_and_absence_a_new_file_in_a_folder_that_is_composed_here_takes_nothing_away() {
+    let (in_folder, new) = ("Re\u{301}sume\u{301}/a.md", "Re\u{301}sume\u{301}/new.md");
+    let bench = in_step(&[(in_folder, "a"), ("kept.md", "k")]).await;
+    let at = |name: &str| bench.dest().join(name);
+    fs::rename(at("Re\u{301}sume\u{301}"), at("R\u{e9}sum\u{e9}")).unwrap();
+    bench.vault.write(new, "new", T + 1).unwrap();
+    for _ in 0..3 {
+        nothing_deleted(&bench.sync().await);
+    }
+    assert_eq!(paths_in_vault(&bench), [in_folder, new, "kept.md"]);
+    assert_eq!(bench.read("R\u{e9}sum\u{e9}/a.md"), "a");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn filter_and_absence_a_follower_sends_a_composed_name_to_the_path_of_the_vault() {
+    let (note, here) = ("Cafe\u{301}.md", "Caf\u{e9}.md");
+    let bench = in_step(&[(note, "text"), ("kept.md", "k")]).await;
+    let follower = Follower::at_work(&bench).await;
+    fs::rename(bench.dest().join(note), bench.dest().join(here)).unwrap();
+    bench.edit(here, "edited here");
+    until("it is sent", || has(&bench, note, "edited here")).await;
+    bench.vault.write(note, "edited there", T + 1000).unwrap();
+    until("it is here", || {
+        fs::read_to_string(bench.dest().join(here)).is_ok_and(|text| text == "edited there")
+    })
+    .await;
+    follower.at_rest(1).await;
+    follower.end().await;
+    bench.sync().await;
+    assert_eq!(paths_in_vault(&bench), [note, "kept.md", "watched.md"]);
+    assert_eq!(names_here(&bench), [here, "kept.md", "watched.md"]);
+    assert_eq!(deletions_there(&bench).await, 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -12,12 +12,12 @@ use std::time::{Duration, SystemTime};
 use async_trait::async_trait;
 use obsync_client::{ClientOptions, Session, SessionTarget, Timeouts};
 use obsync_conformance::SetClock;
-use obsync_core::{FollowWay, JournalChange, JournalEntry, NoProgress, PullSource, StateStore, Watch};
-use obsync_protocol::{Uid, VaultPath};
+use obsync_core::{FollowOptions, FollowWay, MaxDelete, NoProgress, PullSource, StateStore, Watch};
+use obsync_protocol::{CONTENT_OVERHEAD, Uid, VaultPath};
 use obsync_testkit::Chance;
 use tokio::sync::{Notify, mpsc};
 
-use super::{T, has, in_step};
+use super::{T, deletions_there, has, in_step};
 use crate::bench::{Bench, source_with};
 use crate::following::{Follower, Notices, until};
 
@@ -296,27 +296,29 @@ async fn stale_copy_a_follower_sends_nothing_when_its_own_writes_are_reported_la
     assert_eq!(bench.files(), ["note.md"]);
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn trees_that_are_not_notes_another_branch_for_a_moment_deletes_nothing_and_is_taken_back() {
+/// A follower at work while a checkout of another branch, and then of the first again, rewrites 1,000 notes;
+/// `stays` later it is taken back.
+async fn another_branch(stays: Duration) {
     let bench = Bench::new().await;
     let name = |number: usize| format!("{}/{number}.md", number % 10);
     for number in 0..1000 {
         bench.vault.write(&name(number), format!("note {number}"), T).unwrap();
     }
     bench.sync().await;
-    let follower = Follower::of_folder(&bench, Duration::from_secs(2));
-    // After one change was seen, everything is watched.
-    follower.at_rest(1).await;
-    bench.edit("watched.md", "w");
-    until("it is sent", || has(&bench, "watched.md", "w")).await;
+    // With the limits that are usual.
+    let usual = |options: &mut FollowOptions| {
+        if let FollowWay::Sync(sync) = &mut options.way {
+            sync.max_delete_in_vault = MaxDelete::InVault;
+        }
+    };
+    let follower = Follower::at_work_with(&bench, usual).await;
     // git checkout other: 800 files change, 100 are removed, and the lock goes when it is done. Then git
     // checkout back.
     for number in 0..800 {
         bench.edit(name(number), &format!("of the other branch {number}"));
     }
     (800..900).for_each(|number| fs::remove_file(bench.dest().join(name(number))).unwrap());
-    // Half of the time that such changes wait.
-    tokio::time::sleep(Duration::from_secs(1)).await;
+    tokio::time::sleep(stays).await;
     for number in (800..900).chain(0..800) {
         bench.edit(name(number), &format!("note {number}"));
     }
@@ -329,9 +331,17 @@ async fn trees_that_are_not_notes_another_branch_for_a_moment_deletes_nothing_an
     assert!((0..1000).all(|number| texts[&name(number)] == format!("note {number}").as_bytes()));
     assert_eq!(bench.state().load().await.unwrap().version, bench.vault.version().0);
     // The first of them may be sent before there are so many that all wait; deletions are never sent.
-    let journal = bench.state().journal(None, 5000).await.unwrap();
-    let is_deletion = |line: &&JournalEntry| line.change == JournalChange::Delete;
-    assert_eq!(journal.iter().filter(is_deletion).count(), 0);
+    assert_eq!(deletions_there(&bench).await, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn trees_that_are_not_notes_another_branch_for_half_of_the_quiet_time_deletes_nothing() {
+    another_branch(Duration::from_secs(1)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn trees_that_are_not_notes_another_branch_for_five_seconds_deletes_nothing_and_is_taken_back() {
+    another_branch(Duration::from_secs(5)).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -403,10 +413,7 @@ async fn half_written_what_begins_to_change_between_two_looks_waits() {
 #[tokio::test(flavor = "multi_thread")]
 async fn save_by_rename_of_sed_and_a_file_that_is_empty_for_a_moment_leave_nothing_in_the_vault() {
     let bench = in_step(&[("note.md", "number 0\n"), ("cut.md", "a text of some length\n")]).await;
-    let follower = Follower::of_folder(&bench, Duration::from_secs(2));
-    follower.at_rest(1).await;
-    bench.edit("watched.md", "w");
-    until("it is sent", || has(&bench, "watched.md", "w")).await;
+    let follower = Follower::at_work(&bench).await;
     let before = bench.server.stats().pushes;
     for number in 0..20 {
         let script = format!("s/number {number}/number {}/", number + 1);
@@ -432,6 +439,92 @@ async fn save_by_rename_of_sed_and_a_file_that_is_empty_for_a_moment_leave_nothi
     assert!((2..=4).contains(&pushes), "{pushes}");
     let history = versions_of(&bench, "cut.md").await;
     assert!(history.iter().all(|size| *size > 0), "{history:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn save_by_rename_that_creates_the_note_300_ms_after_it_was_deleted_is_one_change() {
+    let bench = in_step(&[("note.md", "first\n"), ("other.md", "o"), ("kept.md", "k")]).await;
+    let follower = Follower::at_work(&bench).await;
+    // With nothing else to do, and while other news of both sides makes it scan.
+    for (is_busy, text) in [(false, "second\n"), (true, "the third\n")] {
+        let before = bench.vault.version().0;
+        fs::remove_file(bench.dest().join("note.md")).unwrap();
+        if is_busy {
+            bench.vault.as_device("B").write("there.md", "there", T + 1000).unwrap();
+            bench.edit("other.md", "edited");
+        }
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        bench.edit("note.md", text);
+        until("it is sent", || has(&bench, "note.md", text)).await;
+        until("the rest, too", || !is_busy || has(&bench, "other.md", "edited")).await;
+        follower.at_rest(1).await;
+        assert_eq!(bench.vault.version().0 - before, if is_busy { 3 } else { 1 });
+    }
+    follower.end().await;
+    bench.sync().await;
+    bench.assert_in_step().await;
+    assert_eq!(versions_of(&bench, "note.md").await, sizes_of(&["the third\n", "second\n", "first\n"]));
+    assert_eq!(deletions_there(&bench).await, 0);
+}
+
+/// A program appends to a file that it keeps open, while a follower scans because of other news, and in full.
+#[tokio::test(flavor = "multi_thread")]
+async fn half_written_a_file_that_is_appended_to_for_seconds_is_sent_when_it_is_calm() {
+    const LINE: &str = "a line of sixty-four bytes, one of many that make up a long log\n";
+    let bench = in_step(&[("log.md", "begun\n"), ("note.md", "n")]).await;
+    let follower = Follower::at_work_with(&bench, |options| {
+        options.scan_every = Duration::from_millis(700);
+    })
+    .await;
+    let log = bench.dest().join("log.md");
+    let writer = thread::spawn(move || {
+        let mut log = fs::File::options().append(true).open(log).unwrap();
+        // 1 MiB/s for six seconds, which is three times as long as it has to be calm.
+        for _ in 0..300 {
+            log.write_all(LINE.repeat(328).as_bytes()).unwrap();
+            thread::sleep(Duration::from_millis(20));
+        }
+    });
+    let mut number = 0;
+    while !writer.is_finished() {
+        number += 1;
+        bench.edit("note.md", &format!("text {number}"));
+        bench.vault.as_device("B").write("there.md", format!("there {number}"), T + number).unwrap();
+        tokio::time::sleep(Duration::from_millis(400)).await;
+    }
+    writer.join().unwrap();
+    let whole = format!("begun\n{}", LINE.repeat(300 * 328));
+    until("it is sent", || has(&bench, "log.md", &whole)).await;
+    follower.end().await;
+    bench.sync().await;
+    bench.assert_in_step().await;
+    assert_eq!(versions_of(&bench, "log.md").await, sizes_of(&[&whole, "begun\n"]));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn race_and_kill_our_earlier_text_that_another_device_pushes_is_no_echo_of_a_follower() {
+    let bench = in_step(&[("note.md", "base\n")]).await;
+    let follower = Follower::at_work(&bench).await;
+    let note = bench.dest().join("note.md");
+    for round in 0..3 {
+        let (earlier, later) = (format!("{round}: mine\n"), format!("{round}: mine, continued\n"));
+        for text in [&earlier, &later] {
+            bench.edit("note.md", text);
+            until("it is sent", || has(&bench, "note.md", text)).await;
+        }
+        bench.vault.as_device("B").write("note.md", &earlier, T + round).unwrap();
+        until("it is here", || fs::read_to_string(&note).is_ok_and(|found| found == earlier)).await;
+    }
+    follower.at_rest(1).await;
+    follower.end().await;
+    bench.sync().await;
+    bench.assert_in_step().await;
+    assert_eq!(bench.files(), ["note.md", "watched.md"]);
+}
+
+/// The sizes of the versions with these texts, as the vault reports them.
+fn sizes_of(texts: &[&str]) -> Vec<u64> {
+    texts.iter().map(|text| text.len() as u64 + CONTENT_OVERHEAD).collect()
 }
 
 /// The sizes of all versions of a note in the vault, as the vault reports them.

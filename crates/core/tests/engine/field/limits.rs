@@ -424,11 +424,55 @@ async fn race_and_kill_an_old_content_pushed_again_meanwhile_takes_nothing_away(
     bench.assert_in_step().await;
     assert!(has(&bench, "note.md", "mine\n"));
     assert_eq!(bench.files().len(), 1);
-    // The device pushes our text once more: an echo is consumed only once.
+    // The device pushes the old text once more.
     bench.vault.as_device("B").write("note.md", "old\n", T + 2000).unwrap();
     bench.sync().await;
     assert_eq!((bench.read("note.md").as_str(), bench.files().len()), ("old\n", 1));
     bench.assert_in_step().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn race_and_kill_our_earlier_text_that_another_device_pushes_is_a_change() {
+    for echo_is_lost in [false, true] {
+        let bench = in_step(&[("note.md", "base\n")]).await;
+        let edit_as = |text: &str| bench.edit("note.md", text);
+        let other = bench.vault.as_device("B");
+        edit_as("first\n");
+        if echo_is_lost {
+            bench.server.faults().update(|faults| faults.lose_echo = Chance::next(1));
+            killed_after_a_push(&bench).await;
+            bench.server.faults().clear();
+        } else {
+            bench.sync().await;
+        }
+        edit_as("second\n");
+        bench.sync().await;
+        assert!(has(&bench, "note.md", "second\n"));
+        // Our first text again, after we moved on.
+        other.write("note.md", "first\n", T + 1000).unwrap();
+        bench.sync().await;
+        assert_eq!(bench.read("note.md"), "first\n", "lost {echo_is_lost}");
+        // And while we move on once more.
+        edit_as("third\n");
+        let write = move || {
+            other.write("note.md", "second\n", T + 2000).unwrap();
+        };
+        bench.sync_while(write).await.unwrap();
+        bench.sync().await;
+        bench.assert_in_step().await;
+        let texts = bench.vault.contents().unwrap();
+        for text in ["second\n", "third\n"] {
+            assert!(texts.values().any(|found| found == text.as_bytes()), "{text}: {texts:?}");
+        }
+        // An echo is consumed only once: our newest text pushed by the other device is no change, and the one
+        // before it is one.
+        let last = bench.read("note.md");
+        bench.vault.as_device("B").write("note.md", &last, T + 3000).unwrap();
+        bench.vault.as_device("B").write("note.md", "first\n", T + 4000).unwrap();
+        bench.sync().await;
+        assert_eq!(bench.read("note.md"), "first\n", "lost {echo_is_lost}");
+        bench.assert_in_step().await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -5,7 +5,7 @@ use std::os::unix::fs::symlink;
 use std::os::unix::net::UnixListener;
 use std::process::Command;
 
-use obsync_core::{Outcome, StateStore};
+use obsync_core::{MaxDelete, Outcome, StateStore, SyncOptions};
 use obsync_protocol::NameFolding;
 
 use super::{T, has, in_step};
@@ -107,6 +107,51 @@ async fn swapped_names_and_a_chain_made_there_arrive_here() {
     assert!(has(&bench, "a.md", "B") && has(&bench, "b.md", "A") && has(&bench, "d.md", "C"));
 }
 
+/// Each name goes on to the next one, and one note goes on twice.
+const CHAINS: [(&str, &str); 5] =
+    [("c.md", "d.md"), ("b.md", "c.md"), ("a.md", "b.md"), ("x.md", "y.md"), ("y.md", "z.md")];
+
+#[tokio::test(flavor = "multi_thread")]
+async fn swapped_names_chains_made_there_and_here_arrive_on_the_other_side() {
+    for is_there in [true, false] {
+        let bench = in_step(&[("a.md", "A"), ("b.md", "B"), ("c.md", "C"), ("x.md", "X")]).await;
+        for (from, to) in CHAINS {
+            match is_there {
+                true => drop(bench.vault.as_device("B").rename(from, to).unwrap()),
+                false => fs::rename(bench.dest().join(from), bench.dest().join(to)).unwrap(),
+            }
+        }
+        let report = bench.sync().await;
+        assert_eq!((report.outcome, report.conflicts.len()), (Outcome::Complete, 0), "{report:#?}");
+        bench.assert_in_step().await;
+        assert_eq!(paths_in_vault(&bench), ["b.md", "c.md", "d.md", "z.md"], "there {is_there}");
+        assert!(has(&bench, "b.md", "A") && has(&bench, "c.md", "B") && has(&bench, "d.md", "C"));
+        assert!(has(&bench, "z.md", "X"));
+        assert!(bench.sync().await.is_unchanged());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn swapped_names_an_edit_here_survives_a_chain_there() {
+    let texts = ["A, of some length\n", "B, of some length\n", "C, of some length\n"];
+    let notes = [("a.md", texts[0]), ("b.md", texts[1]), ("c.md", texts[2]), ("x.md", "X")];
+    let bench = in_step(&notes).await;
+    let edited = "A, of some length\nand an edit\n";
+    bench.edit("a.md", edited);
+    for (from, to) in CHAINS {
+        bench.vault.as_device("B").rename(from, to).unwrap();
+    }
+    for _ in 0..2 {
+        assert_eq!(bench.sync().await.outcome, Outcome::Complete);
+    }
+    bench.assert_in_step().await;
+    let found = bench.vault.contents().unwrap();
+    for text in [edited, texts[1], texts[2], "X"] {
+        assert!(found.values().any(|found| found == text.as_bytes()), "{text}: {found:?}");
+    }
+    assert!(has(&bench, "c.md", texts[1]) && has(&bench, "d.md", texts[2]), "{found:?}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn swapped_names_an_edit_here_goes_along_with_a_rename_there() {
     let bench = in_step(&[("a.md", "text of some length\n"), ("kept.md", "k")]).await;
@@ -179,6 +224,59 @@ async fn trees_that_are_not_notes_stay_here_and_links_are_left_alone() {
     bench.sync().await;
     assert!(has(&bench, "note.md", "changed there"));
     assert_eq!(fs::read_to_string(outside.join("note.md")).unwrap(), "n");
+}
+
+/// A virtual environment of Python as its tools make it: thousands of small files, links to the interpreter
+/// and between its own folders, and dot files.
+fn make_venv(at: &std::path::Path) {
+    for (folder, count) in [("lib/python3/site-packages/pip", 700), ("lib/python3/site-packages/x/y", 300)] {
+        for number in 0..count {
+            let folder = at.join(folder).join(format!("{}", number % 20));
+            fs::create_dir_all(folder.join("__pycache__")).unwrap();
+            fs::write(folder.join(format!("{number}.py")), format!("number = {number}\n")).unwrap();
+            fs::write(folder.join(format!("__pycache__/{number}.pyc")), [0, 1, number as u8]).unwrap();
+        }
+    }
+    fs::create_dir_all(at.join("bin")).unwrap();
+    fs::write(at.join("pyvenv.cfg"), "home = /usr/bin\n").unwrap();
+    fs::write(at.join(".gitignore"), "*\n").unwrap();
+    let links =
+        [("/usr/bin/python3", "bin/python3"), ("python3", "bin/python"), ("lib", "lib64"), ("..", "loop")];
+    links.iter().for_each(|(target, link)| symlink(target, at.join(link)).unwrap());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn trees_that_are_not_notes_a_virtual_environment_loses_nothing_here_and_there() {
+    let bench = in_step(&[("a/note.md", "n"), ("kept.md", "k")]).await;
+    let venv = bench.dest().join("a/.venv");
+    let visible = bench.dest().join("venv");
+    make_venv(&venv);
+    make_venv(&visible);
+    bench.edit("kept.md", "edited here");
+    bench.vault.as_device("B").write("a/note.md", "edited there", T + 1000).unwrap();
+    let report = bench.sync().await;
+    assert_eq!((report.outcome, report.failures.len()), (Outcome::Complete, 0), "{report:#?}");
+    assert!(has(&bench, "kept.md", "edited here") && has(&bench, "a/note.md", "edited there"));
+    // The dot folder stays here, and of the other one every file that is none of dots and links goes.
+    let paths = paths_in_vault(&bench);
+    assert!(
+        !paths.iter().any(|path| path.contains(".venv") || path.contains("lib64") || path.contains("loop"))
+    );
+    assert_eq!(paths.iter().filter(|path| path.starts_with("venv/")).count(), 2001);
+    for at in [&venv, &visible] {
+        assert_eq!(fs::read_link(at.join("bin/python3")).unwrap().to_str(), Some("/usr/bin/python3"));
+        assert_eq!(fs::read(at.join("lib64/python3/site-packages/pip/7/7.py")).unwrap(), b"number = 7\n");
+    }
+    assert!(bench.sync().await.is_unchanged());
+    // Both are made anew, as such folders are.
+    fs::remove_dir_all(&venv).unwrap();
+    fs::remove_dir_all(&visible).unwrap();
+    let usual = |options: &mut SyncOptions| options.max_delete_in_vault = MaxDelete::InVault;
+    let report = bench.sync_with(usual).await.unwrap();
+    assert_eq!((report.outcome, report.deleted_in_vault.files), (Outcome::HeldBack, 0));
+    make_venv(&visible);
+    assert_eq!(bench.sync_with(usual).await.unwrap().outcome, Outcome::Complete);
+    assert_eq!(paths_in_vault(&bench), paths);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -270,7 +368,8 @@ async fn bad_input_renames_by_case_or_normalisation_only_and_names_that_no_vault
     let texts = bench.vault.contents().unwrap();
     assert_eq!(texts.len(), 3, "{texts:?}");
     assert_eq!(texts.get("Note.md").map(Vec::as_slice), Some(&b"by case"[..]), "{texts:?}");
-    assert_eq!(texts.values().filter(|text| *text == b"by normalisation").count(), 1, "{texts:?}");
+    assert_eq!(texts.get("Caf\u{e9}.md").map(Vec::as_slice), Some(&b"by normalisation"[..]), "{texts:?}");
+    assert!(bench.dest().join("Cafe\u{301}.md").exists());
 }
 
 #[tokio::test(flavor = "multi_thread")]

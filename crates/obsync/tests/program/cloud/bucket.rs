@@ -1,8 +1,10 @@
 //! A bucket as a destination, from the command line.
 
+use std::net::Ipv4Addr;
 use std::time::{Duration, Instant};
 
 use obsync_testcloud::Service;
+use obsync_testkit::network::{Authority, Flaw, TlsFront};
 use serde_json::json;
 
 use super::place::{BUCKET, DEST, NOON, PREFIX, Place};
@@ -69,6 +71,28 @@ fn the_addressing_style_of_the_variable_and_of_the_profile_is_honoured() {
     std::fs::write(&profile, "[profile hosts]\ns3 =\n  addressing_style = virtual\n").unwrap();
     place.write("More.md", "more");
     ran(pull().env("AWS_CONFIG_FILE", &profile).env("AWS_PROFILE", "hosts")).expect(0);
+    place.assert_exact();
+}
+
+#[test]
+fn a_bucket_of_a_private_authority_is_trusted_by_the_variable_of_openssl() {
+    let place = Place::new();
+    place.write("Welcome.md", "# Welcome");
+    let authority = Authority::new().unwrap();
+    let config = authority.server(&["127.0.0.1"], Flaw::None).unwrap();
+    let front = place.world.runtime.block_on(TlsFront::on(Ipv4Addr::LOCALHOST.into(), config)).unwrap();
+    let bucket = place.cloud.endpoint(Service::S3);
+    front.lead_to(bucket.trim_start_matches("http://").trim_end_matches('/').parse().unwrap());
+    let ca_file = place.world.path("ca.pem");
+    std::fs::write(&ca_file, authority.pem()).unwrap();
+    let pull = || {
+        let mut command = place.command(&["pull", "Notes", DEST]);
+        command.env("AWS_ENDPOINT_URL_S3", format!("https://{}", front.address()));
+        command
+    };
+    let refused = ran(&mut pull()).expect(1);
+    assert!(refused.stderr.contains("SSL_CERT_FILE"), "{}", refused.stderr);
+    ran(pull().env("SSL_CERT_FILE", &ca_file)).expect(0);
     place.assert_exact();
 }
 
