@@ -501,10 +501,11 @@ impl Run<'_> {
         if !matches!(discarded, Ok(Ok(()))) {
             ledger.commit().await?;
         }
-        Ok(match discarded {
+        match discarded {
             Ok(discarded) => discarded?,
             Err(_) => discarding.await?,
-        })
+        }
+        Ok(())
     }
 }
 
