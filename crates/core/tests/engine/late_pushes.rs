@@ -11,7 +11,7 @@ use obsync_testkit::Chance;
 use tokio_util::sync::CancellationToken;
 
 use crate::bench::Bench;
-use crate::two_way::in_step;
+use crate::two_way::{has, in_step};
 
 const T: i64 = 1_700_000_000_000;
 /// Requests after which the vault takes a change: from within its own run to some runs later.
@@ -330,20 +330,26 @@ async fn a_renamed_file_whose_old_name_is_back_at_the_last_moment_is_sent_in_thi
 
 /// What the vault took late is not applied before it is known to be older than the file here.
 #[tokio::test(flavor = "multi_thread")]
-async fn while_the_history_of_a_listed_change_is_refused_nothing_is_replaced() {
+async fn while_the_history_of_a_listed_change_is_refused_its_path_alone_waits() {
     let bench = in_step(&[("note.md", "base\n"), ("kept.md", "k")]).await;
     bench.edit("note.md", "first\n");
     cut_off(&bench, 1).await;
     bench.edit("note.md", "second\n");
     bench.server.faults().set("refuse-history=always".parse().unwrap());
-    for _ in 0..2 {
-        let run = bench.sync_until(CancellationToken::new(), |_| {}).await;
-        assert!(run.is_err() || bench.server.late_pushes() > 0, "{run:?}");
+    for text in ["kept once", "kept twice"] {
+        bench.edit("kept.md", text);
+        let report = bench.sync_until(CancellationToken::new(), |_| {}).await.unwrap();
+        let failed: Vec<&str> = report.failures.iter().map(|failure| failure.path.as_str()).collect();
+        assert_eq!((report.outcome, failed.as_slice()), (Outcome::Failures, &["note.md"][..]), "{report:#?}");
+        assert!(has(&bench, "kept.md", text), "everything else goes on: {report:#?}");
+        // What is listed is the first text, an old one of this device.
+        assert!(has(&bench, "note.md", "first\n"));
         assert_eq!(bench.read("note.md"), "second\n");
     }
     bench.server.faults().clear();
     come_to_rest(&bench, "at last").await;
     assert_eq!((bench.read("note.md").as_str(), bench.files().len()), ("second\n", 2));
+    assert!(has(&bench, "note.md", "second\n"));
 }
 
 #[tokio::test(flavor = "multi_thread")]
